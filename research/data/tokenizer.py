@@ -1,0 +1,166 @@
+"""From text to token ids: cleaning, splitting, a vocabulary; one pipeline of the `tokenizers` library throughout.
+
+A corpus is cleaned and split once and its words interned (`Interned`); the vocabulary of a training split is then a
+count and its ids a table look-up. `build_tokenizer` puts the same pipeline and that vocabulary into a `tokenizer.json`
+that gives the same ids to any text later, in Python or in any other language that the library has a client for.
+One step stays outside that file, because its format has no back-references: HTML entities are decoded before it.
+"""
+
+import dataclasses
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from research.settings import Data
+
+if TYPE_CHECKING:  # imported where used, so that training imports without it
+    from tokenizers import Tokenizer
+
+PADDING, UNKNOWN = "[PAD]", "[UNK]"
+PADDING_ID, UNKNOWN_ID = 0, 1
+
+# Scripts written without spaces: each character is a token. Other words are runs of letters, marks and digits with
+# apostrophes inside ("don't"), and everything else that is not white space stands alone.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_LETTER = rf"[[\p{{L}}\p{{M}}\p{{N}}_]&&[^{_UNSPACED}]]"
+_TOKENS = {"words": rf"[{_UNSPACED}]|{_LETTER}+(?:'{_LETTER}+)*|\S", "characters": r"\S"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Interned:
+    """A corpus as indices into its own list of words, texts end to end."""
+
+    words: tuple[str, ...]
+    tokens: np.ndarray  # int32 [total], indices into words
+    offsets: np.ndarray  # int64 [N + 1]; text n is tokens[offsets[n]:offsets[n + 1]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Texts as token ids, end to end; what batches are gathered from."""
+
+    tokens: np.ndarray  # int32 [total]
+    offsets: np.ndarray  # int64 [N + 1]
+    labels: np.ndarray  # int32 [N]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32 [N]."""
+        return np.diff(self.offsets).astype(np.int32)
+
+
+def decode_entities(text: str) -> str:
+    """The text with HTML entities decoded and lone surrogates (invalid Unicode) replaced."""
+    return html.unescape(text).encode("utf-8", "replace").decode()
+
+
+def _pipeline(data: Data, vocabulary: dict[str, int]) -> "Tokenizer":
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    cleaning = [
+        normalizers.Replace(Regex(r"<[/!?]?[A-Za-z][^<>]*>"), " "),  # HTML tags; not "a < b"
+        normalizers.NFKC(),
+        normalizers.Replace(Regex(r"\p{Cc}"), " "),
+        normalizers.Replace(Regex(r"\p{Cf}"), ""),
+        normalizers.Replace("\u2019", "'"),
+    ]
+    tokenizer.normalizer = normalizers.Sequence(cleaning + [normalizers.Lowercase()] * data.lowercase)
+    splitting = [pre_tokenizers.Split(Regex(_TOKENS[data.tokens]), "removed", invert=True)]
+    if data.stop_words != "none":
+        listed = (Path(__file__).parent / "stop_words" / f"{data.stop_words}.txt").read_text("utf-8").split()
+        # A second split sees the pieces of the first, so an anchored pattern removes whole words.
+        splitting.append(pre_tokenizers.Split(Regex(rf"(?i)\A(?:{'|'.join(listed)})\z"), "removed"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splitting)
+    return tokenizer
+
+
+def intern_texts(texts: Sequence[str], data: Data) -> Interned:
+    """Cleans and splits texts, once a corpus.
+
+    Args:
+      texts: N texts.
+      data: the settings of cleaning and splitting.
+
+    Returns:
+      the words in order of first occurrence and the texts as indices into them.
+    """
+    from tokenizers import trainers
+
+    decoded = [decode_entities(text) for text in texts]
+    tokenizer = _pipeline(data, {})
+    every_word = trainers.WordLevelTrainer(vocab_size=2**31 - 1, min_frequency=0, show_progress=False)
+    tokenizer.train_from_iterator(decoded, every_word)
+    tokens, offsets = _encode(tokenizer, decoded)
+    # The library breaks ties of frequency at random, so words are numbered anew, by first occurrence.
+    used, first, inverse = np.unique(tokens, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(used), np.int32)
+    rank[order] = np.arange(len(used), dtype=np.int32)
+    words = tuple(tokenizer.id_to_token(int(used[i])) for i in order)
+    return Interned(words, rank[inverse], offsets)
+
+
+def fit_vocabulary(interned: Interned, train: np.ndarray, size: int) -> dict[str, int]:
+    """The most frequent words of the training texts, ties in the order of the words.
+
+    Args:
+      interned: the corpus.
+      train: int [n], indices of its training texts.
+      size: most entries, padding and unknown included.
+
+    Returns:
+      word -> id; padding is 0, unknown 1, the most frequent word 2.
+    """
+    count = np.zeros(len(interned.words), np.int64)
+    for n in train:
+        np.add.at(count, interned.tokens[interned.offsets[n] : interned.offsets[n + 1]], 1)
+    frequent = sorted((-count[i], word) for i, word in enumerate(interned.words) if count[i])
+    vocabulary = {PADDING: PADDING_ID, UNKNOWN: UNKNOWN_ID}
+    for _, word in frequent[: size - len(vocabulary)]:
+        vocabulary[word] = len(vocabulary)
+    return vocabulary
+
+
+def encode(interned: Interned, vocabulary: dict[str, int], labels: np.ndarray, which: np.ndarray, data: Data) -> Encoded:
+    """The texts `which` (int [n]) of an interned corpus as ids, cut to `data.max_length` tokens."""
+    table = np.array([vocabulary.get(word, UNKNOWN_ID) for word in interned.words] or [UNKNOWN_ID], np.int32)
+    starts, ends = interned.offsets[which], interned.offsets[which + 1]
+    if data.keep == "first":
+        ends = np.minimum(ends, starts + data.max_length)
+    else:
+        starts = np.maximum(starts, ends - data.max_length)
+    pieces = [table[interned.tokens[a:b]] for a, b in zip(starts, ends, strict=True)]
+    return _join(pieces, labels[which])
+
+
+def build_tokenizer(vocabulary: dict[str, int], data: Data) -> "Tokenizer":
+    """The pipeline with a fitted vocabulary and the truncation, to be saved as `tokenizer.json`."""
+    tokenizer = _pipeline(data, vocabulary)
+    direction = "right" if data.keep == "first" else "left"  # the end that is cut
+    tokenizer.enable_truncation(data.max_length, direction=direction)
+    return tokenizer
+
+
+def encode_texts(tokenizer: "Tokenizer", texts: Sequence[str]) -> Encoded:
+    """New texts through a restored tokenizer; labels are zeros."""
+    tokens, offsets = _encode(tokenizer, [decode_entities(text) for text in texts])
+    return Encoded(tokens, offsets, np.zeros(len(texts), np.int32))
+
+
+def _encode(tokenizer: "Tokenizer", decoded: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    encoded = _join(
+        [np.array(e.ids, np.int32) for e in tokenizer.encode_batch_fast(decoded, add_special_tokens=False)],
+        np.zeros(len(decoded), np.int32),
+    )
+    return encoded.tokens, encoded.offsets
+
+
+def _join(pieces: Iterable[np.ndarray], labels: np.ndarray) -> Encoded:
+    pieces = list(pieces)
+    offsets = np.zeros(len(pieces) + 1, np.int64)
+    np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
+    return Encoded(np.concatenate([np.empty(0, np.int32), *pieces]), offsets, labels)

@@ -1,0 +1,108 @@
+"""Intervals of means and differences over runs: what a table may claim.
+
+The estimand is the expected metric of the training procedure, so an interval carries the variation between runs and
+the sampling of the test texts.
+
+*Cross-validation*: the corrected resampled t interval. Folds share training texts, so their plain standard error is
+too small; with J runs and a ratio q of test to training texts the variance of the mean is (1/J + q) s^2, with J - 1
+degrees of freedom (Nadeau & Bengio 2003, Machine Learning 52, eq. 8; Bouckaert & Frank 2004 for repeats).
+
+*A fixed test split*: runs share the test texts. The variance is s^2 / J between runs plus that of the test texts for
+the mean run (a bootstrap over texts), with Satterthwaite's degrees of freedom. A single run has the second part alone.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from research.evaluation.metrics import evaluate_predictions
+
+_BOOTSTRAPS = 400
+
+
+class Estimate(NamedTuple):
+    """A mean with its interval, fractions (nats for log loss)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Outcome(NamedTuple):
+    """The predictions of one run on its test texts, sorted by id."""
+
+    run: tuple[int, int]  # (repeat, fold)
+    id: np.ndarray  # str [N]
+    label: np.ndarray  # int32 [N]
+    probabilities: np.ndarray  # float32 [N, C]
+
+
+def estimate(outcomes: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate:
+    """The mean of a metric over runs.
+
+    Args:
+      outcomes: of one variant, at least one.
+      metric: one of `metrics.METRICS`.
+      folds: 0 where all runs share a test split.
+      level: of the interval.
+    """
+    values = np.array([evaluate_predictions(o.label, o.probabilities)[metric] for o in outcomes])
+    return _interval(values, [outcomes], metric, folds, level)
+
+
+def difference(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate | None:
+    """The mean difference a - b over the runs (same repeat and fold) that both have; None where they share none."""
+    of_b = {outcome.run: outcome for outcome in b}
+    pairs = [(outcome, of_b[outcome.run]) for outcome in a if outcome.run in of_b]
+    if not pairs:
+        return None
+    values = np.array(
+        [
+            evaluate_predictions(x.label, x.probabilities)[metric] - evaluate_predictions(y.label, y.probabilities)[metric]
+            for x, y in pairs
+        ]
+    )
+    return _interval(values, [[x for x, _ in pairs], [y for _, y in pairs]], metric, folds, level)
+
+
+def _interval(values: np.ndarray, sides: list[list[Outcome]], metric: str, folds: int, level: float) -> Estimate:
+    mean, runs = float(values.mean()), len(values)
+    between = float(values.var(ddof=1)) if runs > 1 else 0.0
+    if folds and runs > 1:
+        variance, degrees = (1 / runs + 1 / (folds - 1)) * between, float(runs - 1)
+    else:
+        of_texts = _variance_of_texts(sides, metric)
+        variance = between / runs + of_texts
+        # Welch-Satterthwaite; the part of the texts has as good as infinite degrees of freedom.
+        degrees = variance**2 / ((between / runs) ** 2 / (runs - 1)) if between else math.inf
+    half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(variance) if variance else 0.0
+    return Estimate(mean, mean - half, mean + half)
+
+
+def _variance_of_texts(sides: list[list[Outcome]], metric: str) -> float:
+    """Bootstrap variance over test texts of mean(side 0) - mean(side 1), runs held fixed."""
+    random = np.random.default_rng(0)
+    count = len(sides[0][0].label)
+    draws = np.empty(_BOOTSTRAPS)
+    for i in range(_BOOTSTRAPS):
+        chosen = random.integers(count, size=count)
+        means = [
+            np.mean([evaluate_predictions(o.label[chosen], o.probabilities[chosen])[metric] for o in side])
+            for side in sides
+        ]
+        draws[i] = means[0] - (means[1] if len(means) > 1 else 0.0)
+    return float(draws.var(ddof=1))
+
+
+def verdict(difference: Estimate, margin: float, *, higher_is_better: bool = True) -> tuple[str, bool]:
+    """What a difference a - b says of a: `(verdict, negligible)`.
+
+    `better` or `worse` where the interval excludes 0, negligible where it also lies inside +-margin; else
+    `equivalent` inside the margin (identical predictions too); else `undecided`.
+    """
+    inside = -margin <= difference.low and difference.high <= margin
+    if difference.low > 0 or difference.high < 0:
+        return ("better" if (difference.low > 0) == higher_is_better else "worse"), inside
+    return ("equivalent" if inside else "undecided"), False

@@ -1,0 +1,33 @@
+"""Masks over padded sequences. Positions `>= length` are padding."""
+
+import jax
+import jax.numpy as jnp
+
+
+def length_mask(lengths: jax.Array, width: int) -> jax.Array:
+    """True at the real positions.
+
+    Args:
+      lengths: int32 [B].
+      width: padded length L.
+
+    Returns:
+      bool [B, L].
+    """
+    return jnp.arange(width)[None, :] < lengths[:, None]
+
+
+def masked_softmax(scores: jax.Array, mask: jax.Array) -> jax.Array:
+    """Softmax over the last axis among positions where `mask` is true; exactly zero elsewhere, all zero in an empty row.
+
+    Args:
+      scores: float [..., L].
+      mask: bool [..., L], broadcastable.
+
+    Returns:
+      float [..., L], summing to 1 (to 0 where a row has no real position).
+    """
+    # Finite stand-ins instead of -inf: the gradient of an empty row would be NaN.
+    scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))) * mask
+    return weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), jnp.finfo(scores.dtype).tiny)

@@ -1,0 +1,30 @@
+"""Attention over LSTM states with the last state as query (Luong, Pham & Manning 2015)."""
+
+import jax
+from flax import linen as nn
+
+from research.models.layers.attention import GlobalAttention
+from research.models.layers.embedding import embedding, head
+from research.models.layers.recurrence import LSTM
+from research.settings import setting
+
+
+class Luong(nn.Module):
+    """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`.
+
+    The attention weights [B, L] are sown as `intermediates/attention`.
+    """
+
+    vocab_size: int
+    num_outputs: int
+    score: str = setting("general", choices=("dot", "general"))
+    embedding_size: int = setting(64, low=1)
+    hidden_size: int = setting(128, low=1)
+
+    @nn.compact
+    def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
+        inputs = embedding(self.vocab_size, self.embedding_size)(token_ids)
+        states, last = LSTM(self.hidden_size, name="lstm")(inputs, lengths)
+        attended, weights = GlobalAttention(self.score, name="attention")(last, states, lengths)
+        self.sow("intermediates", "attention", weights)
+        return head(self.num_outputs)(attended)

@@ -1,0 +1,102 @@
+"""Reading and writing run folders: the one place that knows their files.
+
+JSON and arrays are written to a temporary name and renamed, so a reader never sees half a file.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from research.errors import UserError
+
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+CHECKPOINTS = "checkpoints"
+METRICS = "metrics.jsonl"
+PREDICTIONS = "predictions.npz"
+RECORD = "record.json"
+
+
+class Predictions(NamedTuple):
+    """What a run says about the texts that were held out from it."""
+
+    id: np.ndarray  # <U24 [N], content hash and occurrence
+    label: np.ndarray  # int32 [N]
+    probabilities: np.ndarray  # float32 [N, C]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole file or nothing."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, indented, keys as given."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON.
+
+    Raises:
+      UserError: the file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file, expected a run folder that `train` or `compare` wrote") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def write_metrics(folder: Path, records: Iterable[dict[str, Any]], *, append: bool) -> None:
+    """Writes records of evaluations, one JSON object a line."""
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    if append:
+        with (folder / METRICS).open("a", encoding="utf-8", newline="\n") as file:
+            file.write(lines)
+    else:
+        write_text(folder / METRICS, lines)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The records in `metrics.jsonl`; none where there is no such file, a torn last line left out."""
+    path = folder / METRICS
+    if not path.exists():
+        return []
+    complete, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in complete.split("\n") if line]
+
+
+def write_predictions(folder: Path, predictions: Predictions) -> None:
+    """Writes plain arrays; nothing in the file needs unpickling."""
+    temporary = folder / (PREDICTIONS + ".tmp")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **predictions._asdict())
+    os.replace(temporary, folder / PREDICTIONS)
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """Reads `predictions.npz`.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    path = folder / PREDICTIONS
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Predictions(*(arrays[name] for name in Predictions._fields))
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run ended well: its record is written last."""
+    path = folder / RECORD
+    return path.exists() and read_json(path).get("status") == "done"

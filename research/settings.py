@@ -1,0 +1,110 @@
+"""Settings: typed dataclasses whose fields are the flags (`--config.optimizer.learning_rate=3e-4`).
+
+A variant is a function `get_config() -> Config` in `configs/`. Its `model` part is made from the fields of the
+linen module that it names (`research.models.settings_for`); everything else is declared here, once, with its limits.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from research.errors import UserError
+
+
+def setting(default: Any, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field with limits that `validate` checks: one of `choices`, or `low <= value <= high`."""
+    return dataclasses.field(default=default, metadata={"choices": choices, "low": low, "high": high})
+
+
+@dataclasses.dataclass
+class Data:
+    """From text to token ids; fitted on the training split alone."""
+
+    vocab_size: int = setting(10_000, low=3)  # entries with padding and unknown included: the rows of an embedding
+    max_length: int = setting(100, low=1)  # tokens kept of a text
+    keep: str = setting("first", choices=("first", "last"))  # which end of a longer text is kept
+    tokens: str = setting("words", choices=("words", "characters"))
+    lowercase: bool = True
+    stop_words: str = setting("none", choices=("none", "english"))  # removed words; "not" is one, so off by default
+
+
+@dataclasses.dataclass
+class Optimizer:
+    name: str = setting("adam", choices=("adam", "sgd", "lbfgs"))
+    learning_rate: float = setting(1e-3, low=0.0)  # not read by lbfgs, which searches along a line
+
+
+@dataclasses.dataclass
+class Training:
+    epochs: int = setting(10, low=1)
+    batch_size: int = setting(32, low=0)  # 0: the whole training split is one batch
+    # What chooses the epoch, on validation; "last" takes the last epoch.
+    select: str = setting("accuracy", choices=("accuracy", "macro_recall", "macro_f1", "log_loss", "last"))
+    class_weights: str = setting("none", choices=("none", "balanced"))
+    l2: float = setting(0.0, low=0.0)  # adds l2 / (2 N) * |matrices|^2 to the mean loss over N texts: scikit-learn's 1/C
+
+
+@dataclasses.dataclass
+class Config:
+    model: Any  # fields of the module, from research.models.settings_for
+    seed: int = setting(0, low=0, high=2**31 - 1)  # the base of every random stream
+    data: Data = dataclasses.field(default_factory=Data)
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    training: Training = dataclasses.field(default_factory=Training)
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:
+    """Yields `(dotted name, field, value)` of every setting."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, field, value
+
+
+def validate(config: Config) -> Config:
+    """Returns `config` if every value is within its field's limits.
+
+    Raises:
+      UserError: a value is out of range or not among the choices.
+    """
+    for name, field, value in leaves(config):
+        choices, low, high = (field.metadata.get(key) for key in ("choices", "low", "high"))
+        if choices and value not in choices:
+            raise UserError(f"config.{name} is {value!r}, expected one of {', '.join(choices)}")
+        values = value if isinstance(value, tuple) else (value,)
+        for number in values:
+            # `not (a <= b)` rather than `a > b`: a NaN is refused too.
+            if low is not None and not low <= number or high is not None and not number <= high:
+                upper = "" if high is None else f" and at most {high}"
+                raise UserError(f"config.{name} is {value!r}, expected at least {low}{upper}")
+            if isinstance(number, float) and number in (float("inf"), float("-inf")):
+                raise UserError(f"config.{name} is {value!r}, expected a finite number")
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The settings as JSON types; `model.module` names the module that they belong to."""
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    settings["model"] = {"module": config.model.module, **settings["model"]}
+    return settings
+
+
+def config_hash(config: Config) -> str:
+    """A hash over the resolved settings."""
+    return hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differences(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[str]:
+    """The settings in which two dictionaries of `to_dict` differ, as `name: value -> value`."""
+    found = []
+    for name in sorted(first.keys() | second.keys()):
+        a, b = first.get(name), second.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append(f"{prefix}{name}: {a!r} -> {b!r}")
+    return found

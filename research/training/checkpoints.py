@@ -1,0 +1,77 @@
+"""Orbax checkpoints of a run: the best state by validation and the last; the only file that imports Orbax."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
+
+from research.errors import UserError
+
+
+def _score(metrics: Any) -> tuple[float, int]:
+    """Higher is better; of equals the earlier step."""
+    return metrics["selection"], -metrics["step"]
+
+
+class Checkpoints:
+    """The checkpoints in one folder, written asynchronously; a context manager that waits for the writes.
+
+    Retention is bounded: the best by `selection` and the last are kept.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False):
+        keep = [preservation.LatestN(1), preservation.BestN(get_metric_fn=_score, n=1)]
+        self._folder = folder
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation.AnyPreservationPolicy(keep),
+                best_fn=_score,  # without it Orbax writes no metrics
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._manager.close()
+
+    def last_step(self) -> int | None:
+        """The newest step, or None."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """The step of the best state, or None where there is no checkpoint."""
+        self._manager.wait_until_finished()
+        steps = self._manager.all_steps()
+        return max(steps, key=lambda step: _score(self._manager.metrics(step)), default=None)
+
+    def save(self, state: Any, *, selection: float) -> None:
+        """Saves a `TrainState` under its step; `selection` is what the best is chosen by, higher is better."""
+        step = int(state.step)
+        if step not in self._manager.all_steps():
+            metrics = {"selection": selection, "step": step}
+            self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+
+    def restore(self, step: int, template: Any) -> Any:
+        """The state of a step.
+
+        Args:
+          step: of `last_step` or `best_step`.
+          template: a state of equal structure, shapes and dtypes (`jax.eval_shape`), on any device.
+
+        Raises:
+          UserError: the checkpoint cannot be read.
+        """
+        # Arrays come back as NumPy: whoever uses them decides on the device.
+        template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
+        try:
+            return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{self._folder / str(step)}: this checkpoint cannot be restored ({error})") from error

@@ -1,0 +1,102 @@
+"""Epochs of one run: pure in the state, so a run resumed from a saved state goes on as if never interrupted."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.data.batches import Batch, epoch_order, evaluation_batches, gather
+from research.data.tokenizer import PADDING_ID, Encoded
+from research.settings import Training
+from research.training.metrics import Metrics, summarise, zero
+from research.training.step import Programs, TrainState
+
+EVALUATION_ROWS = 256
+_TICK = 16  # steps between two reports of progress; losses are read that late, so the device never waits
+
+
+def warm_up(programs: Programs, state: TrainState, training: Training, num_texts: int, widths: tuple[int, ...]) -> None:
+    """Compiles every program of a run, by steps on empty batches whose results are thrown away."""
+    if not training.batch_size:
+        widths = widths[-1:]
+    classes = len(state.class_weights)
+    for width in widths:
+        rows = training.batch_size or num_texts
+        jax.block_until_ready(programs.train(jax.tree.map(np.array, state), _empty(rows, width)))
+    for width in widths:
+        programs.evaluate(state.variables, _empty(EVALUATION_ROWS, width), zero(classes)).weight.block_until_ready()
+
+
+def _empty(rows: int, width: int) -> Batch:
+    ids = np.full((rows, width), PADDING_ID, np.int32)
+    return Batch(ids, np.zeros(rows, np.int32), np.zeros(rows, np.int32), np.zeros(rows, np.float32))
+
+
+def fit(
+    programs: Programs,
+    state: TrainState,
+    train: Encoded,
+    validation: Encoded,
+    training: Training,
+    *,
+    order_seed: int,
+    widths: tuple[int, ...],
+    tick: Callable[[float, float], None] = lambda epochs, loss: None,
+) -> Iterator[tuple[TrainState, list[dict[str, Any]]]]:
+    """Trains from `state` to the last epoch.
+
+    Args:
+      programs: of the variant.
+      state: fresh, or restored at the end of an epoch; donated.
+      train: training texts.
+      validation: texts that choose the epoch.
+      training: the settings.
+      order_seed: of the run's "order" stream.
+      widths: of batches.
+      tick: called now and then with (epochs done, a recent loss).
+
+    Yields:
+      after each epoch the state (valid until the next is asked for) and two records, of train and validation:
+      `{"step", "epoch", "split", metric...}`. Training metrics are means over the epoch while it changed.
+    """
+    steps = len(epoch_order(train.lengths, training.batch_size, order_seed, 0))
+    for epoch in range(int(state.step) // steps, training.epochs):
+        done: list[Metrics] = []
+        for i, index in enumerate(epoch_order(train.lengths, training.batch_size, order_seed, epoch)):
+            rows = training.batch_size or len(index)
+            state, metrics = programs.train(state, gather(train, index, rows, widths))
+            done.append(metrics)
+            if i and i % _TICK == 0:
+                late = jax.device_get(done[i - _TICK])
+                tick(epoch + i / steps, float(late.loss) / max(float(late.weight), 1.0))
+        result = {
+            "train": summarise(functools.reduce(Metrics.merge, jax.device_get(done))),
+            "validation": summarise(evaluate(programs, state.variables, validation, widths)),
+        }
+        tick(epoch + 1.0, result["train"]["loss"])
+        at = {"step": int(state.step), "epoch": epoch + 1}
+        yield state, [at | {"split": split} | values for split, values in result.items()]
+
+
+def evaluate(programs: Programs, variables: dict[str, Any], texts: Encoded, widths: tuple[int, ...]) -> Metrics:
+    """The metrics of labelled texts."""
+    classes = max(programs.module.num_outputs, 2)
+    metrics = zero(classes)
+    for _, batch in evaluation_batches(texts, EVALUATION_ROWS, widths):
+        metrics = programs.evaluate(variables, batch, metrics)
+    return metrics
+
+
+def predict(programs: Programs, variables: dict[str, Any], texts: Encoded, widths: tuple[int, ...]) -> np.ndarray:
+    """Class probabilities float32 [N, C] in the order of the texts, dispatched ahead and fetched at the end."""
+    classes = max(programs.module.num_outputs, 2)
+    result = np.empty((len(texts.labels), classes), np.float32)
+    parts = [
+        (index, programs.predict(variables, batch.token_ids, batch.lengths))
+        for index, batch in evaluation_batches(texts, EVALUATION_ROWS, widths)
+    ]
+    for index, part in parts:
+        result[index] = np.asarray(part)[: len(index)]
+    return result

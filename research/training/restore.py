@@ -1,0 +1,90 @@
+"""A run restored from its folder alone: settings, tokenizer and best checkpoint."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from research import runs
+from research.data.corpora import Corpus
+from research.data.splits import Split, split_corpus
+from research.data.tokenizer import Encoded, encode_texts
+from research.errors import UserError
+from research.models import config_from_dict
+from research.training.checkpoints import Checkpoints
+from research.training.loop import predict
+from research.training.step import init_state, programs
+
+
+class RestoredRun:
+    """A trained variant that predicts; made by `restore`."""
+
+    def __init__(self, folder: Path):
+        from tokenizers import Tokenizer  # imported here, so that training imports without it
+
+        described = runs.read_json(folder / runs.CONFIG)
+        try:
+            self.config = config_from_dict(described["settings"])
+            self.class_names: tuple[str, ...] = tuple(described["classes"])
+            self.corpus_checksum: str = described["corpus"]["checksum"]
+            self._split = {name: described[name] for name in ("folds", "fold", "repeat")}
+            self._widths: tuple[int, ...] = tuple(described["widths"])
+        except KeyError as error:
+            raise UserError(f"{folder / runs.CONFIG}: no {error}, expected the config.json of a run") from error
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / runs.TOKENIZER))
+        except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+            raise UserError(f"{folder / runs.TOKENIZER}: cannot be read ({error})") from error
+        self._programs = programs(self.config, len(self.class_names))
+        self._variables = self._restore_variables(folder)
+
+    def _restore_variables(self, folder: Path) -> dict:
+        if not (folder / runs.CHECKPOINTS).is_dir():
+            raise UserError(f"{folder / runs.CHECKPOINTS}: no checkpoints, expected a run that reached its first save")
+        nothing = Encoded(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.int32))
+        ones = np.ones(len(self.class_names), np.float32)
+        template = jax.eval_shape(
+            lambda: init_state(
+                self._programs, nothing, self._widths, init_seed=0, dropout_seed=0, class_weights=ones
+            )
+        )
+        with Checkpoints(folder / runs.CHECKPOINTS, read_only=True) as checkpoints:
+            step = checkpoints.best_step()
+            if step is None:
+                raise UserError(f"{folder / runs.CHECKPOINTS}: empty, expected a run that reached its first save")
+            return jax.device_put(checkpoints.restore(step, template).variables)
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Texts as token ids."""
+        return encode_texts(self._tokenizer, texts)
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Class probabilities.
+
+        Args:
+          texts: N texts; an empty one is a text like any other.
+
+        Returns:
+          float32 [N, C], columns in the order of `class_names`.
+        """
+        if isinstance(texts, str):
+            raise UserError("predict_proba takes a list of texts, not one text")
+        return predict(self._programs, self._variables, self.encode(texts), self._widths)
+
+    def is_own_corpus(self, corpus: Corpus) -> bool:
+        """Whether the run was trained on this very corpus."""
+        return corpus.checksum == self.corpus_checksum
+
+    def split(self, corpus: Corpus) -> Split:
+        """The split of the run's own corpus: what it trained on, chose on, and never saw."""
+        return split_corpus(corpus, self.config.seed, **self._split)
+
+
+def restore(folder: Path | str) -> RestoredRun:
+    """Restores a run from its folder, on whatever device there is.
+
+    Raises:
+      UserError: the folder holds no finished run, or a damaged one.
+    """
+    return RestoredRun(Path(folder))

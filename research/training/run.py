@@ -1,0 +1,282 @@
+"""A run: one training of one variant on one fold and repeat, a function of (config, corpus, fold, repeat)."""
+
+import functools
+import importlib.metadata
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from research import runs
+from research.data.batches import choose_widths
+from research.data.corpora import Corpus
+from research.data.splits import Split, split_corpus, stream_seed
+from research.data.tokenizer import Encoded, Interned, build_tokenizer, encode, fit_vocabulary, intern_texts
+from research.errors import UserError
+from research.settings import Config, Data, config_hash, differences, to_dict, validate
+from research.training.checkpoints import Checkpoints
+from research.training.loop import evaluate, fit, predict, warm_up
+from research.training.metrics import summarise
+from research.training.step import Programs, TrainState, init_state, programs
+
+_SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
+
+Tick = Callable[[float, float], None]  # (epochs done, a recent loss)
+
+
+class Plan(NamedTuple):
+    """What a run is a function of."""
+
+    config: Config
+    corpus: Corpus
+    folds: int  # 0 with a corpus that has a test split
+    fold: int
+    repeat: int
+
+
+class Prepared(NamedTuple):
+    """The texts of a run, encoded with the vocabulary of its training split."""
+
+    split: Split
+    vocabulary: dict[str, int]
+    train: Encoded
+    validation: Encoded
+    test: Encoded
+    widths: tuple[int, ...]
+
+
+def intern_corpus(corpus: Corpus, data: Data) -> Interned:
+    """`intern_texts` of a corpus, once for all runs that clean and split alike."""
+    return _intern(corpus, data.tokens, data.lowercase, data.stop_words)
+
+
+@functools.lru_cache(maxsize=4)
+def _intern(corpus: Corpus, tokens: str, lowercase: bool, stop_words: str) -> Interned:
+    return intern_texts(corpus.texts, Data(tokens=tokens, lowercase=lowercase, stop_words=stop_words))
+
+
+def prepare(plan: Plan) -> Prepared:
+    """Splits and encodes; the vocabulary is fitted on the training split alone."""
+    data, corpus = plan.config.data, plan.corpus
+    split = split_corpus(corpus, plan.config.seed, folds=plan.folds, fold=plan.fold, repeat=plan.repeat)
+    interned = intern_corpus(corpus, data)
+    vocabulary = fit_vocabulary(interned, split.train, data.vocab_size)
+    encoded = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]
+    # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
+    widths = choose_widths(np.minimum(np.diff(interned.offsets), data.max_length))
+    return Prepared(split, vocabulary, *encoded, widths)
+
+
+def train(
+    config: Config,
+    corpus: Corpus,
+    workdir: Path | str,
+    *,
+    folds: int = 0,
+    fold: int = 0,
+    repeat: int = 0,
+    command: str = "",
+    tick: Tick = lambda epochs, loss: None,
+) -> Path:
+    """Trains one run into a folder, or goes on with one that was interrupted.
+
+    Args:
+      config: the variant.
+      corpus: labelled texts.
+      workdir: the run's folder; made where it does not exist.
+      folds: 0 where the corpus has a test split, else the number of cross-validation folds.
+      fold: the fold that is held out as test.
+      repeat: which repetition: own split, initialisation, order and dropout.
+      command: the command that does the same; kept in the record.
+      tick: called now and then with (epochs done, a recent loss).
+
+    Returns:
+      the folder, with the files of the run-folder contract.
+
+    Raises:
+      UserError: a setting or fold that does not fit, or a folder that holds something else.
+    """
+    plan = Plan(validate(config), corpus, folds, fold, repeat)
+    folder = Path(workdir)
+    start = time.perf_counter()
+    description = _describe(plan)
+    prepared = prepare(plan)
+    if _claim(folder, description):
+        return folder
+    widths = prepared.widths
+    runs.write_json(folder / runs.CONFIG, description | {"widths": list(widths)})
+    build_tokenizer(prepared.vocabulary, config.data).save(str(folder / runs.TOKENIZER))
+
+    compiled = programs(config, len(corpus.class_names))
+    state = _fresh_state(compiled, plan, prepared)
+    prepare_seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    warm_up(compiled, state, config.training, len(prepared.train.labels), widths)
+    compile_seconds = time.perf_counter() - start
+
+    start = time.perf_counter()
+    with Checkpoints((folder / runs.CHECKPOINTS).absolute()) as checkpoints:
+        best = _train_epochs(folder, compiled, state, plan, prepared, checkpoints, tick)
+    train_seconds = time.perf_counter() - start
+
+    start = time.perf_counter()
+    probabilities = predict(compiled, best.variables, prepared.test, widths)
+    test = summarise(evaluate(compiled, best.variables, prepared.test, widths))
+    records = [r for r in runs.read_metrics(folder) if r["split"] != "test"]
+    best_epoch = next(r["epoch"] for r in records if r["step"] == int(best.step))
+    records.append({"step": int(best.step), "epoch": best_epoch, "split": "test"} | test)
+    runs.write_metrics(folder, records, append=False)
+    ids, labels = corpus.ids[prepared.split.test], corpus.labels[prepared.split.test]
+    runs.write_predictions(folder, runs.Predictions(ids, labels, probabilities))
+    record = {
+        "status": "done",
+        "command": command,
+        "best_epoch": best_epoch,
+        "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
+        "seconds": {
+            "prepare": round(prepare_seconds, 3),
+            "compile": round(compile_seconds, 3),
+            "train": round(train_seconds, 3),
+            "evaluate": round(time.perf_counter() - start, 3),
+        },
+    }
+    runs.write_json(folder / runs.RECORD, record | environment())
+    return folder
+
+
+def _describe(plan: Plan) -> dict[str, Any]:
+    return {
+        "hash": config_hash(plan.config),
+        "settings": to_dict(plan.config),
+        "corpus": {"name": plan.corpus.name, "checksum": plan.corpus.checksum},
+        "classes": list(plan.corpus.class_names),
+        "folds": plan.folds,
+        "fold": plan.fold,
+        "repeat": plan.repeat,
+    }
+
+
+def _claim(folder: Path, description: dict[str, Any]) -> bool:
+    """Makes the folder or checks that it is the same run; true where that is finished already."""
+    if (folder / runs.CONFIG).exists():
+        there = runs.read_json(folder / runs.CONFIG)
+        there.pop("widths", None)
+        changed = differences(there, description)
+        if changed:
+            shown = "; ".join(change for change in changed if not change.startswith("hash:"))
+            raise UserError(f"{folder} holds another run ({shown}); name another --workdir, or pass --overwrite")
+        return runs.is_finished(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not empty and holds no run; name another --workdir, or pass --overwrite")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+    return False
+
+
+def _fresh_state(compiled: Programs, plan: Plan, prepared: Prepared) -> TrainState:
+    def stream(name: str) -> int:
+        return stream_seed(plan.config.seed, name, plan.repeat, plan.fold)
+
+    return init_state(
+        compiled,
+        prepared.train,
+        prepared.widths,
+        init_seed=stream("init"),
+        dropout_seed=stream("dropout"),
+        class_weights=_class_weights(plan, prepared),
+    )
+
+
+def _class_weights(plan: Plan, prepared: Prepared) -> np.ndarray:
+    """float32 [C]: ones, or N / (C * count) as scikit-learn's "balanced"."""
+    count = np.bincount(prepared.train.labels, minlength=len(plan.corpus.class_names))
+    if plan.config.training.class_weights == "none":
+        return np.ones(len(count), np.float32)
+    return (count.sum() / (len(count) * np.maximum(count, 1))).astype(np.float32)
+
+
+def _train_epochs(
+    folder: Path,
+    compiled: Programs,
+    state: TrainState,
+    plan: Plan,
+    prepared: Prepared,
+    checkpoints: Checkpoints,
+    tick: Tick,
+) -> TrainState:
+    """Trains, logs and saves; returns the best state. Goes on from the last checkpoint where there is one."""
+    template = jax.eval_shape(lambda: state)
+    records = []
+    if (last := checkpoints.last_step()) is not None:
+        state = checkpoints.restore(last, template)
+        records = [record for record in runs.read_metrics(folder) if record["step"] <= last]
+    runs.write_metrics(folder, records, append=False)
+    selections = [_selection(plan.config.training.select, r) for r in records if r["split"] == "validation"]
+    best_selection = max(selections, default=-np.inf)
+    unsaved: TrainState | None = None  # the best so far, on the host, where it is not on disk
+    saved_at = time.monotonic()
+    epochs = fit(
+        compiled,
+        state,
+        prepared.train,
+        prepared.validation,
+        plan.config.training,
+        order_seed=stream_seed(plan.config.seed, "order", plan.repeat, plan.fold),
+        widths=prepared.widths,
+        tick=tick,
+    )
+    for state, both in epochs:
+        runs.write_metrics(folder, both, append=True)
+        selection = _selection(plan.config.training.select, both[1])
+        if selection > best_selection:
+            # A copy: the next step is given the memory of this state.
+            best_selection, unsaved = selection, jax.tree.map(np.array, state)
+        is_last = both[1]["epoch"] == plan.config.training.epochs
+        if is_last or time.monotonic() - saved_at > _SAVE_SECONDS:
+            if unsaved is not None and int(unsaved.step) != int(state.step):
+                checkpoints.save(unsaved, selection=best_selection)
+            checkpoints.save(state, selection=selection)
+            unsaved, saved_at = None, time.monotonic()
+    return checkpoints.restore(checkpoints.best_step(), template)
+
+
+def _selection(select: str, record: dict[str, Any]) -> float:
+    """What the best epoch is chosen by, higher is better."""
+    if select == "last":
+        return float(record["epoch"])
+    return -record["loss"] if select == "log_loss" else record[select]
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices, commit and peak memory of this process."""
+    # ru_maxrss is in KiB on Linux and in bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.local_devices()],
+        "commit": _commit(),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+    }
+
+
+@functools.cache
+def _commit() -> str:
+    """The commit of this code, marked where files differ from it; empty where it is no checkout."""
+    here = Path(__file__).parent
+    describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

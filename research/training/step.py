@@ -1,0 +1,169 @@
+"""State and step: pure functions over (state, batch), compiled once a variant and shared by all its runs."""
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax import struct
+
+from research.data.batches import Batch, gather
+from research.data.tokenizer import Encoded
+from research.models import build, config_from_dict
+from research.settings import Config, Optimizer, to_dict
+from research.training.metrics import Metrics, cross_entropy, measure, probabilities
+
+
+@struct.dataclass
+class TrainState:
+    """All that a run changes; keys are derived from `dropout_seed` and `step`, so none is kept."""
+
+    step: jax.Array  # int32 []
+    dropout_seed: jax.Array  # uint32 []
+    class_weights: jax.Array  # float32 [C]
+    num_texts: jax.Array  # float32 [], of the training split
+    params: Any
+    constants: Any  # what the module fitted on the training texts before the first step; empty for most
+    opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        return {"params": self.params, **self.constants}
+
+
+class Programs:
+    """The compiled functions of one variant.
+
+    train: `(state, batch) -> (state, metrics)`, the state donated.
+    evaluate: `(variables, batch, metrics) -> metrics`, merged.
+    predict: `(variables, token_ids, lengths) -> probabilities [B, C]`.
+    """
+
+    def __init__(self, config: Config, num_classes: int):
+        num_outputs = 1 if num_classes == 2 else num_classes
+        self.module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=num_outputs)
+        self.optimizer = make_optimizer(config.optimizer)
+        step = functools.partial(train_step, self.module, self.optimizer, config.training.l2)
+        self.train = jax.jit(step, donate_argnums=0)
+        self.evaluate = jax.jit(functools.partial(evaluate_step, self.module))
+        self.predict = jax.jit(functools.partial(predict_step, self.module))
+
+
+def programs(config: Config, num_classes: int) -> Programs:
+    """The programs of a variant, shared by its runs: what differs between those is data, not code."""
+    return _programs(json.dumps(to_dict(config) | {"seed": 0}, sort_keys=True), num_classes)
+
+
+@functools.lru_cache(maxsize=64)
+def _programs(config_json: str, num_classes: int) -> Programs:
+    return Programs(config_from_dict(json.loads(config_json)), num_classes)
+
+
+def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs:
+    """The Optax chain that the settings name."""
+    makers: dict[str, Callable[[], optax.GradientTransformation]] = {
+        "adam": lambda: optax.adam(settings.learning_rate, eps=1e-7),  # eps as in Keras
+        "sgd": lambda: optax.sgd(settings.learning_rate),
+        "lbfgs": lambda: optax.lbfgs(),
+    }
+    return optax.with_extra_args_support(makers[settings.name]())
+
+
+def init_state(
+    programs: Programs,
+    train: Encoded,
+    widths: tuple[int, ...],
+    *,
+    init_seed: int,
+    dropout_seed: int,
+    class_weights: np.ndarray,
+) -> TrainState:
+    """A fresh state.
+
+    Args:
+      programs: of the variant.
+      train: the training texts; read by modules that fit constants on them (`fit_constants`).
+      widths: of batches.
+      init_seed: of the run's "init" stream.
+      dropout_seed: of the run's "dropout" stream.
+      class_weights: float32 [C].
+    """
+    module = programs.module
+    example = gather(train, np.arange(0), 1, widths)
+    init = jax.jit(functools.partial(module.init, deterministic=True))
+    variables = dict(init(jax.random.key(init_seed), example.token_ids, example.lengths))
+    if hasattr(module, "fit_constants"):
+        every = gather(train, np.arange(len(train.labels)), len(train.labels), widths)
+        fit = jax.jit(functools.partial(module.apply, method="fit_constants", mutable="constants"))
+        variables |= fit(variables, every.token_ids, every.lengths)[1]
+    params = variables.pop("params")
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        dropout_seed=jnp.asarray(dropout_seed, jnp.uint32),
+        class_weights=jnp.asarray(class_weights, jnp.float32),
+        num_texts=jnp.asarray(len(train.labels), jnp.float32),
+        params=params,
+        constants=variables,
+        # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
+        opt_state=jax.tree.map(jnp.copy, programs.optimizer.init(params)),
+    )
+
+
+def train_step(
+    module: nn.Module,
+    optimizer: optax.GradientTransformationExtraArgs,
+    l2: float,
+    state: TrainState,
+    batch: Batch,
+) -> tuple[TrainState, Metrics]:
+    """One step of the optimizer on the mean loss of a batch.
+
+    Args:
+      module: the variant.
+      optimizer: its Optax chain.
+      l2: adds l2 / (2 N) * |matrices|^2 to the loss, over N training texts.
+      state: before the step.
+      batch: B examples.
+
+    Returns:
+      the state after the step, and the metrics of the batch before it.
+    """
+    key = jax.random.fold_in(jax.random.key(state.dropout_seed), state.step)
+    weights = batch.weights * state.class_weights[batch.labels]
+
+    def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        variables = {"params": params, **state.constants}
+        logits = module.apply(variables, batch.token_ids, batch.lengths, deterministic=False, rngs={"dropout": key})
+        losses = cross_entropy(logits, batch.labels)
+        loss = jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1e-30)
+        if l2:
+            squares = [jnp.sum(jnp.square(p)) for p in jax.tree.leaves(params) if p.ndim > 1]
+            loss += 0.5 * l2 / state.num_texts * sum(squares)
+        return loss, (logits, losses)
+
+    (loss, (logits, losses)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(
+        gradients, state.opt_state, state.params, value=loss, grad=gradients, value_fn=lambda p: loss_of(p)[0]
+    )
+    params = optax.apply_updates(state.params, updates)
+    metrics = measure(logits, batch.labels, batch.weights, losses)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+
+def evaluate_step(module: nn.Module, variables: dict[str, Any], batch: Batch, metrics: Metrics) -> Metrics:
+    """Merges the metrics of a batch, every example weighing the same."""
+    logits = module.apply(variables, batch.token_ids, batch.lengths, deterministic=True)
+    losses = cross_entropy(logits, batch.labels)
+    return metrics.merge(measure(logits, batch.labels, batch.weights, losses))
+
+
+def predict_step(
+    module: nn.Module, variables: dict[str, Any], token_ids: jax.Array, lengths: jax.Array
+) -> jax.Array:
+    """Class probabilities float32 [B, C] of int32 [B, L], [B]."""
+    return probabilities(module.apply(variables, token_ids, lengths, deterministic=True))
