@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from research import runs
-from research.data.corpora import Corpus
+from research.data.corpora import Corpus, load
+from research.data.splits import resolve_folds, split_corpus
 from research.errors import UserError
 from research.reporting.report import write_report
 from research.settings import Config, config_hash, differences, to_dict, validate
 from research.training.population import Stopped, side_by_side
 from research.training.run import environment, intern_corpus, train
 
-FOLDS = 5  # without a test split
-REPEATS = 5  # with one
+REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
 
 
 class Variant(NamedTuple):
@@ -40,7 +40,7 @@ class Run(NamedTuple):
 
 def compare(
     variants: Mapping[str, Config] | Sequence[Variant],
-    corpus: Corpus,
+    corpus: Corpus | Path | str,
     workdir: Path | str,
     *,
     folds: int | None = None,
@@ -54,7 +54,7 @@ def compare(
 
     Args:
       variants: name -> config, or `Variant`s.
-      corpus: labelled texts.
+      corpus: labelled texts, a known corpus's name or a path.
       workdir: the comparison's folder; one with fewer variants or repeats is extended.
       folds: of the cross-validation, default 5; not with a corpus that has a test split.
       repeats: default 5 with a test split, else 1.
@@ -72,13 +72,18 @@ def compare(
     if isinstance(variants, Mapping):
         variants = [Variant(name, config) for name, config in variants.items()]
     folder = Path(workdir)
-    folds, repeats = _protocol(corpus, folds, repeats)
+    if not isinstance(corpus, Corpus):
+        corpus = load(corpus)
+    folds = resolve_folds(corpus, folds)
+    if repeats is None:
+        repeats = 1 if folds else REPEATS
     if repeats < 1:
         raise UserError(f"--repeats is {repeats}, expected at least 1")
-    plan = _claim(folder, variants, corpus, folds, repeats, command)
     for variant in variants:
         validate(variant.config)
+        split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # a wrong --folds is said at once
         intern_corpus(corpus, variant.config.data)  # here, so that no two threads do it at once
+    plan = _claim(folder, variants, corpus, folds, repeats, command)
     listed = [
         Run(variant, fold, repeat, folder / folder_name(variant.name) / run_name(fold, repeat, folds))
         for repeat in range(repeats)
@@ -90,18 +95,10 @@ def compare(
         say(f"{len(listed) - len(remaining)} of {len(listed)} runs are finished already")
     board = _Progress(len(listed), len(listed) - len(remaining), progress)
     jobs = [functools.partial(_train_one, run, corpus, folds, tuple(corpus_flags), board, say) for run in remaining]
-    runs.write_json(folder / "plan.json", plan)
+    runs.write_json(folder / runs.PLAN, plan)
     side_by_side(jobs)
     write_report(folder)
     return folder
-
-
-def _protocol(corpus: Corpus, folds: int | None, repeats: int | None) -> tuple[int, int]:
-    if corpus.has("test"):
-        if folds:
-            raise UserError(f"{corpus.name} has a test split of its own, so it takes no --folds")
-        return 0, REPEATS if repeats is None else repeats
-    return FOLDS if folds is None else folds, 1 if repeats is None else repeats
 
 
 def folder_name(variant: str) -> str:
@@ -131,8 +128,8 @@ def _claim(
         "variants": {},
     } | environment()
     there: dict[str, Any] = {}
-    if (folder / "plan.json").exists():
-        there = runs.read_json(folder / "plan.json")
+    if (folder / runs.PLAN).exists():
+        there = runs.read_json(folder / runs.PLAN)
         for name in ("corpus", "folds"):
             if there[name] != plan[name]:
                 raise UserError(
@@ -142,7 +139,7 @@ def _claim(
         plan["variants"] = there["variants"]
         plan["repeats"] = max(repeats, there["repeats"])
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not empty and holds no comparison; name another --workdir, or pass --overwrite")
+        raise UserError(f"{folder} is not empty and holds no comparison; name another --workdir")
     for variant in variants:
         entry = {"folder": folder_name(variant.name), "hash": config_hash(variant.config)} | {
             "settings": to_dict(variant.config)

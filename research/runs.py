@@ -4,7 +4,7 @@ JSON and arrays are written to a temporary name and renamed, so a reader never s
 """
 
 import json
-import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,8 @@ CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 PREDICTIONS = "predictions.npz"
 RECORD = "record.json"
+PLAN = "plan.json"  # of a comparison: its variants and runs
+_OF_COMPARISON = (PLAN, "results.csv", "comparison.json", "report.md", "plots/accuracy.png", "plots/curves.png")
 
 
 class Predictions(NamedTuple):
@@ -33,7 +35,7 @@ def write_text(path: Path, text: str) -> None:
     """Writes a whole file or nothing."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -79,7 +81,7 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
     temporary = folder / (PREDICTIONS + ".tmp")
     with temporary.open("wb") as file:
         np.savez_compressed(file, **predictions._asdict())
-    os.replace(temporary, folder / PREDICTIONS)
+    temporary.replace(folder / PREDICTIONS)
 
 
 def read_predictions(folder: Path) -> Predictions:
@@ -100,3 +102,35 @@ def is_finished(folder: Path) -> bool:
     """Whether the run ended well: its record is written last."""
     path = folder / RECORD
     return path.exists() and read_json(path).get("status") == "done"
+
+
+def clear(folder: Path) -> None:
+    """Removes a run or a comparison, and nothing else that may lie in the folder.
+
+    Raises:
+      UserError: the folder is not empty and holds neither.
+    """
+    if (folder / PLAN).exists():
+        for entry in read_json(folder / PLAN)["variants"].values():
+            for run in (folder / entry["folder"]).glob("*repeat*/"):
+                _clear_run(run)
+            _remove_if_empty(folder / entry["folder"])
+        for name in _OF_COMPARISON:
+            (folder / name).unlink(missing_ok=True)
+        _remove_if_empty(folder / "plots")
+    elif (folder / CONFIG).exists():
+        _clear_run(folder)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not empty and holds neither a run nor a comparison; name another --workdir")
+
+
+def _clear_run(folder: Path) -> None:
+    for name in (RECORD, PREDICTIONS, METRICS, TOKENIZER, CONFIG):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

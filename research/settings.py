@@ -43,7 +43,8 @@ class Training:
     # What chooses the epoch, on validation; "last" takes the last epoch.
     select: str = setting("accuracy", choices=("accuracy", "macro_recall", "macro_f1", "log_loss", "last"))
     class_weights: str = setting("none", choices=("none", "balanced"))
-    l2: float = setting(0.0, low=0.0)  # adds l2 / (2 N) * |matrices|^2 to the mean loss over N texts: scikit-learn's 1/C
+    # Adds l2 / (2 N) * |matrices|^2 to the mean loss over N training texts: scikit-learn's 1 / C.
+    l2: float = setting(0.0, low=0.0)
 
 
 @dataclasses.dataclass
@@ -77,8 +78,10 @@ def validate(config: Config) -> Config:
             raise UserError(f"config.{name} is {value!r}, expected one of {', '.join(choices)}")
         values = value if isinstance(value, tuple) else (value,)
         for number in values:
+            if isinstance(value, tuple) and not isinstance(number, type(field.default[0])):
+                raise UserError(f"config.{name} is {value!r}, expected numbers like {field.default!r}")
             # `not (a <= b)` rather than `a > b`: a NaN is refused too.
-            if low is not None and not low <= number or high is not None and not number <= high:
+            if (low is not None and not low <= number) or (high is not None and not number <= high):
                 upper = "" if high is None else f" and at most {high}"
                 raise UserError(f"config.{name} is {value!r}, expected at least {low}{upper}")
             if isinstance(number, float) and number in (float("inf"), float("-inf")):

@@ -80,22 +80,23 @@ KNOWN = {
 }
 
 
-def load(name_or_path: str | Path, columns: Columns = Columns()) -> Corpus:
+def load(name_or_path: str | Path, columns: Columns = Columns(), classes: tuple[str, ...] | None = None) -> Corpus:
     """A known corpus by its name, or the user's file or folder.
 
     Args:
       name_or_path: a key of `KNOWN`, or a path (see `files.read_path`); a path wins only where no name fits.
       columns: column names of CSV and JSONL files.
+      classes: the classes of a trained run, to evaluate it; without them the corpus is one to train on.
 
     Raises:
       UserError: nothing of that name, a malformed file, or labels that cannot be learnt.
     """
     if str(name_or_path) in KNOWN:
-        return make_corpus(str(name_or_path), {"all": _read_known(str(name_or_path))})
+        return make_corpus(str(name_or_path), {"all": _read_known(str(name_or_path))}, classes)
     path = Path(name_or_path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder, nor a known corpus ({', '.join(KNOWN)})")
-    return make_corpus(path.stem or path.resolve().name, read_path(path, columns))
+    return make_corpus(path.stem or path.resolve().name, read_path(path, columns), classes)
 
 
 def _read_known(name: str) -> list[Row]:
@@ -116,20 +117,20 @@ def content_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def make_corpus(name: str, rows_of_split: dict[str, list[Row]]) -> Corpus:
+def make_corpus(name: str, rows_of_split: dict[str, list[Row]], classes: tuple[str, ...] | None = None) -> Corpus:
     """Checks the labels and puts the rows into their order.
 
     Raises:
-      UserError: fewer than two classes; a class with a single text (without fixed splits), or without training texts.
+      UserError: a label that is none of `classes`; without `classes`: fewer than two classes, a label that no
+        training row has, or (without fixed splits) a class with a single text.
     """
     entries = [(content_hash(r.text), r.label, split, r) for split, rows in rows_of_split.items() for r in rows]
     entries.sort(key=lambda entry: entry[:3])
-    train = "train" if "train" in rows_of_split else "all"
-    class_names = _class_names({label for _, label, split, _ in entries if split == train})
-    if len(class_names) < 2:
-        where = entries[0][3].place.rpartition(":")[0] or name
-        raise UserError(f"{where}: every label is {class_names[0]!r}, expected at least two classes")
-    _check_labels(entries, class_names, train)
+    class_names = classes or _classes_to_learn(entries, "train" if "train" in rows_of_split else "all")
+    for _, label, _, row in entries:
+        if label not in class_names:
+            expected = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+            raise UserError(f"{row.place}: label {label!r} was not trained on, expected one of {expected}")
     index = {label: i for i, label in enumerate(class_names)}
     labels = np.array([index[label] for _, label, _, _ in entries], np.int32)
     hashes = [content for content, _, _, _ in entries]
@@ -138,7 +139,7 @@ def make_corpus(name: str, rows_of_split: dict[str, list[Row]]) -> Corpus:
     for content in hashes:
         ids.append(f"{content}-{seen[content]}")
         seen[content] += 1
-    checksum = hashlib.sha256("\n".join(f"{c}\t{lb}\t{s}\t{r.group}" for c, lb, s, r in entries).encode("utf-8", "surrogatepass"))
+    content = "\n".join(f"{c}\t{label}\t{split}\t{row.group}" for c, label, split, row in entries)
     return Corpus(
         name=name,
         texts=tuple(row.text for *_, row in entries),
@@ -147,32 +148,30 @@ def make_corpus(name: str, rows_of_split: dict[str, list[Row]]) -> Corpus:
         splits=np.array([split for _, _, split, _ in entries], "<U10"),
         groups=_join_groups(hashes, [row.group for *_, row in entries]),
         ids=np.array(ids),
-        checksum=checksum.hexdigest(),
+        checksum=hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest(),
     )
 
 
-def _class_names(labels: set[str]) -> tuple[str, ...]:
+def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> tuple[str, ...]:
+    """The classes of the training rows, checked; integers in their order, else names in theirs."""
+    texts_of = collections.defaultdict(set)
+    for content, label, split, _ in entries:
+        if split == train:
+            texts_of[label].add(content)
+    if len(texts_of) < 2:
+        file = entries[0][3].place.rpartition(":")[0] or entries[0][3].place
+        raise UserError(f"{file}: every label is {min(texts_of)!r}, expected at least two classes")
+    for _, label, split, row in entries:
+        if split == "all" and len(texts_of[label]) == 1:
+            raise UserError(
+                f"{row.place}: label {label!r} has only one text, expected at least two (one to train on, one to "
+                "test on); a TSV file has no header line"
+            )
+
     def is_integer(label: str) -> bool:
         return label.removeprefix("-").isascii() and label.removeprefix("-").isdigit()
 
-    return tuple(sorted(labels, key=int if all(map(is_integer, labels)) else None))
-
-
-def _check_labels(entries: list[tuple[str, str, str, Row]], class_names: tuple[str, ...], train: str) -> None:
-    texts_of = collections.defaultdict(set)
-    for content, label, split, row in entries:
-        if label not in class_names:
-            expected = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
-            raise UserError(f"{row.place}: label {label!r} is in no training row, expected one of {expected}")
-        texts_of[label].add(content)
-    if train == "train":
-        return
-    for content, label, _, row in entries:
-        if len(texts_of[label]) == 1:
-            raise UserError(
-                f"{row.place}: label {label!r} has only one text, expected at least two texts a class "
-                "(one to train on, one to test on; the file has no header line if it is TSV)"
-            )
+    return tuple(sorted(texts_of, key=int if all(map(is_integer, texts_of)) else None))
 
 
 def _join_groups(hashes: list[str], groups: list[str]) -> np.ndarray:

@@ -91,7 +91,8 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: byte {content[error.start]:#04x} is not UTF-8, expected a UTF-8 file") from None
+        byte = f"{content[error.start]:#04x}"
+        raise UserError(f"{path}:{line}: byte {byte} is not UTF-8, expected a UTF-8 file") from None
 
 
 def _lines(content: str) -> Iterator[tuple[int, str]]:
@@ -151,10 +152,10 @@ def _read_jsonl(path: Path, content: str, columns: Columns) -> Iterator[Row]:
 
 
 def _require(names: Any, columns: Columns, place: str) -> None:
-    for name in filter(None, columns):
-        if name not in names:
-            flag = "label_column" if name == columns.label else "text_column" if name == columns.text else "group_column"
-            raise UserError(f"{place}: no column {name!r}, expected one of {', '.join(names)} (--{flag} names another)")
+    for field, name in columns._asdict().items():
+        if name and name not in names:
+            there = ", ".join(map(str, names))
+            raise UserError(f"{place}: no column {name!r}, expected one of {there} (--{field}_column names another)")
 
 
 def _label(value: Any, place: str) -> str:

@@ -13,6 +13,7 @@ from research.data.corpora import Corpus
 from research.errors import UserError
 
 VALIDATION_FRACTION = 0.1
+FOLDS = 5  # where the corpus has no test split and nothing else is asked for
 
 
 class Split(NamedTuple):
@@ -29,6 +30,19 @@ def stream_seed(seed: int, name: str, *which: int) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
 
+def resolve_folds(corpus: Corpus, folds: int | None) -> int:
+    """The folds of the cross-validation, 0 where the corpus has a test split.
+
+    Raises:
+      UserError: folds are asked for where there is a test split.
+    """
+    if not corpus.has("test"):
+        return FOLDS if folds is None else folds
+    if folds:
+        raise UserError(f"{corpus.name} has a test split of its own, so it takes no --folds and no --fold")
+    return 0
+
+
 def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: int) -> Split:
     """The split of one run.
 
@@ -39,8 +53,7 @@ def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: in
       UserError: `folds` or `fold` does not fit the corpus.
     """
     if corpus.has("test"):
-        if folds:
-            raise UserError(f"{corpus.name} has a test split of its own, so it takes no --folds and no --fold")
+        resolve_folds(corpus, folds or fold)
         pool, test = np.flatnonzero(corpus.splits == "train"), np.flatnonzero(corpus.splits == "test")
     else:
         pool = np.flatnonzero((corpus.splits == "all") | (corpus.splits == "train"))

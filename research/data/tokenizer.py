@@ -125,7 +125,9 @@ def fit_vocabulary(interned: Interned, train: np.ndarray, size: int) -> dict[str
     return vocabulary
 
 
-def encode(interned: Interned, vocabulary: dict[str, int], labels: np.ndarray, which: np.ndarray, data: Data) -> Encoded:
+def encode(
+    interned: Interned, vocabulary: dict[str, int], labels: np.ndarray, which: np.ndarray, data: Data
+) -> Encoded:
     """The texts `which` (int [n]) of an interned corpus as ids, cut to `data.max_length` tokens."""
     table = np.array([vocabulary.get(word, UNKNOWN_ID) for word in interned.words] or [UNKNOWN_ID], np.int32)
     starts, ends = interned.offsets[which], interned.offsets[which + 1]

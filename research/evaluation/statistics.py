@@ -39,6 +39,10 @@ class Outcome(NamedTuple):
     probabilities: np.ndarray  # float32 [N, C]
 
 
+def _score(outcome: Outcome, metric: str) -> float:
+    return evaluate_predictions(outcome.label, outcome.probabilities)[metric]
+
+
 def estimate(outcomes: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate:
     """The mean of a metric over runs.
 
@@ -48,7 +52,7 @@ def estimate(outcomes: list[Outcome], metric: str, *, folds: int, level: float =
       folds: 0 where all runs share a test split.
       level: of the interval.
     """
-    values = np.array([evaluate_predictions(o.label, o.probabilities)[metric] for o in outcomes])
+    values = np.array([_score(outcome, metric) for outcome in outcomes])
     return _interval(values, [outcomes], metric, folds, level)
 
 
@@ -58,13 +62,9 @@ def difference(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int, l
     pairs = [(outcome, of_b[outcome.run]) for outcome in a if outcome.run in of_b]
     if not pairs:
         return None
-    values = np.array(
-        [
-            evaluate_predictions(x.label, x.probabilities)[metric] - evaluate_predictions(y.label, y.probabilities)[metric]
-            for x, y in pairs
-        ]
-    )
-    return _interval(values, [[x for x, _ in pairs], [y for _, y in pairs]], metric, folds, level)
+    sides = [[x for x, _ in pairs], [y for _, y in pairs]]
+    values = np.subtract(*([_score(outcome, metric) for outcome in side] for side in sides))
+    return _interval(values, sides, metric, folds, level)
 
 
 def _interval(values: np.ndarray, sides: list[list[Outcome]], metric: str, folds: int, level: float) -> Estimate:

@@ -34,7 +34,7 @@ class RestoredRun:
             raise UserError(f"{folder / runs.CONFIG}: no {error}, expected the config.json of a run") from error
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / runs.TOKENIZER))
-        except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+        except Exception as error:  # the library raises nothing narrower
             raise UserError(f"{folder / runs.TOKENIZER}: cannot be read ({error})") from error
         self._programs = programs(self.config, len(self.class_names))
         self._variables = self._restore_variables(folder)
@@ -45,9 +45,7 @@ class RestoredRun:
         nothing = Encoded(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.int32))
         ones = np.ones(len(self.class_names), np.float32)
         template = jax.eval_shape(
-            lambda: init_state(
-                self._programs, nothing, self._widths, init_seed=0, dropout_seed=0, class_weights=ones
-            )
+            lambda: init_state(self._programs, nothing, self._widths, init_seed=0, dropout_seed=0, class_weights=ones)
         )
         with Checkpoints(folder / runs.CHECKPOINTS, read_only=True) as checkpoints:
             step = checkpoints.best_step()

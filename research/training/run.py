@@ -16,8 +16,8 @@ import numpy as np
 
 from research import runs
 from research.data.batches import choose_widths
-from research.data.corpora import Corpus
-from research.data.splits import Split, split_corpus, stream_seed
+from research.data.corpora import Corpus, load
+from research.data.splits import Split, resolve_folds, split_corpus, stream_seed
 from research.data.tokenizer import Encoded, Interned, build_tokenizer, encode, fit_vocabulary, intern_texts
 from research.errors import UserError
 from research.settings import Config, Data, config_hash, differences, to_dict, validate
@@ -77,10 +77,10 @@ def prepare(plan: Plan) -> Prepared:
 
 def train(
     config: Config,
-    corpus: Corpus,
+    corpus: Corpus | Path | str,
     workdir: Path | str,
     *,
-    folds: int = 0,
+    folds: int | None = None,
     fold: int = 0,
     repeat: int = 0,
     command: str = "",
@@ -90,9 +90,9 @@ def train(
 
     Args:
       config: the variant.
-      corpus: labelled texts.
+      corpus: labelled texts, a known corpus's name or a path.
       workdir: the run's folder; made where it does not exist.
-      folds: 0 where the corpus has a test split, else the number of cross-validation folds.
+      folds: of the cross-validation, default 5; not with a corpus that has a test split.
       fold: the fold that is held out as test.
       repeat: which repetition: own split, initialisation, order and dropout.
       command: the command that does the same; kept in the record.
@@ -104,7 +104,11 @@ def train(
     Raises:
       UserError: a setting or fold that does not fit, or a folder that holds something else.
     """
-    plan = Plan(validate(config), corpus, folds, fold, repeat)
+    if not isinstance(corpus, Corpus):
+        corpus = load(corpus)
+    if repeat < 0:
+        raise UserError(f"--repeat is {repeat}, expected at least 0")
+    plan = Plan(validate(config), corpus, resolve_folds(corpus, folds), fold, repeat)
     folder = Path(workdir)
     start = time.perf_counter()
     description = _describe(plan)
@@ -176,7 +180,7 @@ def _claim(folder: Path, description: dict[str, Any]) -> bool:
             raise UserError(f"{folder} holds another run ({shown}); name another --workdir, or pass --overwrite")
         return runs.is_finished(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not empty and holds no run; name another --workdir, or pass --overwrite")
+        raise UserError(f"{folder} is not empty and holds no run; name another --workdir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -162,8 +162,6 @@ def evaluate_step(module: nn.Module, variables: dict[str, Any], batch: Batch, me
     return metrics.merge(measure(logits, batch.labels, batch.weights, losses))
 
 
-def predict_step(
-    module: nn.Module, variables: dict[str, Any], token_ids: jax.Array, lengths: jax.Array
-) -> jax.Array:
+def predict_step(module: nn.Module, variables: dict[str, Any], token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
     """Class probabilities float32 [B, C] of int32 [B, L], [B]."""
     return probabilities(module.apply(variables, token_ids, lengths, deterministic=True))

@@ -18,7 +18,7 @@ def length_mask(lengths: jax.Array, width: int) -> jax.Array:
 
 
 def masked_softmax(scores: jax.Array, mask: jax.Array) -> jax.Array:
-    """Softmax over the last axis among positions where `mask` is true; exactly zero elsewhere, all zero in an empty row.
+    """Softmax over the last axis among positions where `mask` is true; zero elsewhere and in empty rows.
 
     Args:
       scores: float [..., L].

@@ -1,0 +1,71 @@
+"""Trains variants over folds and seeds and prints a table with intervals and verdicts.
+
+    ./launch.sh compare
+    ./launch.sh compare --variants=lstm,cnn,luong:general --corpus=my.tsv --workdir=runs/mine
+    ./launch.sh compare --variants=lstm --vary=optimizer.learning_rate=1e-3,3e-4 --workdir=runs/rates
+
+Started again, it goes on where it stopped; more variants or repeats extend it. `--config.FIELD=VALUE` is applied to
+every variant.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import program
+from experiments.progress import print_table, reporting
+from experiments.variants import expand
+from research import runs
+from research.errors import UserError
+
+flags.DEFINE_list("variants", ["linear", "lstm", "cnn", "luong:general"], "Variants, separated by commas.")
+flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
+flags.DEFINE_integer("repeats", None, "Repetitions (default 1 with folds, 5 with a test split).")
+flags.DEFINE_multi_string("vary", [], "FIELD=VALUE,VALUE...: a setting to vary; repeated, the cross product is taken.")
+program.define_corpus()
+program.define_workdir("The comparison's folder.")
+flags.FLAGS["corpus"].default = flags.FLAGS["corpus"].value = "rotten_tomatoes"
+FLAGS = flags.FLAGS
+
+
+def main(overrides: list[str]) -> None:
+    program.required("corpus")
+    variants = list(expand(FLAGS.variants, overrides, FLAGS.vary))
+    if not variants:
+        raise UserError("--variants is empty, expected at least one variant")
+    program.use_devices(side_by_side=True)
+    from research.comparison import compare
+    from research.data.corpora import load
+    from research.data.splits import resolve_folds
+    from research.reporting.results import read_results
+    from research.reporting.tables import HEADER, PAIR_HEADER, pair_rows, protocol, variant_rows
+
+    corpus = load(FLAGS.corpus, program.columns())
+    folder = Path(FLAGS.workdir or f"runs/{corpus.name}")
+    if FLAGS.overwrite:
+        runs.clear(folder)
+    folds = resolve_folds(corpus, FLAGS.folds)
+    total = len(variants) * (folds or 1) * (FLAGS.repeats or (1 if folds else 5))
+    with reporting(total, "runs") as reporter:
+        compare(
+            variants,
+            corpus,
+            folder,
+            folds=FLAGS.folds,
+            repeats=FLAGS.repeats,
+            corpus_flags=program.corpus_flags(FLAGS.corpus),
+            command=shlex.join(["./launch.sh", "compare", *sys.argv[1:]]),
+            progress=reporter.progress,
+            say=reporter.say,
+        )
+    results = read_results(folder)
+    print_table(protocol(results), HEADER, variant_rows(results))
+    if results.pairs:
+        print_table("Differences of accuracy, simultaneous 95 % intervals", PAIR_HEADER, pair_rows(results))
+    print(f"report: {folder / 'report.md'}")
+
+
+if __name__ == "__main__":
+    program.launch(main)

@@ -1,0 +1,19 @@
+"""Lists the known corpora: name, language, classes, sizes, where from.
+
+./launch.sh corpora
+"""
+
+from experiments import program
+from experiments.progress import print_table
+from research.data.corpora import KNOWN
+
+
+def main(overrides: list[str]) -> None:
+    program.no_overrides(overrides)
+    header = ("name", "language", "classes", "texts", "from")
+    rows = [(name, s.language, str(s.classes), s.size, s.origin) for name, s in KNOWN.items()]
+    print_table("Known corpora; --corpus also takes a path to your own", header, rows)
+
+
+if __name__ == "__main__":
+    program.launch(main)

@@ -1,0 +1,57 @@
+"""Evaluates a run on texts that it never saw.
+
+    ./launch.sh evaluate --workdir=runs/lstm --corpus=rotten_tomatoes
+    ./launch.sh evaluate --workdir=runs/lstm --corpus=others.tsv
+
+On the run's own corpus (same checksum) only the texts held out from it are scored; on another corpus its test split,
+or all of a single file.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from experiments import program
+from experiments.progress import print_table
+from research.errors import UserError
+
+flags.DEFINE_string("workdir", None, "The run's folder.")
+flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "The split to score.")
+program.define_corpus()
+FLAGS = flags.FLAGS
+
+
+def main(overrides: list[str]) -> None:
+    program.required("workdir", "corpus")
+    program.no_overrides(overrides)
+    program.use_devices(side_by_side=False)
+    from research.data.corpora import load
+    from research.evaluation.metrics import METRICS
+    from research.evaluation.statistics import Outcome, estimate
+    from research.training.restore import restore
+
+    run = restore(FLAGS.workdir)
+    corpus = load(FLAGS.corpus, program.columns(), run.class_names)
+    if run.is_own_corpus(corpus):
+        chosen, what = getattr(run.split(corpus), FLAGS.split), f"the run's own {FLAGS.split} split"
+    elif corpus.has(FLAGS.split):
+        chosen, what = np.flatnonzero(corpus.splits == FLAGS.split), f"its {FLAGS.split} split"
+    elif corpus.has("all") and FLAGS.split == "test":
+        chosen, what = np.arange(len(corpus)), "all of it"
+    else:
+        there = ", ".join(np.unique(corpus.splits))
+        raise UserError(f"{FLAGS.corpus} has no {FLAGS.split} split, expected one of {there}")
+    labels = corpus.labels[chosen]
+    outcome = Outcome((0, 0), corpus.ids[chosen], labels, run.predict_proba([corpus.texts[i] for i in chosen]))
+    rows = []
+    for metric in METRICS:
+        value = estimate([outcome], metric, folds=0)
+        rows.append((metric, f"{value.mean:.4f}", f"[{value.low:.4f}, {value.high:.4f}]"))
+    name = Path(FLAGS.workdir).name
+    print_table(f"{name} on {corpus.name}, {what}: {len(chosen):,} texts", ("metric", "value", "95 % interval"), rows)
+    print("The intervals are for this trained model, over texts; they say nothing about another training.")
+
+
+if __name__ == "__main__":
+    program.launch(main)

@@ -1,0 +1,138 @@
+"""What all programs share: one flags parser, one way to fail, one set-up of the devices.
+
+Exit codes: 0 done; 2 the user's mistake, in one sentence on stderr; 1 anything else.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from research.data.files import Columns
+from research.errors import UserError
+
+_HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
+
+
+def define_workdir(text: str) -> None:
+    """Defines `--workdir` and `--overwrite`, for programs that write."""
+    flags.DEFINE_string("workdir", None, text)
+    flags.DEFINE_bool("overwrite", False, "Remove what the workdir holds of an earlier run before starting.")
+
+
+def define_corpus() -> None:
+    """Defines `--corpus` and the names of the columns of CSV and JSONL files."""
+    flags.DEFINE_string("corpus", None, "A known corpus (see the program corpora), a file, or a folder with splits.")
+    flags.DEFINE_string("text_column", "text", "Name of the text column (CSV, JSONL).")
+    flags.DEFINE_string("label_column", "label", "Name of the label column (CSV, JSONL).")
+    flags.DEFINE_string("group_column", "", "Name of a column whose equal values never straddle a split (CSV, JSONL).")
+
+
+def columns() -> Columns:
+    """The column names from the flags."""
+    return Columns(flags.FLAGS.text_column, flags.FLAGS.label_column, flags.FLAGS.group_column)
+
+
+def corpus_flags(corpus: str) -> list[str]:
+    """The flags that name this corpus from any folder."""
+    path = Path(corpus)
+    given = [f"--corpus={path.resolve() if path.exists() else corpus}"]
+    for name in ("text_column", "label_column", "group_column"):
+        if flags.FLAGS[name].value != flags.FLAGS[name].default:
+            given.append(f"--{name}={flags.FLAGS[name].value}")
+    return given
+
+
+def required(*names: str) -> None:
+    """Raises UserError where a flag without a default was not given."""
+    for name in names:
+        if not flags.FLAGS[name].value:
+            raise UserError(f"--{name} is missing: {flags.FLAGS[name].help}")
+
+
+def no_overrides(overrides: Sequence[str]) -> None:
+    """Raises UserError where `--config.FIELD` was given to a program that trains nothing."""
+    if overrides:
+        raise UserError(f"{overrides[0]} has no meaning here: this program trains nothing")
+
+
+def launch(main: Callable[[list[str]], None]) -> None:
+    """Parses the flags and calls `main(overrides)`, `overrides` being the `--config.FIELD=VALUE` arguments in order."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    try:
+        overrides = _parse(sys.argv)
+        main(overrides)
+        sys.stdout.flush()
+    except UserError as error:
+        print(str(error).replace("\n", " "), file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has gone, as with `| head`
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    main_module = sys.modules["__main__"]
+    own = flags.FLAGS.get_flags_for_module("__main__") + flags.FLAGS.get_flags_for_module(__name__)
+    if any(argument in _HELP for argument in argv[1:]):
+        print(f"{(main_module.__doc__ or '').strip()}\n\nflags:")
+        for flag in own:
+            default = "" if flag.value in (None, "", [], False) else f" (default {flag.value})"
+            print(f"  --{flag.name}: {flag.help}{default}")
+        sys.exit(0)
+    overrides, rest = _split_overrides(list(argv))
+    try:
+        stray = flags.FLAGS(rest)[1:]
+    except flags.UnrecognizedFlagError as error:
+        names = ", ".join(f"--{flag.name}" for flag in own)
+        raise UserError(f"--{error.flagname} is no flag of this program, expected {names}") from error
+    except flags.Error as error:
+        raise UserError(str(error)) from error
+    if stray:
+        raise UserError(f"{stray[0]!r} is not a flag, expected --NAME=VALUE")
+    return overrides
+
+
+def _split_overrides(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Takes `--config.FIELD=VALUE` and `--config.FIELD VALUE` out of the arguments."""
+    overrides, rest = [], []
+    while argv:
+        argument = argv.pop(0)
+        if re.match(r"--?(no)?config\.", argument):
+            if "=" not in argument and argv and not argv[0].startswith("-"):
+                argument += "=" + argv.pop(0)
+            overrides.append("--" + argument.lstrip("-"))
+        else:
+            rest.append(argument)
+    return overrides, rest
+
+
+def use_devices(*, side_by_side: bool) -> None:
+    """Sets up JAX for a program, leaving alone what the user's environment sets.
+
+    Args:
+      side_by_side: one CPU device a core, so that independent runs can train at once.
+    """
+    import jax
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if side_by_side and not given:
+        jax.config.update("jax_num_cpu_devices", cores)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "text-classifier-research" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

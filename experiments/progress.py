@@ -1,0 +1,70 @@
+"""A progress bar with loss and time left on a terminal, plain lines otherwise."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+_LINE_SECONDS = 10.0  # between two plain lines of progress
+
+
+class Reporter:
+    """What a program tells while it works; made by `reporting`."""
+
+    def __init__(self, console: Console, bar: Progress | None, total: float, unit: str):
+        self._console, self._bar, self._total, self._unit = console, bar, total, unit
+        self._task = bar.add_task("", total=total, loss="") if bar else None
+        self._last, self._lock = time.monotonic(), threading.Lock()
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def progress(self, name: str, done: float, loss: float) -> None:
+        """How far all is (of `total`), and a recent loss of the run `name`."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, description=name, loss=f"loss {loss:.3f}")
+            return
+        with self._lock:
+            if time.monotonic() - self._last < _LINE_SECONDS:
+                return
+            self._last = time.monotonic()
+        self.say(f"{name}: loss {loss:.3f}, {done:.1f} of {self._total:g} {self._unit}")
+
+
+@contextmanager
+def reporting(total: float, unit: str) -> Iterator[Reporter]:
+    """Reports on stderr while in the context; results go to stdout, later."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Reporter(console, None, total, unit)
+        return
+    shown = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{unit}  {{task.fields[loss]}}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*shown, console=console, transient=True) as bar:
+        yield Reporter(console, bar, total, unit)
+
+
+def print_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """A table on stdout, wide enough for its cells where there is no terminal."""
+    table = Table()
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = max(console.width, 140)
+    console.print(title, style="bold")
+    console.print(table)

@@ -1,0 +1,64 @@
+"""Trains one variant on one fold or test split, into a run folder.
+
+    ./launch.sh train --config=lstm --corpus=rotten_tomatoes --workdir=runs/lstm
+    ./launch.sh train --config=lstm --corpus=my.tsv --workdir=runs/mine --config.optimizer.learning_rate=3e-4
+
+Interrupted, the same command goes on; finished, it does nothing. `--config.FIELD=VALUE` changes a setting.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import program
+from experiments.progress import print_table, reporting
+from experiments.variants import load_config
+from research import runs
+
+flags.DEFINE_string("config", "lstm", "The variant: a name in configs/, perhaps NAME:ARGUMENT, or a config file.")
+flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
+flags.DEFINE_integer("fold", 0, "The fold that is held out as test.")
+flags.DEFINE_integer("repeat", 0, "Which repetition: own split, initialisation, order and dropout.")
+program.define_corpus()
+program.define_workdir("The run's folder.")
+FLAGS = flags.FLAGS
+
+
+def main(overrides: list[str]) -> None:
+    program.required("corpus", "workdir")
+    config = load_config(FLAGS.config, overrides)
+    program.use_devices(side_by_side=False)
+    from research.data.corpora import load
+    from research.training.run import train
+
+    corpus = load(FLAGS.corpus, program.columns())
+    folder = Path(FLAGS.workdir)
+    if FLAGS.overwrite:
+        runs.clear(folder)
+    if runs.is_finished(folder):
+        print(f"{folder} is finished already; its results:", file=sys.stderr)
+    name, epochs = FLAGS.config, config.training.epochs
+    with reporting(epochs, "epochs") as reporter:
+        train(
+            config,
+            corpus,
+            folder,
+            folds=FLAGS.folds,
+            fold=FLAGS.fold,
+            repeat=FLAGS.repeat,
+            command=shlex.join(["./launch.sh", "train", *sys.argv[1:]]),
+            tick=lambda done, loss: reporter.progress(name, done, loss),
+        )
+    records = runs.read_metrics(folder)
+    best = runs.read_json(folder / runs.RECORD)["best_epoch"]
+    shown = [r for r in records if r["split"] == "test" or r["epoch"] == best]
+    metrics = ("accuracy", "macro_recall", "macro_f1", "loss")
+    rows = [(r["split"], str(r["epoch"]), *(f"{r[metric]:.4f}" for metric in metrics)) for r in shown]
+    print_table(f"{name} on {corpus.name}, epoch {best} chosen on validation", ("split", "epoch", *metrics), rows)
+    print(f"run folder: {folder}")
+
+
+if __name__ == "__main__":
+    program.launch(main)

@@ -1,0 +1,103 @@
+"""From names and flags to configs: `lstm`, `luong:general`, `path/to/own.py`, with `--config.FIELD=VALUE` on top.
+
+Files and typed overrides are read by `ml_collections.config_flags`; its faults end here in one sentence.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+import configs
+from research.comparison import Variant
+from research.errors import UserError
+from research.settings import Config, leaves, validate
+
+_FOLDER = Path(configs.__file__).parent
+
+
+def known() -> list[str]:
+    """The names of the repository's variants."""
+    return sorted(path.stem for path in _FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
+    """The config of a variant.
+
+    Args:
+      name: `NAME[:ARGUMENT]` or `FILE.py[:ARGUMENT]`; a file that does not exist where the user stands is looked for
+        in the repository's `configs/`.
+      overrides: `--config.FIELD=VALUE`, in order.
+
+    Raises:
+      UserError: no such variant, argument or field, or a value of the wrong type or out of range.
+    """
+    path, colon, argument = _find(name)
+    values = flags.FlagValues()
+    given = f"--config={path}{colon}{argument}"
+    try:
+        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["", given])
+        values(["", given])
+        fields = {field for field, _, _ in leaves(values.config)}
+    except UserError:
+        raise
+    except Exception as error:  # the file is the user's code: anything may come
+        cause = error.__cause__ or error
+        raise UserError(f"{name}: the config cannot be loaded ({type(cause).__name__}: {cause})") from error
+    for override in overrides:
+        field = re.sub(r"^--(no)?config\.", "", override).partition("=")[0]
+        if field not in fields:
+            raise UserError(f"{name}: there is no setting {field!r}, expected one of {', '.join(sorted(fields))}")
+    values = flags.FlagValues()
+    argv = ["", given, *overrides]
+    try:
+        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+        values(argv)
+    except (flags.Error, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{name}: {' '.join(str(error).split())}") from error
+    return validate(values.config)
+
+
+def _find(name: str) -> tuple[Path, str, str]:
+    base, colon, argument = name.partition(":")
+    if base.endswith(".py"):
+        path = Path(base) if Path(base).is_file() else _FOLDER / Path(base).name
+    else:
+        path = _FOLDER / f"{base}.py"
+    if not path.is_file() or path.stem == "__init__":
+        raise UserError(f"there is no variant {name!r}, expected one of {', '.join(known())}, or a config file")
+    return path.resolve(), colon, argument
+
+
+def expand(names: Sequence[str], overrides: Sequence[str], vary: Sequence[str]) -> Iterator[Variant]:
+    """Every variant under every combination of the values to vary.
+
+    Args:
+      names: of variants.
+      overrides: applied to each.
+      vary: `FIELD=VALUE,VALUE...` each; their cross product is taken.
+    """
+    factors = [_factor(text) for text in vary]
+    for name in names:
+        base, _, argument = name.partition(":")
+        short = Path(base).stem + (f":{argument}" if argument else "")
+        for values in itertools.product(*(values for _, values in factors)):
+            chosen = [f"{field}={value}" for (field, _), value in zip(factors, values, strict=True)]
+            given = [*overrides, *(f"--config.{choice}" for choice in chosen)]
+            label = f"{short}[{','.join(chosen)}]" if chosen else short
+            path = str(Path(base).resolve()) + (f":{argument}" if argument else "") if Path(base).is_file() else name
+            yield Variant(label, load_config(name, given), (f"--config={path}", *given))
+
+
+def _factor(text: str) -> tuple[str, list[str]]:
+    field, equals, values = text.partition("=")
+    # Commas inside brackets belong to a tuple: widths=(3,4),(3,4,5).
+    split = re.findall(r"\([^)]*\)|[^,]+", values)
+    if not equals or not field or not split:
+        raise UserError(f"--vary is {text!r}, expected FIELD=VALUE,VALUE...")
+    if len(set(split)) < len(split):
+        raise UserError(f"--vary is {text!r}, expected different values")
+    return field.removeprefix("config."), split

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# ./launch.sh                     set up .venv on first use, then run the default comparison
+# ./launch.sh test [pytest args]  set up with what the tests need, then run them
+# ./launch.sh NAME [flags]        set up, then run the program experiments/NAME.py from where you stand
+#
+# ACCELERATOR=cuda13 (or cuda12, tpu) installs that build of jax; PYTHON names the interpreter to use.
+set -u
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
+venv=$root/.venv
+log=$venv/install.log
+
+fail() {
+  printf 'launch.sh: %s\n' "$1" >&2
+  exit 1
+}
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      printf '%s' "$candidate"
+      return
+    fi
+  done
+}
+
+# Installs the package with the extras $1, unless that was done since its metadata last changed.
+install() {
+  local extras=$1 wanted python found
+  wanted=$(cat "$root/setup.cfg" "$root/pyproject.toml" | cksum) || fail "cannot read setup.cfg"
+  found=$(cat "$venv/installed" 2>/dev/null)
+  case "$found" in "$wanted $root "*) case ",${found##* }," in *",$extras,"*) return ;; esac ;; esac
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    python=$(find_python)
+    [ -n "$python" ] || fail "Python 3.11 or newer is needed, and ${PYTHON:-none of python3, python3.11 and newer} is one; install it or set PYTHON"
+    printf 'launch.sh: making %s\n' "$venv" >&2
+    rm -rf "$venv"
+    "$python" -m venv "$venv" >/dev/null 2>&1 ||
+      fail "$python -m venv failed; on Debian or Ubuntu install python3-venv"
+  fi
+  printf 'launch.sh: installing (once; details in %s)\n' "$log" >&2
+  rm -f "$venv/installed"
+  if ! "$venv/bin/python" -m pip install --disable-pip-version-check -e "$root[$extras]" >"$log" 2>&1; then
+    fail "the installation failed ($(grep -m 1 '^ERROR' "$log" || tail -n 1 "$log")); is there a network? See $log, then call again"
+  fi
+  # Extras that were installed before are still there, but for a changed setup.cfg that may ask for more.
+  case "$found" in "$wanted $root "*) extras=${found##* },$extras ;; esac
+  printf '%s %s %s\n' "$wanted" "$root" "$extras" >"$venv/installed"
+}
+
+name=${1:-compare}
+[ $# -gt 0 ] && shift
+extras=${ACCELERATOR:-cpu}
+case "$extras" in cpu | cuda12 | cuda13 | tpu) ;; *) fail "ACCELERATOR is '$extras', expected cpu, cuda12, cuda13 or tpu" ;; esac
+
+if [ "$name" = test ]; then
+  [ "$extras" = cpu ] && install test || install "$extras,test"
+  cd "$root" || exit 1
+  exec "$venv/bin/python" -P -m pytest "$@"
+fi
+
+if [ "${name#-}" != "$name" ]; then # flags without a name are those of the default comparison
+  set -- "$name" "$@"
+  name=compare
+fi
+program=$root/experiments/$name.py
+if [ ! -f "$program" ] || ! grep -q '^    program.launch(main)' "$program"; then
+  known=$(cd "$root/experiments" && grep -l '^    program.launch(main)' ./*.py | sed 's|^\./||; s|\.py$||' | tr '\n' ' ')
+  printf 'launch.sh: there is no program %s, expected test or one of %s\n' "$name" "$known" >&2
+  exit 2
+fi
+install "$extras"
+# -P: no module of the folder where the user stands may shadow this package's.
+exec "$venv/bin/python" -P -m "experiments.$name" "$@"

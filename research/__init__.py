@@ -1,0 +1,24 @@
+"""Train text classifiers and compare them so that the comparison can be believed.
+
+from research import compare, load, restore, train
+
+folder = train(config, "rotten_tomatoes", "runs/lstm")
+restore(folder).predict_proba(["a fine film"])
+"""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "compare": "research.comparison",
+    "load": "research.data.corpora",
+    "restore": "research.training.restore",
+    "train": "research.training.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use, so that reading a run folder does not load JAX.
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'research' has no attribute {name!r}")
