@@ -30,7 +30,7 @@ class WindowConvolution(nn.Module):
         windows = inputs.shape[1] + self.width - 1
         padded = jnp.pad(inputs, ((0, 0), (self.width - 1, self.width - 1), (0, 0)))
         # A sum of plain products: on CPU several times faster than the convolution primitive and its gradient.
-        maps = sum(padded[:, k : k + windows] @ kernel[k] for k in range(self.width)) + bias
+        maps = sum(padded[:, k : k + windows] @ kernel[k] for k in range(self.width)) + bias[None, None, :]
         return maps, length_mask(jnp.where(lengths > 0, lengths + self.width - 1, 0), windows)
 
 
@@ -47,11 +47,11 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         inputs = embedding(self.vocab_size, self.embedding_size)(token_ids)
-        inputs = inputs * length_mask(lengths, token_ids.shape[1])[:, :, None]
+        inputs = jnp.where(length_mask(lengths, token_ids.shape[1])[:, :, None], inputs, 0.0)
         pooled = []
         for width in self.widths:
             maps, mask = WindowConvolution(self.features, width, name=f"width_{width}")(inputs, lengths)
-            # relu is at least 0, so masking by 0 leaves the maximum as it is, and an empty text gives 0.
-            pooled.append(jnp.max(nn.relu(maps) * mask[:, :, None], axis=1))
+            # relu is at least 0, so a 0 at padding leaves the maximum as it is, and an empty text gives 0.
+            pooled.append(jnp.max(jnp.where(mask[:, :, None], nn.relu(maps), 0.0), axis=1))
         hidden = jnp.concatenate(pooled, axis=-1)
         return head(self.num_outputs)(nn.Dropout(self.dropout, deterministic=deterministic)(hidden))

@@ -53,21 +53,22 @@ class Linear(nn.Module):
         ids = jnp.sort(jnp.where(mask, jnp.concatenate([token_ids, pairs], axis=1), padding), axis=1)
         position = jnp.arange(ids.shape[1])
         starts = jnp.pad(ids[:, 1:] != ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
-        nth = position - jax.lax.cummax(jnp.where(starts, position, 0), axis=1)
+        nth = position[None, :] - jax.lax.cummax(jnp.where(starts, position[None, :], 0), axis=1)
         mask = ids < padding
         return jnp.where(mask, ids, 0), mask, nth
 
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         ids, mask, nth = self.features(token_ids, lengths)
-        idf = self.idf.value[ids] * mask
+        idf = jnp.where(mask, self.idf.value[ids], 0.0)
         # Occurrences add up to count * idf in the product, and, as 1 + 3 + 5 + ... = count^2, to its square here.
-        squared_norm = jnp.sum((2 * nth + 1) * jnp.square(idf), axis=1)
+        squared_norm = jnp.sum((2 * nth + 1).astype(idf.dtype) * jnp.square(idf), axis=1)
         scores = jnp.einsum("bf,bfc->bc", idf, self.kernel[ids])
         norm = jnp.sqrt(jnp.maximum(squared_norm, jnp.finfo(idf.dtype).tiny))
-        return scores / norm[:, None] + self.bias
+        return scores / norm[:, None] + self.bias[None, :]
 
     def fit_constants(self, token_ids: jax.Array, lengths: jax.Array) -> None:
         """Sets the inverse document frequencies from the training texts (int32 [N, L], [N])."""
         ids, mask, nth = self.features(token_ids, lengths)
-        document_frequency = jnp.zeros_like(self.idf.value).at[ids].add(mask & (nth == 0))
-        self.idf.value = jnp.log((1.0 + ids.shape[0]) / (1.0 + document_frequency)) + 1.0
+        document_frequency = jnp.zeros_like(self.idf.value).at[ids].add((mask & (nth == 0)).astype(jnp.float32))
+        idf = jnp.log((1.0 + ids.shape[0]) / (1.0 + document_frequency)) + 1.0
+        self.idf.value = jnp.where(document_frequency > 0, idf, 0.0)  # what was never seen takes no part in the norm

@@ -12,7 +12,7 @@ from research.settings import setting
 class Luong(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`.
 
-    The attention weights [B, L] are sown as `intermediates/attention`.
+    The attention weights [B, L] are sown as `intermediates/attention_weights`.
     """
 
     vocab_size: int
@@ -26,5 +26,5 @@ class Luong(nn.Module):
         inputs = embedding(self.vocab_size, self.embedding_size)(token_ids)
         states, last = LSTM(self.hidden_size, name="lstm")(inputs, lengths)
         attended, weights = GlobalAttention(self.score, name="attention")(last, states, lengths)
-        self.sow("intermediates", "attention", weights)
+        self.sow("intermediates", "attention_weights", weights)
         return head(self.num_outputs)(attended)

@@ -29,5 +29,5 @@ def masked_softmax(scores: jax.Array, mask: jax.Array) -> jax.Array:
     """
     # Finite stand-ins instead of -inf: the gradient of an empty row would be NaN.
     scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))) * mask
+    weights = jnp.where(mask, jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))), 0.0)
     return weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), jnp.finfo(scores.dtype).tiny)

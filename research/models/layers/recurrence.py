@@ -35,7 +35,7 @@ def lstm(
     hidden_size = recurrent_kernel.shape[0]
     zeros = jnp.zeros((inputs.shape[0], hidden_size), inputs.dtype)
     # The product with the inputs has no recurrence in it: one large product outside the loop, time first.
-    gates_x = jnp.einsum("ble,eg->lbg", inputs, kernel) + bias
+    gates_x = jnp.einsum("ble,eg->lbg", inputs, kernel) + bias[None, None, :]
     mask = length_mask(lengths, inputs.shape[1]).T[:, :, None]
 
     def step(carry, xs):

@@ -1,0 +1,42 @@
+"""Strict JAX for every test: two CPU devices, no silent promotion of ranks.
+
+Promotion of dtypes is forbidden where variants are applied (`test_models.py`); Optax itself relies on it.
+"""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import jax
+import pytest
+
+from research.data.corpora import load
+from tests.subset import write_subset
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("default")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def small_tsv(tmp_path_factory):
+    """240 sentences of rotten_tomatoes in a TSV file."""
+    return write_subset(tmp_path_factory.mktemp("corpus") / "reviews.tsv")
+
+
+@pytest.fixture(scope="session")
+def small_corpus(small_tsv):
+    return load(small_tsv)
+
+
+@pytest.fixture(scope="session")
+def sst2():
+    """The folder with SST-2's splits; DATA_SST2 names it, else it is looked for beside the project."""
+    folder = Path(os.environ.get("DATA_SST2", ROOT.parent / "shared" / "data" / "sst2"))
+    if not folder.is_dir():
+        pytest.skip(f"SST-2 is not there: no folder {folder} (DATA_SST2 names another)")
+    return folder

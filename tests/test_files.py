@@ -1,0 +1,126 @@
+import json
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from research.data.files import Columns, read_path, read_rows
+from research.errors import UserError
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def pairs(path, columns=Columns()):
+    return [(row.text, row.label) for row in read_rows(path, columns)]
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("good\t1\nbad\t0\n", [("good", "1"), ("bad", "0")]),
+        ("good\t1\nbad\t0", [("good", "1"), ("bad", "0")]),  # no final newline
+        ("good\t1\r\nbad\t0\r\n", [("good", "1"), ("bad", "0")]),
+        (b"\xef\xbb\xbfgood\t1\n", [("good", "1")]),  # byte-order mark
+        ("\t1\n", [("", "1")]),  # an empty text
+        ("a\x00b\t1\n", [("a\x00b", "1")]),
+        ("\n\ngood\t1\n\n", [("good", "1")]),  # blank lines
+        ("one\u2028two\x0c\x85three\t1\n", [("one\u2028two\x0c\x85three", "1")]),  # none of these ends a line
+        ('"quoted" text\t pos \n', [('"quoted" text', "pos")]),
+        ("x" * 10_000_000 + "\t1\n", [("x" * 10_000_000, "1")]),
+    ],
+)
+def test_tsv_accepts(tmp_path, content, rows):
+    assert pairs(write(tmp_path / "a.tsv", content)) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "words"),
+    [
+        ("a.tsv", "good\t1\nno tab here\n", 2, "expected one between text and label"),
+        ("a.txt", "good\t1\na\tb\t0\n", 2, "2 tabs"),
+        ("a.tsv", b"good\t1\nbad\xff\t0\n", 2, "not UTF-8"),
+        ("a.tsv", "good\t\n", 1, "no label"),
+        ("a.csv", "text,label\ngood,1\nbad\n", 3, "fewer cells"),
+        ("a.csv", "text,label\ngood,1\nbad,0,1\n", 3, "more cells"),
+        ("a.csv", 'text,label\n"spans\nlines",1\nbad\n', 4, "fewer cells"),
+        ("a.csv", "review,label\ngood,1\n", 1, "--text_column"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', 2, "not JSON"),
+        ("a.jsonl", '{"text": "a", "label": [0, 1]}\n', 1, "more than one label"),
+        ("a.jsonl", '{"text": 3, "label": 1}\n', 1, "expected a string"),
+        ("a.jsonl", '{"text": "a", "label": null}\n', 1, "null"),
+        ("a.jsonl", '{"text": "a", "label": true}\n', 1, "true"),
+        ("a.jsonl", '{"text": "a", "label": 0.5}\n', 1, "0.5"),
+        ("a.jsonl", '["a", 1]\n', 1, "expected an object"),
+        ("a.jsonl", '{"text": "a"}\n', 1, "no column 'label'"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(tmp_path, name, content, line, words):
+    path = write(tmp_path / name, content)
+    with pytest.raises(UserError) as caught:
+        read_rows(path)
+    assert str(caught.value).startswith(f"{path}:{line}: ")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl"])
+def test_an_empty_file_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match=f"{name}: no rows|{name}:1: no column"):
+        read_rows(write(tmp_path / name, ""))
+
+
+def test_csv_and_jsonl_take_other_column_names_and_groups(tmp_path):
+    columns = Columns("review", "stars", "author")
+    csv = write(tmp_path / "a.csv", 'author,review,stars\nann,"so, so",2\nbob,good,5\n')
+    jsonl = write(tmp_path / "a.jsonl", '{"review": "so, so", "stars": 2.0, "author": "ann"}\n')
+    assert read_rows(csv, columns)[0][:3] == ("so, so", "2", "ann")
+    assert read_rows(jsonl, columns)[0][:3] == ("so, so", "2", "ann")
+    with pytest.raises(UserError, match="TSV file has no column names"):
+        read_rows(write(tmp_path / "a.tsv", "a\t1\n"), columns)
+
+
+def test_a_folder_has_splits_under_any_of_their_names(tmp_path):
+    write(tmp_path / "train.tsv", "a\t0\n")
+    write(tmp_path / "dev.csv", "text,label\nb,1\n")
+    write(tmp_path / "notes.md", "not data")
+    assert read_path(tmp_path, Columns()).keys() == {"train", "validation"}
+    write(tmp_path / "valid.tsv", "c\t1\n")
+    with pytest.raises(UserError, match=r"both valid\.tsv and dev\.csv"):
+        read_path(tmp_path, Columns())
+
+
+def test_missing_things_are_named(tmp_path):
+    with pytest.raises(UserError, match="no such file or folder"):
+        read_path(tmp_path / "nothing.tsv", Columns())
+    with pytest.raises(UserError, match="no training file"):
+        read_path(tmp_path, Columns())
+    with pytest.raises(UserError, match=r"expected one of \.tsv"):
+        read_path(write(tmp_path / "a.xlsx", "x"), Columns())
+
+
+text_without_breaks = st.text(st.characters(exclude_characters="\n\r\t", exclude_categories=("Cs",)))
+
+
+@given(st.lists(st.tuples(text_without_breaks, st.integers()), min_size=1))
+def test_any_text_survives_every_format(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("files")
+    tsv = "".join(f"{text}\t{label}\n" for text, label in rows)
+    jsonl = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
+    quoted = "text,label\n" + "".join('"{}",{}\n'.format(text.replace('"', '""'), label) for text, label in rows)
+    expected = [(text, str(label)) for text, label in rows]
+    starts_with_mark = rows[0][0].startswith("\ufeff")
+    if not starts_with_mark:  # at the start of a file it is a byte-order mark, not text
+        assert pairs(write(folder / "a.tsv", tsv)) == expected
+    assert pairs(write(folder / "a.csv", quoted)) == expected
+    assert pairs(write(folder / "a.jsonl", jsonl)) == expected
+
+
+@given(st.binary(max_size=200), st.sampled_from([".tsv", ".csv", ".jsonl"]))
+def test_any_bytes_are_read_or_refused_in_a_sentence(tmp_path_factory, content, suffix):
+    path = write(tmp_path_factory.mktemp("files") / f"a{suffix}", content)
+    try:
+        assert read_rows(path)
+    except UserError as error:
+        assert str(error).startswith(str(path))

@@ -1,0 +1,107 @@
+"""From the same weights, the article's classifier is Keras' `Embedding -> LSTM -> Dense` on unpadded input."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.models import build, settings_for
+from research.training.metrics import cross_entropy
+
+os.environ["KERAS_BACKEND"] = "jax"
+keras = pytest.importorskip("keras")
+
+ROWS, LENGTH, VOCAB_SIZE = 7, 23, 40
+
+
+@pytest.fixture(scope="module")
+def both():
+    # Keras promotes ranks as it likes.
+    with jax.numpy_rank_promotion("allow"):
+        reference = keras.Sequential(
+            [
+                keras.Input((LENGTH,), dtype="int32"),
+                keras.layers.Embedding(VOCAB_SIZE, 64),
+                keras.layers.LSTM(128),
+                keras.layers.Dense(1, activation="sigmoid"),
+            ]
+        )
+    embedding, kernel, recurrent, bias, dense, dense_bias = [np.asarray(w) for w in reference.get_weights()]
+    random = np.random.default_rng(0)
+    bias = bias + random.normal(0, 0.1, bias.shape).astype(np.float32)  # zeros would hide a swapped gate
+    reference.set_weights([embedding, kernel, recurrent, bias, dense, dense_bias])
+    params = {
+        "embedding": {"embedding": embedding},
+        "lstm": {"kernel": kernel, "recurrent_kernel": recurrent, "bias": bias},
+        "head": {"kernel": dense, "bias": dense_bias},
+    }
+    module = build(settings_for("recurrent.Recurrent"), vocab_size=VOCAB_SIZE, num_outputs=1)
+    ids = random.integers(0, VOCAB_SIZE, (ROWS, LENGTH)).astype(np.int32)
+    labels = random.integers(0, 2, ROWS).astype(np.int32)
+    return reference, module, params, ids, labels
+
+
+def logits(module, params, ids):
+    return module.apply({"params": params}, ids, np.full(len(ids), LENGTH, np.int32), deterministic=True)
+
+
+def test_the_modules_parameters_are_those_of_keras(both):
+    _, module, params, ids, _ = both
+    made = module.init(jax.random.key(0), ids, np.full(ROWS, LENGTH, np.int32), deterministic=True)["params"]
+    assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, params)
+
+
+def test_probabilities(both):
+    reference, module, params, ids, _ = both
+    with jax.numpy_rank_promotion("allow"):
+        expected = np.asarray(reference(ids))
+    np.testing.assert_allclose(jax.nn.sigmoid(logits(module, params, ids)), expected, atol=1e-5)
+
+
+def test_loss_and_gradients(both):
+    reference, module, params, ids, labels = both
+    trainable = [variable.value for variable in reference.trainable_variables]
+
+    rest = [variable.value for variable in reference.non_trainable_variables]
+
+    def reference_loss(trainable):
+        probabilities, _ = reference.stateless_call(trainable, rest, ids)
+        return keras.losses.BinaryCrossentropy()(labels[:, None], probabilities)
+
+    def loss(params):
+        return cross_entropy(logits(module, params, ids), labels).mean()
+
+    with jax.numpy_rank_promotion("allow"):
+        expected, expected_gradients = jax.value_and_grad(reference_loss)(trainable)
+    value, gradients = jax.value_and_grad(loss)(params)
+    np.testing.assert_allclose(value, expected, atol=1e-5)
+    ours = [
+        gradients["embedding"]["embedding"],
+        *(gradients["lstm"][name] for name in ("kernel", "recurrent_kernel", "bias")),
+        *(gradients["head"][name] for name in ("kernel", "bias")),
+    ]
+    for one, other in zip(ours, expected_gradients, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_the_optimizer_takes_the_steps_of_keras_adam(both):
+    import optax
+
+    from research.settings import Optimizer
+    from research.training.step import make_optimizer
+
+    random = np.random.default_rng(1)
+    value = random.normal(size=4).astype(np.float32)
+    variable = keras.Variable(value)
+    with jax.numpy_rank_promotion("allow"):
+        adam = keras.optimizers.Adam(1e-3)
+        optimizer = make_optimizer(Optimizer(name="adam", learning_rate=1e-3))
+        state = optimizer.init(value)
+        for _ in range(5):
+            gradient = random.normal(size=4).astype(np.float32)
+            adam.apply([jnp.asarray(gradient)], [variable])
+            updates, state = optimizer.update(jnp.asarray(gradient), state, value)
+            value = optax.apply_updates(value, updates)
+        np.testing.assert_allclose(value, np.asarray(variable.value), rtol=1e-5, atol=1e-7)

@@ -1,0 +1,51 @@
+"""The linear baseline is scikit-learn's logistic regression on its TF-IDF."""
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from experiments.variants import load_config
+from research.data.batches import gather
+from research.models.linear import hash_pairs
+from research.training.run import Plan, prepare
+from research.training.step import Programs, init_state
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_it_fits_what_scikit_learn_fits(small_corpus, classes):
+    config = load_config("linear")
+    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+
+    def features(encoded):
+        """Words by id and pairs by their bucket, which two pairs may share."""
+        pieces = np.split(encoded.tokens, encoded.offsets[1:-1])
+        pairs = [np.asarray(hash_pairs(piece[:-1], piece[1:], config.model.buckets)) for piece in pieces]
+        return [[f"w{i}" for i in words] + [f"p{i}" for i in two] for words, two in zip(pieces, pairs, strict=True)]
+
+    labels = prepared.train.labels if classes == 2 else np.arange(len(prepared.train.labels), dtype=np.int32) % classes
+    prepared.train.labels[:] = labels
+    vectorizer = TfidfVectorizer(analyzer=lambda features: features)
+    reference = LogisticRegression(C=10.0, max_iter=1000, tol=1e-8)
+    reference.fit(vectorizer.fit_transform(features(prepared.train)), labels)
+    expected = reference.predict_proba(vectorizer.transform(features(prepared.test)))
+
+    programs = Programs(config, classes)
+    ones = np.ones(classes, np.float32)
+    state = init_state(programs, prepared.train, prepared.widths, init_seed=0, dropout_seed=0, class_weights=ones)
+    everything = gather(prepared.train, np.arange(len(labels)), len(labels), prepared.widths)
+    for _ in range(config.training.epochs):
+        state, _ = programs.train(state, everything)
+    test = gather(prepared.test, np.arange(len(prepared.test.labels)), len(prepared.test.labels), prepared.widths)
+    found = programs.predict(state.variables, test.token_ids, test.lengths)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_few_pairs_share_a_bucket():
+    """About as few as independent random buckets would: n - m (1 - exp(-n / m)) of n pairs in m buckets."""
+    first, second = np.divmod(np.arange(40_000, dtype=np.int32), 200)
+    buckets = np.asarray(hash_pairs(first, second, 2**18))
+    assert buckets.min() >= 0
+    assert buckets.max() < 2**18
+    expected = 2**18 * (1 - np.exp(-40_000 / 2**18))
+    assert abs(len(np.unique(buckets)) - expected) < 0.01 * expected

@@ -1,0 +1,204 @@
+"""One contract for every variant in configs/, found by itself: see research/models/__init__.py."""
+
+import dataclasses
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.variants import known, load_config
+from research.data.batches import Batch, choose_widths, gather
+from research.data.tokenizer import Encoded
+from research.models import build
+from research.training.run import Plan, prepare
+from research.training.step import Programs, init_state
+
+VOCAB_SIZE, LONGEST = 50, 12
+LENGTHS = np.array([12, 5, 1, 0, 7, 12], np.int32)
+SMALL = {"embedding_size": 6, "hidden_size": 5, "features": 4, "buckets": 64, "width": LONGEST}
+
+
+def every_variant():
+    names = []
+    for name in known():
+        arguments = getattr(importlib.import_module(f"configs.{name}"), "ARGUMENTS", ())
+        names += [f"{name}:{argument}" for argument in arguments] or [name]
+    return names
+
+
+def small_config(name):
+    config = load_config(name)
+    small = {field.name: SMALL[field.name] for field in dataclasses.fields(config.model) if field.name in SMALL}
+    config.model = dataclasses.replace(config.model, **small)
+    config.data.vocab_size = VOCAB_SIZE
+    return config
+
+
+@pytest.fixture(scope="module", params=every_variant())
+def variant(request):
+    """A small module with random variables, compiled once: `(config, module, variables, apply)`."""
+    config = small_config(request.param)
+    random = np.random.default_rng(0)
+    tokens = random.integers(2, VOCAB_SIZE, LENGTHS.sum(), dtype=np.int32)
+    texts = Encoded(tokens, np.concatenate([[0], np.cumsum(LENGTHS)]), np.zeros(len(LENGTHS), np.int32))
+    programs = Programs(config, 3)
+    state = init_state(programs, texts, (LONGEST,), init_seed=0, dropout_seed=0, class_weights=np.ones(3, np.float32))
+    leaves, tree = jax.tree.flatten(state.variables)
+    # Away from zeros and ones, so that nothing cancels.
+    leaves = [leaf + 0.1 * random.standard_normal(leaf.shape).astype(np.float32) for leaf in leaves]
+    variables = jax.tree.unflatten(tree, leaves)
+
+    @jax.numpy_dtype_promotion("strict")
+    def apply(variables, token_ids, lengths):
+        return programs.module.apply(variables, token_ids, lengths, deterministic=True)
+
+    return config, programs.module, variables, jax.jit(apply)
+
+
+def batch_of_ids(width=LONGEST, seed=1):
+    """int32 [6, width] with random tokens everywhere, padding too: what stands there must not matter."""
+    return np.random.default_rng(seed).integers(2, VOCAB_SIZE, (len(LENGTHS), width), dtype=np.int32)
+
+
+def test_logits_have_a_column_a_class(variant):
+    config, _, variables, apply = variant
+    assert apply(variables, batch_of_ids(), LENGTHS).shape == (len(LENGTHS), 3)
+    module = build(config.model, vocab_size=VOCAB_SIZE, num_outputs=1)
+    shape = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), batch_of_ids(), LENGTHS, deterministic=True))
+    assert shape[0].shape == (len(LENGTHS), 1)
+    assert shape[0].dtype == jnp.float32
+
+
+def test_padding_changes_nothing(variant):
+    _, _, variables, apply = variant
+    ids = batch_of_ids()
+    expected = apply(variables, ids, LENGTHS)
+    wider = np.pad(ids, ((0, 0), (0, 9)), constant_values=7)
+    np.testing.assert_allclose(apply(variables, wider, LENGTHS), expected, rtol=1e-5, atol=1e-6)
+    other = np.where(np.arange(LONGEST)[None, :] < LENGTHS[:, None], ids, batch_of_ids(seed=2))
+    np.testing.assert_allclose(apply(variables, other, LENGTHS), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_text_in_the_middle_of_others_is_the_text_alone(variant):
+    _, _, variables, apply = variant
+    ids = batch_of_ids()
+    expected = apply(variables, ids, LENGTHS)
+    order = np.array([3, 0, 5, 1, 4, 2])
+    np.testing.assert_allclose(apply(variables, ids[order], LENGTHS[order]), expected[order], rtol=1e-5, atol=1e-6)
+    alone = [apply(variables, ids[i : i + 1], LENGTHS[i : i + 1])[0] for i in range(len(ids))]
+    np.testing.assert_allclose(np.stack(alone), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_text_matters(variant):
+    _, _, variables, apply = variant
+    ids = batch_of_ids()
+    changed = ids.copy()
+    changed[:, 0] = 2 + (ids[:, 0] - 1) % (VOCAB_SIZE - 2)
+    difference = np.abs(apply(variables, ids, LENGTHS) - apply(variables, changed, LENGTHS)).max(axis=1)
+    assert (difference[LENGTHS > 0] > 1e-6).all()
+    assert difference[LENGTHS == 0].max() == 0
+
+
+def test_values_and_gradients_are_finite_and_every_parameter_has_one(variant):
+    _, module, variables, _ = variant
+    rest = {name: value for name, value in variables.items() if name != "params"}
+    weights = jnp.arange(1.0, 19.0).reshape(6, 3)
+
+    @jax.numpy_dtype_promotion("strict")
+    def loss(params, lengths, rows):
+        logits = module.apply({"params": params, **rest}, batch_of_ids()[rows], lengths, deterministic=True)
+        return jnp.sum(jnp.tanh(logits) * weights[rows])
+
+    gradients = jax.grad(loss)(variables["params"], LENGTHS, np.arange(6))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
+        assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
+    for length in (0, 1):
+        gradients = jax.grad(loss)(variables["params"], np.array([length], np.int32), np.arange(1))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_compiled_equals_eager_and_compiles_once(variant):
+    _, module, variables, _ = variant
+    traces = []
+
+    def apply(variables, token_ids, lengths):
+        traces.append(1)
+        return module.apply(variables, token_ids, lengths, deterministic=True)
+
+    compiled = jax.jit(apply)
+    first = compiled(variables, batch_of_ids(), LENGTHS)
+    compiled(variables, batch_of_ids(seed=3), LENGTHS[::-1].copy())
+    assert len(traces) == 1
+    eager = module.apply(variables, batch_of_ids(), LENGTHS, deterministic=True)
+    np.testing.assert_allclose(first, eager, rtol=1e-5, atol=1e-6)
+
+
+def test_members_of_a_population_are_what_they_are_alone(variant):
+    _, _, variables, apply = variant
+    other = jax.tree.map(lambda leaf: leaf * 0.5, variables)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), variables, other)
+    ids = batch_of_ids()
+    together = jax.vmap(apply, in_axes=(0, None, None))(stacked, ids, LENGTHS)
+    for member, alone in zip(together, (variables, other), strict=True):
+        np.testing.assert_allclose(member, apply(alone, ids, LENGTHS), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", every_variant())
+def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
+    config = load_config(name)
+    config.model = dataclasses.replace(
+        config.model, **{field.name: 32 for field in dataclasses.fields(config.model) if field.name == "hidden_size"}
+    )
+    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+    texts = prepared.train
+    index = np.arange(64)
+    widths = choose_widths(texts.lengths[index], most=1)
+    batch = gather(texts, index, 64, widths)
+    programs = Programs(config, 2)
+    state = init_state(programs, texts, widths, init_seed=0, dropout_seed=0, class_weights=np.ones(2, np.float32))
+    for _ in range(60 if config.optimizer.name == "adam" else 30):
+        state, _ = programs.train(state, batch)
+    probabilities = programs.predict(state.variables, batch.token_ids, batch.lengths)
+    assert (np.asarray(probabilities).argmax(axis=1) == batch.labels).mean() == 1.0
+
+
+def test_article_reads_padding_as_words():
+    """What the listing computes, against NumPy: row 0 of the embedding before a text, the last tokens of a longer one."""
+    from research.models.article import pad_front
+
+    ids = np.array([[5, 6, 7, 8], [5, 6, 9, 9], [9, 9, 9, 9]], np.int32)
+    lengths = np.array([4, 2, 0], np.int32)
+    assert np.asarray(pad_front(ids, lengths, 3)).tolist() == [[6, 7, 8], [0, 5, 6], [0, 0, 0]]
+
+
+def test_attention_weights_can_be_asked_for():
+    config = small_config("luong:general")
+    module = build(config.model, vocab_size=VOCAB_SIZE, num_outputs=1)
+    variables = module.init(jax.random.key(0), batch_of_ids(), LENGTHS, deterministic=True)
+    _, found = module.apply(variables, batch_of_ids(), LENGTHS, deterministic=True, mutable="intermediates")
+    weights = np.asarray(found["intermediates"]["attention_weights"][0])
+    assert weights.shape == (len(LENGTHS), LONGEST)
+    np.testing.assert_allclose(weights.sum(axis=1), LENGTHS > 0, atol=1e-6)
+    assert (weights[np.arange(LONGEST)[None, :] >= LENGTHS[:, None]] == 0).all()
+
+
+def test_filler_rows_change_no_step(small_corpus):
+    """A partial batch completed by filler takes the very step of the partial batch alone."""
+    config = load_config("lstm")
+    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+    programs = Programs(config, 2)
+    ones = np.ones(2, np.float32)
+
+    def step(rows):
+        state = init_state(programs, prepared.train, (64,), init_seed=0, dropout_seed=0, class_weights=ones)
+        batch = gather(prepared.train, np.arange(5), rows, (64,))
+        return programs.train(state, Batch(*map(np.asarray, batch)))
+
+    (alone, metrics), (filled, metrics_filled) = step(5), step(8)
+    assert float(metrics.weight) == float(metrics_filled.weight) == 5
+    np.testing.assert_allclose(metrics.loss, metrics_filled.loss, rtol=1e-6)
+    for one, other in zip(jax.tree.leaves(alone.params), jax.tree.leaves(filled.params), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)

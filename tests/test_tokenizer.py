@@ -1,0 +1,102 @@
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from tokenizers import Tokenizer
+
+from research.data.tokenizer import build_tokenizer, encode, encode_texts, fit_vocabulary, intern_texts
+from research.settings import Data
+
+
+def tokens(text, **settings):
+    interned = intern_texts([text], Data(**settings))
+    return [interned.words[i] for i in interned.tokens]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Don't PANIC!", ["don't", "panic", "!"]),
+        ("it\u2019s", ["it's"]),
+        ("good<br /><br />bad <i>very</i>", ["good", "bad", "very"]),
+        ("a < b and c > d", ["a", "<", "b", "and", "c", ">", "d"]),
+        ("caf&eacute; &amp; bar &#39;n&#x27; grill", ["caf\u00e9", "&", "bar", "'", "n", "'", "grill"]),
+        ("\uff11\uff12 \ufb01ne", ["12", "fine"]),  # NFKC
+        ("\u7535\u5f71\u5f88\u597d ok", ["\u7535", "\u5f71", "\u5f88", "\u597d", "ok"]),  # CJK apart
+        ("na\u00efve-ish", ["na\u00efve", "-", "ish"]),
+        ("a\x00b\u200bc\td\u00a0e", ["a", "bc", "d", "e"]),
+        ("[PAD] [UNK]", ["[", "pad", "]", "[", "unk", "]"]),
+        ("", []),
+        (" \n\t ", []),
+        ("\U0001f600!", ["\U0001f600", "!"]),
+    ],
+)
+def test_words(text, expected):
+    assert tokens(text) == expected
+
+
+def test_characters_case_and_stop_words_are_settings():
+    assert tokens("Ab c\u7535", tokens="characters") == ["a", "b", "c", "\u7535"]
+    assert tokens("Ab c", lowercase=False) == ["Ab", "c"]
+    assert tokens("This is not a THE good film, isn't it", stop_words="english") == ["good", "film", ","]
+    assert tokens("The theme", stop_words="english", lowercase=False) == ["theme"]
+
+
+TRAIN = ["the film is good", "the film is bad", "a film", "the end"]
+
+
+def fitted(texts, train, data):
+    interned = intern_texts(texts, data)
+    return interned, fit_vocabulary(interned, np.array(train), data.vocab_size)
+
+
+def test_the_vocabulary_counts_the_training_texts_alone():
+    _, vocabulary = fitted([*TRAIN, "unseen unseen unseen unseen"], range(4), Data())
+    assert list(vocabulary)[:4] == ["[PAD]", "[UNK]", "film", "the"]  # equal counts in alphabetical order
+    assert "unseen" not in vocabulary
+    assert list(vocabulary.values()) == list(range(len(vocabulary)))
+
+
+def test_the_vocabulary_has_at_most_its_size():
+    data = Data(vocab_size=4)
+    interned, vocabulary = fitted(TRAIN, range(4), data)
+    assert len(vocabulary) == 4
+    encoded = encode(interned, vocabulary, np.zeros(4, np.int32), np.arange(4), data)
+    assert encoded.tokens.max() < 4
+    assert encoded.tokens.min() == 1  # unknown words are 1, padding never occurs
+
+
+@pytest.mark.parametrize(("keep", "expected"), [("first", ["the", "film"]), ("last", ["is", "good"])])
+def test_a_long_text_is_cut_at_the_end_that_is_set(keep, expected):
+    data = Data(max_length=2, keep=keep)
+    interned, vocabulary = fitted(TRAIN, range(4), data)
+    encoded = encode(interned, vocabulary, np.zeros(4, np.int32), np.array([0]), data)
+    names = {index: word for word, index in vocabulary.items()}
+    assert [names[i] for i in encoded.tokens] == expected
+
+
+@given(
+    st.lists(st.text(max_size=40), min_size=1, max_size=8),
+    st.sampled_from(["words", "characters"]),
+    st.booleans(),
+    st.sampled_from(["first", "last"]),
+    st.sampled_from(["none", "english"]),
+)
+def test_a_text_encodes_the_same_in_training_and_after_restoring(texts, split, lowercase, keep, stop_words):
+    data = Data(vocab_size=20, max_length=6, keep=keep, tokens=split, lowercase=lowercase, stop_words=stop_words)
+    texts = [*texts, "&lt;b&gt; The &amp; [PAD] <p>x</p> isn't"]
+    interned, vocabulary = fitted(texts, range(len(texts)), data)
+    trained = encode(interned, vocabulary, np.zeros(len(texts), np.int32), np.arange(len(texts)), data)
+    restored = Tokenizer.from_str(build_tokenizer(vocabulary, data).to_str())
+    later = encode_texts(restored, texts)
+    assert trained.tokens.tolist() == later.tokens.tolist()
+    assert trained.offsets.tolist() == later.offsets.tolist()
+    # Alone as in company.
+    alone = [encode_texts(restored, [text]).tokens.tolist() for text in texts]
+    assert sum(alone, []) == later.tokens.tolist()
+
+
+def test_interning_is_deterministic():
+    one, other = (intern_texts(TRAIN, Data()) for _ in range(2))
+    assert one.words == other.words == ("the", "film", "is", "good", "bad", "a", "end")
+    assert one.tokens.tolist() == other.tokens.tolist()
