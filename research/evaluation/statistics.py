@@ -8,7 +8,7 @@ too small; with J runs and a ratio q of test to training texts the variance of t
 degrees of freedom (Nadeau & Bengio 2003, Machine Learning 52, eq. 8; Bouckaert & Frank 2004 for repeats).
 
 *A fixed test split*: runs share the test texts. The variance is s^2 / J between runs plus that of the test texts for
-the mean run (a bootstrap over texts), with Satterthwaite's degrees of freedom. A single run has the second part alone.
+the mean run, with Satterthwaite's degrees of freedom. A single run has the second part alone.
 """
 
 import math
@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from research.evaluation.metrics import evaluate_predictions
+from research.evaluation.metrics import evaluate_predictions, example_losses
 
-_BOOTSTRAPS = 400
+_GROUPS = 100  # of the jackknife
 
 
 class Estimate(NamedTuple):
@@ -76,24 +76,34 @@ def _interval(values: np.ndarray, sides: list[list[Outcome]], metric: str, folds
         of_texts = _variance_of_texts(sides, metric)
         variance = between / runs + of_texts
         # Welch-Satterthwaite; the part of the texts has as good as infinite degrees of freedom.
-        degrees = variance**2 / ((between / runs) ** 2 / (runs - 1)) if between else math.inf
+        degrees = (runs - 1) * (variance * runs / between) ** 2 if between else math.inf
     half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(variance) if variance else 0.0
     return Estimate(mean, mean - half, mean + half)
 
 
 def _variance_of_texts(sides: list[list[Outcome]], metric: str) -> float:
-    """Bootstrap variance over test texts of mean(side 0) - mean(side 1), runs held fixed."""
-    random = np.random.default_rng(0)
+    """Sampling variance over test texts of mean(side 0) - mean(side 1), runs held fixed."""
     count = len(sides[0][0].label)
-    draws = np.empty(_BOOTSTRAPS)
-    for i in range(_BOOTSTRAPS):
-        chosen = random.integers(count, size=count)
+    if metric in ("accuracy", "log_loss"):  # means over texts
+        values = [np.mean([_of_each_text(outcome, metric) for outcome in side], axis=0) for side in sides]
+        return float(np.var(values[0] - values[1] if len(values) > 1 else values[0], ddof=1)) / count
+    # Delete-a-group jackknife (Efron & Tibshirani 1993, ch. 11): a macro average is no mean over texts.
+    group = np.random.default_rng(0).permutation(count) % min(_GROUPS, count)
+    left_out = []
+    for g in range(group.max() + 1):
+        kept = group != g
         means = [
-            np.mean([evaluate_predictions(o.label[chosen], o.probabilities[chosen])[metric] for o in side])
+            np.mean([_score(o._replace(label=o.label[kept], probabilities=o.probabilities[kept]), metric) for o in side])
             for side in sides
         ]
-        draws[i] = means[0] - (means[1] if len(means) > 1 else 0.0)
-    return float(draws.var(ddof=1))
+        left_out.append(means[0] - (means[1] if len(means) > 1 else 0.0))
+    return float(np.var(left_out)) * (len(left_out) - 1)
+
+
+def _of_each_text(outcome: Outcome, metric: str) -> np.ndarray:
+    if metric == "accuracy":
+        return (outcome.probabilities.argmax(axis=1) == outcome.label).astype(np.float64)
+    return example_losses(outcome.label, outcome.probabilities)
 
 
 def verdict(difference: Estimate, margin: float, *, higher_is_better: bool = True) -> tuple[str, bool]:

@@ -1,0 +1,278 @@
+"""A run as a whole: exact, reproducible, resumable, and never looking at its test texts."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.variants import load_config
+from research import restore, runs, train
+from research.data.batches import Batch
+from research.data.corpora import make_corpus
+from research.data.files import Row
+from research.data.tokenizer import Encoded
+from research.errors import UserError
+from research.scores import scores
+from research.training import run as run_module
+from research.training.loop import evaluate
+from research.training.metrics import Metrics, measure, summarise, zero
+from research.training.population import side_by_side
+from research.training.run import Plan, prepare
+from research.training.step import Programs, init_state, programs
+
+FAST = ("--config.training.epochs=3", "--config.model.hidden_size=16", "--config.model.embedding_size=8")
+
+
+LEARNS_FAST = (
+    "--config.training.select=log_loss",
+    "--config.training.epochs=12",
+    "--config.optimizer.learning_rate=0.02",
+)
+
+
+def fast_lstm(*overrides):
+    return load_config("lstm", [*FAST, *overrides])
+
+
+def contents(folder):
+    """The bytes that must not differ between two makings of the same run."""
+    return {name: (folder / name).read_bytes() for name in (runs.METRICS, runs.PREDICTIONS, runs.TOKENIZER, runs.CONFIG)}
+
+
+@pytest.fixture(scope="module")
+def finished(small_corpus, tmp_path_factory):
+    return train(fast_lstm(), small_corpus, tmp_path_factory.mktemp("runs") / "lstm")
+
+
+def test_a_run_leaves_the_files_of_the_contract(finished, small_corpus):
+    config = runs.read_json(finished / runs.CONFIG)
+    assert config["settings"]["model"] == {"module": "recurrent.Recurrent", "embedding_size": 8, "hidden_size": 16}
+    assert config["classes"] == ["0", "1"]
+    record = runs.read_json(finished / runs.RECORD)
+    assert record["status"] == "done"
+    assert record["texts"] == {"train": 172, "validation": 20, "test": 48}
+    predictions = runs.read_predictions(finished)
+    assert predictions.label.dtype == np.int32
+    assert predictions.probabilities.shape == (48, 2)
+    assert set(predictions.id) < set(small_corpus.ids)
+    np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1, rtol=1e-6)
+    records = runs.read_metrics(finished)
+    assert [r["epoch"] for r in records if r["split"] == "validation"] == [1, 2, 3]
+    test = next(r for r in records if r["split"] == "test")
+    assert test["accuracy"] == (predictions.probabilities.argmax(axis=1) == predictions.label).mean()
+
+
+def test_the_same_run_again_is_the_same_to_the_byte(finished, small_corpus, tmp_path):
+    assert contents(train(fast_lstm(), small_corpus, tmp_path / "again")) == contents(finished)
+
+
+def test_runs_side_by_side_are_what_they_are_alone(finished, small_corpus, tmp_path):
+    assert len(jax.local_devices()) >= 2
+    jobs = [
+        lambda check, fold=fold: train(fast_lstm(), small_corpus, tmp_path / f"{fold}", fold=fold) for fold in (1, 0, 2)
+    ]
+    side_by_side(jobs)
+    assert contents(tmp_path / "0") == contents(finished)
+    assert contents(tmp_path / "1")[runs.PREDICTIONS] != contents(finished)[runs.PREDICTIONS]
+
+
+@pytest.mark.parametrize("save_seconds", [0.0, 1e9])
+def test_an_interrupted_run_goes_on_as_if_it_never_was(finished, small_corpus, tmp_path, monkeypatch, save_seconds):
+    """With a checkpoint each epoch, and with none at all."""
+    monkeypatch.setattr(run_module, "_SAVE_SECONDS", save_seconds)
+
+    class Killed(Exception):
+        pass
+
+    def kill_in_the_third_epoch(done, loss):
+        if done >= 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(fast_lstm(), small_corpus, tmp_path / "run", tick=kill_in_the_third_epoch)
+    assert not runs.is_finished(tmp_path / "run")
+    assert contents(train(fast_lstm(), small_corpus, tmp_path / "run")) == contents(finished)
+
+
+def test_a_finished_run_is_not_trained_again(finished, small_corpus):
+    before = (finished / runs.RECORD).stat().st_mtime_ns
+
+    def never(done, loss):
+        raise AssertionError("trained again")
+
+    assert train(fast_lstm(), small_corpus, finished, tick=never) == finished
+    assert (finished / runs.RECORD).stat().st_mtime_ns == before
+
+
+def test_other_settings_in_the_same_folder_are_refused_by_name(finished, small_corpus):
+    with pytest.raises(UserError, match=r"settings\.optimizer\.learning_rate: 0\.001 -> 0\.01"):
+        train(fast_lstm("--config.optimizer.learning_rate=0.01"), small_corpus, finished)
+
+
+def test_what_else_lies_in_a_folder_is_left_alone(small_corpus, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds no run"):
+        train(fast_lstm(), small_corpus, tmp_path)
+    with pytest.raises(UserError, match="neither a run nor a comparison"):
+        runs.clear(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_clearing_removes_the_run_and_nothing_else(small_corpus, tmp_path):
+    folder = train(fast_lstm(), small_corpus, tmp_path / "run")
+    (folder / "notes.txt").write_text("mine")
+    runs.clear(folder)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_the_best_epoch_by_validation_is_restored(small_corpus, tmp_path):
+    """Checkpoints are the best and the last, and the predictions are those of the best."""
+    folder = train(fast_lstm(*LEARNS_FAST), small_corpus, tmp_path / "run")
+    losses = [r["loss"] for r in runs.read_metrics(folder) if r["split"] == "validation"]
+    best = int(np.argmin(losses)) + 1
+    assert 1 < best < 12, "the fixture should overfit, so that best and last differ"
+    assert runs.read_json(folder / runs.RECORD)["best_epoch"] == best
+    steps = sorted(int(path.name) for path in (folder / runs.CHECKPOINTS).iterdir() if path.name.isdigit())
+    assert steps == [6 * best, 6 * 12]
+
+
+def test_test_texts_influence_nothing(small_corpus, tmp_path):
+    """Other test texts: the same vocabulary, epochs and validation metrics, to the byte."""
+    texts = list(zip(small_corpus.texts, small_corpus.labels.astype(str), strict=True))
+    train_rows = [Row(text, label, "", "") for text, label in texts[:160]]
+    folders = []
+    for name, test in (("a", texts[160:]), ("b", [(f"other words {i}", label) for i, (_, label) in enumerate(texts[:40])])):
+        corpus = make_corpus("c", {"train": train_rows, "test": [Row(text, label, "", "") for text, label in test]})
+        folders.append(train(fast_lstm(), corpus, tmp_path / name))
+    a, b = ([r for r in runs.read_metrics(folder) if r["split"] != "test"] for folder in folders)
+    assert a == b
+    assert (folders[0] / runs.TOKENIZER).read_bytes() == (folders[1] / runs.TOKENIZER).read_bytes()
+
+
+def test_seeds_folds_and_repeats_are_different_runs(finished, small_corpus, tmp_path):
+    seeded = train(fast_lstm("--config.seed=1"), small_corpus, tmp_path / "seed")
+    repeated = train(fast_lstm(), small_corpus, tmp_path / "repeat", repeat=1)
+    metrics = [runs.read_metrics(folder) for folder in (finished, seeded, repeated)]
+    assert metrics[0] != metrics[1] != metrics[2] != metrics[0]
+
+
+def test_nothing_is_compiled_after_the_warm_up(small_corpus, tmp_path):
+    config = fast_lstm("--config.model.hidden_size=17")  # programs of its own
+    counts = []
+
+    def count(done, loss):
+        compiled = programs(config, 2)
+        counts.append((compiled.train._cache_size(), compiled.evaluate._cache_size()))
+
+    train(config, small_corpus, tmp_path / "run", tick=count)
+    assert len(counts) >= 3
+    assert counts[0][0] >= 2  # several widths
+    assert len(set(counts)) == 1
+
+
+def test_a_restored_run_predicts_what_training_recorded(finished, small_corpus):
+    run = restore(finished)
+    predictions = runs.read_predictions(finished)
+    where = {identity: i for i, identity in enumerate(small_corpus.ids)}
+    texts = [small_corpus.texts[where[identity]] for identity in predictions.id]
+    np.testing.assert_allclose(run.predict_proba(texts), predictions.probabilities, atol=1e-6)
+    shuffled = np.random.default_rng(0).permutation(len(texts))
+    np.testing.assert_allclose(
+        run.predict_proba([texts[i] for i in shuffled]), predictions.probabilities[shuffled], atol=1e-6
+    )
+    assert run.predict_proba([]).shape == (0, 2)
+    assert np.isfinite(run.predict_proba(["", "word " * 10_000, "\ud800"])).all()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
+def test_a_damaged_folder_is_a_sentence(finished, tmp_path, name):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    (folder / name).write_text("{")
+    with pytest.raises(UserError, match=name):
+        restore(folder)
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=name):
+        restore(folder)
+
+
+def test_restoring_imports_models_only_from_this_package(finished, tmp_path):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    config = json.loads((folder / "config.json").read_text())
+    for module in ("os.path", "..evil.Model", "recurrent.jax"):
+        config["settings"]["model"]["module"] = module
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(UserError):
+            restore(folder)
+
+
+def test_three_classes_use_softmax(small_corpus, tmp_path):
+    rows = [Row(text, "abc"[i % 3], "", "") for i, text in enumerate(small_corpus.texts[:90])]
+    folder = train(fast_lstm(), make_corpus("c", {"all": rows}), tmp_path / "run", folds=3)
+    predictions = runs.read_predictions(folder)
+    assert predictions.probabilities.shape == (30, 3)
+    np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert restore(folder).class_names == ("a", "b", "c")
+
+
+def test_balanced_class_weights_are_those_of_scikit_learn(small_corpus):
+    from sklearn.utils.class_weight import compute_class_weight
+
+    rows = [Row(text, str(int(i % 5 == 0)), "", "") for i, text in enumerate(small_corpus.texts)]
+    plan = Plan(fast_lstm("--config.training.class_weights=balanced"), make_corpus("c", {"all": rows}), 5, 0, 0)
+    prepared = prepare(plan)
+    expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=prepared.train.labels)
+    np.testing.assert_allclose(run_module._class_weights(plan, prepared), expected, rtol=1e-6)
+
+
+def test_class_weights_weigh_the_loss(small_corpus):
+    config = fast_lstm()
+    compiled = Programs(config, 2)
+    texts = Encoded(np.array([2, 3], np.int32), np.array([0, 1, 2]), np.array([0, 1], np.int32))
+    ids, lengths = np.array([[2], [3]], np.int32), np.ones(2, np.int32)
+    batch = Batch(ids, lengths, np.array([0, 1], np.int32), np.ones(2, np.float32))
+    only_one = Batch(ids[1:], lengths[1:], np.array([1], np.int32), np.ones(1, np.float32))
+
+    def step(weights, batch):
+        state = init_state(compiled, texts, (8,), init_seed=0, dropout_seed=0, class_weights=np.array(weights, np.float32))
+        return jax.tree.leaves(compiled.train(state, batch)[0].params)
+
+    for one, other in zip(step([0.0, 3.0], batch), step([1.0, 1.0], only_one), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_metrics_merge_like_all_rows_at_once():
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(20, 3)).astype(np.float32)
+    labels = random.integers(0, 3, 20).astype(np.int32)
+    weights = (random.random(20) > 0.3).astype(np.float32)
+    losses = random.random(20).astype(np.float32)
+    whole = measure(logits, labels, weights, losses)
+    parts = [measure(logits[i : i + 7], labels[i : i + 7], weights[i : i + 7], losses[i : i + 7]) for i in (0, 7, 14)]
+    merged = parts[0].merge(parts[1]).merge(parts[2])
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(merged), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(zero(3).merge(whole)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert summarise(whole)["accuracy"] == pytest.approx(np.average(logits.argmax(axis=1) == labels, weights=weights))
+    assert isinstance(whole, Metrics)
+
+
+def test_evaluation_weighs_every_text_once(small_corpus):
+    """A mean of per-batch means would differ: the last batch is small."""
+    config = fast_lstm()
+    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+    compiled = Programs(config, 2)
+    state = init_state(
+        compiled, prepared.train, prepared.widths, init_seed=0, dropout_seed=0, class_weights=np.ones(2, np.float32)
+    )
+    metrics = jax.device_get(evaluate(compiled, state.variables, prepared.train, prepared.widths))
+    assert metrics.weight == metrics.confusion.sum() == len(prepared.train.labels)
+    assert metrics.confusion.sum(axis=1).tolist() == np.bincount(prepared.train.labels).tolist()
+    assert scores(metrics.confusion)["accuracy"] == summarise(metrics)["accuracy"]
