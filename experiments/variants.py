@@ -45,8 +45,9 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     except UserError:
         raise
     except Exception as error:  # the file is the user's code: anything may come
-        cause = error.__cause__ or error
-        raise UserError(f"{name}: the config cannot be loaded ({type(cause).__name__}: {cause})") from error
+        # ml_collections puts the whole traceback into its message; the last line says what happened.
+        reason = str(error.__cause__ or error).strip(" )\n").splitlines()[-1:] or [type(error).__name__]
+        raise UserError(f"{name}: the config cannot be loaded ({reason[0]})") from error
     for override in overrides:
         field = re.sub(r"^--(no)?config\.", "", override).partition("=")[0]
         if field not in fields:

@@ -57,22 +57,23 @@ def test_a_text_longer_than_the_widths_still_fits():
     assert batch.token_ids.shape == (1, 48)
 
 
-@given(st.lists(st.integers(0, 60), min_size=1, max_size=30), st.integers(1, 4))
-def test_widths_waste_the_least_padding(lengths, most):
-    widths = choose_widths(np.array(lengths), most)
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=30), st.integers(1, 4), st.sampled_from([0, 100, 10_000]))
+def test_widths_make_the_least_work(lengths, most, cost):
+    widths = choose_widths(np.array(lengths), most, cost=cost)
     assert len(widths) <= most
     assert list(widths) == sorted(set(widths))
     assert widths[-1] >= max(lengths)
 
-    def padded(chosen):
-        return sum(next(w for w in chosen if w >= length) for length in lengths)
+    top = max([8, *lengths])
 
-    top = max(8, *lengths)
+    def work(chosen):  # the last width is cut to the longest text, but weighed as the multiple of 8 that it was
+        return sum(next(-(-w // 8) * 8 for w in chosen if w >= length) for length in lengths) + cost * len(chosen)
+
     candidates = sorted({min(8 * max(1, -(-length // 8)), top) for length in lengths})
     best = min(
-        padded(chosen)
+        work(chosen)
         for count in range(1, most + 1)
         for chosen in itertools.combinations(candidates, min(count, len(candidates)))
         if chosen[-1] >= max(lengths)
     )
-    assert padded(widths) == best
+    assert work(widths) == best

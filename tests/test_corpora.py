@@ -57,7 +57,12 @@ def test_duplicates_keep_their_own_ids_and_share_a_group():
 
 def test_groups_join_through_duplicates():
     # a-b share a group, b's text stands again in another group with c: all one component.
-    entries = [Row("a", "0", "g", "f:1"), Row("b", "1", "g", "f:2"), Row("b", "1", "h", "f:3"), Row("c", "0", "h", "f:4")]
+    entries = [
+        Row("a", "0", "g", "f:1"),
+        Row("b", "1", "g", "f:2"),
+        Row("b", "1", "h", "f:3"),
+        Row("c", "0", "h", "f:4"),
+    ]
     assert len(set(make_corpus("x", {"train": entries}).groups)) == 1
 
 

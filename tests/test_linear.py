@@ -37,7 +37,7 @@ def test_it_fits_what_scikit_learn_fits(small_corpus, classes):
     for _ in range(config.training.epochs):
         state, _ = programs.train(state, everything)
     test = gather(prepared.test, np.arange(len(prepared.test.labels)), len(prepared.test.labels), prepared.widths)
-    found = programs.predict(state.variables, test.token_ids, test.lengths)
+    _, found = programs.evaluate(state.variables, test)
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 

@@ -66,7 +66,9 @@ def test_logits_have_a_column_a_class(variant):
     config, _, variables, apply = variant
     assert apply(variables, batch_of_ids(), LENGTHS).shape == (len(LENGTHS), 3)
     module = build(config.model, vocab_size=VOCAB_SIZE, num_outputs=1)
-    shape = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), batch_of_ids(), LENGTHS, deterministic=True))
+    shape = jax.eval_shape(
+        lambda: module.init_with_output(jax.random.key(0), batch_of_ids(), LENGTHS, deterministic=True)
+    )
     assert shape[0].shape == (len(LENGTHS), 1)
     assert shape[0].dtype == jnp.float32
 
@@ -106,17 +108,19 @@ def test_values_and_gradients_are_finite_and_every_parameter_has_one(variant):
     rest = {name: value for name, value in variables.items() if name != "params"}
     weights = jnp.arange(1.0, 19.0).reshape(6, 3)
 
+    @jax.jit
+    @jax.grad
     @jax.numpy_dtype_promotion("strict")
-    def loss(params, lengths, rows):
-        logits = module.apply({"params": params, **rest}, batch_of_ids()[rows], lengths, deterministic=True)
-        return jnp.sum(jnp.tanh(logits) * weights[rows])
+    def gradient(params, ids, lengths):
+        logits = module.apply({"params": params, **rest}, ids, lengths, deterministic=True)
+        return jnp.sum(jnp.tanh(logits) * weights[: len(ids)])
 
-    gradients = jax.grad(loss)(variables["params"], LENGTHS, np.arange(6))
+    gradients = gradient(variables["params"], batch_of_ids(), LENGTHS)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
         assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
     for length in (0, 1):
-        gradients = jax.grad(loss)(variables["params"], np.array([length], np.int32), np.arange(1))
+        gradients = gradient(variables["params"], batch_of_ids()[:1], np.array([length], np.int32))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
@@ -161,12 +165,12 @@ def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
     state = init_state(programs, texts, widths, init_seed=0, dropout_seed=0, class_weights=np.ones(2, np.float32))
     for _ in range(60 if config.optimizer.name == "adam" else 30):
         state, _ = programs.train(state, batch)
-    probabilities = programs.predict(state.variables, batch.token_ids, batch.lengths)
+    _, probabilities = programs.evaluate(state.variables, batch)
     assert (np.asarray(probabilities).argmax(axis=1) == batch.labels).mean() == 1.0
 
 
 def test_article_reads_padding_as_words():
-    """What the listing computes, against NumPy: row 0 of the embedding before a text, the last tokens of a longer one."""
+    """As the listing computes: row 0 of the embedding before a text, the last tokens of a longer one."""
     from research.models.article import pad_front
 
     ids = np.array([[5, 6, 7, 8], [5, 6, 9, 9], [9, 9, 9, 9]], np.int32)

@@ -92,8 +92,8 @@ def test_a_text_encodes_the_same_in_training_and_after_restoring(texts, split, l
     assert trained.tokens.tolist() == later.tokens.tolist()
     assert trained.offsets.tolist() == later.offsets.tolist()
     # Alone as in company.
-    alone = [encode_texts(restored, [text]).tokens.tolist() for text in texts]
-    assert sum(alone, []) == later.tokens.tolist()
+    alone = [encode_texts(restored, [text]).tokens for text in texts]
+    assert np.concatenate(alone).tolist() == later.tokens.tolist()
 
 
 def test_interning_is_deterministic():

@@ -37,7 +37,9 @@ def fast_lstm(*overrides):
 
 def contents(folder):
     """The bytes that must not differ between two makings of the same run."""
-    return {name: (folder / name).read_bytes() for name in (runs.METRICS, runs.PREDICTIONS, runs.TOKENIZER, runs.CONFIG)}
+    return {
+        name: (folder / name).read_bytes() for name in (runs.METRICS, runs.PREDICTIONS, runs.TOKENIZER, runs.CONFIG)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +144,10 @@ def test_test_texts_influence_nothing(small_corpus, tmp_path):
     texts = list(zip(small_corpus.texts, small_corpus.labels.astype(str), strict=True))
     train_rows = [Row(text, label, "", "") for text, label in texts[:160]]
     folders = []
-    for name, test in (("a", texts[160:]), ("b", [(f"other words {i}", label) for i, (_, label) in enumerate(texts[:40])])):
+    for name, test in (
+        ("a", texts[160:]),
+        ("b", [(f"other words {i}", label) for i, (_, label) in enumerate(texts[:40])]),
+    ):
         corpus = make_corpus("c", {"train": train_rows, "test": [Row(text, label, "", "") for text, label in test]})
         folders.append(train(fast_lstm(), corpus, tmp_path / name))
     a, b = ([r for r in runs.read_metrics(folder) if r["split"] != "test"] for folder in folders)
@@ -167,7 +172,6 @@ def test_nothing_is_compiled_after_the_warm_up(small_corpus, tmp_path):
 
     train(config, small_corpus, tmp_path / "run", tick=count)
     assert len(counts) >= 3
-    assert counts[0][0] >= 2  # several widths
     assert len(set(counts)) == 1
 
 
@@ -240,7 +244,9 @@ def test_class_weights_weigh_the_loss(small_corpus):
     only_one = Batch(ids[1:], lengths[1:], np.array([1], np.int32), np.ones(1, np.float32))
 
     def step(weights, batch):
-        state = init_state(compiled, texts, (8,), init_seed=0, dropout_seed=0, class_weights=np.array(weights, np.float32))
+        state = init_state(
+            compiled, texts, (8,), init_seed=0, dropout_seed=0, class_weights=np.array(weights, np.float32)
+        )
         return jax.tree.leaves(compiled.train(state, batch)[0].params)
 
     for one, other in zip(step([0.0, 3.0], batch), step([1.0, 1.0], only_one), strict=True):
@@ -272,7 +278,8 @@ def test_evaluation_weighs_every_text_once(small_corpus):
     state = init_state(
         compiled, prepared.train, prepared.widths, init_seed=0, dropout_seed=0, class_weights=np.ones(2, np.float32)
     )
-    metrics = jax.device_get(evaluate(compiled, state.variables, prepared.train, prepared.widths))
+    metrics, probabilities = evaluate(compiled, state.variables, prepared.train, prepared.widths)
+    assert scores(metrics.confusion)["accuracy"] == (probabilities.argmax(axis=1) == prepared.train.labels).mean()
     assert metrics.weight == metrics.confusion.sum() == len(prepared.train.labels)
     assert metrics.confusion.sum(axis=1).tolist() == np.bincount(prepared.train.labels).tolist()
     assert scores(metrics.confusion)["accuracy"] == summarise(metrics)["accuracy"]

@@ -11,6 +11,7 @@ import numpy as np
 
 from research.data.tokenizer import PADDING_ID, Encoded
 
+WIDTH_COST = 15_000  # compiling for another width takes as long as this many padded tokens in each of ten epochs
 _POOL = 50  # batches that are sorted by length together: long enough to save padding, short enough to stay shuffled
 
 
@@ -23,13 +24,14 @@ class Batch(NamedTuple):
     weights: np.ndarray  # float32 [B]
 
 
-def choose_widths(lengths: np.ndarray, most: int = 4, multiple: int = 8) -> tuple[int, ...]:
-    """At most `most` padded widths, multiples of `multiple`, that waste the least padding on these lengths.
+def choose_widths(lengths: np.ndarray, most: int = 4, multiple: int = 8, cost: int = WIDTH_COST) -> tuple[int, ...]:
+    """The padded widths that make the least work of these lengths, compilation included.
 
     Args:
       lengths: int [N].
-      most: each width is one compiled program.
+      most: how many widths at most; each is one compiled program.
       multiple: widths are rounded up to it.
+      cost: of another width, in padded tokens an epoch.
 
     Returns:
       ascending widths; the last is at least the longest length.
@@ -37,22 +39,20 @@ def choose_widths(lengths: np.ndarray, most: int = 4, multiple: int = 8) -> tupl
     rounded = np.maximum(1, -(-lengths // multiple)) if len(lengths) else np.ones(1, int)
     sizes, counts = np.unique(rounded, return_counts=True)
     cumulative = np.concatenate([[0], np.cumsum(counts)])
-    # best[k][j]: least padded work of the first j sizes with k widths; a classic one-dimensional partition.
-    best = [[0.0] + [np.inf] * len(sizes)]
-    choice: list[list[int]] = []
+    # best[k][j]: least padded tokens of the first j sizes with k widths; choice: where the last of them starts.
+    best, choice = [[0.0] + [np.inf] * len(sizes)], [[0] * (len(sizes) + 1)]
     for _ in range(min(most, len(sizes))):
-        row, cut = [0.0], [0]
+        best.append([0.0])
+        choice.append([0])
         for j in range(1, len(sizes) + 1):
-            work = [best[-1][i] + sizes[j - 1] * (cumulative[j] - cumulative[i]) for i in range(j)]
-            cut.append(int(np.argmin(work)))
-            row.append(work[cut[-1]])
-        best.append(row)
-        choice.append(cut)
+            work = [best[-2][i] + multiple * sizes[j - 1] * (cumulative[j] - cumulative[i]) for i in range(j)]
+            choice[-1].append(int(np.argmin(work)))
+            best[-1].append(work[choice[-1][j]])
     widths, j = [], len(sizes)
-    for cut in reversed(choice):
+    for k in range(int(np.argmin([row[-1] + cost * k for k, row in enumerate(best)])), 0, -1):
         if j:
             widths.append(max(multiple, min(int(sizes[j - 1]) * multiple, int(lengths.max(initial=0)))))
-            j = cut[j]
+            j = choice[k][j]
     return tuple(sorted(widths))
 
 

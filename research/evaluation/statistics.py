@@ -86,14 +86,16 @@ def _variance_of_texts(sides: list[list[Outcome]], metric: str) -> float:
     count = len(sides[0][0].label)
     if metric in ("accuracy", "log_loss"):  # means over texts
         values = [np.mean([_of_each_text(outcome, metric) for outcome in side], axis=0) for side in sides]
-        return float(np.var(values[0] - values[1] if len(values) > 1 else values[0], ddof=1)) / count
+        return float(np.var(values[0] - values[1] if len(values) > 1 else values[0])) / max(count - 1, 1)
     # Delete-a-group jackknife (Efron & Tibshirani 1993, ch. 11): a macro average is no mean over texts.
     group = np.random.default_rng(0).permutation(count) % min(_GROUPS, count)
     left_out = []
     for g in range(group.max() + 1):
         kept = group != g
         means = [
-            np.mean([_score(o._replace(label=o.label[kept], probabilities=o.probabilities[kept]), metric) for o in side])
+            np.mean(
+                [_score(o._replace(label=o.label[kept], probabilities=o.probabilities[kept]), metric) for o in side]
+            )
             for side in sides
         ]
         left_out.append(means[0] - (means[1] if len(means) > 1 else 0.0))

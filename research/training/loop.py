@@ -21,12 +21,11 @@ def warm_up(programs: Programs, state: TrainState, training: Training, num_texts
     """Compiles every program of a run, by steps on empty batches whose results are thrown away."""
     if not training.batch_size:
         widths = widths[-1:]
-    classes = len(state.class_weights)
     for width in widths:
         rows = training.batch_size or num_texts
         jax.block_until_ready(programs.train(jax.tree.map(np.array, state), _empty(rows, width)))
     for width in widths:
-        programs.evaluate(state.variables, _empty(EVALUATION_ROWS, width), zero(classes)).weight.block_until_ready()
+        jax.block_until_ready(programs.evaluate(state.variables, _empty(EVALUATION_ROWS, width)))
 
 
 def _empty(rows: int, width: int) -> Batch:
@@ -73,30 +72,25 @@ def fit(
                 tick(epoch + i / steps, float(late.loss) / max(float(late.weight), 1.0))
         result = {
             "train": summarise(functools.reduce(Metrics.merge, jax.device_get(done))),
-            "validation": summarise(evaluate(programs, state.variables, validation, widths)),
+            "validation": summarise(evaluate(programs, state.variables, validation, widths)[0]),
         }
         tick(epoch + 1.0, result["train"]["loss"])
         at = {"step": int(state.step), "epoch": epoch + 1}
         yield state, [at | {"split": split} | values for split, values in result.items()]
 
 
-def evaluate(programs: Programs, variables: dict[str, Any], texts: Encoded, widths: tuple[int, ...]) -> Metrics:
-    """The metrics of labelled texts."""
+def evaluate(
+    programs: Programs, variables: dict[str, Any], texts: Encoded, widths: tuple[int, ...]
+) -> tuple[Metrics, np.ndarray]:
+    """The metrics of N texts and their class probabilities float32 [N, C], in the order of the texts."""
     classes = max(programs.module.num_outputs, 2)
-    metrics = zero(classes)
-    for _, batch in evaluation_batches(texts, EVALUATION_ROWS, widths):
-        metrics = programs.evaluate(variables, batch, metrics)
-    return metrics
-
-
-def predict(programs: Programs, variables: dict[str, Any], texts: Encoded, widths: tuple[int, ...]) -> np.ndarray:
-    """Class probabilities float32 [N, C] in the order of the texts, dispatched ahead and fetched at the end."""
-    classes = max(programs.module.num_outputs, 2)
-    result = np.empty((len(texts.labels), classes), np.float32)
-    parts = [
-        (index, programs.predict(variables, batch.token_ids, batch.lengths))
+    batches = [
+        (index, programs.evaluate(variables, batch))
         for index, batch in evaluation_batches(texts, EVALUATION_ROWS, widths)
     ]
-    for index, part in parts:
-        result[index] = np.asarray(part)[: len(index)]
-    return result
+    result = np.empty((len(texts.labels), classes), np.float32)
+    metrics = zero(classes)
+    for index, (of_batch, probabilities) in batches:  # fetched when all have been dispatched
+        result[index] = np.asarray(probabilities)[: len(index)]
+        metrics = metrics.merge(jax.device_get(of_batch))
+    return metrics, result

