@@ -42,7 +42,7 @@ def plot_curves(results: Results, path: Path) -> None:
         marker = _MARKERS[i % len(_MARKERS)]
         axes.plot(epochs, curves.mean(axis=0), color=colour, marker=marker, markersize=4, label=variant)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("validation accuracy, %: mean and range of the runs")
+    axes.set_ylabel("validation accuracy, % (mean and range)")
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

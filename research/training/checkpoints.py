@@ -33,6 +33,7 @@ class Checkpoints:
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
+                save_interval_steps=0 if read_only else 1,
             ),
         )
 
