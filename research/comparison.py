@@ -93,7 +93,7 @@ def compare(
     remaining = [run for run in listed if not runs.is_finished(run.folder)]
     if len(remaining) < len(listed):
         say(f"{len(listed) - len(remaining)} of {len(listed)} runs are finished already")
-    board = _Progress(len(listed), len(listed) - len(remaining), progress)
+    board = _Progress(len(listed) - len(remaining), progress)
     jobs = [functools.partial(_train_one, run, corpus, folds, tuple(corpus_flags), board, say) for run in remaining]
     runs.write_json(folder / runs.PLAN, plan)
     side_by_side(jobs)
@@ -130,16 +130,19 @@ def _claim(
     there: dict[str, Any] = {}
     if (folder / runs.PLAN).exists():
         there = runs.read_json(folder / runs.PLAN)
-        for name in ("corpus", "folds"):
-            if there[name] != plan[name]:
-                raise UserError(
-                    f"{folder} compares with {name} {there[name]}, not {plan[name]}; "
-                    "name another --workdir, or pass --overwrite"
-                )
+        changed = []
+        if there["corpus"]["checksum"] != corpus.checksum:
+            changed.append(f"the corpus {there['corpus']['name']} of other content")
+        if there["folds"] != folds:
+            changed.append(f"{there['folds']} folds")
+        if changed:
+            raise UserError(
+                f"{folder} holds a comparison with {' and '.join(changed)}; name another --workdir, or pass --overwrite"
+            )
         plan["variants"] = there["variants"]
         plan["repeats"] = max(repeats, there["repeats"])
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not empty and holds no comparison; name another --workdir")
+    else:
+        runs.require_free(folder)
     for variant in variants:
         entry = {"folder": folder_name(variant.name), "hash": config_hash(variant.config)} | {
             "settings": to_dict(variant.config)
@@ -152,18 +155,14 @@ def _claim(
                 "name another --workdir, or pass --overwrite"
             )
         plan["variants"][variant.name] = entry
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+    runs.make(folder)
     return plan
 
 
 class _Progress:
     """Adds up what the runs have done, from several threads."""
 
-    def __init__(self, total: int, finished: int, progress: Callable[[str, float, float], None]):
-        self.total = total
+    def __init__(self, finished: int, progress: Callable[[str, float, float], None]):
         self._finished, self._progress = finished, progress
         self._running: dict[str, float] = {}
         self._lock = threading.Lock()

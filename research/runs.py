@@ -98,6 +98,28 @@ def read_predictions(folder: Path) -> Predictions:
         raise UserError(f"{path}: cannot be read ({error})") from error
 
 
+def require_free(folder: Path) -> None:
+    """Makes sure that a folder may be written to: it does not exist, or holds nothing but half-written files of ours.
+
+    Raises:
+      UserError: it holds something else.
+    """
+    if folder.exists() and (not folder.is_dir() or any(path.suffix != ".tmp" for path in folder.iterdir())):
+        raise UserError(f"{folder} holds neither a run nor a comparison, and is not empty; name another --workdir")
+
+
+def make(folder: Path) -> None:
+    """Makes a folder and those above it.
+
+    Raises:
+      UserError: that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
 def is_finished(folder: Path) -> bool:
     """Whether the run ended well: its record is written last."""
     path = folder / RECORD
@@ -120,8 +142,8 @@ def clear(folder: Path) -> None:
         _remove_if_empty(folder / "plots")
     elif (folder / CONFIG).exists():
         _clear_run(folder)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not empty and holds neither a run nor a comparison; name another --workdir")
+    else:
+        require_free(folder)
 
 
 def _clear_run(folder: Path) -> None:

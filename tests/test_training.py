@@ -114,7 +114,7 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(finished, small_c
 
 def test_what_else_lies_in_a_folder_is_left_alone(small_corpus, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="neither a run nor a comparison"):
         train(fast_lstm(), small_corpus, tmp_path)
     with pytest.raises(UserError, match="neither a run nor a comparison"):
         runs.clear(tmp_path)

@@ -29,6 +29,8 @@ from research.training.step import Programs, TrainState, init_state, programs
 _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
 
+_MAY_DIFFER = ("corpus.name:", "widths:")  # between two descriptions of the same run: a file may be moved
+
 Tick = Callable[[float, float], None]  # (epochs done, a recent loss)
 
 
@@ -172,18 +174,13 @@ def _claim(folder: Path, description: dict[str, Any]) -> bool:
     """Makes the folder or checks that it is the same run; true where that is finished already."""
     if (folder / runs.CONFIG).exists():
         there = runs.read_json(folder / runs.CONFIG)
-        there.pop("widths", None)
-        changed = differences(there, description)
+        changed = [change for change in differences(there, description) if not change.startswith(_MAY_DIFFER)]
         if changed:
             shown = "; ".join(change for change in changed if not change.startswith("hash:"))
             raise UserError(f"{folder} holds another run ({shown}); name another --workdir, or pass --overwrite")
         return runs.is_finished(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not empty and holds no run; name another --workdir")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+    runs.require_free(folder)
+    runs.make(folder)
     return False
 
 
