@@ -1,8 +1,19 @@
-"""The article's classifier: embedding 64, LSTM 128, last valid state, one logit; Adam 1e-3, 10 epochs, batch 32."""
+"""The article's classifier: embedding 64, LSTM 128, last valid state, one logit; Adam 1e-3, 10 epochs, batch 32.
+
+`lstm:variational` drops out as Gal & Ghahramani (2016) do, `lstm:naive_dropout` as was done before them.
+"""
 
 from research.models import settings_for
 from research.settings import Config
 
+ARGUMENTS = ("", "variational", "naive_dropout")
+_DROPOUT = {
+    "": {},
+    "variational": {"dropout_kind": "variational", "dropout": 0.25, "word_dropout": 0.25},
+    "naive_dropout": {"dropout_kind": "naive", "dropout": 0.25},
+}
 
-def get_config() -> Config:
-    return Config(model=settings_for("recurrent.Recurrent", embedding_size=64, hidden_size=128))
+
+def get_config(dropout: str = "") -> Config:
+    model = settings_for("recurrent.Recurrent", embedding_size=64, hidden_size=128, cell="lstm", **_DROPOUT[dropout])
+    return Config(model=model)

@@ -3,6 +3,7 @@
 Files and typed overrides are read by `ml_collections.config_flags`; its faults end here in one sentence.
 """
 
+import importlib.util
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -16,12 +17,12 @@ from research.comparison import Variant
 from research.errors import UserError
 from research.settings import Config, leaves, validate
 
-_FOLDER = Path(configs.__file__).parent
+FOLDER = Path(configs.__file__).parent
 
 
 def known() -> list[str]:
     """The names of the repository's variants."""
-    return sorted(path.stem for path in _FOLDER.glob("*.py") if path.stem != "__init__")
+    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
@@ -36,6 +37,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
       UserError: no such variant, argument or field, or a value of the wrong type or out of range.
     """
     path, colon, argument = _find(name)
+    _check_argument(path, argument)
     values = flags.FlagValues()
     given = f"--config={path}{colon}{argument}"
     try:
@@ -65,12 +67,34 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
 def _find(name: str) -> tuple[Path, str, str]:
     base, colon, argument = name.partition(":")
     if base.endswith(".py"):
-        path = Path(base) if Path(base).is_file() else _FOLDER / Path(base).name
+        path = Path(base) if Path(base).is_file() else FOLDER / Path(base).name
     else:
-        path = _FOLDER / f"{base}.py"
+        path = FOLDER / f"{base}.py"
     if not path.is_file() or path.stem == "__init__":
         raise UserError(f"there is no variant {name!r}, expected one of {', '.join(known())}, or a config file")
     return path.resolve(), colon, argument
+
+
+def arguments(path: Path) -> tuple[str, ...]:
+    """What `ARGUMENTS` of a config file lists; "" stands for none.
+
+    Raises:
+      UserError: the file cannot be loaded.
+    """
+    spec = importlib.util.spec_from_file_location("config", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the file is the user's code: anything may come
+        raise UserError(f"{path}: the config cannot be loaded ({type(error).__name__}: {error})") from error
+    return tuple(getattr(module, "ARGUMENTS", ("",)))
+
+
+def _check_argument(path: Path, argument: str) -> None:
+    known = arguments(path)
+    if argument and argument not in known:
+        listed = ", ".join(f"{path.stem}:{a}" if a else path.stem for a in known)
+        raise UserError(f"there is no variant {path.stem}:{argument}, expected {listed}")
 
 
 def expand(names: Sequence[str], overrides: Sequence[str], vary: Sequence[str]) -> Iterator[Variant]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from research.models import build, settings_for
+from research.models.layers.recurrence import RecurrentLayer
 from research.training.metrics import cross_entropy
 
 os.environ["KERAS_BACKEND"] = "jax"
@@ -34,7 +35,7 @@ def both():
     reference.set_weights([embedding, kernel, recurrent, bias, dense, dense_bias])
     params = {
         "embedding": {"embedding": embedding},
-        "lstm": {"kernel": kernel, "recurrent_kernel": recurrent, "bias": bias},
+        "forwards_0": {"kernel": kernel, "recurrent_kernel": recurrent, "bias": bias},
         "head": {"kernel": dense, "bias": dense_bias},
     }
     module = build(settings_for("recurrent.Recurrent"), vocab_size=VOCAB_SIZE, num_outputs=1)
@@ -79,7 +80,7 @@ def test_loss_and_gradients(both):
     np.testing.assert_allclose(value, expected, atol=1e-5)
     ours = [
         gradients["embedding"]["embedding"],
-        *(gradients["lstm"][name] for name in ("kernel", "recurrent_kernel", "bias")),
+        *(gradients["forwards_0"][name] for name in ("kernel", "recurrent_kernel", "bias")),
         *(gradients["head"][name] for name in ("kernel", "bias")),
     ]
     for one, other in zip(ours, expected_gradients, strict=True):
@@ -105,3 +106,46 @@ def test_the_optimizer_takes_the_steps_of_keras_adam(both):
             updates, state = optimizer.update(jnp.asarray(gradient), state, value)
             value = optax.apply_updates(value, updates)
         np.testing.assert_allclose(value, np.asarray(variable.value), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_recurrent_layers_and_their_gradients(cell, activation, backwards):
+    """Over padded rows: Keras gets a mask, and backwards the rows without their padding, one by one."""
+    random = np.random.default_rng(0)
+    batch, steps, features, hidden = 4, 6, 3, 5
+    lengths = np.array([6, 3, 1, 6], np.int32)
+    inputs = random.normal(size=(batch, steps, features)).astype(np.float32)
+    made = {"rnn": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}[cell]
+    reference = made(hidden, activation=activation, return_sequences=True, go_backwards=backwards)
+    with jax.numpy_rank_promotion("allow"):
+        reference.build((batch, steps, features))
+        weights = [np.asarray(w) + random.normal(0, 0.1, w.shape).astype(np.float32) for w in reference.get_weights()]
+        reference.set_weights(weights)
+        rest = [variable.value for variable in reference.non_trainable_variables]
+        params = dict(zip(("kernel", "recurrent_kernel", "bias"), weights, strict=True))
+        probe = random.normal(size=(batch, steps, hidden)).astype(np.float32)
+
+        def of_keras(inputs):
+            total, rows = 0.0, []
+            for row, length in enumerate(lengths):
+                states = reference.stateless_call(weights, rest, inputs[row : row + 1, :length])[0][0]
+                states = states[::-1] if backwards else states
+                rows.append(states)
+                total += (states * probe[row, :length]).sum()
+            return total, rows
+
+        (_, expected), expected_gradient = jax.value_and_grad(of_keras, has_aux=True)(inputs)
+    layer = RecurrentLayer(cell, hidden, activation, backwards)
+
+    def ours(inputs):
+        states, last = layer.apply({"params": params}, inputs, lengths)
+        real = np.arange(steps)[None, :, None] < lengths[:, None, None]
+        return jnp.sum(jnp.where(real, states * probe, 0.0)), (states, last)
+
+    (_, (states, last)), gradient = jax.value_and_grad(ours, has_aux=True)(inputs)
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(states[row, :length], expected[row], atol=1e-5)
+        np.testing.assert_allclose(last[row], expected[row][0 if backwards else -1], atol=1e-5)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-5)

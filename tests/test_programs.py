@@ -240,7 +240,7 @@ def test_help_says_what_the_program_does(program, folder):
         ("train", ["--config.model=3"], "no setting 'model'"),
         ("train", ["--config=nothing"], "no variant 'nothing', expected one of article, cnn, linear"),
         ("train", ["--config=missing.py"], "no variant 'missing.py'"),
-        ("train", ["--config=luong:typo"], "expected one of dot, general"),
+        ("train", ["--config=luong:typo"], "there is no variant luong:typo, expected luong:general, luong:dot"),
         (
             "train",
             ["--config=lstm:typo"],

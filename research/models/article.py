@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from research.models.layers.embedding import embedding, head
-from research.models.layers.recurrence import LSTM
+from research.models.layers.recurrence import RecurrentLayer
 from research.settings import setting
 
 
@@ -41,5 +41,5 @@ class Article(nn.Module):
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         inputs = embedding(self.vocab_size, self.embedding_size)(pad_front(token_ids, lengths, self.width))
-        _, last = LSTM(self.hidden_size, name="lstm")(inputs, jnp.full_like(lengths, self.width))
+        _, last = RecurrentLayer("lstm", self.hidden_size, name="lstm")(inputs, jnp.full_like(lengths, self.width))
         return head(self.num_outputs)(last)

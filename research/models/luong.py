@@ -5,7 +5,7 @@ from flax import linen as nn
 
 from research.models.layers.attention import GlobalAttention
 from research.models.layers.embedding import embedding, head
-from research.models.layers.recurrence import LSTM
+from research.models.layers.recurrence import RecurrentLayer
 from research.settings import setting
 
 
@@ -24,7 +24,7 @@ class Luong(nn.Module):
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         inputs = embedding(self.vocab_size, self.embedding_size)(token_ids)
-        states, last = LSTM(self.hidden_size, name="lstm")(inputs, lengths)
+        states, last = RecurrentLayer("lstm", self.hidden_size, name="lstm")(inputs, lengths)
         attended, weights = GlobalAttention(self.score, name="attention")(last, states, lengths)
         self.sow("intermediates", "attention_weights", weights)
         return head(self.num_outputs)(attended)

@@ -1,10 +1,23 @@
-"""The article's classifier: Embedding -> LSTM -> last valid state -> Dense."""
+"""The recurrent family: Embedding -> layers of a recurrent cell -> a read-out -> Dense.
+
+With its defaults this is the article's classifier: one LSTM of 128, its last valid state.
+
+Dropout is one of two kinds (Gal & Ghahramani 2016, section 4):
+  *variational*: for each text one mask of a layer's inputs, one of its state and one of the read-out, the same at every
+  step, and whole word types dropped from the embedding;
+  *naive*: fresh masks at every step, of inputs and read-out alone (Zaremba et al. 2014).
+With `monte_carlo` samples the deterministic forward pass averages the probabilities of that many dropout masks instead
+of scaling the weights (section 3); the masks are shared by all rows, so a prediction does not depend on its batch.
+"""
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
+from research.models.layers.dropout import drop_word_types, dropout_mask
 from research.models.layers.embedding import embedding, head
-from research.models.layers.recurrence import LSTM
+from research.models.layers.pooling import AttentivePooling, max_over_time, mean_over_time
+from research.models.layers.recurrence import ACTIVATIONS, CELLS, RecurrentLayer
 from research.settings import setting
 
 
@@ -14,10 +27,91 @@ class Recurrent(nn.Module):
     vocab_size: int
     num_outputs: int
     embedding_size: int = setting(64, low=1)
-    hidden_size: int = setting(128, low=1)
+    hidden_size: int = setting(128, low=1)  # of each direction
+    cell: str = setting("lstm", choices=tuple(CELLS))
+    activation: str = setting("tanh", choices=tuple(ACTIVATIONS))
+    layers: int = setting(1, low=1)
+    bidirectional: bool = False
+    readout: str = setting("last", choices=("last", "mean", "max", "attention"))
+    dropout_kind: str = setting("variational", choices=("variational", "naive"))
+    dropout: float = setting(0.0, low=0.0, high=0.95)
+    word_dropout: float = setting(0.0, low=0.0, high=0.95)  # of whole word types
+    monte_carlo: int = setting(0, low=0)  # samples; 0 scales the weights
 
-    @nn.compact
+    def setup(self):
+        self.embed = embedding(self.vocab_size, self.embedding_size)
+        directions = ("forwards", "backwards") if self.bidirectional else ("forwards",)
+        self.stack = [
+            [
+                RecurrentLayer(
+                    self.cell, self.hidden_size, self.activation, direction == "backwards", name=f"{direction}_{layer}"
+                )
+                for direction in directions
+            ]
+            for layer in range(self.layers)
+        ]
+        self.pool = AttentivePooling(name="pool") if self.readout == "attention" else None
+        self.dense = head(self.num_outputs)
+
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
-        inputs = embedding(self.vocab_size, self.embedding_size)(token_ids)
-        _, last = LSTM(self.hidden_size, name="lstm")(inputs, lengths)
-        return head(self.num_outputs)(last)
+        drops = self.dropout > 0 or self.word_dropout > 0
+        if not drops or (deterministic and not self.monte_carlo):
+            return self._logits(token_ids, lengths)
+        if not deterministic:
+            return self._logits(token_ids, lengths, self.make_rng("dropout"))
+        keys = [jax.random.key(sample) for sample in range(self.monte_carlo)]
+        samples = [self._logits(token_ids, lengths, key, shared=True) for key in keys]
+        return _logit_of_mean_probability(jnp.stack(samples))
+
+    def _logits(
+        self, token_ids: jax.Array, lengths: jax.Array, key: jax.Array | None = None, shared: bool = False
+    ) -> jax.Array:
+        """With dropout where there is a key; its masks are shared by all rows, or drawn for each."""
+        states, last = self.embed(token_ids), None
+        rows = 1 if shared else token_ids.shape[0]
+        if key is not None and self.word_dropout:
+            of_words = jax.random.fold_in(key, 0)
+            if shared:  # the same types in every text
+                mask = dropout_mask(of_words, (self.vocab_size,), self.word_dropout)[token_ids]
+            else:
+                mask = drop_word_types(of_words, token_ids, self.word_dropout)
+            states = states * mask[:, :, None]
+        for i, layers in enumerate(self.stack):
+            outputs = []
+            states = self._drop(states, key, 3 * i + 1, rows)
+            for j, layer in enumerate(layers):
+                mask = None
+                if key is not None and self.dropout and self.dropout_kind == "variational":
+                    of_direction = jax.random.fold_in(jax.random.fold_in(key, 3 * i + 2), j)
+                    mask = dropout_mask(of_direction, (rows, self.hidden_size), self.dropout)
+                outputs.append(layer(states, lengths, mask))
+            states = jnp.concatenate([of_tokens for of_tokens, _ in outputs], axis=-1)
+            last = jnp.concatenate([at_end for _, at_end in outputs], axis=-1)
+        if self.readout == "last":
+            pooled = last
+        elif self.readout == "attention":
+            pooled, weights = self.pool(states, lengths)
+            self.sow("intermediates", "attention_weights", weights)
+        else:
+            pooled = (mean_over_time if self.readout == "mean" else max_over_time)(states, lengths)
+        return self.dense(self._drop(pooled[:, None], key, 3 * len(self.stack) + 1, rows)[:, 0])
+
+    def _drop(self, sequences: jax.Array, key: jax.Array | None, which: int, rows: int) -> jax.Array:
+        if key is None or not self.dropout:
+            return sequences
+        key = jax.random.fold_in(key, which)
+        shape = (rows, sequences.shape[-1])
+        if self.dropout_kind == "variational":
+            return sequences * dropout_mask(key, shape, self.dropout)[:, None, :]
+        # A key a position, so that the masks of a text do not depend on how far it is padded.
+        keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(jnp.arange(sequences.shape[1]))
+        return sequences * jax.vmap(lambda of_step: dropout_mask(of_step, shape, self.dropout), out_axes=1)(keys)
+
+
+def _logit_of_mean_probability(samples: jax.Array) -> jax.Array:
+    """float32 [S, B, C] logits -> [B, C], whose probabilities are the means of the samples'."""
+    count = jnp.log(samples.shape[0])
+    if samples.shape[-1] > 1:
+        return jax.nn.logsumexp(jax.nn.log_softmax(samples, axis=-1), axis=0) - count
+    log_p = jax.nn.logsumexp(jax.nn.log_sigmoid(samples), axis=0)
+    return log_p - jax.nn.logsumexp(jax.nn.log_sigmoid(-samples), axis=0)

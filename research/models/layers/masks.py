@@ -17,6 +17,18 @@ def length_mask(lengths: jax.Array, width: int) -> jax.Array:
     return jnp.arange(width)[None, :] < lengths[:, None]
 
 
+def reverse_rows(sequences: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Turns the first `length` positions of each row round and leaves its padding behind them.
+
+    Args:
+      sequences: [B, L, ...].
+      lengths: int32 [B].
+    """
+    position = jnp.arange(sequences.shape[1])[None, :]
+    source = jnp.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)
+    return jnp.take_along_axis(sequences, source.reshape(source.shape + (1,) * (sequences.ndim - 2)), axis=1)
+
+
 def masked_softmax(scores: jax.Array, mask: jax.Array) -> jax.Array:
     """Softmax over the last axis among positions where `mask` is true; zero elsewhere and in empty rows.
 

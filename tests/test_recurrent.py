@@ -1,0 +1,180 @@
+"""Dropout in recurrent networks, against NumPy from the equations and by looking at the masks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from research.models import build, settings_for
+from research.models.layers.dropout import drop_word_types, dropout_mask
+from research.models.layers.pooling import AttentivePooling, max_over_time, mean_over_time
+from research.models.layers.recurrence import RecurrentLayer, recur
+
+VOCAB_SIZE = 30
+IDS = np.random.default_rng(0).integers(2, 8, (5, 9)).astype(np.int32)  # few words, so that they repeat
+LENGTHS = np.array([9, 4, 1, 0, 7], np.int32)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_the_recurrent_mask_is_one_mask_for_all_steps():
+    """Gal & Ghahramani 2016, eq. 7 with tied weights: h * m before the product, the same m at every step."""
+    random = np.random.default_rng(0)
+    inputs, hidden = random.normal(size=(3, 6, 2)).astype(np.float32), 4
+    kernel, recurrent = (random.normal(size=(rows, 16)).astype(np.float32) for rows in (2, hidden))
+    bias, mask = (
+        random.normal(size=16).astype(np.float32),
+        np.asarray(dropout_mask(jax.random.key(0), (3, hidden), 0.5)),
+    )
+    h, c = np.zeros((3, hidden)), np.zeros((3, hidden))
+    expected = []
+    for t in range(6):
+        i, f, g, o = np.split(inputs[:, t] @ kernel + (h * mask) @ recurrent + bias, 4, axis=1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        expected.append(h)
+    states, _ = recur("lstm", inputs, kernel, recurrent, bias, np.full(3, 6, np.int32), recurrent_mask=mask)
+    np.testing.assert_allclose(states, np.stack(expected, axis=1), atol=1e-5)
+
+
+def seen_by_the_layers(deterministic=False, **settings):
+    """The inputs and recurrent masks of every recurrent layer in one forward pass."""
+    module = build(settings_for("recurrent.Recurrent", **settings), vocab_size=VOCAB_SIZE, num_outputs=1)
+    variables = module.init(jax.random.key(0), IDS, LENGTHS, deterministic=True)
+    seen = []
+
+    def record(call, arguments, keywords, context):
+        if isinstance(context.module, RecurrentLayer) and context.method_name == "__call__":
+            seen.append((np.asarray(arguments[0]), None if arguments[2] is None else np.asarray(arguments[2])))
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(record):
+        module.apply(variables, IDS, LENGTHS, deterministic=deterministic, rngs={"dropout": jax.random.key(3)})
+    return seen
+
+
+def test_variational_dropout_draws_one_mask_a_text():
+    inputs, mask = seen_by_the_layers(dropout=0.5)[0]
+    dropped = inputs == 0
+    assert 0.3 < dropped.mean() < 0.7
+    assert (dropped == dropped[:, :1]).all()  # the same features at every step
+    assert not (dropped == dropped[:1]).all()  # others in every text
+    assert mask.shape == (5, 128)
+    assert set(np.unique(mask)) == {0.0, 2.0}
+    assert not (mask == mask[:1]).all()
+
+
+def test_each_layer_and_direction_has_masks_of_its_own():
+    seen = seen_by_the_layers(dropout=0.5, layers=2, bidirectional=True)
+    assert len(seen) == 4
+    masks = [mask for _, mask in seen]
+    assert all((masks[i] != masks[j]).any() for i in range(4) for j in range(i))
+
+
+def test_naive_dropout_draws_a_mask_a_step_and_none_for_the_state():
+    inputs, mask = seen_by_the_layers(dropout=0.5, dropout_kind="naive")[0]
+    dropped = inputs == 0
+    assert 0.3 < dropped.mean() < 0.7
+    assert not (dropped == dropped[:, :1]).all()
+    assert mask is None
+
+
+def test_word_dropout_drops_whole_types():
+    mask = np.asarray(drop_word_types(jax.random.key(0), IDS, 0.5))
+    assert set(np.unique(mask)) == {0.0, 2.0}
+    for row in range(len(IDS)):
+        for word in set(IDS[row]):
+            assert len(set(mask[row, IDS[row] == word])) == 1
+    rates = [np.mean(np.asarray(drop_word_types(jax.random.key(k), IDS, 0.3)) == 0) for k in range(40)]
+    assert np.mean(rates) == pytest.approx(0.3, abs=0.03)
+    inputs, _ = seen_by_the_layers(word_dropout=0.5)[0]
+    gone = (inputs == 0).all(axis=-1)
+    assert 0.1 < gone.mean() < 0.9
+    assert (gone == (inputs == 0).any(axis=-1)).all()
+
+
+def test_masks_leave_the_expectation():
+    mask = np.asarray(dropout_mask(jax.random.key(0), (200, 200), 0.25))
+    assert mask.mean() == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("settings", [{"dropout": 0.4, "word_dropout": 0.2}, {"dropout": 0.4, "dropout_kind": "naive"}])
+def test_dropout_is_off_when_deterministic_unless_sampled(settings):
+    def logits(**more):
+        module = build(settings_for("recurrent.Recurrent", **settings | more), vocab_size=VOCAB_SIZE, num_outputs=1)
+        plain = build(settings_for("recurrent.Recurrent"), vocab_size=VOCAB_SIZE, num_outputs=1)
+        variables = plain.init(jax.random.key(0), IDS, LENGTHS, deterministic=True)
+        variables = jax.tree.map(lambda leaf: leaf * 8, variables)
+        return np.asarray(module.apply(variables, IDS, LENGTHS, deterministic=True))
+
+    plain = logits(dropout=0.0, word_dropout=0.0)
+    np.testing.assert_array_equal(logits(), plain)
+    sampled = logits(monte_carlo=4)
+    assert np.abs(sampled - plain).max() > 1e-3
+    np.testing.assert_array_equal(sampled, logits(monte_carlo=4))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("settings", [{"dropout": 0.4, "word_dropout": 0.2}, {"dropout": 0.4, "dropout_kind": "naive"}])
+def test_a_sampled_prediction_does_not_depend_on_its_batch(settings, outputs):
+    module = build(
+        settings_for("recurrent.Recurrent", **settings, monte_carlo=3, readout="max"),
+        vocab_size=VOCAB_SIZE,
+        num_outputs=outputs,
+    )
+    variables = module.init(jax.random.key(0), IDS, LENGTHS, deterministic=True)
+    together = module.apply(variables, IDS, LENGTHS, deterministic=True)
+    wider = module.apply(variables, np.pad(IDS, ((0, 0), (0, 4))), LENGTHS, deterministic=True)
+    np.testing.assert_allclose(wider, together, atol=1e-6)
+    for row in range(len(IDS)):
+        alone = module.apply(variables, IDS[row : row + 1], LENGTHS[row : row + 1], deterministic=True)
+        np.testing.assert_allclose(alone[0], together[row], atol=1e-6)
+
+
+def test_samples_average_probabilities():
+    from research.models.recurrent import _logit_of_mean_probability
+    from research.training.metrics import probabilities
+
+    random = np.random.default_rng(0)
+    for classes in (1, 3):
+        samples = jnp.asarray(random.normal(0, 3, (4, 5, classes)).astype(np.float32))
+        expected = np.mean([np.asarray(probabilities(sample)) for sample in samples], axis=0)
+        np.testing.assert_allclose(probabilities(_logit_of_mean_probability(samples)), expected, atol=1e-6)
+
+
+def test_readouts_against_numpy():
+    random = np.random.default_rng(0)
+    states = random.normal(size=(5, 9, 4)).astype(np.float32)
+    rows = [states[i, :length] for i, length in enumerate(LENGTHS)]
+    mean = [row.mean(axis=0) if len(row) else np.zeros(4) for row in rows]
+    largest = [row.max(axis=0) if len(row) else np.zeros(4) for row in rows]
+    np.testing.assert_allclose(mean_over_time(states, LENGTHS), mean, atol=1e-6)
+    np.testing.assert_allclose(max_over_time(states, LENGTHS), largest, atol=1e-6)
+    (pooled, weights), variables = AttentivePooling().init_with_output(jax.random.key(0), states, LENGTHS)
+    p = jax.tree.map(np.asarray, variables["params"])
+    for i, row in enumerate(rows):
+        scores = np.tanh(row @ p["hidden"]["kernel"] + p["hidden"]["bias"]) @ p["context"]["kernel"][:, 0]
+        a = np.exp(scores) / np.exp(scores).sum() if len(row) else np.zeros(0)
+        np.testing.assert_allclose(weights[i, : len(row)], a, atol=1e-5)
+        np.testing.assert_allclose(pooled[i], a @ row if len(row) else np.zeros(4), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("cell", cell) for cell in ("rnn", "gru")),
+        *(("readout", readout) for readout in ("mean", "max", "attention")),
+        ("activation", "sigmoid"),
+        ("layers", 2),
+        ("bidirectional", True),
+    ],
+)
+def test_every_setting_changes_the_model(name, value):
+    def logits(**settings):
+        module = build(settings_for("recurrent.Recurrent", **settings), vocab_size=VOCAB_SIZE, num_outputs=1)
+        return module.init_with_output(jax.random.key(0), IDS, LENGTHS, deterministic=True)[0]
+
+    assert np.abs(logits() - logits(**{name: value})).max() > 1e-6
