@@ -1,16 +1,19 @@
-"""Logistic regression on TF-IDF of words and word pairs, fitted by L-BFGS.
+"""Logistic regression on words and word pairs, fitted by L-BFGS, weighted by TF-IDF or naive-Bayes log-count ratios.
 
-The regularisation is scikit-learn's C = 10 (l2 = 1 / C), the best of 1, 4, 10, 30 and 100 by validation log loss on
-rotten_tomatoes; C = 1 is far too strong for texts of a sentence.
+The regularisation of `linear:tfidf` is scikit-learn's C = 10 (l2 = 1 / C), the best of 1, 4, 10, 30 and 100 by
+validation log loss on rotten_tomatoes; C = 1 is far too strong for texts of a sentence.
 """
 
 from research.models import settings_for
 from research.settings import Config, Optimizer, Training
 
+ARGUMENTS = ("tfidf", "nb")
+_L2 = {"tfidf": 0.1, "nb": 1.0}
 
-def get_config() -> Config:
+
+def get_config(weighting: str = "tfidf") -> Config:
     return Config(
-        model=settings_for("linear.Linear"),
+        model=settings_for("linear.Linear", weighting=weighting),
         optimizer=Optimizer(name="lbfgs"),
-        training=Training(epochs=30, batch_size=0, select="last", l2=0.1),
+        training=Training(epochs=30, batch_size=0, select="last", l2=_L2[weighting]),
     )

@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from research.models import build, settings_for
+from research.models.layers.convolution import Convolution
+from research.models.layers.pooling import max_over_time
 from research.models.layers.recurrence import RecurrentLayer
 from research.training.metrics import cross_entropy
 
@@ -149,3 +152,51 @@ def test_recurrent_layers_and_their_gradients(cell, activation, backwards):
         np.testing.assert_allclose(states[row, :length], expected[row], atol=1e-5)
         np.testing.assert_allclose(last[row], expected[row][0 if backwards else -1], atol=1e-5)
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [2, 3, 5])
+def test_convolution_and_max_over_time(width):
+    """Kim's windows: zeros on both sides of the text, then every whole window."""
+    random = np.random.default_rng(0)
+    lengths = np.array([7, 3, 1], np.int32)
+    inputs = random.normal(size=(3, 7, 4)).astype(np.float32)
+    inputs[np.arange(7)[None, :] >= lengths[:, None]] = 0
+    reference = keras.Sequential(
+        [
+            keras.Input((None, 4)),
+            keras.layers.ZeroPadding1D(width - 1),
+            keras.layers.Conv1D(6, width, activation="relu"),
+            keras.layers.GlobalMaxPooling1D(),
+        ]
+    )
+    kernel, bias = (np.asarray(w) + random.normal(0, 0.3, w.shape).astype(np.float32) for w in reference.get_weights())
+    reference.set_weights([kernel, bias])
+    maps = Convolution(6, width, "full").apply({"params": {"kernel": kernel, "bias": bias}}, inputs)
+    found = max_over_time(nn.relu(maps), lengths + width - 1)
+    same = Convolution(6, width, "same").apply({"params": {"kernel": kernel, "bias": bias}}, inputs)
+    with jax.numpy_rank_promotion("allow"):
+        for row, length in enumerate(lengths):
+            expected = np.asarray(reference(inputs[row : row + 1, :length]))[0]
+            np.testing.assert_allclose(found[row], expected, atol=1e-5)
+        layer = keras.layers.Conv1D(6, width, padding="same")
+        layer.build(inputs.shape)
+        layer.set_weights([kernel, bias])
+        np.testing.assert_allclose(same, np.asarray(layer(inputs)), atol=1e-5)
+
+
+def test_multi_head_attention():
+    random = np.random.default_rng(0)
+    lengths = np.array([5, 2], np.int32)
+    inputs = random.normal(size=(2, 5, 8)).astype(np.float32)
+    mask = np.arange(5)[None, :] < lengths[:, None]
+    reference = keras.layers.MultiHeadAttention(num_heads=2, key_dim=4)
+    with jax.numpy_rank_promotion("allow"):
+        reference.build(inputs.shape, inputs.shape)
+        weights = [np.asarray(w) + random.normal(0, 0.1, w.shape).astype(np.float32) for w in reference.get_weights()]
+        reference.set_weights(weights)
+        expected = np.asarray(reference(inputs, inputs, attention_mask=np.broadcast_to(mask[:, None], (2, 5, 5))))
+    names = ("query", "key", "value", "out")
+    params = {name: {"kernel": weights[2 * i], "bias": weights[2 * i + 1]} for i, name in enumerate(names)}
+    found = nn.MultiHeadDotProductAttention(2).apply({"params": params}, inputs, mask=mask[:, None, None, :])
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(found[row, :length], expected[row, :length], atol=1e-5)

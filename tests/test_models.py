@@ -17,7 +17,7 @@ from research.training.step import Programs, init_state
 
 VOCAB_SIZE, LONGEST = 50, 12
 LENGTHS = np.array([12, 5, 1, 0, 7, 12], np.int32)
-SMALL = {"embedding_size": 6, "hidden_size": 5, "features": 4, "buckets": 64, "width": LONGEST}
+SMALL = {"embedding_size": 6, "hidden_size": 5, "features": 4, "buckets": 64, "width": LONGEST, "heads": 2}
 
 
 def every_variant():
@@ -151,7 +151,7 @@ def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
         config.model, **{field.name: 32 for field in dataclasses.fields(config.model) if field.name == "hidden_size"}
     )
     if config.optimizer.name == "adam":
-        config.optimizer.learning_rate = 5e-3
+        config.optimizer.learning_rate = 2e-3
     prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
     texts = prepared.train
     index = np.arange(64)
@@ -159,12 +159,11 @@ def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
     batch = gather(texts, index, 64, widths)
     programs = Programs(config, 2)
     state = init_state(programs, texts, widths, init_seed=0, dropout_seed=0, class_weights=np.ones(2, np.float32))
-    for _ in range(300):
-        state, metrics = programs.train(state, batch)
-        if summarise(metrics)["accuracy"] == 1.0:
-            break
-    metrics, _ = programs.evaluate(state.variables, batch)
-    assert summarise(metrics)["accuracy"] >= 0.95, "it should know 64 sentences by heart after 300 steps"
+    for step in range(1, 301):
+        state, _ = programs.train(state, batch)
+        if step % 10 == 0 and summarise(programs.evaluate(state.variables, batch)[0])["accuracy"] == 1.0:
+            return
+    pytest.fail("it should know 64 sentences by heart after 300 steps")
 
 
 def test_article_reads_padding_as_words():

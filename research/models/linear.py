@@ -1,4 +1,4 @@
-"""Logistic regression on a TF-IDF bag of words and word pairs: the baseline that every table needs.
+"""Logistic regression on a bag of words and word pairs: the baseline that every table needs.
 
 A linear model of n-grams beats recurrent networks trained from scratch on small corpora (Wang & Manning 2012), so a
 comparison without it says little. The weights of the features are constants fitted on the training split; the
@@ -25,19 +25,25 @@ def hash_pairs(first: jax.Array, second: jax.Array, buckets: int) -> jax.Array:
 class Linear(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`.
 
-    The features of a text are its words and adjacent pairs: value count * idf, scaled to unit length, with
-    idf = ln((1 + N) / (1 + df)) + 1 as in scikit-learn's `TfidfVectorizer`.
+    The features of a text are its words and adjacent pairs, weighted by
+      tfidf  count * idf, scaled to unit length, with idf = ln((1 + N) / (1 + df)) + 1 as in scikit-learn's
+             `TfidfVectorizer`;
+      nb     presence * r, with r_c the log ratio of the shares of a feature among the texts of class c and among the
+             others, each counted from 1 (Wang & Manning 2012, eq. 2; with logistic loss as in Mesnil et al. 2014).
+    A feature that no training text has weighs nothing.
     """
 
     vocab_size: int
     num_outputs: int
+    weighting: str = setting("tfidf", choices=("tfidf", "nb"))
     buckets: int = setting(2**18, low=1)
 
     def setup(self):
         features = self.vocab_size + self.buckets
         self.kernel = self.param("kernel", nn.initializers.zeros, (features, self.num_outputs))
         self.bias = self.param("bias", nn.initializers.zeros, (self.num_outputs,))
-        self.idf = self.variable("constants", "idf", jnp.ones, (features,))
+        columns = self.num_outputs if self.weighting == "nb" else 1
+        self.weights = self.variable("constants", "weights", jnp.ones, (features, columns))
 
     def features(self, token_ids: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The words and pairs of each text, sorted by feature, so that repeated ones stand together.
@@ -59,16 +65,31 @@ class Linear(nn.Module):
 
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         ids, mask, nth = self.features(token_ids, lengths)
-        idf = jnp.where(mask, self.idf.value[ids], 0.0)
-        # Occurrences add up to count * idf in the product, and, as 1 + 3 + 5 + ... = count^2, to its square here.
-        squared_norm = jnp.sum((2 * nth + 1).astype(idf.dtype) * jnp.square(idf), axis=1)
-        scores = jnp.einsum("bf,bfc->bc", idf, self.kernel[ids])
-        norm = jnp.sqrt(jnp.maximum(squared_norm, jnp.finfo(idf.dtype).tiny))
-        return scores / norm[:, None] + self.bias[None, :]
+        if self.weighting == "nb":
+            mask &= nth == 0
+        weights = jnp.where(mask[:, :, None], self.weights.value[ids], 0.0)
+        # Occurrences add up to count * idf here, and, as 1 + 3 + 5 + ... = count^2, to its square below.
+        scores = jnp.sum(weights * self.kernel[ids], axis=1)
+        if self.weighting == "tfidf":
+            squares = (2 * nth + 1).astype(weights.dtype) * jnp.square(weights[:, :, 0])
+            norm = jnp.sqrt(jnp.maximum(jnp.sum(squares, axis=1), jnp.finfo(weights.dtype).tiny))
+            scores = scores / norm[:, None]
+        return scores + self.bias[None, :]
 
-    def fit_constants(self, token_ids: jax.Array, lengths: jax.Array) -> None:
-        """Sets the inverse document frequencies from the training texts (int32 [N, L], [N])."""
+    def fit_constants(self, token_ids: jax.Array, lengths: jax.Array, labels: jax.Array) -> None:
+        """Sets the weights from the training texts: int32 [N, L], [N], [N]."""
         ids, mask, nth = self.features(token_ids, lengths)
-        document_frequency = jnp.zeros_like(self.idf.value).at[ids].add((mask & (nth == 0)).astype(jnp.float32))
-        idf = jnp.log((1.0 + ids.shape[0]) / (1.0 + document_frequency)) + 1.0
-        self.idf.value = jnp.where(document_frequency > 0, idf, 0.0)  # what was never seen takes no part in the norm
+        present = (mask & (nth == 0)).astype(jnp.float32)
+        # [features, classes]: how many texts of each class have the feature.
+        texts = jnp.zeros((self.kernel.shape[0], max(self.num_outputs, 2)))
+        texts = texts.at[ids, labels[:, None]].add(present)
+        all_texts = jnp.sum(texts, axis=1, keepdims=True)
+        if self.weighting == "tfidf":
+            weights = jnp.log((1.0 + ids.shape[0]) / (1.0 + all_texts)) + 1.0
+        else:
+            seen = (all_texts > 0).astype(jnp.float32)
+            inside, outside = (seen * (1.0 + counts) for counts in (texts, all_texts - texts))
+            shares = [counts / jnp.sum(counts, axis=0, keepdims=True) for counts in (inside, outside)]
+            weights = jnp.log(jnp.maximum(shares[0], 1e-30)) - jnp.log(jnp.maximum(shares[1], 1e-30))
+            weights = weights[:, -self.num_outputs :]  # of class 1 alone where there are two
+        self.weights.value = jnp.where(all_texts > 0, weights, 0.0)

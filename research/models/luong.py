@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from research.models.layers.attention import GlobalAttention
+from research.models.layers.attention import SCORES, LuongAttention
 from research.models.layers.embedding import embedding, head
 from research.models.layers.recurrence import RecurrentLayer
 from research.settings import setting
@@ -17,7 +17,9 @@ class Luong(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    score: str = setting("general", choices=("dot", "general"))
+    score: str = setting("general", choices=SCORES)
+    window: int = setting(10, low=1)  # of the local scores
+    positions: int = setting(100, low=1)  # of the location score; as many as tokens are kept
     embedding_size: int = setting(64, low=1)
     hidden_size: int = setting(128, low=1)
 
@@ -25,6 +27,7 @@ class Luong(nn.Module):
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         inputs = embedding(self.vocab_size, self.embedding_size)(token_ids)
         states, last = RecurrentLayer("lstm", self.hidden_size, name="lstm")(inputs, lengths)
-        attended, weights = GlobalAttention(self.score, name="attention")(last, states, lengths)
+        attention = LuongAttention(self.score, self.window, self.positions, name="attention")
+        attended, weights = attention(last, states, lengths)
         self.sow("intermediates", "attention_weights", weights)
         return head(self.num_outputs)(attended)

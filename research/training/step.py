@@ -98,7 +98,7 @@ def init_state(
     if hasattr(module, "fit_constants"):
         every = gather(train, np.arange(len(train.labels)), len(train.labels), widths)
         fit = jax.jit(functools.partial(module.apply, method="fit_constants", mutable="constants"))
-        variables |= fit(variables, every.token_ids, every.lengths)[1]
+        variables |= fit(variables, every.token_ids, every.lengths, every.labels)[1]
     params = variables.pop("params")
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -1,4 +1,4 @@
-"""Global attention over encoder states (Luong, Pham & Manning 2015, section 3.1)."""
+"""Attention over encoder states with one query a text (Luong, Pham & Manning 2015, section 3)."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,21 @@ from flax import linen as nn
 
 from research.models.layers.masks import length_mask, masked_softmax
 
+SCORES = ("dot", "general", "concat", "location", "local_m", "local_p")
 
-class GlobalAttention(nn.Module):
-    """Weights states by their score with a query and returns the attentional vector.
 
-    score(h_t, h_s) = h_t . h_s ("dot") or h_t W_a h_s ("general"), eq. 8; a = softmax(score), eq. 7;
-    c = sum_s a_s h_s; h~ = tanh(W_c [c; h_t]), eq. 5.
+class LuongAttention(nn.Module):
+    """Weights states by their score with the query and returns the attentional vector h~ = tanh(W_c [c; h_t]), eq. 5.
+
+    c = sum_s a_s h_s with a = softmax(score) over the text, eq. 7, and the score of eq. 8:
+      dot       h_t . h_s
+      general   h_t W_a h_s
+      concat    v_a . tanh(W_a [h_t; h_s])
+      location  (W_a h_t)_s, of the position s alone (the paper's location-based function)
+    The local kinds look at the states within `window` positions of p_t alone, scored by "general":
+      local_m   p_t = t, monotonic: the query is the last state, so the end of the text
+      local_p   p_t = S sigmoid(v_p . tanh(W_p h_t)), eq. 9, S the length; the softmax is multiplied by
+                exp(-(s - p_t)^2 / (2 (window / 2)^2)), eq. 10, and not normalised again
 
     Args of the call:
       query: float [B, H]. states: float [B, L, H]. lengths: int32 [B].
@@ -21,13 +30,36 @@ class GlobalAttention(nn.Module):
     """
 
     score: str
+    window: int = 10  # D
+    positions: int = 100  # that "location" has a score for; later ones get no weight
 
     @nn.compact
     def __call__(self, query: jax.Array, states: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-        features = states.shape[-1]
-        projected = query if self.score == "dot" else nn.Dense(features, use_bias=False, name="score")(query)
-        scores = jnp.einsum("bh,blh->bl", projected, states)
-        weights = masked_softmax(scores, length_mask(lengths, states.shape[1]))
+        features, width = states.shape[-1], states.shape[1]
+        mask = length_mask(lengths, width)
+        position = jnp.arange(width, dtype=states.dtype)[None, :]
+        if self.score == "concat":
+            # W_a [h_t; h_s] as the sum of a product with each.
+            of_query = nn.Dense(features, use_bias=False, name="score_query")(query)
+            of_states = nn.Dense(features, use_bias=False, name="score_states")(states)
+            scores = nn.Dense(1, use_bias=False, name="score")(jnp.tanh(of_query[:, None] + of_states))[:, :, 0]
+        elif self.score == "location":
+            of_positions = nn.Dense(self.positions, use_bias=False, name="score")(query)
+            scores = jnp.pad(of_positions, ((0, 0), (0, max(0, width - self.positions))))[:, :width]
+            mask &= position < self.positions
+        else:
+            projected = query if self.score == "dot" else nn.Dense(features, use_bias=False, name="score")(query)
+            scores = jnp.einsum("bh,blh->bl", projected, states)
+        if self.score == "local_m":
+            mask &= jnp.abs(position - (lengths - 1).astype(position.dtype)[:, None]) <= self.window
+        weights = masked_softmax(scores, mask)
+        if self.score == "local_p":
+            hidden = jnp.tanh(nn.Dense(features, use_bias=False, name="position_hidden")(query))
+            share = nn.sigmoid(nn.Dense(1, use_bias=False, name="position")(hidden))
+            distance = position - lengths.astype(share.dtype)[:, None] * share
+            # The softmax runs over the window, whose centre moves with p_t.
+            weights = masked_softmax(scores, mask & (jnp.abs(distance) <= self.window))
+            weights = weights * jnp.exp(-2.0 * jnp.square(distance / self.window))
         context = jnp.einsum("bl,blh->bh", weights, states)
         combined = nn.Dense(features, use_bias=False, name="combine")(jnp.concatenate([context, query], axis=-1))
         return jnp.tanh(combined), weights

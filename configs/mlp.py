@@ -1,0 +1,14 @@
+"""The mean of the word vectors through a sigmoid layer, the article's a' = sigmoid(W a + b).
+
+`mlp:dan` is a deep averaging network: two layers, tokens dropped while it trains (Iyyer et al. 2015).
+"""
+
+from research.models import settings_for
+from research.settings import Config
+
+ARGUMENTS = ("", "dan")
+_SETTINGS = {"": {"activation": "sigmoid"}, "dan": {"activation": "relu", "layers": 2, "word_dropout": 0.3}}
+
+
+def get_config(kind: str = "") -> Config:
+    return Config(model=settings_for("mlp.MLP", **_SETTINGS[kind]))

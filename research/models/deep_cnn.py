@@ -1,0 +1,80 @@
+"""Very deep convolutional networks over text: VGG's idea of stacked small filters, halving and doubling.
+
+*vdcnn* (Conneau et al. 2017): a width-3 convolution, then stages of blocks of two width-3 convolutions with a
+shortcut; between stages the length is halved by max-pooling and the number of features doubled; k-max pooling is taken
+with k = 1 and the classifier is one layer, where the paper has k = 8 and three.
+*dpcnn* (Johnson & Zhang 2017): as many features throughout, each block halves the length first and then adds two
+pre-activated convolutions.
+
+The papers normalise over the batch or not at all. Here each position is normalised over its own features (layer
+normalisation): over the batch, its rows, and padding, would change each other's predictions.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from research.models.layers.convolution import Convolution
+from research.models.layers.embedding import embedding, head
+from research.models.layers.masks import length_mask
+from research.models.layers.pooling import max_over_time
+from research.settings import setting
+
+
+def halve(states: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Max-pooling of width 3 and stride 2 over the real positions.
+
+    Args:
+      states: float [B, L, F], anything at padding.
+      lengths: int32 [B].
+
+    Returns:
+      `(states [B, ceil(L / 2), F], lengths ceil(length / 2))`, zero at padding.
+    """
+    lowest = jnp.finfo(states.dtype).min
+    states = jnp.where(length_mask(lengths, states.shape[1])[:, :, None], states, lowest)
+    padded = jnp.pad(states, ((0, 0), (1, 1), (0, 0)), constant_values=lowest)
+    count = (states.shape[1] + 1) // 2
+    left, centre, right = (padded[:, k : k + 2 * count - 1 : 2] for k in range(3))
+    pooled = jnp.maximum(jnp.maximum(left, centre), right)
+    lengths = (lengths + 1) // 2
+    return jnp.where(length_mask(lengths, pooled.shape[1])[:, :, None], pooled, 0.0), lengths
+
+
+class DeepCNN(nn.Module):
+    """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
+
+    vocab_size: int
+    num_outputs: int
+    kind: str = setting("vdcnn", choices=("vdcnn", "dpcnn"))
+    embedding_size: int = setting(64, low=1)
+    features: int = setting(64, low=1)  # of the first stage; dpcnn: of all
+    stages: tuple[int, ...] = setting((1, 1, 1, 1), low=1)  # blocks in each; the length is halved between them
+    dropout: float = setting(0.0, low=0.0, high=0.95)  # before the classifier
+
+    @nn.compact
+    def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
+        def masked(states: jax.Array) -> jax.Array:
+            return jnp.where(length_mask(lengths, states.shape[1])[:, :, None], states, 0.0)
+
+        states = masked(embedding(self.vocab_size, self.embedding_size)(token_ids))
+        states = masked(Convolution(self.features, 3, name="first")(states))
+        for stage, blocks in enumerate(self.stages):
+            features = self.features * (2**stage if self.kind == "vdcnn" else 1)
+            if stage:
+                states, lengths = halve(states, lengths)
+            for block in range(blocks):
+                name = f"stage_{stage}_block_{block}"
+                shortcut = states
+                if features != states.shape[-1]:
+                    shortcut = masked(nn.Dense(features, use_bias=False, name=f"{name}_shortcut")(states))
+                for i in range(2):
+                    convolution = Convolution(features, 3, name=f"{name}_convolution_{i}")
+                    normalise = nn.LayerNorm(name=f"{name}_norm_{i}")
+                    if self.kind == "vdcnn":
+                        states = masked(nn.relu(normalise(convolution(states))))
+                    else:
+                        states = masked(convolution(masked(nn.relu(normalise(states)))))
+                states = states + shortcut
+        pooled = max_over_time(states, lengths)
+        return head(self.num_outputs)(nn.Dropout(self.dropout, deterministic=deterministic)(pooled))

@@ -1,0 +1,32 @@
+"""Convolution over time as a sum of plain products: on CPU several times faster than the primitive and its gradient."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class Convolution(nn.Module):
+    """A filter over windows of `width` positions.
+
+    Args of the call:
+      inputs: float [B, L, E], zero at padding.
+
+    Returns:
+      float: "same" [B, L, features], centred windows; "full" [B, L + width - 1, features], every window that touches
+      the inputs.
+    """
+
+    features: int
+    width: int
+    padding: str = "same"
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        shape = (self.width, inputs.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        left = self.width - 1 if self.padding == "full" else (self.width - 1) // 2
+        right = self.width - 1 if self.padding == "full" else self.width // 2
+        padded = jnp.pad(inputs, ((0, 0), (left, right), (0, 0)))
+        windows = padded.shape[1] - self.width + 1
+        return sum(padded[:, k : k + windows] @ kernel[k] for k in range(self.width)) + bias[None, None, :]

@@ -1,0 +1,39 @@
+"""The mean of the word vectors through hidden layers: the article's a' = sigmoid(W a + b), and deep averaging networks.
+
+A deep averaging network (Iyyer et al. 2015) drops whole tokens from the mean while it trains.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from research.models.layers.embedding import embedding, head
+from research.models.layers.masks import length_mask
+from research.settings import setting
+
+_ACTIVATIONS = {"sigmoid": nn.sigmoid, "relu": nn.relu, "tanh": jnp.tanh}
+
+
+class MLP(nn.Module):
+    """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
+
+    vocab_size: int
+    num_outputs: int
+    embedding_size: int = setting(64, low=1)
+    hidden_size: int = setting(128, low=1)
+    layers: int = setting(1, low=1)
+    activation: str = setting("sigmoid", choices=tuple(_ACTIVATIONS))
+    word_dropout: float = setting(0.0, low=0.0, high=0.95)  # of single tokens
+
+    @nn.compact
+    def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
+        vectors = embedding(self.vocab_size, self.embedding_size)(token_ids)
+        kept = length_mask(lengths, token_ids.shape[1])
+        if self.word_dropout and not deterministic:
+            kept &= jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.word_dropout, kept.shape)
+        total = jnp.sum(jnp.where(kept[:, :, None], vectors, 0.0), axis=1)
+        hidden = total / jnp.maximum(jnp.sum(kept, axis=1), 1).astype(total.dtype)[:, None]
+        for layer in range(self.layers):
+            dense = nn.Dense(self.hidden_size, kernel_init=nn.initializers.glorot_uniform(), name=f"hidden_{layer}")
+            hidden = _ACTIVATIONS[self.activation](dense(hidden))
+        return head(self.num_outputs)(hidden)

@@ -1,0 +1,79 @@
+"""The Transformer's encoder over a text, its states averaged (Vaswani et al. 2017)."""
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from research.models.layers.embedding import embedding, head
+from research.models.layers.masks import length_mask
+from research.models.layers.pooling import mean_over_time
+from research.settings import setting
+
+
+def sinusoidal_positions(length: int, features: int) -> np.ndarray:
+    """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos of it (section 3.5): float32 [length, features]."""
+    angles = np.arange(length)[:, None] / 10_000 ** (2 * (np.arange(features)[None, :] // 2) / features)
+    return np.where(np.arange(features)[None, :] % 2, np.cos(angles), np.sin(angles)).astype(np.float32)
+
+
+class Block(nn.Module):
+    """Self-attention and a feed-forward layer, each with a residual and a layer normalisation.
+
+    Args of the call:
+      states: float [B, L, D]. mask: bool [B, L], the real positions, the only ones attended to.
+    """
+
+    heads: int
+    feed_forward: int
+    dropout: float
+    norm: str
+
+    @nn.compact
+    def __call__(self, states: jax.Array, mask: jax.Array, *, deterministic: bool) -> jax.Array:
+        def drop(values: jax.Array) -> jax.Array:
+            return nn.Dropout(self.dropout, deterministic=deterministic)(values)
+
+        def attend(values: jax.Array) -> jax.Array:
+            attention = nn.MultiHeadDotProductAttention(self.heads, name="attention")
+            return drop(attention(values, mask=mask[:, None, None, :]))
+
+        def feed(values: jax.Array) -> jax.Array:
+            hidden = nn.relu(nn.Dense(self.feed_forward, name="expand")(values))
+            return drop(nn.Dense(values.shape[-1], name="contract")(hidden))
+
+        for i, sublayer in enumerate((attend, feed)):
+            normalise = nn.LayerNorm(name=f"norm_{i}")
+            # Post-norm as in the paper; pre-norm (Xiong et al. 2020) trains without a warm-up.
+            if self.norm == "post":
+                states = normalise(states + sublayer(states))
+            else:
+                states = states + sublayer(normalise(states))
+        return states
+
+
+class Transformer(nn.Module):
+    """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
+
+    vocab_size: int
+    num_outputs: int
+    embedding_size: int = setting(64, low=1)
+    layers: int = setting(2, low=1)
+    heads: int = setting(4, low=1)
+    feed_forward: int = setting(256, low=1)
+    dropout: float = setting(0.1, low=0.0, high=0.95)
+    norm: str = setting("pre", choices=("pre", "post"))
+
+    @nn.compact
+    def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
+        vectors = embedding(self.vocab_size, self.embedding_size)(token_ids)
+        positions = sinusoidal_positions(token_ids.shape[1], self.embedding_size)[None]
+        # The embedding starts at +-0.05 where the paper's starts near 1 / sqrt(d), scaled by sqrt(d): to unit size.
+        states = vectors * np.float32(20.0) + positions
+        states = nn.Dropout(self.dropout, deterministic=deterministic)(states)
+        mask = length_mask(lengths, token_ids.shape[1])
+        for layer in range(self.layers):
+            block = Block(self.heads, self.feed_forward, self.dropout, self.norm, name=f"block_{layer}")
+            states = block(states, mask, deterministic=deterministic)
+        if self.norm == "pre":
+            states = nn.LayerNorm(name="norm")(states)
+        return head(self.num_outputs)(mean_over_time(states, lengths))
