@@ -1,13 +1,15 @@
 """Two blocks of the Transformer's encoder with sinusoidal positions (Vaswani et al. 2017).
 
-`transformer:pre` normalises before each sublayer, `transformer:post` after it as the paper does.
+`transformer:pre` normalises before each sublayer, `transformer:post` after it as the paper does; the learning rate
+warms up over a tenth of the steps and falls with the root of their number (section 5.3).
 """
 
 from research.models import settings_for
-from research.settings import Config
+from research.settings import Config, Optimizer
 
 ARGUMENTS = ("pre", "post")
 
 
 def get_config(norm: str = "pre") -> Config:
-    return Config(model=settings_for("transformer.Transformer", norm=norm))
+    model = settings_for("transformer.Transformer", norm=norm)
+    return Config(model=model, optimizer=Optimizer(schedule="rsqrt", warmup=0.1))

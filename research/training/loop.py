@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from research.data.augmentation import augment
 from research.data.batches import Batch, epoch_order, evaluation_batches, gather
 from research.data.tokenizer import PADDING_ID, Encoded
 from research.settings import Training
@@ -15,6 +16,11 @@ from research.training.step import Programs, TrainState
 
 EVALUATION_ROWS = 256
 _TICK = 16  # steps between two reports of progress; losses are read that late, so the device never waits
+
+
+def steps_per_epoch(num_texts: int, batch_size: int) -> int:
+    """How many batches an epoch has, the last one perhaps partial; 0 puts all texts into one."""
+    return -(-num_texts // batch_size) if batch_size else 1
 
 
 def warm_up(programs: Programs, state: TrainState, training: Training, num_texts: int, widths: tuple[int, ...]) -> None:
@@ -60,12 +66,16 @@ def fit(
       after each epoch the state (valid until the next is asked for) and two records, of train and validation:
       `{"step", "epoch", "split", metric...}`. Training metrics are means over the epoch while it changed.
     """
-    steps = len(epoch_order(train.lengths, training.batch_size, order_seed, 0))
+    steps = steps_per_epoch(len(train.labels), training.batch_size)
     for epoch in range(int(state.step) // steps, training.epochs):
         done: list[Metrics] = []
-        for i, index in enumerate(epoch_order(train.lengths, training.batch_size, order_seed, epoch)):
+        texts = train
+        if training.random_deletion or training.random_swap:
+            deletion, swap = training.random_deletion, training.random_swap
+            texts = augment(train, order_seed, epoch, deletion=deletion, swap=swap)
+        for i, index in enumerate(epoch_order(texts.lengths, training.batch_size, order_seed, epoch)):
             rows = training.batch_size or len(index)
-            state, metrics = programs.train(state, gather(train, index, rows, widths))
+            state, metrics = programs.train(state, gather(texts, index, rows, widths))
             done.append(metrics)
             if i and i % _TICK == 0:
                 late = jax.device_get(done[i - _TICK])

@@ -32,19 +32,24 @@ def zero(num_classes: int) -> Metrics:
     return Metrics(np.zeros((), np.float32), np.zeros((), np.float32), np.zeros((num_classes,) * 2, np.float32))
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
     """Binary cross-entropy of one logit, else softmax cross-entropy.
 
     Args:
       logits: float32 [B, C], C = 1 for two classes.
       labels: int32 [B].
+      smoothing: this much of the label's probability is spread over all classes (Szegedy et al. 2016).
 
     Returns:
       float32 [B], in nats.
     """
     if logits.shape[1] == 1:
-        return optax.sigmoid_binary_cross_entropy(logits[:, 0], labels.astype(logits.dtype))
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        targets = labels.astype(logits.dtype) * (1.0 - smoothing) + smoothing / 2
+        return optax.sigmoid_binary_cross_entropy(logits[:, 0], targets)
+    if not smoothing:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype), smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
 
 
 def probabilities(logits: jax.Array) -> jax.Array:

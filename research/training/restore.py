@@ -43,10 +43,7 @@ class RestoredRun:
         if not (folder / runs.CHECKPOINTS).is_dir():
             raise UserError(f"{folder / runs.CHECKPOINTS}: no checkpoints, expected a run that reached its first save")
         nothing = Encoded(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.int32))
-        ones = np.ones(len(self.class_names), np.float32)
-        template = jax.eval_shape(
-            lambda: init_state(self._programs, nothing, self._widths, init_seed=0, dropout_seed=0, class_weights=ones)
-        )
+        template = jax.eval_shape(lambda: init_state(self._programs, nothing, self._widths))
         with Checkpoints(folder / runs.CHECKPOINTS, read_only=True) as checkpoints:
             step = checkpoints.best_step()
             if step is None:

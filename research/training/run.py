@@ -20,9 +20,9 @@ from research.data.corpora import Corpus, load
 from research.data.splits import Split, resolve_folds, split_corpus, stream_seed
 from research.data.tokenizer import Encoded, Interned, build_tokenizer, encode, fit_vocabulary, intern_texts
 from research.errors import UserError
-from research.settings import Config, Data, config_hash, differences, to_dict, validate
+from research.settings import Config, Data, Training, config_hash, differences, to_dict, validate
 from research.training.checkpoints import Checkpoints
-from research.training.loop import evaluate, fit, warm_up
+from research.training.loop import evaluate, fit, steps_per_epoch, warm_up
 from research.training.metrics import summarise
 from research.training.step import Programs, TrainState, init_state, programs
 
@@ -188,6 +188,7 @@ def _fresh_state(compiled: Programs, plan: Plan, prepared: Prepared) -> TrainSta
     def stream(name: str) -> int:
         return stream_seed(plan.config.seed, name, plan.repeat, plan.fold)
 
+    training = plan.config.training
     return init_state(
         compiled,
         prepared.train,
@@ -195,6 +196,7 @@ def _fresh_state(compiled: Programs, plan: Plan, prepared: Prepared) -> TrainSta
         init_seed=stream("init"),
         dropout_seed=stream("dropout"),
         class_weights=_class_weights(plan, prepared),
+        num_steps=training.epochs * steps_per_epoch(len(prepared.train.labels), training.batch_size),
     )
 
 
@@ -222,8 +224,12 @@ def _train_epochs(
         state = checkpoints.restore(last, template)
         records = [record for record in runs.read_metrics(folder) if record["step"] <= last]
     runs.write_metrics(folder, records, append=False)
-    selections = [_selection(plan.config.training.select, r) for r in records if r["split"] == "validation"]
-    best_selection = max(selections, default=-np.inf)
+    training = plan.config.training
+    validated = [r for r in records if r["split"] == "validation"]
+    best = max(validated, key=lambda r: (_selection(training.select, r), -r["epoch"]), default=None)
+    best_selection, best_epoch = (_selection(training.select, best), best["epoch"]) if best else (-np.inf, 0)
+    if validated and _is_last(training, validated[-1]["epoch"], best_epoch):
+        return checkpoints.restore(checkpoints.best_step(), template)
     unsaved: TrainState | None = None  # the best so far, on the host, where it is not on disk
     saved_at = time.monotonic()
     epochs = fit(
@@ -231,24 +237,31 @@ def _train_epochs(
         state,
         prepared.train,
         prepared.validation,
-        plan.config.training,
+        training,
         order_seed=stream_seed(plan.config.seed, "order", plan.repeat, plan.fold),
         widths=prepared.widths,
         tick=tick,
     )
     for state, both in epochs:
         runs.write_metrics(folder, both, append=True)
-        selection = _selection(plan.config.training.select, both[1])
+        epoch, selection = both[1]["epoch"], _selection(training.select, both[1])
         if selection > best_selection:
             # A copy: the next step is given the memory of this state.
-            best_selection, unsaved = selection, jax.tree.map(np.array, state)
-        is_last = both[1]["epoch"] == plan.config.training.epochs
+            best_selection, best_epoch, unsaved = selection, epoch, jax.tree.map(np.array, state)
+        is_last = _is_last(training, epoch, best_epoch)
         if is_last or time.monotonic() - saved_at > _SAVE_SECONDS:
             if unsaved is not None and int(unsaved.step) != int(state.step):
                 checkpoints.save(unsaved, selection=best_selection)
             checkpoints.save(state, selection=selection)
             unsaved, saved_at = None, time.monotonic()
+        if is_last:
+            break
     return checkpoints.restore(checkpoints.best_step(), template)
+
+
+def _is_last(training: Training, epoch: int, best_epoch: int) -> bool:
+    """Whether training ends with this epoch: it was the last one, or patience ran out."""
+    return epoch >= training.epochs or 0 < training.patience <= epoch - best_epoch
 
 
 def _selection(select: str, record: dict[str, Any]) -> float:

@@ -2,7 +2,6 @@
 
 import functools
 import json
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,8 +14,9 @@ from flax import struct
 from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
 from research.models import build, config_from_dict
-from research.settings import Config, Optimizer, to_dict
+from research.settings import Config, to_dict
 from research.training.metrics import Metrics, cross_entropy, measure, probabilities
+from research.training.optimizers import limit_columns, make_optimizer, rate_factor
 
 
 @struct.dataclass
@@ -27,6 +27,7 @@ class TrainState:
     dropout_seed: jax.Array  # uint32 []
     class_weights: jax.Array  # float32 [C]
     num_texts: jax.Array  # float32 [], of the training split
+    num_steps: jax.Array  # float32 [], of the whole run
     params: Any
     constants: Any  # what the module fitted on the training texts before the first step; empty for most
     opt_state: Any
@@ -47,7 +48,7 @@ class Programs:
         num_outputs = 1 if num_classes == 2 else num_classes
         self.module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=num_outputs)
         self.optimizer = make_optimizer(config.optimizer)
-        step = functools.partial(train_step, self.module, self.optimizer, config.training.l2)
+        step = functools.partial(train_step, self.module, self.optimizer, config)
         self.train = jax.jit(step, donate_argnums=0)
         self.evaluate = jax.jit(functools.partial(evaluate_step, self.module))
 
@@ -62,24 +63,15 @@ def _programs(config_json: str, num_classes: int) -> Programs:
     return Programs(config_from_dict(json.loads(config_json)), num_classes)
 
 
-def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs:
-    """The Optax chain that the settings name."""
-    makers: dict[str, Callable[[], optax.GradientTransformation]] = {
-        "adam": lambda: optax.adam(settings.learning_rate, eps=1e-7),  # eps as in Keras
-        "sgd": lambda: optax.sgd(settings.learning_rate),
-        "lbfgs": lambda: optax.lbfgs(),
-    }
-    return optax.with_extra_args_support(makers[settings.name]())
-
-
 def init_state(
     programs: Programs,
     train: Encoded,
     widths: tuple[int, ...],
     *,
-    init_seed: int,
-    dropout_seed: int,
-    class_weights: np.ndarray,
+    init_seed: int = 0,
+    dropout_seed: int = 0,
+    class_weights: np.ndarray | None = None,
+    num_steps: int = 1,
 ) -> TrainState:
     """A fresh state.
 
@@ -89,7 +81,8 @@ def init_state(
       widths: of batches.
       init_seed: of the run's "init" stream.
       dropout_seed: of the run's "dropout" stream.
-      class_weights: float32 [C].
+      class_weights: float32 [C], ones if not given.
+      num_steps: of the whole run.
     """
     module = programs.module
     example = gather(train, np.arange(0), 1, widths)
@@ -100,11 +93,14 @@ def init_state(
         fit = jax.jit(functools.partial(module.apply, method="fit_constants", mutable="constants"))
         variables |= fit(variables, every.token_ids, every.lengths, every.labels)[1]
     params = variables.pop("params")
+    if class_weights is None:
+        class_weights = np.ones(max(module.num_outputs, 2), np.float32)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         dropout_seed=jnp.asarray(dropout_seed, jnp.uint32),
         class_weights=jnp.asarray(class_weights, jnp.float32),
         num_texts=jnp.asarray(len(train.labels), jnp.float32),
+        num_steps=jnp.asarray(num_steps, jnp.float32),
         params=params,
         constants=variables,
         # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
@@ -115,16 +111,16 @@ def init_state(
 def train_step(
     module: nn.Module,
     optimizer: optax.GradientTransformationExtraArgs,
-    l2: float,
+    config: Config,
     state: TrainState,
     batch: Batch,
 ) -> tuple[TrainState, Metrics]:
-    """One step of the optimizer on the mean loss of a batch.
+    """One step of the optimizer on the mean loss of a batch, weighted by class.
 
     Args:
       module: the variant.
       optimizer: its Optax chain.
-      l2: adds l2 / (2 N) * |matrices|^2 to the loss, over N training texts.
+      config: its settings.
       state: before the step.
       batch: B examples.
 
@@ -137,18 +133,24 @@ def train_step(
     def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         variables = {"params": params, **state.constants}
         logits = module.apply(variables, batch.token_ids, batch.lengths, deterministic=False, rngs={"dropout": key})
-        losses = cross_entropy(logits, batch.labels)
+        losses = cross_entropy(logits, batch.labels, config.training.label_smoothing)
         loss = jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1e-30)
-        if l2:
+        if config.training.l2:
             squares = [jnp.sum(jnp.square(p)) for p in jax.tree.leaves(params) if p.ndim > 1]
-            loss += 0.5 * l2 / state.num_texts * sum(squares)
+            loss += 0.5 * config.training.l2 / state.num_texts * sum(squares)
         return loss, (logits, losses)
 
     (loss, (logits, losses)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(
         gradients, state.opt_state, state.params, value=loss, grad=gradients, value_fn=lambda p: loss_of(p)[0]
     )
+    if config.optimizer.schedule != "constant" or config.optimizer.warmup:
+        progress = (state.step + 1).astype(jnp.float32) / state.num_steps
+        factor = rate_factor(config.optimizer, progress)
+        updates = jax.tree.map(lambda update: update * factor, updates)
     params = optax.apply_updates(state.params, updates)
+    if config.optimizer.max_norm:
+        params = limit_columns(params, config.optimizer.max_norm)
     metrics = measure(logits, batch.labels, batch.weights, losses)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 

