@@ -49,7 +49,8 @@ def finished(small_corpus, tmp_path_factory):
 
 def test_a_run_leaves_the_files_of_the_contract(finished, small_corpus):
     config = runs.read_json(finished / runs.CONFIG)
-    assert config["settings"]["model"] == {"module": "recurrent.Recurrent", "embedding_size": 8, "hidden_size": 16}
+    model = config["settings"]["model"]
+    assert (model["module"], model["embedding_size"], model["hidden_size"]) == ("recurrent.Recurrent", 8, 16)
     assert config["classes"] == ["0", "1"]
     record = runs.read_json(finished / runs.RECORD)
     assert record["status"] == "done"

@@ -1,0 +1,64 @@
+"""Checkpoints: what is kept, and many runs saving at once in one process."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+
+from research.errors import UserError
+from research.training.checkpoints import Checkpoints
+
+
+@struct.dataclass
+class State:
+    step: jnp.ndarray
+    values: jnp.ndarray
+
+
+def state(step, value=0.0):
+    return State(jnp.asarray(step, jnp.int32), jnp.full(1000, value, jnp.float32))
+
+
+def steps_in(folder):
+    return sorted(int(path.name) for path in folder.iterdir())
+
+
+def test_the_best_and_the_last_are_kept(tmp_path):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.last_step() is None
+        assert checkpoints.best_step() is None
+        for step, selection in ((1, 0.5), (2, 0.8), (3, 0.8), (4, 0.6)):  # of equals the earlier
+            checkpoints.save(state(step), selection=selection)
+        assert (checkpoints.best_step(), checkpoints.last_step()) == (2, 4)
+    assert steps_in(tmp_path / "c") == [2, 4]
+    with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
+        assert (checkpoints.best_step(), checkpoints.last_step()) == (2, 4)
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(state(7, 1 / 3), selection=0.0)
+        restored = checkpoints.restore(7, state(0))
+    assert int(restored.step) == 7
+    np.testing.assert_array_equal(restored.values, np.full(1000, 1 / 3, np.float32))
+    with Checkpoints(tmp_path / "c") as checkpoints, pytest.raises(UserError, match="cannot be restored"):
+        checkpoints.restore(8, state(0))
+
+
+def test_runs_side_by_side_save_without_meeting(tmp_path):
+    """Orbax's saves share process-wide state: where they overlap they fail or wait for ever."""
+
+    def run(number):
+        with Checkpoints(tmp_path / f"{number}") as checkpoints:
+            for step in range(1, 6):
+                checkpoints.save(state(step, number + step / 10), selection=-float(step))
+            best, last = checkpoints.best_step(), checkpoints.last_step()
+            return best, last, [float(checkpoints.restore(s, state(0)).values[0]) for s in (best, last)]
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(run, range(8)))
+    for number, (best, last, values) in enumerate(results):
+        assert (best, last) == (1, 5)
+        assert values == [np.float32(number + 0.1), np.float32(number + 0.5)]
