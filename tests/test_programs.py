@@ -234,7 +234,7 @@ def test_help_says_what_the_program_does(program, folder):
         ("train", ["--config.optimizer.learning_rate=-1"], "expected at least 0"),
         ("train", ["--config.optimizer.learning_rate=nan"], "expected at least 0"),
         ("train", ["--config.optimizer.learning_rate=inf"], "expected a finite number"),
-        ("train", ["--config.optimizer.name=adm"], "expected one of adam, sgd, lbfgs"),
+        ("train", ["--config.optimizer.name=adm"], "expected one of adam, adamw, sgd"),
         ("train", ["--config.training.epochs=1.5"], "invalid literal for int"),
         ("train", ["--config.seed"], "config.seed"),
         ("train", ["--config.model=3"], "no setting 'model'"),
