@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import program
-from experiments.progress import print_table, reporting
+from experiments.progress import print_results, reporting
 from experiments.variants import expand
 from research import runs
 from research.errors import UserError
@@ -40,7 +40,6 @@ def main(overrides: list[str]) -> None:
     from research.data.corpora import load
     from research.data.splits import resolve_folds
     from research.reporting.results import read_results
-    from research.reporting.tables import HEADER, PAIR_HEADER, pair_rows, protocol, variant_rows
 
     corpus = load(FLAGS.corpus, program.columns())
     folder = Path(FLAGS.workdir or f"runs/{corpus.name}")
@@ -60,11 +59,7 @@ def main(overrides: list[str]) -> None:
             progress=reporter.progress,
             say=reporter.say,
         )
-    results = read_results(folder)
-    print_table(protocol(results), HEADER, variant_rows(results))
-    if results.pairs:
-        print_table("Differences of accuracy, simultaneous 95 % intervals", PAIR_HEADER, pair_rows(results))
-    print(f"report: {folder / 'report.md'}")
+    print_results(read_results(folder), folder)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from research.reporting.results import Results
 
 _LINE_SECONDS = 10.0  # between two plain lines of progress
 
@@ -68,3 +73,14 @@ def print_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]
         console.width = max(console.width, 140)
     console.print(title, style="bold")
     console.print(table)
+
+
+def print_results(results: "Results", folder: Path) -> None:
+    """The tables of a comparison and where its report is, on stdout."""
+    # Imported here, so that programs without such a table do not wait for SciPy.
+    from research.reporting.tables import HEADER, PAIR_HEADER, pair_rows, protocol, variant_rows
+
+    print_table(protocol(results), HEADER, variant_rows(results))
+    if results.pairs:
+        print_table("Differences of accuracy, simultaneous 95 % intervals", PAIR_HEADER, pair_rows(results))
+    print(f"report: {folder / 'report.md'}")
