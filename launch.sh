@@ -50,11 +50,12 @@ install() {
 
 name=${1:-compare}
 [ $# -gt 0 ] && shift
-extras=${ACCELERATOR:-cpu}
-case "$extras" in cpu | cuda12 | cuda13 | tpu) ;; *) fail "ACCELERATOR is '$extras', expected cpu, cuda12, cuda13 or tpu" ;; esac
+accelerator=${ACCELERATOR:-cpu}
+case "$accelerator" in cpu | cuda12 | cuda13 | tpu) ;; *) fail "ACCELERATOR is '$accelerator', expected cpu, cuda12, cuda13 or tpu" ;; esac
+extras=$accelerator,vectors,chinese
 
 if [ "$name" = test ]; then
-  [ "$extras" = cpu ] && install test || install "$extras,test"
+  install "$extras,test"
   cd "$root" || exit 1
   exec "$venv/bin/python" -P -m pytest "$@"
 fi

@@ -1,9 +1,20 @@
-"""Kim's CNN with random vectors: windows of 3, 4 and 5 words, 100 maps each, max over time, dropout 0.5, max-norm 3."""
+"""Kim's CNN (2014): windows of 3, 4 and 5 words, 100 maps each, max over time, dropout 0.5, max-norm 3.
+
+`cnn:rand` learns its word vectors; `cnn:static` keeps GloVe's as they are, `cnn:nonstatic` starts from them and trains
+them on, `cnn:multichannel` reads one table of each kind.
+"""
 
 from research.models import settings_for
-from research.settings import Config, Optimizer
+from research.settings import Config, Data, Optimizer
+
+ARGUMENTS = ("rand", "static", "nonstatic", "multichannel")
+_CHANNELS = {"rand": "trained", "static": "fixed", "nonstatic": "trained", "multichannel": "both"}
 
 
-def get_config() -> Config:
-    model = settings_for("cnn.CNN", widths=(3, 4, 5), features=100, dropout=0.5)
-    return Config(model=model, optimizer=Optimizer(max_norm=3.0))
+def get_config(vectors: str = "rand") -> Config:
+    model = settings_for("cnn.CNN", widths=(3, 4, 5), features=100, dropout=0.5, channels=_CHANNELS[vectors])
+    config = Config(model=model, optimizer=Optimizer(max_norm=3.0))
+    if vectors != "rand":
+        config.model.embedding_size = 50
+        config.data = Data(vectors="glove")
+    return config

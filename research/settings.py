@@ -25,9 +25,12 @@ class Data:
     vocab_size: int = setting(10_000, low=3)  # entries with padding and unknown included: the rows of an embedding
     max_length: int = setting(100, low=1)  # tokens kept of a text
     keep: str = setting("first", choices=("first", "last"))  # which end of a longer text is kept
-    tokens: str = setting("words", choices=("words", "characters"))
+    # "words" takes each Chinese character for one, "chinese_words" asks a dictionary (the extra `chinese`).
+    tokens: str = setting("words", choices=("words", "characters", "chinese_words"))
     lowercase: bool = True
-    stop_words: str = setting("none", choices=("none", "english"))  # removed words; "not" is one, so off by default
+    # Removed words; "not" is one, so off by default.
+    stop_words: str = setting("none", choices=("none", "english", "chinese"))
+    vectors: str = "none"  # the embedding starts from: glove (50 numbers a word), or a .txt or .vec file
 
 
 @dataclasses.dataclass
@@ -55,6 +58,7 @@ class Training:
     # Adds l2 / (2 N) * |matrices|^2 to the mean loss over N training texts: scikit-learn's 1 / C.
     l2: float = setting(0.0, low=0.0)
     label_smoothing: float = setting(0.0, low=0.0, high=0.5)
+    compute_dtype: str = setting("float32", choices=("float32", "bfloat16"))  # of activations; weights are float32
     random_deletion: float = setting(0.0, low=0.0, high=0.9)  # of a training text's tokens, anew each epoch
     random_swap: float = setting(0.0, low=0.0, high=1.0)  # swaps of two tokens, as a share of a training text's length
 

@@ -58,17 +58,17 @@ def test_it_installs_once_and_again_when_the_metadata_changes(project):
 
 def test_it_runs_the_tests_with_what_they_need(project):
     assert launch(project, "test", "-k", "x")[1] == "ran -P -m pytest -k x\n"
-    assert installs(project)[-1].endswith("[test]")
+    assert installs(project)[-1].endswith("[cpu,vectors,chinese,test]")
     launch(project, "corpora")  # its extra is installed now
     launch(project, "test")
-    assert len(installs(project)) == 2
+    assert len(installs(project)) == 1
 
 
 def test_a_variable_chooses_the_accelerator(project):
     launch(project, "corpora", ACCELERATOR="cuda13")
-    assert installs(project)[-1].endswith("[cuda13]")
+    assert installs(project)[-1].endswith("[cuda13,vectors,chinese]")
     launch(project, "test", ACCELERATOR="tpu")
-    assert installs(project)[-1].endswith("[tpu,test]")
+    assert installs(project)[-1].endswith("[tpu,vectors,chinese,test]")
     code, _, err = launch(project, "corpora", ACCELERATOR="abacus")
     assert code != 0
     assert err == "launch.sh: ACCELERATOR is 'abacus', expected cpu, cuda12, cuda13 or tpu\n"

@@ -1,8 +1,10 @@
 """One contract for every variant in configs/, found by itself: see research/models/__init__.py."""
 
 import dataclasses
+import functools
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from research.data.tokenizer import Encoded
 from research.models import build
 from research.training.metrics import summarise
 from research.training.run import Plan, prepare
-from research.training.step import Programs, init_state
+from research.training.step import Programs, apply_in_dtype, init_state
 
 VOCAB_SIZE, LONGEST = 50, 12
 LENGTHS = np.array([12, 5, 1, 0, 7, 12], np.int32)
@@ -142,6 +144,30 @@ def test_members_of_a_population_are_what_they_are_alone(variant):
     together = jax.vmap(apply, in_axes=(0, None, None))(stacked, ids, LENGTHS)
     for member, alone in zip(together, (variables, other), strict=True):
         np.testing.assert_allclose(member, apply(alone, ids, LENGTHS), rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_compute_stays_close(variant):
+    """Half the bits of the mantissa are gone, so probabilities may move by a few hundredths and no more."""
+    config, module, variables, apply = variant
+    half = dataclasses.replace(config, training=dataclasses.replace(config.training, compute_dtype="bfloat16"))
+    batch = Batch(batch_of_ids(), LENGTHS, np.zeros(len(LENGTHS), np.int32), np.ones(len(LENGTHS), np.float32))
+    traced = jax.jit(functools.partial(apply_in_dtype, module, half)).trace(variables, batch)
+    equations = list(every_equation(traced.jaxpr.jaxpr))
+    # A silent promotion to float32 on the way would make it a sham.
+    products = [e.outvars[0].aval.dtype for e in equations if e.primitive.name == "dot_general"]
+    assert set(products) <= {jnp.dtype("bfloat16")}
+    logits = traced.lower().compile()(variables, batch)
+    assert logits.dtype == jnp.float32
+    expected = apply(variables, batch.token_ids, LENGTHS)
+    assert np.abs(logits - expected).max() > 0
+    np.testing.assert_allclose(jax.nn.softmax(logits), jax.nn.softmax(expected), atol=0.05)
+
+
+def every_equation(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from every_equation(inner)
 
 
 @pytest.mark.parametrize("name", every_variant())

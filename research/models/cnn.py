@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from research.models.layers.convolution import Convolution
-from research.models.layers.embedding import embedding, head
+from research.models.layers.embedding import FixedEmbedding, embedding, head
 from research.models.layers.masks import length_mask
 from research.models.layers.pooling import max_over_time
 from research.settings import setting
@@ -16,12 +16,15 @@ _ACTIVATIONS = {"relu": nn.relu, "sigmoid": nn.sigmoid, "tanh": jnp.tanh}
 class CNN(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`.
 
+    `channels` says which word vectors are read: "trained" ones (CNN-rand, and with pretrained vectors CNN-non-static),
+    "fixed" ones (CNN-static), or "both" (CNN-multichannel), where a filter has weights for each and adds them up.
     Windows reach over both ends of a text, into zeros, as in Kim's code; those wholly outside it are masked.
     """
 
     vocab_size: int
     num_outputs: int
-    embedding_size: int = setting(64, low=1)
+    embedding_size: int = setting(64, low=1)  # of each channel
+    channels: str = setting("trained", choices=("trained", "fixed", "both"))
     features: int = setting(100, low=1)  # maps of each width
     widths: tuple[int, ...] = setting((3, 4, 5), low=1)
     activation: str = setting("relu", choices=tuple(_ACTIVATIONS))  # sigmoid: the article's h = sigmoid(C)
@@ -29,7 +32,12 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
-        inputs = embedding(self.vocab_size, self.embedding_size)(token_ids)
+        channels = []
+        if self.channels != "fixed":
+            channels.append(embedding(self.vocab_size, self.embedding_size)(token_ids))
+        if self.channels != "trained":
+            channels.append(FixedEmbedding(self.vocab_size, self.embedding_size, name="fixed")(token_ids))
+        inputs = jnp.concatenate(channels, axis=-1)
         inputs = jnp.where(length_mask(lengths, token_ids.shape[1])[:, :, None], inputs, 0.0)
         pooled = []
         for width in self.widths:

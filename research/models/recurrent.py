@@ -10,6 +10,8 @@ With `monte_carlo` samples the deterministic forward pass averages the probabili
 of scaling the weights (section 3); the masks are shared by all rows, so a prediction does not depend on its batch.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -72,9 +74,9 @@ class Recurrent(nn.Module):
         if key is not None and self.word_dropout:
             of_words = jax.random.fold_in(key, 0)
             if shared:  # the same types in every text
-                mask = dropout_mask(of_words, (self.vocab_size,), self.word_dropout)[token_ids]
+                mask = dropout_mask(of_words, (self.vocab_size,), self.word_dropout, states.dtype)[token_ids]
             else:
-                mask = drop_word_types(of_words, token_ids, self.word_dropout)
+                mask = drop_word_types(of_words, token_ids, self.word_dropout, states.dtype)
             states = states * mask[:, :, None]
         for i, layers in enumerate(self.stack):
             outputs = []
@@ -83,7 +85,7 @@ class Recurrent(nn.Module):
                 mask = None
                 if key is not None and self.dropout and self.dropout_kind == "variational":
                     of_direction = jax.random.fold_in(jax.random.fold_in(key, 3 * i + 2), j)
-                    mask = dropout_mask(of_direction, (rows, self.hidden_size), self.dropout)
+                    mask = dropout_mask(of_direction, (rows, self.hidden_size), self.dropout, states.dtype)
                 outputs.append(layer(states, lengths, mask))
             states = jnp.concatenate([of_tokens for of_tokens, _ in outputs], axis=-1)
             last = jnp.concatenate([at_end for _, at_end in outputs], axis=-1)
@@ -102,10 +104,11 @@ class Recurrent(nn.Module):
         key = jax.random.fold_in(key, which)
         shape = (rows, sequences.shape[-1])
         if self.dropout_kind == "variational":
-            return sequences * dropout_mask(key, shape, self.dropout)[:, None, :]
+            return sequences * dropout_mask(key, shape, self.dropout, sequences.dtype)[:, None, :]
+        mask_of = functools.partial(dropout_mask, shape=shape, rate=self.dropout, dtype=sequences.dtype)
         # A key a position, so that the masks of a text do not depend on how far it is padded.
         keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(jnp.arange(sequences.shape[1]))
-        return sequences * jax.vmap(lambda of_step: dropout_mask(of_step, shape, self.dropout), out_axes=1)(keys)
+        return sequences * jax.vmap(mask_of, out_axes=1)(keys)
 
 
 def _logit_of_mean_probability(samples: jax.Array) -> jax.Array:

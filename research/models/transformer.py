@@ -66,9 +66,9 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         vectors = embedding(self.vocab_size, self.embedding_size)(token_ids)
-        positions = sinusoidal_positions(token_ids.shape[1], self.embedding_size)[None]
+        positions = sinusoidal_positions(token_ids.shape[1], self.embedding_size)[None].astype(vectors.dtype)
         # The embedding starts at +-0.05 where the paper's starts near 1 / sqrt(d), scaled by sqrt(d): to unit size.
-        states = vectors * np.float32(20.0) + positions
+        states = 20.0 * vectors + positions
         states = nn.Dropout(self.dropout, deterministic=deterministic)(states)
         mask = length_mask(lengths, token_ids.shape[1])
         for layer in range(self.layers):

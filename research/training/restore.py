@@ -52,7 +52,7 @@ class RestoredRun:
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Texts as token ids."""
-        return encode_texts(self._tokenizer, texts)
+        return encode_texts(self._tokenizer, texts, self.config.data)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities.

@@ -19,6 +19,7 @@ from research.data.batches import choose_widths
 from research.data.corpora import Corpus, load
 from research.data.splits import Split, resolve_folds, split_corpus, stream_seed
 from research.data.tokenizer import Encoded, Interned, build_tokenizer, encode, fit_vocabulary, intern_texts
+from research.data.vectors import embedding_rows, read_vectors, vectors_checksum
 from research.errors import UserError
 from research.settings import Config, Data, Training, config_hash, differences, to_dict, validate
 from research.training.checkpoints import Checkpoints
@@ -49,6 +50,7 @@ class Prepared(NamedTuple):
 
     split: Split
     vocabulary: dict[str, int]
+    pretrained: tuple[np.ndarray, np.ndarray] | None  # the rows that the embeddings start from
     train: Encoded
     validation: Encoded
     test: Encoded
@@ -74,7 +76,10 @@ def prepare(plan: Plan) -> Prepared:
     encoded = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]
     # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
     widths = choose_widths(np.minimum(np.diff(interned.offsets), data.max_length))
-    return Prepared(split, vocabulary, *encoded, widths)
+    pretrained = None
+    if data.vectors != "none":
+        pretrained = embedding_rows(read_vectors(data.vectors, interned.words), vocabulary, data.vocab_size)
+    return Prepared(split, vocabulary, pretrained, *encoded, widths)
 
 
 def train(
@@ -146,6 +151,8 @@ def train(
         "command": command,
         "best_epoch": best_epoch,
         "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
+        "words": len(prepared.vocabulary),
+        "words_with_vectors": 0 if prepared.pretrained is None else int(prepared.pretrained[1].sum()),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
         "seconds": {
             "prepare": round(prepare_seconds, 3),
@@ -159,6 +166,7 @@ def train(
 
 
 def _describe(plan: Plan) -> dict[str, Any]:
+    vectors = plan.config.data.vectors
     return {
         "hash": config_hash(plan.config),
         "settings": to_dict(plan.config),
@@ -167,7 +175,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "folds": plan.folds,
         "fold": plan.fold,
         "repeat": plan.repeat,
-    }
+    } | ({} if vectors == "none" else {"vectors_checksum": vectors_checksum(vectors)})
 
 
 def _claim(folder: Path, description: dict[str, Any]) -> bool:
@@ -197,6 +205,7 @@ def _fresh_state(compiled: Programs, plan: Plan, prepared: Prepared) -> TrainSta
         dropout_seed=stream("dropout"),
         class_weights=_class_weights(plan, prepared),
         num_steps=training.epochs * steps_per_epoch(len(prepared.train.labels), training.batch_size),
+        pretrained=prepared.pretrained,
     )
 
 

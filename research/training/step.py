@@ -13,6 +13,7 @@ from flax import struct
 
 from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
+from research.errors import UserError
 from research.models import build, config_from_dict
 from research.settings import Config, to_dict
 from research.training.metrics import Metrics, cross_entropy, measure, probabilities
@@ -50,7 +51,7 @@ class Programs:
         self.optimizer = make_optimizer(config.optimizer)
         step = functools.partial(train_step, self.module, self.optimizer, config)
         self.train = jax.jit(step, donate_argnums=0)
-        self.evaluate = jax.jit(functools.partial(evaluate_step, self.module))
+        self.evaluate = jax.jit(functools.partial(evaluate_step, self.module, config))
 
 
 def programs(config: Config, num_classes: int) -> Programs:
@@ -72,6 +73,7 @@ def init_state(
     dropout_seed: int = 0,
     class_weights: np.ndarray | None = None,
     num_steps: int = 1,
+    pretrained: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> TrainState:
     """A fresh state.
 
@@ -83,6 +85,10 @@ def init_state(
       dropout_seed: of the run's "dropout" stream.
       class_weights: float32 [C], ones if not given.
       num_steps: of the whole run.
+      pretrained: `(values float32 [V, D], found bool [V])`, rows that the embeddings start from.
+
+    Raises:
+      UserError: the module has no embedding of that size.
     """
     module = programs.module
     example = gather(train, np.arange(0), 1, widths)
@@ -92,6 +98,8 @@ def init_state(
         every = gather(train, np.arange(len(train.labels)), len(train.labels), widths)
         fit = jax.jit(functools.partial(module.apply, method="fit_constants", mutable="constants"))
         variables |= fit(variables, every.token_ids, every.lengths, every.labels)[1]
+    if pretrained is not None:
+        variables = _start_from(variables, *pretrained)
     params = variables.pop("params")
     if class_weights is None:
         class_weights = np.ones(max(module.num_outputs, 2), np.float32)
@@ -106,6 +114,40 @@ def init_state(
         # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
         opt_state=jax.tree.map(jnp.copy, programs.optimizer.init(params)),
     )
+
+
+def _start_from(variables: dict[str, Any], values: np.ndarray, found: np.ndarray) -> dict[str, Any]:
+    """Puts the found rows into every embedding; the others keep their direction at the spread of those (Kim 2014)."""
+    tables = []
+
+    def put(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        if path[-1].key != "embedding":
+            return leaf
+        tables.append(leaf.shape)
+        if leaf.shape != values.shape:
+            raise UserError(
+                f"the vectors have {values.shape[1]} numbers a word and the model's embedding has {leaf.shape[1]}, "
+                f"expected --config.model.embedding_size={values.shape[1]}"
+            )
+        spread = np.float32(values[found].std()) / jnp.std(leaf)
+        return jnp.where(found[:, None], values, leaf * spread)
+
+    variables = jax.tree_util.tree_map_with_path(put, variables)
+    if not tables:
+        raise UserError("config.data.vectors is set, but the model has no embedding to start from them")
+    return variables
+
+
+def apply_in_dtype(
+    module: nn.Module, config: Config, variables: dict[str, Any], batch: Batch, key: jax.Array | None = None
+) -> jax.Array:
+    """Logits float32 [B, C] of a forward pass in `compute_dtype`; with dropout where there is a key."""
+    if config.training.compute_dtype != "float32":
+        dtype = jnp.dtype(config.training.compute_dtype)
+        variables = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, variables)
+    rngs = None if key is None else {"dropout": key}
+    logits = module.apply(variables, batch.token_ids, batch.lengths, deterministic=key is None, rngs=rngs)
+    return logits.astype(jnp.float32)
 
 
 def train_step(
@@ -131,8 +173,7 @@ def train_step(
     weights = batch.weights * state.class_weights[batch.labels]
 
     def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        variables = {"params": params, **state.constants}
-        logits = module.apply(variables, batch.token_ids, batch.lengths, deterministic=False, rngs={"dropout": key})
+        logits = apply_in_dtype(module, config, {"params": params, **state.constants}, batch, key)
         losses = cross_entropy(logits, batch.labels, config.training.label_smoothing)
         loss = jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1e-30)
         if config.training.l2:
@@ -155,11 +196,13 @@ def train_step(
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
 
-def evaluate_step(module: nn.Module, variables: dict[str, Any], batch: Batch) -> tuple[Metrics, jax.Array]:
+def evaluate_step(
+    module: nn.Module, config: Config, variables: dict[str, Any], batch: Batch
+) -> tuple[Metrics, jax.Array]:
     """The metrics of a batch, every example weighing the same, and class probabilities float32 [B, C].
 
     One program for both: whoever predicts has labels of zeros and ignores the metrics.
     """
-    logits = module.apply(variables, batch.token_ids, batch.lengths, deterministic=True)
+    logits = apply_in_dtype(module, config, variables, batch)
     losses = cross_entropy(logits, batch.labels)
     return measure(logits, batch.labels, batch.weights, losses), probabilities(logits)

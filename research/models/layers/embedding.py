@@ -1,16 +1,38 @@
 """Word embeddings and the output layer, initialised as in Keras, whose listing is the reference."""
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 
-def _uniform_embedding(key, shape, dtype=float):
+def _uniform_embedding(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
     return jax.random.uniform(key, shape, dtype, -0.05, 0.05)
 
 
 def embedding(vocab_size: int, features: int) -> nn.Embed:
     """A table [vocab_size, features], uniform in +-0.05; ids int32 [...] -> float32 [..., features]."""
     return nn.Embed(vocab_size, features, embedding_init=_uniform_embedding, name="embedding")
+
+
+class FixedEmbedding(nn.Module):
+    """A table that is not trained: of the collection "constants", drawn like a trained one where no vectors are put in.
+
+    Args of the call:
+      token_ids: int32 [...].
+
+    Returns:
+      float32 [..., features].
+    """
+
+    vocab_size: int
+    features: int
+
+    @nn.compact
+    def __call__(self, token_ids: jax.Array) -> jax.Array:
+        def draw() -> jax.Array:
+            return _uniform_embedding(self.make_rng("params"), (self.vocab_size, self.features))
+
+        return self.variable("constants", "embedding", draw).value[token_ids]
 
 
 def head(num_outputs: int) -> nn.Dense:
