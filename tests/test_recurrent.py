@@ -1,5 +1,7 @@
 """Dropout in recurrent networks, against NumPy from the equations and by looking at the masks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +10,13 @@ from flax import linen as nn
 
 from research.models import build, settings_for
 from research.models.layers.dropout import drop_word_types, dropout_mask
+from research.models.layers.lstm import lstm
 from research.models.layers.pooling import AttentivePooling, max_over_time, mean_over_time
-from research.models.layers.recurrence import RecurrentLayer, recur
+from research.models.layers.recurrence import RecurrentLayer, gates_of_inputs, recur
 
 VOCAB_SIZE = 30
 IDS = np.random.default_rng(0).integers(2, 8, (5, 9)).astype(np.int32)  # few words, so that they repeat
+EVERY = np.ones((6, 3), bool)
 LENGTHS = np.array([9, 4, 1, 0, 7], np.int32)
 
 
@@ -36,8 +40,32 @@ def test_the_recurrent_mask_is_one_mask_for_all_steps():
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
         expected.append(h)
-    states, _ = recur("lstm", inputs, kernel, recurrent, bias, np.full(3, 6, np.int32), recurrent_mask=mask)
-    np.testing.assert_allclose(states, np.stack(expected, axis=1), atol=1e-5)
+    gates_x = gates_of_inputs(inputs, kernel, bias)
+    for states, _ in (recur("lstm", gates_x, recurrent, mask, EVERY), lstm(gates_x, recurrent, mask, EVERY)):
+        np.testing.assert_allclose(states, np.stack(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_written_out_derivative_is_that_of_the_plain_recurrence(masked):
+    random = np.random.default_rng(1)
+    rows, width, hidden = 5, 7, 6
+    gates_x = random.normal(size=(width, rows, 4 * hidden)).astype(np.float32)
+    kernel = random.normal(size=(hidden, 4 * hidden)).astype(np.float32)
+    mask = np.asarray(dropout_mask(jax.random.key(0), (rows, hidden), 0.5)) if masked else np.ones((1, 1), np.float32)
+    real = np.arange(width)[:, None] < np.array([7, 0, 3, 1, 6])[None, :]
+    weights = [random.normal(size=shape).astype(np.float32) for shape in ((width, rows, hidden), (rows, hidden))]
+
+    def scalar(recurrence, gates_x, kernel):
+        states, last = recurrence(gates_x, kernel, mask, real)
+        return jnp.sum(jnp.sin(states) * weights[0]) + jnp.sum(jnp.sin(last) * weights[1])
+
+    both = [
+        jax.jit(jax.value_and_grad(functools.partial(scalar, recurrence), argnums=(0, 1)))(gates_x, kernel)
+        for recurrence in (functools.partial(recur, "lstm"), lstm)
+    ]
+    for plain, fast in zip(*map(jax.tree.leaves, both), strict=True):
+        np.testing.assert_allclose(fast, plain, rtol=1e-5, atol=1e-5)
+    assert (np.asarray(both[1][1][0])[~real] == 0).all()
 
 
 def seen_by_the_layers(deterministic=False, **settings):
