@@ -2,6 +2,7 @@
 
     ./launch.sh compare
     ./launch.sh compare --variants=lstm,cnn,luong:general --corpus=my.tsv --workdir=runs/mine
+    ./launch.sh compare --variants=all --workdir=runs/all
     ./launch.sh compare --variants=lstm --vary=optimizer.learning_rate=1e-3,3e-4 --workdir=runs/rates
 
 Started again, it goes on where it stopped; more variants or repeats extend it. `--config.FIELD=VALUE` is applied to
@@ -16,11 +17,11 @@ from absl import flags
 
 from experiments import program
 from experiments.progress import print_results, reporting
-from experiments.variants import expand
+from experiments.variants import every_variant, expand
 from research import runs
 from research.errors import UserError
 
-flags.DEFINE_list("variants", ["linear", "lstm", "cnn", "luong:general"], "Variants, separated by commas.")
+flags.DEFINE_list("variants", ["linear", "lstm", "cnn", "luong:general"], "Variants, separated by commas, or: all.")
 flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
 flags.DEFINE_integer("repeats", None, "Repetitions (default 1 with folds, 5 with a test split).")
 flags.DEFINE_multi_string("vary", [], "FIELD=VALUE,VALUE...: a setting to vary; repeated, the cross product is taken.")
@@ -32,7 +33,8 @@ FLAGS = flags.FLAGS
 
 def main(overrides: list[str]) -> None:
     program.required("corpus")
-    variants = list(expand(FLAGS.variants, overrides, FLAGS.vary))
+    names = every_variant() if FLAGS.variants == ["all"] else FLAGS.variants
+    variants = list(expand(names, overrides, FLAGS.vary))
     if not variants:
         raise UserError("--variants is empty, expected at least one variant")
     program.use_devices(side_by_side=True)

@@ -25,6 +25,12 @@ def known() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 
 
+def every_variant() -> list[str]:
+    """The names of the repository's variants with each of their arguments, the linear baseline first."""
+    listed = {name: arguments(FOLDER / f"{name}.py") for name in sorted(known(), key=lambda name: name != "linear")}
+    return [f"{name}:{argument}" if argument else name for name, of_name in listed.items() for argument in of_name]
+
+
 def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     """The config of a variant.
 

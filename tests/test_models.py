@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.variants import FOLDER, arguments, known, load_config
+from experiments.variants import every_variant, load_config
 from research.data.batches import Batch, choose_widths, gather
 from research.data.tokenizer import Encoded
 from research.models import build
@@ -20,10 +20,6 @@ from research.training.step import Programs, apply_in_dtype, init_state
 VOCAB_SIZE, LONGEST = 50, 12
 LENGTHS = np.array([12, 5, 1, 0, 7, 12], np.int32)
 SMALL = {"embedding_size": 6, "hidden_size": 5, "features": 4, "buckets": 64, "width": LONGEST, "heads": 2}
-
-
-def every_variant():
-    return [f"{name}:{argument}".removesuffix(":") for name in known() for argument in arguments(FOLDER / f"{name}.py")]
 
 
 def small_config(name):

@@ -48,6 +48,7 @@ def _report(results: Results) -> str:
     lacking = [row for row in results.rows if row["status"] != "done"]
     if lacking:
         parts += ["## Runs without a result\n", *(f"- {row['run_folder']}: {row['status']}" for row in lacking), ""]
+    seconds = sum(r["compile_seconds"] + r["train_seconds"] for r in results.rows if r["status"] == "done")
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
     parts += [
         "## Plots\n",
@@ -57,7 +58,8 @@ def _report(results: Results) -> str:
         f"- command: `{plan['command']}`",
         f"- corpus checksum: `{plan['corpus']['checksum']}`",
         f"- commit: `{plan['commit'] or 'unknown'}`; Python {plan['python']}; {versions}",
-        f"- devices: {', '.join(plan['devices'])}",
+        f"- machine: {plan.get('processor', 'unknown')}; devices {', '.join(plan['devices'])}; {plan.get('date', '')}",
+        f"- duration: {seconds / 60:.1f} minutes of compiling and training, runs added up",
         "- each run's `record.json` holds the `train` command that makes it again\n",
     ]
     return "\n".join(parts)
