@@ -1,10 +1,10 @@
 """Evaluates a run on texts that it never saw.
 
-    ./launch.sh evaluate --workdir=runs/lstm --corpus=rotten_tomatoes
+    ./launch.sh evaluate --workdir=runs/lstm
     ./launch.sh evaluate --workdir=runs/lstm --corpus=others.tsv
 
-On the run's own corpus (same checksum) only the texts held out from it are scored; on another corpus its test split,
-or all of a single file.
+Without --corpus it is the run's own; of that (same checksum) only the texts held out from the run are scored. On
+another corpus its test split is scored, or all of a single file.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 
 
 def main(overrides: list[str]) -> None:
-    program.required("workdir", "corpus")
+    program.required("workdir")
     program.no_overrides(overrides)
     program.use_devices(side_by_side=False)
     from research.data.corpora import load
@@ -32,7 +32,7 @@ def main(overrides: list[str]) -> None:
     from research.training.restore import restore
 
     run = restore(FLAGS.workdir)
-    corpus = load(FLAGS.corpus, program.columns(), run.class_names)
+    corpus = load(FLAGS.corpus, program.columns(), run.class_names) if FLAGS.corpus else run.own_corpus()
     if run.is_own_corpus(corpus):
         chosen, what = getattr(run.split(corpus), FLAGS.split), f"the run's own {FLAGS.split} split"
     elif corpus.has(FLAGS.split):
@@ -41,7 +41,7 @@ def main(overrides: list[str]) -> None:
         chosen, what = np.arange(len(corpus)), "all of it"
     else:
         there = ", ".join(np.unique(corpus.splits))
-        raise UserError(f"{FLAGS.corpus} has no {FLAGS.split} split, expected one of {there}")
+        raise UserError(f"{corpus.name} has no {FLAGS.split} split, expected one of {there}")
     labels = corpus.labels[chosen]
     outcome = Outcome((0, 0), corpus.ids[chosen], labels, run.predict_proba([corpus.texts[i] for i in chosen]))
     rows = []

@@ -135,6 +135,7 @@ def test_evaluate_scores_only_what_was_held_out(compared, small_tsv):
     out, _ = run("evaluate", f"--workdir={there}", f"--corpus={small_tsv}", cwd=folder.parent)
     assert f"{len(predictions.id)} texts" in out
     assert f"{accuracy:.4f}" in out
+    assert run("evaluate", f"--workdir={there}", cwd=folder.parent)[0] == out  # the run knows its own corpus
     other = folder.parent / "other.tsv"
     other.write_text("a fine film\t1\ndull\t0\nbad\t0\n", encoding="utf-8")
     out, _ = run("evaluate", f"--workdir={there}", "--corpus=other.tsv", cwd=folder.parent)
@@ -142,6 +143,18 @@ def test_evaluate_scores_only_what_was_held_out(compared, small_tsv):
     other.write_text("a fine film\tpositive\n", encoding="utf-8")
     _, err = run("evaluate", f"--workdir={there}", "--corpus=other.tsv", cwd=folder.parent, code=2)
     assert "other.tsv:1: label 'positive' was not trained on, expected one of 0, 1" in err
+
+
+def test_evaluate_without_a_corpus_that_is_still_the_runs_own_is_a_sentence(folder, small_tsv):
+    texts = folder / "mine.tsv"
+    texts.write_bytes(small_tsv.read_bytes())
+    run("train", "--config=lstm", "--corpus=mine.tsv", "--workdir=own", *SMALL, cwd=folder)
+    texts.write_text("a fine film\t1\ndull\t0\nbad\t0\n", encoding="utf-8")
+    _, err = run("evaluate", "--workdir=own", cwd=folder, code=2)
+    assert "mine.tsv has changed since the run was trained on it" in err
+    texts.unlink()
+    _, err = run("evaluate", "--workdir=own", cwd=folder, code=2)
+    assert "mine.tsv, which is not there: name it with --corpus" in err
 
 
 def test_predict_answers_line_for_line_in_a_new_process(compared):

@@ -33,6 +33,8 @@ class Corpus:
     groups: np.ndarray  # int32 [N]: texts of equal number never straddle a split (exact duplicates, the user's groups)
     ids: np.ndarray  # <U24 [N]: content hash and occurrence
     checksum: str
+    source: str = ""  # what `load` read: a known name, or a resolved path
+    columns: Columns | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -117,11 +119,13 @@ def load(name_or_path: str | Path, columns: Columns = Columns(), classes: tuple[
       UserError: nothing of that name, a malformed file, or labels that cannot be learnt.
     """
     if str(name_or_path) in KNOWN:
-        return make_corpus(str(name_or_path), {"all": KNOWN[str(name_or_path)].read()}, classes)
+        name = str(name_or_path)
+        return dataclasses.replace(make_corpus(name, {"all": KNOWN[name].read()}, classes), source=name)
     path = Path(name_or_path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder, nor a known corpus ({', '.join(KNOWN)})")
-    return make_corpus(path.stem or path.resolve().name, read_path(path, columns), classes)
+    corpus = make_corpus(path.stem or path.resolve().name, read_path(path, columns), classes)
+    return dataclasses.replace(corpus, source=str(path.resolve()), columns=columns)
 
 
 def content_hash(text: str) -> str:

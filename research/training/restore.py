@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from research import runs
-from research.data.corpora import Corpus
+from research.data.corpora import KNOWN, Corpus, load
+from research.data.files import Columns
 from research.data.splits import Split, split_corpus
 from research.data.tokenizer import Encoded, encode_texts
 from research.errors import UserError
@@ -27,7 +28,7 @@ class RestoredRun:
         try:
             self.config = config_from_dict(described["settings"])
             self.class_names: tuple[str, ...] = tuple(described["classes"])
-            self.corpus_checksum: str = described["corpus"]["checksum"]
+            self._corpus: dict = described["corpus"]
             self._split = {name: described[name] for name in ("folds", "fold", "repeat")}
             self._widths: tuple[int, ...] = tuple(described["widths"])
         except KeyError as error:
@@ -69,7 +70,22 @@ class RestoredRun:
 
     def is_own_corpus(self, corpus: Corpus) -> bool:
         """Whether the run was trained on this very corpus."""
-        return corpus.checksum == self.corpus_checksum
+        return corpus.checksum == self._corpus["checksum"]
+
+    def own_corpus(self) -> Corpus:
+        """The corpus that the run was trained on, from where it was.
+
+        Raises:
+          UserError: it is not there any more, or is another one now.
+        """
+        source = self._corpus.get("source")
+        if not source or (source not in KNOWN and not Path(source).exists()):
+            where = source or self._corpus["name"]
+            raise UserError(f"the run was trained on {where}, which is not there: name it with --corpus")
+        corpus = load(source, Columns(*self._corpus["columns"]), self.class_names)
+        if not self.is_own_corpus(corpus):
+            raise UserError(f"{source} has changed since the run was trained on it: name it with --corpus all the same")
+        return corpus
 
     def split(self, corpus: Corpus) -> Split:
         """The split of the run's own corpus: what it trained on, chose on, and never saw."""

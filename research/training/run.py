@@ -31,7 +31,8 @@ from research.training.step import Programs, TrainState, init_state, programs
 _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
 
-_MAY_DIFFER = ("corpus.name:", "widths:")  # between two descriptions of the same run: a file may be moved
+# Between two descriptions of the same run: a file may be moved.
+_MAY_DIFFER = ("corpus.name:", "corpus.source:", "corpus.columns:", "widths:")
 
 Tick = Callable[[float, float], None]  # (epochs done, a recent loss)
 
@@ -171,7 +172,12 @@ def _describe(plan: Plan) -> dict[str, Any]:
     return {
         "hash": config_hash(plan.config),
         "settings": to_dict(plan.config),
-        "corpus": {"name": plan.corpus.name, "checksum": plan.corpus.checksum},
+        "corpus": {
+            "name": plan.corpus.name,
+            "checksum": plan.corpus.checksum,
+            "source": plan.corpus.source,
+            "columns": list(plan.corpus.columns or ()),
+        },
         "classes": list(plan.corpus.class_names),
         "folds": plan.folds,
         "fold": plan.fold,
