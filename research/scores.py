@@ -1,14 +1,10 @@
 """Scores from a confusion matrix, NumPy alone: what training chooses epochs by and what evaluation reports.
 
 Definitions and the treatment of empty classes are scikit-learn's: macro averages run over the classes that occur among
-labels or predictions, and a class without support (or without predictions) scores 0.
+labels or predictions (balanced accuracy: among labels), and a class without support (or without predictions) scores 0.
 """
 
 import numpy as np
-
-
-def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.divide(a, b, out=np.zeros(np.broadcast_shapes(np.shape(a), np.shape(b))), where=np.asarray(b) != 0)
 
 
 def scores(confusion: np.ndarray) -> dict[str, float]:
@@ -18,19 +14,41 @@ def scores(confusion: np.ndarray) -> dict[str, float]:
       confusion: [C, C], counts of label (row) and prediction (column).
 
     Returns:
-      fractions `accuracy`, `macro_precision`, `macro_recall`, `macro_f1`; accuracy is NaN where there are no counts.
+      fractions `accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `balanced_accuracy`; NaN where there are no
+      counts.
     """
     confusion = np.asarray(confusion, np.float64)
-    hits, labelled, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    hits, total = np.diag(confusion), confusion.sum()
+    accuracy = float(hits.sum() / total) if total else float("nan")
+    macro = macro_scores(hits, confusion.sum(axis=1), confusion.sum(axis=0))
+    return {"accuracy": accuracy} | {name: float(value) for name, value in macro.items()}
+
+
+def macro_scores(hits: np.ndarray, labelled: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """Macro averages from counts.
+
+    Args:
+      hits: [..., C], texts of each class predicted as such.
+      labelled: [..., C], texts of each class.
+      predicted: [..., C], predictions of each class.
+
+    Returns:
+      fractions [...]: `macro_precision`, `macro_recall`, `macro_f1`, `balanced_accuracy`.
+    """
     occurs = labelled + predicted > 0
-    total = confusion.sum()
-
-    def macro(values: np.ndarray) -> float:
-        return float(values[occurs].mean()) if occurs.any() else float("nan")
-
+    recall = _divide(hits, labelled)
     return {
-        "accuracy": float(hits.sum() / total) if total else float("nan"),
-        "macro_precision": macro(_divide(hits, predicted)),
-        "macro_recall": macro(_divide(hits, labelled)),
-        "macro_f1": macro(_divide(2 * hits, labelled + predicted)),
+        "macro_precision": _mean(_divide(hits, predicted), occurs),
+        "macro_recall": _mean(recall, occurs),
+        "macro_f1": _mean(_divide(2 * hits, labelled + predicted), occurs),
+        "balanced_accuracy": _mean(recall, labelled > 0),
     }
+
+
+def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.divide(a, b, out=np.zeros(np.broadcast_shapes(np.shape(a), np.shape(b))), where=np.asarray(b) != 0)
+
+
+def _mean(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    count = among.sum(axis=-1)
+    return np.where(count > 0, np.sum(values * among, axis=-1) / np.maximum(count, 1), np.nan)

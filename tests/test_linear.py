@@ -48,3 +48,21 @@ def test_few_pairs_share_a_bucket():
     assert buckets.max() < 2**18
     expected = 2**18 * (1 - np.exp(-40_000 / 2**18))
     assert abs(len(np.unique(buckets)) - expected) < 0.01 * expected
+
+
+def test_the_penalty_is_on_matrices_alone(small_corpus):
+    """One step of gradient descent with and without it: the bias moves alike, the kernel by l2 / N of itself more."""
+    steps = []
+    for l2 in (0.0, 50.0):
+        config = load_config("linear", [f"--config.training.l2={l2}", "--config.optimizer.name=sgd"])
+        config.optimizer.learning_rate = 0.5
+        prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+        programs = Programs(config, 2)
+        state = init_state(programs, prepared.train, prepared.widths)
+        before = {"kernel": np.full(state.params["kernel"].shape, 2.0, np.float32), "bias": np.ones(1, np.float32)}
+        texts = len(prepared.train.labels)
+        batch = gather(prepared.train, np.arange(texts), texts, prepared.widths)
+        after, _ = programs.train(state.replace(params=before), batch)
+        steps.append({name: np.asarray(after.params[name]) - before[name] for name in before})
+    np.testing.assert_allclose(steps[1]["bias"], steps[0]["bias"], atol=1e-6)
+    np.testing.assert_allclose(steps[1]["kernel"] - steps[0]["kernel"], -0.5 * 50.0 / texts * 2.0, rtol=1e-3)

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.variants import load_config
 from research import restore, runs, train
-from research.data.batches import Batch
+from research.data.batches import Batch, gather
 from research.data.corpora import make_corpus
 from research.data.files import Row
 from research.data.tokenizer import Encoded
@@ -296,3 +296,26 @@ def test_evaluation_weighs_every_text_once(small_corpus):
     assert metrics.weight == metrics.confusion.sum() == len(prepared.train.labels)
     assert metrics.confusion.sum(axis=1).tolist() == np.bincount(prepared.train.labels).tolist()
     assert scores(metrics.confusion)["accuracy"] == summarise(metrics)["accuracy"]
+
+
+def test_dropout_is_drawn_anew_at_every_step_and_repeats_for_the_same_step(small_corpus):
+    """With a learning rate of 0 nothing but the masks changes the loss of a batch."""
+    config = fast_lstm(
+        "--config.model.dropout=0.5", "--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0"
+    )
+    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+    compiled = Programs(config, 2)
+    batch = gather(prepared.train, np.arange(8), 8, (64,))
+
+    def losses(dropout_seed):
+        state = init_state(compiled, prepared.train, (64,), dropout_seed=dropout_seed)
+        found = []
+        for _ in range(3):
+            state, metrics = compiled.train(state, batch)
+            found.append(float(metrics.loss))
+        return found
+
+    first = losses(1)
+    assert len(set(first)) == 3
+    assert losses(1) == first
+    assert not set(losses(2)) & set(first)

@@ -1,25 +1,31 @@
 """Intervals of means and differences over runs: what a table may claim.
 
-The estimand is the expected metric of the training procedure, so an interval carries the variation between runs and
-the sampling of the test texts.
+The estimand is the expected metric of the training procedure at this training size: over test texts and over what
+differs between runs (split, initialisation, order, dropout). With J runs, the variance of their mean is taken as
 
-*Cross-validation*: the corrected resampled t interval. Folds share training texts, so their plain standard error is
-too small; with J runs and a ratio q of test to training texts the variance of the mean is (1/J + q) s^2, with J - 1
-degrees of freedom (Nadeau & Bengio 2003, Machine Learning 52, eq. 8; Bouckaert & Frank 2004 for repeats).
+    V = a v_texts + b max(0, s^2 - w)
 
-*A fixed test split*: runs share the test texts. The variance is s^2 / J between runs plus that of the test texts for
-the mean run, with Satterthwaite's degrees of freedom. A single run has the second part alone.
+where v_texts is the sampling variance of the texts' mean values over all runs, s^2 the variance between the runs'
+scores, and w the part of s^2 that single texts explain; so the second term is what runs differ by beyond their texts.
+
+*A fixed test split* (all runs share its texts): a = 1, b = 1 / J, w the run x text residual: the crossed variance
+components of a random-effects analysis.
+
+*Cross-validation* with K folds: w is the variance of a fold's mean, from the spread within folds; v_texts is that of
+Bayle et al. (2020, "Cross-validation confidence intervals for test error"). Their interval is for the very models of
+the folds. Models trained on other texts vary too, in a way that the folds, whose training texts overlap, do not show in
+full (Bengio & Grandvalet 2004): hence a = K / (K - 1) and, as in Nadeau & Bengio (2003, eq. 8), b = 1/J + 1/(K - 1).
+
+Degrees of freedom are Satterthwaite's, J - 1 for the second term. `experiments/simulate.py` shows how often such
+intervals hold.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from research.evaluation.metrics import evaluate_predictions, example_losses
-
-_GROUPS = 100  # of the jackknife
+from research.evaluation.metrics import measure
 
 
 class Estimate(NamedTuple):
@@ -39,73 +45,99 @@ class Outcome(NamedTuple):
     probabilities: np.ndarray  # float32 [N, C]
 
 
-def _score(outcome: Outcome, metric: str) -> float:
-    return evaluate_predictions(outcome.label, outcome.probabilities)[metric]
+class Sample(NamedTuple):
+    """One score a run, and what each text contributed to it; of one variant, or of a difference of two."""
+
+    scores: np.ndarray  # float64 [J]
+    values: list[np.ndarray]  # J x float64 [N_j]
+    ids: list[np.ndarray]  # J x str [N_j]
 
 
 def estimate(outcomes: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate:
     """The mean of a metric over runs.
 
     Args:
-      outcomes: of one variant, at least one.
+      outcomes: of one variant, at least one. With a single run the interval is over texts alone, for that model.
       metric: one of `metrics.METRICS`.
       folds: 0 where all runs share a test split.
       level: of the interval.
     """
-    values = np.array([_score(outcome, metric) for outcome in outcomes])
-    return _interval(values, [outcomes], metric, folds, level)
+    return interval(sample(outcomes, metric), folds=folds, level=level)
 
 
 def difference(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate | None:
-    """The mean difference a - b over the runs (same repeat and fold) that both have; None where they share none."""
-    of_b = {outcome.run: outcome for outcome in b}
-    pairs = [(outcome, of_b[outcome.run]) for outcome in a if outcome.run in of_b]
-    if not pairs:
+    """The mean difference a - b over the runs (same repeat and fold) that both have; None where they share none.
+
+    One run each says nothing of another training: the interval is then all that there could be, -1 to 1 for a fraction.
+    """
+    paired = paired_sample(a, b, metric)
+    if paired is None:
         return None
-    sides = [[x for x, _ in pairs], [y for _, y in pairs]]
-    values = np.subtract(*([_score(outcome, metric) for outcome in side] for side in sides))
-    return _interval(values, sides, metric, folds, level)
+    found = interval(paired, folds=folds, level=level)
+    if len(paired.scores) == 1 and found.low < found.high:
+        bound = np.inf if metric == "log_loss" else 2.0 if metric == "brier" else 1.0
+        return Estimate(found.mean, -bound, bound)
+    return found
 
 
-def _interval(values: np.ndarray, sides: list[list[Outcome]], metric: str, folds: int, level: float) -> Estimate:
-    mean, runs = float(values.mean()), len(values)
-    between = float(values.var(ddof=1)) if runs > 1 else 0.0
-    if folds and runs > 1:
-        variance, degrees = (1 / runs + 1 / (folds - 1)) * between, float(runs - 1)
+def sample(outcomes: list[Outcome], metric: str) -> Sample:
+    """The scores and text values of a variant's runs."""
+    measured = [measure(outcome.label, outcome.probabilities, metric) for outcome in outcomes]
+    return Sample(
+        np.array([m.score for m in measured]), [m.of_texts for m in measured], [outcome.id for outcome in outcomes]
+    )
+
+
+def paired_sample(a: list[Outcome], b: list[Outcome], metric: str) -> Sample | None:
+    """The differences a - b of the runs that both have; None where there are none."""
+    of_b = {outcome.run: outcome for outcome in b}
+    both = [(outcome, of_b[outcome.run]) for outcome in a if outcome.run in of_b]
+    if not both:
+        return None
+    x, y = (sample([pair[side] for pair in both], metric) for side in (0, 1))
+    return Sample(x.scores - y.scores, [u - v for u, v in zip(x.values, y.values, strict=True)], x.ids)
+
+
+class Variance(NamedTuple):
+    """Of the mean over runs."""
+
+    texts: float
+    runs: float
+    degrees: float
+
+
+def variance(sample: Sample, *, folds: int) -> Variance:
+    """The two terms of V above, and its degrees of freedom; with a single run that of the texts alone."""
+    runs, count = len(sample.scores), len(sample.values[0])
+    _, text = np.unique(np.concatenate(sample.ids), return_inverse=True)
+    times = np.bincount(text)
+    of_texts = np.bincount(text, np.concatenate(sample.values)) / times
+    texts = float(of_texts.var(ddof=1)) / len(times) if len(times) > 1 else 0.0
+    if runs == 1:
+        return Variance(texts, 0.0, max(len(times) - 1, 1))
+    between = float(sample.scores.var(ddof=1))
+    if folds:
+        explained = float(np.mean([np.var(v, ddof=1) / len(v) if len(v) > 1 else 0.0 for v in sample.values]))
+        texts *= folds / (folds - 1)
+        factor = 1 / runs + 1 / (folds - 1)
     else:
-        of_texts = _variance_of_texts(sides, metric)
-        variance = between / runs + of_texts
-        # Welch-Satterthwaite; the part of the texts has as good as infinite degrees of freedom.
-        degrees = (runs - 1) * (variance * runs / between) ** 2 if between else math.inf
-    half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(variance) if variance else 0.0
+        matrix = np.stack(sample.values)
+        residual = matrix - matrix.mean(axis=1, keepdims=True) - matrix.mean(axis=0)[None, :] + matrix.mean()
+        explained = float(np.sum(residual**2)) / ((runs - 1) * max(count - 1, 1)) / count
+        factor = 1 / runs
+    beyond = factor * max(0.0, between - explained)
+    total = texts + beyond
+    squares = texts**2 / max(len(times) - 1, 1) + beyond**2 / (runs - 1)
+    return Variance(texts, beyond, total**2 / squares if squares else np.inf)
+
+
+def interval(sample: Sample, *, folds: int, level: float) -> Estimate:
+    """The mean over runs with its interval."""
+    of_texts, of_runs, degrees = variance(sample, folds=folds)
+    mean = float(sample.scores.mean())
+    total = of_texts + of_runs
+    half = float(stats.t.ppf((1 + level) / 2, degrees)) * float(np.sqrt(total)) if total else 0.0
     return Estimate(mean, mean - half, mean + half)
-
-
-def _variance_of_texts(sides: list[list[Outcome]], metric: str) -> float:
-    """Sampling variance over test texts of mean(side 0) - mean(side 1), runs held fixed."""
-    count = len(sides[0][0].label)
-    if metric in ("accuracy", "log_loss"):  # means over texts
-        values = [np.mean([_of_each_text(outcome, metric) for outcome in side], axis=0) for side in sides]
-        return float(np.var(values[0] - values[1] if len(values) > 1 else values[0])) / max(count - 1, 1)
-    # Delete-a-group jackknife (Efron & Tibshirani 1993, ch. 11): a macro average is no mean over texts.
-    group = np.random.default_rng(0).permutation(count) % min(_GROUPS, count)
-    left_out = []
-    for g in range(group.max() + 1):
-        kept = group != g
-        means = [
-            np.mean(
-                [_score(o._replace(label=o.label[kept], probabilities=o.probabilities[kept]), metric) for o in side]
-            )
-            for side in sides
-        ]
-        left_out.append(means[0] - (means[1] if len(means) > 1 else 0.0))
-    return float(np.var(left_out)) * (len(left_out) - 1)
-
-
-def _of_each_text(outcome: Outcome, metric: str) -> np.ndarray:
-    if metric == "accuracy":
-        return (outcome.probabilities.argmax(axis=1) == outcome.label).astype(np.float64)
-    return example_losses(outcome.label, outcome.probabilities)
 
 
 def verdict(difference: Estimate, margin: float, *, higher_is_better: bool = True) -> tuple[str, bool]:
