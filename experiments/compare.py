@@ -25,6 +25,7 @@ flags.DEFINE_list("variants", ["linear", "lstm", "cnn", "luong:general"], "Varia
 flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
 flags.DEFINE_integer("repeats", None, "Repetitions (default 1 with folds, 5 with a test split).")
 flags.DEFINE_multi_string("vary", [], "FIELD=VALUE,VALUE...: a setting to vary; repeated, the cross product is taken.")
+program.define_claims()
 program.define_corpus()
 program.define_workdir("The comparison's folder.")
 flags.FLAGS["corpus"].default = flags.FLAGS["corpus"].value = "rotten_tomatoes"
@@ -58,6 +59,7 @@ def main(overrides: list[str]) -> None:
             repeats=FLAGS.repeats,
             corpus_flags=program.corpus_flags(FLAGS.corpus),
             command=shlex.join(["./launch.sh", "compare", *sys.argv[1:]]),
+            claims=program.claims(),
             progress=reporter.progress,
             say=reporter.say,
         )

@@ -13,11 +13,15 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from research.data.files import Columns
 from research.errors import UserError
+
+if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without SciPy
+    from research.reporting.results import Claims
 
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
@@ -39,6 +43,20 @@ def define_corpus() -> None:
 def columns() -> Columns:
     """The column names from the flags."""
     return Columns(flags.FLAGS.text_column, flags.FLAGS.label_column, flags.FLAGS.group_column)
+
+
+def define_claims() -> None:
+    """Defines what a comparison makes claims about."""
+    flags.DEFINE_string("baseline", "", "The variant that the others are compared with (default: the linear one).")
+    flags.DEFINE_float("margin", 1.0, "Points of accuracy; a difference within them is negligible.", lower_bound=0.0)
+    flags.DEFINE_enum("pairs", "baseline", ["baseline", "all"], "Each variant with the baseline, or all with all.")
+
+
+def claims() -> "Claims":
+    """The claims from the flags."""
+    from research.reporting.results import Claims
+
+    return Claims(flags.FLAGS.baseline, flags.FLAGS.margin / 100, flags.FLAGS.pairs == "all")
 
 
 def corpus_flags(corpus: str) -> list[str]:

@@ -14,6 +14,7 @@ from research.data.corpora import Corpus, load
 from research.data.splits import resolve_folds, split_corpus
 from research.errors import UserError
 from research.reporting.report import write_report
+from research.reporting.results import Claims, baseline_of
 from research.settings import Config, config_hash, differences, to_dict, validate
 from research.training.population import Stopped, side_by_side
 from research.training.run import environment, intern_corpus, train
@@ -47,6 +48,7 @@ def compare(
     repeats: int | None = None,
     corpus_flags: Sequence[str] = (),
     command: str = "",
+    claims: Claims = Claims(),
     progress: Callable[[str, float, float], None] = lambda run, done, loss: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
@@ -60,6 +62,7 @@ def compare(
       repeats: default 5 with a test split, else 1.
       corpus_flags: how the `train` command names the corpus; kept in the records.
       command: the command that does the same; kept in the report.
+      claims: which pairs the report compares, and the margin.
       progress: called now and then with (run, runs done in all, a recent loss).
       say: called with a line for each finished run.
 
@@ -83,7 +86,7 @@ def compare(
         validate(variant.config)
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # a wrong --folds is said at once
         intern_corpus(corpus, variant.config.data)  # here, so that no two threads do it at once
-    plan = _claim(folder, variants, corpus, folds, repeats, command)
+    plan = _claim(folder, variants, corpus, folds, repeats, command, claims)
     listed = [
         Run(variant, fold, repeat, folder / folder_name(variant.name) / run_name(fold, repeat, folds))
         for repeat in range(repeats)
@@ -112,7 +115,13 @@ def run_name(fold: int, repeat: int, folds: int) -> str:
 
 
 def _claim(
-    folder: Path, variants: Sequence[Variant], corpus: Corpus, folds: int, repeats: int, command: str
+    folder: Path,
+    variants: Sequence[Variant],
+    corpus: Corpus,
+    folds: int,
+    repeats: int,
+    command: str,
+    claims: Claims,
 ) -> dict[str, Any]:
     """Makes the folder, or checks that it holds the same comparison; returns the plan, extended."""
     names = [folder_name(variant.name).lower() for variant in variants]
@@ -125,6 +134,7 @@ def _claim(
         "folds": folds,
         "repeats": repeats,
         "command": command,
+        "claims": claims._asdict(),
         "variants": {},
     } | environment()
     there: dict[str, Any] = {}
@@ -155,6 +165,7 @@ def _claim(
                 "name another --workdir, or pass --overwrite"
             )
         plan["variants"][variant.name] = entry
+    baseline_of(list(plan["variants"]), claims)  # a wrong one is said at once
     runs.make(folder)
     return plan
 

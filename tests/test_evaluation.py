@@ -8,7 +8,18 @@ from hypothesis import given
 from scipy import stats
 
 from research.evaluation.metrics import METRICS, confusion_matrix, evaluate_predictions, measure, per_class
-from research.evaluation.statistics import Estimate, Outcome, difference, estimate, verdict
+from research.evaluation.planning import detectable, needed
+from research.evaluation.statistics import (
+    Estimate,
+    Outcome,
+    Sample,
+    Spread,
+    difference,
+    estimate,
+    half_width,
+    interval,
+    verdict,
+)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(1, 60))
@@ -191,3 +202,35 @@ def test_on_a_fixed_test_split_equal_procedures_are_seldom_called_different(run_
         found = difference(*sides, "accuracy", folds=0)
         wrong += found.low > 0 or found.high < 0
     assert wrong <= 20
+
+
+def test_what_is_detectable_is_detected_four_times_in_five():
+    """Runs and texts drawn with a known spread on a fixed split, shifted by the detectable difference."""
+    random, texts, runs = np.random.default_rng(0), 200, 5
+    spread = Spread(texts=0.2, runs=0.01**2)
+    shift = detectable(spread, texts=texts, repeats=runs, folds=0, level=0.95)
+    ids = [np.arange(texts)] * runs
+    found = 0
+    for _ in range(300):
+        of_text = random.normal(shift, np.sqrt(0.2), texts)
+        values = [of_text + random.normal(0, 0.01) for _ in range(runs)]
+        found += interval(Sample(np.array([v.mean() for v in values]), values, ids), folds=0, level=0.95).low > 0
+    assert 0.72 < found / 300 < 0.88
+
+
+def test_what_an_undecided_pair_needs_decides_it_and_less_does_not():
+    spread = Spread(texts=0.2, runs=0.01**2)
+    plan = {"texts": 1000, "repeats": 5, "folds": 0, "level": 0.95}
+
+    def half(texts=1000, repeats=5):
+        return half_width(spread, texts=texts, runs=repeats, folds=0, level=0.95)
+
+    found = Estimate(0.028, 0.028 - half(), 0.028 + half())
+    assert found.low < 0
+    repeats, texts = needed(found, spread, **plan, margin=0.01)
+    assert half(repeats=repeats) < 0.028 <= half(repeats=repeats - 1)
+    assert half(texts=texts) < 0.028 <= half(texts=texts - 1)
+    # No number of repeats makes up for few texts; and two that differ by nothing need to be shown equivalent.
+    assert needed(Estimate(0.015, -0.02, 0.05), spread, **plan, margin=0.001).repeats is None
+    equal = needed(Estimate(0.0, -0.03, 0.03), Spread(0.2, 0.0), **plan, margin=0.01)
+    assert half_width(Spread(0.2, 0.0), texts=equal.texts, runs=5, folds=0, level=0.95) <= 0.01

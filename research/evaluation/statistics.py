@@ -98,45 +98,48 @@ def paired_sample(a: list[Outcome], b: list[Outcome], metric: str) -> Sample | N
     return Sample(x.scores - y.scores, [u - v for u, v in zip(x.values, y.values, strict=True)], x.ids)
 
 
-class Variance(NamedTuple):
-    """Of the mean over runs."""
+class Spread(NamedTuple):
+    """Where the variance of a mean comes from."""
 
-    texts: float
-    runs: float
-    degrees: float
+    texts: float  # of a text; V's first term is this over the number of texts
+    runs: float  # between runs beyond what their texts explain; V's second term is this times b
 
 
-def variance(sample: Sample, *, folds: int) -> Variance:
-    """The two terms of V above, and its degrees of freedom; with a single run that of the texts alone."""
+def spread_of(sample: Sample, *, folds: int) -> Spread:
+    """The variances above; with a single run that of the texts alone."""
     runs, count = len(sample.scores), len(sample.values[0])
     _, text = np.unique(np.concatenate(sample.ids), return_inverse=True)
     times = np.bincount(text)
     of_texts = np.bincount(text, np.concatenate(sample.values)) / times
-    texts = float(of_texts.var(ddof=1)) / len(times) if len(times) > 1 else 0.0
+    texts = float(of_texts.var(ddof=1)) if len(times) > 1 else 0.0
     if runs == 1:
-        return Variance(texts, 0.0, max(len(times) - 1, 1))
+        return Spread(texts, 0.0)
     between = float(sample.scores.var(ddof=1))
     if folds:
-        explained = float(np.mean([np.var(v, ddof=1) / len(v) if len(v) > 1 else 0.0 for v in sample.values]))
         texts *= folds / (folds - 1)
-        factor = 1 / runs + 1 / (folds - 1)
+        explained = float(np.mean([np.var(v, ddof=1) / len(v) if len(v) > 1 else 0.0 for v in sample.values]))
     else:
         matrix = np.stack(sample.values)
         residual = matrix - matrix.mean(axis=1, keepdims=True) - matrix.mean(axis=0)[None, :] + matrix.mean()
         explained = float(np.sum(residual**2)) / ((runs - 1) * max(count - 1, 1)) / count
-        factor = 1 / runs
-    beyond = factor * max(0.0, between - explained)
-    total = texts + beyond
-    squares = texts**2 / max(len(times) - 1, 1) + beyond**2 / (runs - 1)
-    return Variance(texts, beyond, total**2 / squares if squares else np.inf)
+    return Spread(texts, max(0.0, between - explained))
+
+
+def half_width(spread: Spread, *, texts: int, runs: int, folds: int, level: float) -> float:
+    """Half the length of the interval of a mean over `runs` runs that test `texts` texts between them."""
+    of_texts = spread.texts / texts
+    of_runs = spread.runs * (1 / runs + (1 / (folds - 1) if folds else 0.0))
+    total = of_texts + of_runs
+    if not total:
+        return 0.0
+    degrees = total**2 / (of_texts**2 / max(texts - 1, 1) + (of_runs**2 / (runs - 1) if runs > 1 else 0.0))
+    return float(stats.t.ppf((1 + level) / 2, degrees) * np.sqrt(total))
 
 
 def interval(sample: Sample, *, folds: int, level: float) -> Estimate:
     """The mean over runs with its interval."""
-    of_texts, of_runs, degrees = variance(sample, folds=folds)
-    mean = float(sample.scores.mean())
-    total = of_texts + of_runs
-    half = float(stats.t.ppf((1 + level) / 2, degrees)) * float(np.sqrt(total)) if total else 0.0
+    mean, texts = float(sample.scores.mean()), len(np.unique(np.concatenate(sample.ids)))
+    half = half_width(spread_of(sample, folds=folds), texts=texts, runs=len(sample.scores), folds=folds, level=level)
     return Estimate(mean, mean - half, mean + half)
 
 

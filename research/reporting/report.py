@@ -4,17 +4,17 @@ from pathlib import Path
 
 from research import runs
 from research.reporting.plots import plot_accuracy, plot_curves
-from research.reporting.results import LEVEL, MARGIN, Results, comparison_json, read_results, results_csv
+from research.reporting.results import LEVEL, Claims, Results, comparison_json, read_results, results_csv
 from research.reporting.tables import HEADER, PAIR_HEADER, markdown, pair_rows, protocol, variant_rows
 
 
-def write_report(folder: Path) -> Results:
-    """Writes `results.csv`, `comparison.json`, `report.md` and `plots/`; returns what they say.
+def write_report(folder: Path, claims: Claims | None = None) -> Results:
+    """Writes `results.csv`, `comparison.json`, `report.md` and `plots/`; returns what they say. See `read_results`.
 
     Raises:
       UserError: the folder holds no comparison, or no finished run.
     """
-    results = read_results(folder)
+    results = read_results(folder, claims)
     runs.write_text(folder / "results.csv", results_csv(results))
     runs.write_json(folder / "comparison.json", comparison_json(results))
     (folder / "plots").mkdir(exist_ok=True)
@@ -27,22 +27,24 @@ def write_report(folder: Path) -> Results:
 def _report(results: Results) -> str:
     plan = results.plan
     method = (
-        "corrected resampled t intervals (Nadeau & Bengio 2003)"
+        "of texts (Bayle et al. 2020) and, beyond them, of runs (Nadeau & Bengio 2003)"
         if plan["folds"]
-        else "t intervals over runs and test texts (Satterthwaite)"
+        else "of texts and, beyond them, of runs: crossed variance components"
     )
     parts = [
         "# Comparison\n",
         f"{protocol(results)}.\n",
-        f"Intervals: {100 * LEVEL:.0f} %, {method}. They are for the expected score of the training procedure, over "
-        "runs and texts. The epoch of each run was chosen on validation texts; test texts were looked at once.\n",
+        f"Intervals: {100 * LEVEL:.0f} %, from the variance {method}, with Satterthwaite's degrees of freedom. They "
+        "are for the expected score of the training procedure at this training size: over test texts, splits, "
+        "initialisations and data order. The epoch of each run was chosen on validation texts; test texts were "
+        "looked at once.\n",
         markdown(HEADER, variant_rows(results)),
     ]
     if results.pairs:
         parts += [
             "## Verdicts\n",
             f"Simultaneous {100 * LEVEL:.0f} % intervals of the differences (Bonferroni); within "
-            f"{100 * MARGIN:g} point(s) counts as negligible.\n",
+            f"{100 * results.claims.margin:g} point(s) counts as negligible.\n",
             markdown(PAIR_HEADER, pair_rows(results)),
         ]
     lacking = [row for row in results.rows if row["status"] != "done"]

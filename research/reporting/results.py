@@ -5,6 +5,7 @@ Reads run folders and trains nothing, so a report can be rebuilt at any time fro
 
 import csv
 import io
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +14,9 @@ import numpy as np
 from research import runs
 from research.errors import UserError
 from research.evaluation.metrics import METRICS, evaluate_predictions
-from research.evaluation.statistics import Estimate, Outcome, difference, estimate, verdict
+from research.evaluation.planning import needed
+from research.evaluation.statistics import Estimate, Outcome, difference, estimate, paired_sample, spread_of, verdict
 
-MARGIN = 0.01  # a difference of accuracy within one point is negligible
 LEVEL = 0.95
 _COLUMNS = (
     *("variant", "fold", "repeat", "status", *METRICS),
@@ -23,25 +24,36 @@ _COLUMNS = (
 )
 
 
+class Claims(NamedTuple):
+    """Which differences are claimed about, and what is too small to matter."""
+
+    baseline: str = ""  # a variant; "" is the linear one, else the first
+    margin: float = 0.01  # a difference of accuracy within it is negligible
+    all_pairs: bool = False  # every pair, rather than each variant with the baseline
+
+
 class Results(NamedTuple):
     """A comparison, read."""
 
     plan: dict[str, Any]
+    claims: Claims
     rows: list[dict[str, Any]]  # a run each, with `_COLUMNS`; also those that failed or are missing
     estimates: dict[str, dict[str, Estimate]]  # variant -> metric -> estimate; variants with no finished run left out
     pairs: list[dict[str, Any]]
     curves: dict[str, np.ndarray]  # variant -> [runs, epochs] validation accuracy
 
 
-def read_results(folder: Path) -> Results:
-    """Reads and evaluates a comparison.
+def read_results(folder: Path, claims: Claims | None = None) -> Results:
+    """Reads and evaluates a comparison; the claims are those that it was started with, unless others are given.
 
     Raises:
-      UserError: the folder holds no comparison, or one without a finished run.
+      UserError: the folder holds no comparison, or one without a finished run, or the baseline is none of its variants.
     """
     if not (folder / runs.PLAN).exists():
         raise UserError(f"{folder}: no plan.json, expected a folder that `compare` wrote")
     plan = runs.read_json(folder / runs.PLAN)
+    if claims is None:
+        claims = Claims(**plan.get("claims", {}))
     rows: list[dict[str, Any]] = []
     outcomes: dict[str, list[Outcome]] = {}
     curves: dict[str, list[list[float]]] = {}
@@ -66,9 +78,10 @@ def read_results(folder: Path) -> Results:
     lengths = {variant: min(map(len, of_variant)) for variant, of_variant in curves.items()}
     return Results(
         plan,
+        claims,
         rows,
         estimates,
-        _pairs(outcomes, plan["folds"]),
+        _pairs(outcomes, plan, claims),
         {variant: np.array([c[: lengths[variant]] for c in of_variant]) for variant, of_variant in curves.items()},
     )
 
@@ -93,35 +106,62 @@ def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> tuple[dict[
     return row, Outcome((repeat, fold), *(array[order] for array in predictions))
 
 
-def baseline_of(variants: list[str]) -> str:
-    """The variant that the others are compared with: the linear one, else the first."""
-    return next((v for v in variants if v.split(":")[0].split("[")[0] == "linear"), variants[0])
+def baseline_of(variants: list[str], claims: Claims) -> str:
+    """The variant that the others are compared with.
+
+    Raises:
+      UserError: the one that is asked for is not there.
+    """
+    if claims.baseline and claims.baseline not in variants:
+        raise UserError(f"--baseline is {claims.baseline!r}, expected one of {', '.join(variants)}")
+    linear = next((v for v in variants if v.split(":")[0].split("[")[0] == "linear"), variants[0])
+    return claims.baseline or linear
 
 
-def _pairs(outcomes: dict[str, list[Outcome]], folds: int) -> list[dict[str, Any]]:
-    """Every variant against the baseline; intervals are simultaneous (Bonferroni)."""
-    baseline = baseline_of(list(outcomes))
-    others = [variant for variant in outcomes if variant != baseline]
-    pairs = []
-    for variant in others:
-        found = difference(
-            outcomes[variant], outcomes[baseline], "accuracy", folds=folds, level=1 - (1 - LEVEL) / len(others)
-        )
-        if found is None:
+def pairs_of(variants: list[str], claims: Claims) -> list[tuple[str, str]]:
+    """The pairs (a, b) that are claimed about."""
+    if claims.all_pairs:
+        return list(itertools.combinations(variants, 2))
+    baseline = baseline_of(variants, claims)
+    return [(variant, baseline) for variant in variants if variant != baseline]
+
+
+def _pairs(outcomes: dict[str, list[Outcome]], plan: dict[str, Any], claims: Claims) -> list[dict[str, Any]]:
+    """The differences with simultaneous intervals (Bonferroni over the pairs) and what they say."""
+    # Against a baseline without a finished run nothing can be said.
+    variants = list(plan["variants"])
+    pairs = [pair for pair in pairs_of(variants, claims) if all(variant in outcomes for variant in pair)]
+    level = 1 - (1 - LEVEL) / max(len(pairs), 1)
+    found = []
+    for a, b in pairs:
+        of_pair = difference(outcomes[a], outcomes[b], "accuracy", folds=plan["folds"], level=level)
+        if of_pair is None:
             continue
-        word, negligible = verdict(found, MARGIN)
-        pairs.append(
-            {
-                "a": variant,
-                "b": baseline,
-                "metric": "accuracy",
-                "difference": found.mean,
-                "interval": [found.low, found.high],
-                "verdict": word,
-                "negligible": negligible,
-            }
-        )
-    return pairs
+        word, negligible = verdict(of_pair, claims.margin)
+        pair = {
+            "a": a,
+            "b": b,
+            "metric": "accuracy",
+            "difference": of_pair.mean,
+            "interval": [of_pair.low, of_pair.high],
+            "verdict": word,
+            "negligible": negligible,
+        }
+        if word == "undecided" and plan["repeats"] * (plan["folds"] or 1) > 1:
+            spread = spread_of(paired_sample(outcomes[a], outcomes[b], "accuracy"), folds=plan["folds"])
+            texts = len(np.unique(np.concatenate([outcome.id for outcome in outcomes[a]])))
+            more = needed(
+                of_pair,
+                spread,
+                texts=texts,
+                repeats=plan["repeats"],
+                folds=plan["folds"],
+                level=level,
+                margin=claims.margin,
+            )
+            pair["would_decide"] = more._asdict()
+        found.append(pair)
+    return found
 
 
 def results_csv(results: Results) -> str:
@@ -144,4 +184,4 @@ def comparison_json(results: Results) -> dict[str, Any]:
         for variant, of_variant in results.estimates.items()
     ]
     about = {name: value for name, value in results.plan.items() if name != "variants"}
-    return {"variants": variants, "pairs": results.pairs, "level": LEVEL, "margin": MARGIN} | about
+    return {"variants": variants, "pairs": results.pairs, "level": LEVEL, "margin": results.claims.margin} | about

@@ -1,6 +1,7 @@
 """The tables people read: rows of strings, for the terminal and for Markdown."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from research.evaluation.statistics import Estimate
 from research.reporting.results import Results
 
 HEADER = ("variant", "accuracy", "95 % interval", "macro recall", "macro F1", "parameters", "s/run", "runs")
-PAIR_HEADER = ("variant", "against", "accuracy difference (points)", "interval", "verdict")
+PAIR_HEADER = ("variant", "against", "accuracy difference (points)", "interval", "verdict", "would decide")
 
 
 def percent(value: float) -> str:
@@ -56,9 +57,17 @@ def pair_rows(results: Results) -> list[tuple[str, ...]]:
             f"{100 * pair['difference']:+.1f}",
             f"[{100 * pair['interval'][0]:+.1f}, {100 * pair['interval'][1]:+.1f}]",
             pair["verdict"] + (" (negligibly)" if pair["negligible"] else ""),
+            _would_decide(pair.get("would_decide")),
         )
         for pair in results.pairs
     ]
+
+
+def _would_decide(needed: dict[str, Any] | None) -> str:
+    if needed is None:
+        return ""
+    options = [f"{needed[name]:,} {name}" for name in ("repeats", "texts") if needed[name] is not None]
+    return " or ".join(options) or "nothing within reach"
 
 
 def protocol(results: Results) -> str:
