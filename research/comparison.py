@@ -1,5 +1,6 @@
 """A comparison: variants x runs on one corpus, in a folder that can be gone on with and extended."""
 
+import contextlib
 import functools
 import re
 import shlex
@@ -9,12 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from research import runs
 from research.data.corpora import Corpus, load
 from research.data.splits import resolve_folds, split_corpus
 from research.errors import UserError
+from research.evaluation.planning import TYPICAL, detectable
 from research.reporting.report import write_report
-from research.reporting.results import Claims, baseline_of
+from research.reporting.results import LEVEL, Claims, baseline_of, pairs_of, read_results
 from research.settings import Config, config_hash, differences, to_dict, validate
 from research.training.population import Stopped, side_by_side
 from research.training.run import environment, intern_corpus, train
@@ -93,6 +97,7 @@ def compare(
         for variant in variants
         for fold in range(folds or 1)
     ]
+    say(_detectable(folder, plan, claims, len(corpus) if folds else int(np.sum(corpus.splits == "test"))))
     remaining = [run for run in listed if not runs.is_finished(run.folder)]
     if len(remaining) < len(listed):
         say(f"{len(listed) - len(remaining)} of {len(listed)} runs are finished already")
@@ -168,6 +173,30 @@ def _claim(
     baseline_of(list(plan["variants"]), claims)  # a wrong one is said at once
     runs.make(folder)
     return plan
+
+
+def _detectable(folder: Path, plan: dict[str, Any], claims: Claims, texts: int) -> str:
+    """One line before training: which differences the comparison will be able to tell."""
+    pairs = len(pairs_of(list(plan["variants"]), claims))
+    if not pairs:
+        return "one variant: nothing to compare it with"
+    if not plan["folds"] and plan["repeats"] == 1:
+        return "one run a variant: no difference can be told from luck, expected at least --repeats=2"
+    seen = None
+    with contextlib.suppress(UserError):  # nothing has been finished yet
+        seen = read_results(folder, claims).spread
+    least = detectable(
+        seen or TYPICAL,
+        texts=texts,
+        repeats=plan["repeats"],
+        folds=plan["folds"],
+        level=1 - (1 - LEVEL) / pairs,
+    )
+    origin = "as seen so far" if seen else "as is typical"
+    return (
+        f"{texts:,} test texts, {plan['repeats'] * (plan['folds'] or 1)} runs a variant, {pairs} pair(s): with spreads "
+        f"{origin}, a true difference of {100 * least:.1f} points is found four times in five"
+    )
 
 
 class _Progress:

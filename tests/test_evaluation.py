@@ -132,9 +132,9 @@ def test_cross_validation_against_its_formula(repeats):
             outcomes.append(outcome((repeat, fold), correct)._replace(id=ids))
             fold_means.append(correct.mean())
             within.append(correct.var(ddof=1) / len(texts))
-    texts = values.mean(axis=0).var(ddof=1) / count * folds / (folds - 1)
     runs = repeats * folds
-    beyond = (1 / runs + 1 / (folds - 1)) * (np.var(fold_means, ddof=1) - np.mean(within))
+    texts = folds / (folds - 1) * values.mean(axis=0).var(ddof=1) / count
+    beyond = folds / (folds - 1) * (np.var(fold_means, ddof=1) - np.mean(within)) / runs
     assert beyond > 0
     degrees = (texts + beyond) ** 2 / (texts**2 / (count - 1) + beyond**2 / (runs - 1))
     half = stats.t.ppf(0.975, degrees) * np.sqrt(texts + beyond)
@@ -223,14 +223,16 @@ def test_what_an_undecided_pair_needs_decides_it_and_less_does_not():
     plan = {"texts": 1000, "repeats": 5, "folds": 0, "level": 0.95}
 
     def half(texts=1000, repeats=5):
-        return half_width(spread, texts=texts, runs=repeats, folds=0, level=0.95)
+        return half_width(spread, texts=texts, runs=repeats, level=0.95)
 
     found = Estimate(0.028, 0.028 - half(), 0.028 + half())
     assert found.low < 0
-    repeats, texts = needed(found, spread, **plan, margin=0.01)
+    repeats, texts, _ = needed(found, spread, **plan, margin=0.01)
     assert half(repeats=repeats) < 0.028 <= half(repeats=repeats - 1)
     assert half(texts=texts) < 0.028 <= half(texts=texts - 1)
     # No number of repeats makes up for few texts; and two that differ by nothing need to be shown equivalent.
-    assert needed(Estimate(0.015, -0.02, 0.05), spread, **plan, margin=0.001).repeats is None
+    small = needed(Estimate(0.001, -0.02, 0.022), spread, **plan, margin=0.0001)
+    assert small.repeats is small.texts is None
+    assert half(1000 * small.times_both, 5 * small.times_both) < 0.001
     equal = needed(Estimate(0.0, -0.03, 0.03), Spread(0.2, 0.0), **plan, margin=0.01)
-    assert half_width(Spread(0.2, 0.0), texts=equal.texts, runs=5, folds=0, level=0.95) <= 0.01
+    assert half_width(Spread(0.2, 0.0), texts=equal.texts, runs=5, level=0.95) <= 0.01

@@ -20,6 +20,7 @@ class Needed(NamedTuple):
 
     repeats: int | None
     texts: int | None
+    times_both: int | None  # so many times as many of each; where neither does alone
 
 
 def detectable(spread: Spread, *, texts: int, repeats: int, folds: int, level: float) -> float:
@@ -32,7 +33,7 @@ def detectable(spread: Spread, *, texts: int, repeats: int, folds: int, level: f
       folds: 0 with a fixed test split.
       level: of each interval.
     """
-    half = half_width(spread, texts=texts, runs=repeats * (folds or 1), folds=folds, level=level)
+    half = half_width(spread, texts=texts, runs=repeats * (folds or 1), level=level)
     return half * (1 + stats.norm.ppf(_POWER) / stats.norm.ppf((1 + level) / 2))
 
 
@@ -49,11 +50,14 @@ def needed(
     """
 
     def decides(texts: int, repeats: int) -> bool:
-        half = half_width(spread, texts=texts, runs=repeats * (folds or 1), folds=folds, level=level)
+        half = half_width(spread, texts=texts, runs=repeats * (folds or 1), level=level)
         return abs(found.mean) > half or abs(found.mean) + half <= margin
 
     more_repeats = _smallest(lambda r: decides(texts, r), repeats, _MOST_REPEATS)
-    return Needed(more_repeats, _smallest(lambda n: decides(n, repeats), texts, _MOST_TEXTS))
+    more_texts = _smallest(lambda n: decides(n, repeats), texts, _MOST_TEXTS)
+    if more_repeats or more_texts:
+        return Needed(more_repeats, more_texts, None)
+    return Needed(None, None, _smallest(lambda k: decides(k * texts, k * repeats), 1, _MOST_REPEATS))
 
 
 def _smallest(holds: Callable[[int], bool], low: int, high: int) -> int | None:

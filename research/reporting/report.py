@@ -27,7 +27,7 @@ def write_report(folder: Path, claims: Claims | None = None) -> Results:
 def _report(results: Results) -> str:
     plan = results.plan
     method = (
-        "of texts (Bayle et al. 2020) and, beyond them, of runs (Nadeau & Bengio 2003)"
+        "of texts (Bayle et al. 2020) and, beyond them, of runs, enlarged for the overlap of training texts"
         if plan["folds"]
         else "of texts and, beyond them, of runs: crossed variance components"
     )

@@ -15,7 +15,16 @@ from research import runs
 from research.errors import UserError
 from research.evaluation.metrics import METRICS, evaluate_predictions
 from research.evaluation.planning import needed
-from research.evaluation.statistics import Estimate, Outcome, difference, estimate, paired_sample, spread_of, verdict
+from research.evaluation.statistics import (
+    Estimate,
+    Outcome,
+    Spread,
+    difference,
+    estimate,
+    paired_sample,
+    spread_of,
+    verdict,
+)
 
 LEVEL = 0.95
 _COLUMNS = (
@@ -40,6 +49,7 @@ class Results(NamedTuple):
     rows: list[dict[str, Any]]  # a run each, with `_COLUMNS`; also those that failed or are missing
     estimates: dict[str, dict[str, Estimate]]  # variant -> metric -> estimate; variants with no finished run left out
     pairs: list[dict[str, Any]]
+    spread: Spread | None  # of a difference, the median over the pairs; None where no pair has two runs
     curves: dict[str, np.ndarray]  # variant -> [runs, epochs] validation accuracy
 
 
@@ -76,12 +86,14 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
         for variant, of_variant in outcomes.items()
     }
     lengths = {variant: min(map(len, of_variant)) for variant, of_variant in curves.items()}
+    pairs, spread = _pairs(outcomes, plan, claims)
     return Results(
         plan,
         claims,
         rows,
         estimates,
-        _pairs(outcomes, plan, claims),
+        pairs,
+        spread,
         {variant: np.array([c[: lengths[variant]] for c in of_variant]) for variant, of_variant in curves.items()},
     )
 
@@ -126,13 +138,15 @@ def pairs_of(variants: list[str], claims: Claims) -> list[tuple[str, str]]:
     return [(variant, baseline) for variant in variants if variant != baseline]
 
 
-def _pairs(outcomes: dict[str, list[Outcome]], plan: dict[str, Any], claims: Claims) -> list[dict[str, Any]]:
-    """The differences with simultaneous intervals (Bonferroni over the pairs) and what they say."""
+def _pairs(
+    outcomes: dict[str, list[Outcome]], plan: dict[str, Any], claims: Claims
+) -> tuple[list[dict[str, Any]], Spread | None]:
+    """The differences with simultaneous intervals (Bonferroni) and what they say; and their median spread."""
     # Against a baseline without a finished run nothing can be said.
     variants = list(plan["variants"])
     pairs = [pair for pair in pairs_of(variants, claims) if all(variant in outcomes for variant in pair)]
     level = 1 - (1 - LEVEL) / max(len(pairs), 1)
-    found = []
+    found, spreads = [], []
     for a, b in pairs:
         of_pair = difference(outcomes[a], outcomes[b], "accuracy", folds=plan["folds"], level=level)
         if of_pair is None:
@@ -147,12 +161,14 @@ def _pairs(outcomes: dict[str, list[Outcome]], plan: dict[str, Any], claims: Cla
             "verdict": word,
             "negligible": negligible,
         }
-        if word == "undecided" and plan["repeats"] * (plan["folds"] or 1) > 1:
-            spread = spread_of(paired_sample(outcomes[a], outcomes[b], "accuracy"), folds=plan["folds"])
+        paired = paired_sample(outcomes[a], outcomes[b], "accuracy")
+        if len(paired.scores) > 1:
+            spreads.append(spread_of(paired, folds=plan["folds"]))
+        if word == "undecided" and len(paired.scores) > 1:
             texts = len(np.unique(np.concatenate([outcome.id for outcome in outcomes[a]])))
             more = needed(
                 of_pair,
-                spread,
+                spreads[-1],
                 texts=texts,
                 repeats=plan["repeats"],
                 folds=plan["folds"],
@@ -161,7 +177,7 @@ def _pairs(outcomes: dict[str, list[Outcome]], plan: dict[str, Any], claims: Cla
             )
             pair["would_decide"] = more._asdict()
         found.append(pair)
-    return found
+    return found, Spread(*np.median(spreads, axis=0)) if spreads else None
 
 
 def results_csv(results: Results) -> str:

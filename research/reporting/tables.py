@@ -67,6 +67,8 @@ def _would_decide(needed: dict[str, Any] | None) -> str:
     if needed is None:
         return ""
     options = [f"{needed[name]:,} {name}" for name in ("repeats", "texts") if needed[name] is not None]
+    if needed["times_both"] is not None:
+        options.append(f"{needed['times_both']} x repeats and texts")
     return " or ".join(options) or "nothing within reach"
 
 
