@@ -71,7 +71,7 @@ def main(overrides: list[str]) -> None:
     title = "Simulated comparisons, nominal 95 % (points; +- is the simulation's own 95 %)"
     print_table(title, _HEADER, rows)
     if FLAGS.output:
-        from research.reporting.tables import markdown
+        from research.reporting.blocks import markdown_table
         from research.training.run import environment
 
         about = environment()
@@ -79,7 +79,7 @@ def main(overrides: list[str]) -> None:
             f"# {title}\n",
             f"`./launch.sh simulate --comparisons={FLAGS.comparisons}`, {about['processor']}, {about['date']}, "
             f"{time.perf_counter() - start:.0f} s, commit `{about['commit']}`.\n",
-            markdown(_HEADER, rows),
+            markdown_table(_HEADER, rows),
         ]
         runs.write_text(Path(FLAGS.output), "\n".join(parts))
 

@@ -134,7 +134,8 @@ def _claim(
         twice = next(v.name for v, name in zip(variants, names, strict=True) if names.count(name) > 1)
         raise UserError(f"the variant {twice} is named twice, expected different variants")
     plan: dict[str, Any] = {
-        "corpus": {"name": corpus.name, "checksum": corpus.checksum, "texts": len(corpus)},
+        "corpus": {"name": corpus.name, "checksum": corpus.checksum, "texts": len(corpus)}
+        | {"source": corpus.source, "columns": list(corpus.columns or ())},
         "classes": list(corpus.class_names),
         "folds": folds,
         "repeats": repeats,

@@ -20,7 +20,10 @@ METRICS = "metrics.jsonl"
 PREDICTIONS = "predictions.npz"
 RECORD = "record.json"
 PLAN = "plan.json"  # of a comparison: its variants and runs
-_OF_COMPARISON = (PLAN, "results.csv", "comparison.json", "report.md", "plots/accuracy.png", "plots/curves.png")
+_OF_COMPARISON = (
+    *(PLAN, "results.csv", "comparison.json", "report.md", "report.html", "report.tex"),
+    *(f"plots/{name}.png" for name in ("accuracy", "curves", "cost", "calibration", "confusion")),
+)
 
 
 class Predictions(NamedTuple):

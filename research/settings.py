@@ -82,6 +82,14 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fie
             yield prefix + field.name, field, value
 
 
+def leaves_of(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of what `to_dict` wrote."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= leaves_of(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
 def validate(config: Config) -> Config:
     """Returns `config` if every value is within its field's limits.
 

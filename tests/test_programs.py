@@ -68,7 +68,7 @@ def test_compare_prints_a_table_and_leaves_a_report(compared):
     report = (folder / "report.md").read_text()
     for words in ("luong:dot", "plots/accuracy.png", "plots/curves.png", "--variants=linear,lstm,luong:dot"):
         assert words in report
-    for plot in ("accuracy", "curves"):
+    for plot in ("accuracy", "curves", "cost", "calibration", "confusion"):
         assert (folder / "plots" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
 
 

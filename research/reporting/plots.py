@@ -1,49 +1,145 @@
 """The plots; the only file that imports Matplotlib, and without its global state, so that threads do not meet."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from research.evaluation.metrics import confusion_matrix
 from research.reporting.results import Results
 
-# Okabe & Ito: told apart by the colour-blind. Markers repeat the distinction for print.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-_MARKERS = "osD^vPX*"
+# Okabe & Ito: told apart by the colour-blind. Nothing is said by colour alone.
+_BLUE = "#0072B2"
+_PANELS = 4  # in a row
+_MOST_CONFUSIONS = 8
 
 
-def plot_accuracy(results: Results, path: Path) -> None:
-    """Accuracy with its interval a variant, the runs as small dots."""
-    ranked = sorted(results.estimates, key=lambda variant: results.estimates[variant]["accuracy"].mean)
-    figure = Figure(figsize=(7, 1.2 + 0.45 * len(ranked)), layout="constrained")
+def write_plots(results: Results, folder: Path) -> dict[str, str]:
+    """Draws all plots; returns their names with what each shows."""
+    shown = {
+        "accuracy": "Test accuracy of each variant: mean, 95 % interval, and a tick a run",
+        "curves": "Validation accuracy by epoch, a panel a variant: mean and range of its runs, the others in grey",
+        "cost": "Test accuracy with 95 % interval against seconds of training a run",
+        "calibration": "Share of right predictions against confidence, a panel a variant; the diagonal is perfect",
+        "confusion": "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
+    }
+    folder.mkdir(exist_ok=True)
+    for name, draw in (
+        ("accuracy", _accuracy),
+        ("curves", _curves),
+        ("cost", _cost),
+        ("calibration", _calibration),
+        ("confusion", _confusion),
+    ):
+        draw(results).savefig(folder / f"{name}.png", dpi=144)
+    return shown
+
+
+def _accuracy(results: Results) -> Figure:
+    ranked = results.ranked()[::-1]
+    figure = Figure(figsize=(7, 1.2 + 0.36 * len(ranked)), layout="constrained")
     axes = figure.subplots()
     for y, variant in enumerate(ranked):
-        runs = [100 * r["accuracy"] for r in results.rows if r["variant"] == variant and r["status"] == "done"]
+        runs = [100 * row["accuracy"] for row in results.done(variant)]
         estimate = results.estimates[variant]["accuracy"]
-        axes.plot(runs, [y + 0.18] * len(runs), "|", color="0.55", markersize=7)
-        axes.plot([100 * estimate.low, 100 * estimate.high], [y, y], color=_COLOURS[0], linewidth=2)
-        axes.plot(100 * estimate.mean, y, "o", color=_COLOURS[0])
+        axes.plot(runs, [y + 0.22] * len(runs), "|", color="0.5", markersize=6)
+        axes.plot([100 * estimate.low, 100 * estimate.high], [y, y], color=_BLUE, linewidth=2)
+        axes.plot(100 * estimate.mean, y, "o", color=_BLUE)
     axes.set_yticks(range(len(ranked)), ranked)
     axes.set_ylim(-0.6, len(ranked) - 0.4)
     axes.set_xlabel("test accuracy, %: mean and 95 % interval; a tick a run")
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.savefig(path, dpi=144)
+    return figure
 
 
-def plot_curves(results: Results, path: Path) -> None:
-    """Validation accuracy by epoch: the mean of the runs, and the range between them."""
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+def _panels(variants: list[str], height: float) -> tuple[Figure, Iterator[tuple[str, Axes]]]:
+    """A small panel for each variant, best first."""
+    columns = min(_PANELS, len(variants))
+    rows = -(-len(variants) // columns)
+    figure = Figure(figsize=(2.3 * columns + 0.6, height * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for unused in axes[len(variants) :]:
+        unused.set_visible(False)
+    for panel, variant in zip(axes, variants, strict=False):
+        panel.set_title(variant, fontsize=9)
+        panel.tick_params(labelsize=8)
+    return figure, zip(variants, axes, strict=False)
+
+
+def _curves(results: Results) -> Figure:
+    figure, panels = _panels(results.ranked(), 1.7)
+    means = {variant: 100 * curves.mean(axis=0) for variant, curves in results.curves.items()}
+    for variant, axes in panels:
+        for other, mean in means.items():
+            if other != variant:
+                axes.plot(np.arange(1, len(mean) + 1), mean, color="0.85", linewidth=0.8)
+        curves = 100 * results.curves[variant]
+        epochs = np.arange(1, curves.shape[1] + 1)
+        axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=_BLUE, alpha=0.2, linewidth=0)
+        axes.plot(epochs, means[variant], color=_BLUE, marker="o", markersize=2.5, linewidth=1.4)
+    figure.supxlabel("epoch", fontsize=9)
+    figure.supylabel("validation accuracy, %", fontsize=9)
+    return figure
+
+
+def _cost(results: Results) -> Figure:
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.subplots()
-    for i, (variant, curves) in enumerate(results.curves.items()):
-        epochs, curves = np.arange(1, curves.shape[1] + 1), 100 * curves
-        colour = _COLOURS[i % len(_COLOURS)]
-        axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.12, linewidth=0)
-        marker = _MARKERS[i % len(_MARKERS)]
-        axes.plot(epochs, curves.mean(axis=0), color=colour, marker=marker, markersize=4, label=variant)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("validation accuracy, % (mean and range)")
-    axes.grid(color="0.9")
+    for variant in results.ranked():
+        seconds = np.mean([row["train_seconds"] for row in results.done(variant)])
+        estimate = results.estimates[variant]["accuracy"]
+        axes.plot([seconds] * 2, [100 * estimate.low, 100 * estimate.high], color="0.75", linewidth=1.2, zorder=1)
+        axes.plot(seconds, 100 * estimate.mean, "o", color=_BLUE, markersize=5, zorder=2)
+        axes.annotate(
+            variant, (seconds, 100 * estimate.mean), xytext=(5, 3), textcoords="offset points", fontsize=7.5, zorder=3
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds of training a run")
+    axes.set_ylabel("test accuracy, %, with 95 % interval")
+    axes.grid(color="0.92", which="both")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=144)
+    return figure
+
+
+def _calibration(results: Results) -> Figure:
+    figure, panels = _panels(results.ranked(), 2.0)
+    for variant, axes in panels:
+        label = np.concatenate([o.label for o in results.outcomes[variant]])
+        probabilities = np.concatenate([o.probabilities for o in results.outcomes[variant]])
+        confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == label
+        bins = np.minimum((confidence * 10).astype(int), 9)
+        count = np.bincount(bins, minlength=10)
+        full = count >= 10
+        x = np.bincount(bins, confidence, minlength=10)[full] / count[full]
+        y = np.bincount(bins, right, minlength=10)[full] / count[full]
+        axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
+        axes.plot(x, y, color=_BLUE, marker="o", markersize=3)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+    figure.supxlabel("confidence (tenths with at least 10 predictions)", fontsize=9)
+    figure.supylabel("share of right predictions", fontsize=9)
+    return figure
+
+
+def _confusion(results: Results) -> Figure:
+    names = results.plan["classes"]
+    figure, panels = _panels(results.ranked()[:_MOST_CONFUSIONS], 2.1)
+    for variant, axes in panels:
+        counts = sum(
+            confusion_matrix(o.label, o.probabilities.argmax(axis=1), len(names)) for o in results.outcomes[variant]
+        )
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        if len(names) <= 6:
+            for (row, column), share in np.ndenumerate(shares):
+                colour = "white" if share > 0.6 else "black"
+                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour, fontsize=8)
+        if len(names) <= 12:
+            axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=7)
+            axes.set_yticks(range(len(names)), names, fontsize=7)
+    figure.supxlabel("prediction", fontsize=9)
+    figure.supylabel("label", fontsize=9)
+    return figure

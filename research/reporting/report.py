@@ -1,67 +1,201 @@
-"""Writes a comparison's report from its run folders."""
+"""Writes a comparison's report from its run folders: Markdown, one HTML page, LaTeX tables, CSV, JSON, plots."""
 
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
+
 from research import runs
-from research.reporting.plots import plot_accuracy, plot_curves
+from research.data.corpora import load
+from research.data.files import Columns
+from research.errors import UserError
+from research.evaluation.metrics import per_class
+from research.reporting.blocks import Block, Heading, Items, Plot, Table, Text, to_html, to_latex, to_markdown
+from research.reporting.plots import write_plots
 from research.reporting.results import LEVEL, Claims, Results, comparison_json, read_results, results_csv
-from research.reporting.tables import HEADER, PAIR_HEADER, markdown, pair_rows, protocol, variant_rows
+from research.reporting.tables import (
+    COST_HEADER,
+    HEADER,
+    METRIC_HEADER,
+    PAIR_HEADER,
+    cost_rows,
+    matrix,
+    metric_rows,
+    pair_rows,
+    protocol,
+    variant_rows,
+)
+from research.settings import leaves_of
+
+_MOST_IN_MATRIX = 12
+_TEXTS_SHOWN = 10
+_LONGEST_TEXT = 200
 
 
 def write_report(folder: Path, claims: Claims | None = None) -> Results:
-    """Writes `results.csv`, `comparison.json`, `report.md` and `plots/`; returns what they say. See `read_results`.
+    """Writes `results.csv`, `comparison.json`, `report.{md,html,tex}` and `plots/`; returns what they say.
 
     Raises:
-      UserError: the folder holds no comparison, or no finished run.
+      UserError: see `read_results`.
     """
     results = read_results(folder, claims)
     runs.write_text(folder / "results.csv", results_csv(results))
     runs.write_json(folder / "comparison.json", comparison_json(results))
-    (folder / "plots").mkdir(exist_ok=True)
-    plot_accuracy(results, folder / "plots" / "accuracy.png")
-    plot_curves(results, folder / "plots" / "curves.png")
-    runs.write_text(folder / "report.md", _report(results))
+    plots = write_plots(results, folder / "plots")
+    blocks = _blocks(results, plots)
+    title = f"Comparison on {results.plan['corpus']['name']}"
+    runs.write_text(folder / "report.md", to_markdown(title, blocks))
+    runs.write_text(folder / "report.html", to_html(title, blocks, folder / "plots"))
+    tables = [block for block in blocks if isinstance(block, Table)][: 1 + bool(results.pairs)]
+    runs.write_text(folder / "report.tex", to_latex(tables, f"{protocol(results)}. {_method(results)}"))
     return results
 
 
-def _report(results: Results) -> str:
-    plan = results.plan
-    method = (
-        "of texts (Bayle et al. 2020) and, beyond them, of runs, enlarged for the overlap of training texts"
-        if plan["folds"]
-        else "of texts and, beyond them, of runs: crossed variance components"
+def _method(results: Results) -> str:
+    overlap = ", enlarged for the overlap of training texts" if results.plan["folds"] else ""
+    return (
+        f"Intervals: {100 * LEVEL:.0f} %, for the expected score of the training procedure at this training size, over "
+        "test texts, splits, initialisations and data order; from the variance of texts and, beyond them, of "
+        f"runs{overlap}, with Satterthwaite's degrees of freedom."
     )
-    parts = [
-        "# Comparison\n",
-        f"{protocol(results)}.\n",
-        f"Intervals: {100 * LEVEL:.0f} %, from the variance {method}, with Satterthwaite's degrees of freedom. They "
-        "are for the expected score of the training procedure at this training size: over test texts, splits, "
-        "initialisations and data order. The epoch of each run was chosen on validation texts; test texts were "
-        "looked at once.\n",
-        markdown(HEADER, variant_rows(results)),
+
+
+def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
+    ranked = results.ranked()
+    blocks: list[Block] = [
+        Text(f"{protocol(results)}."),
+        Text(
+            f"{_method(results)} The epoch of each run was chosen on validation texts; test texts were looked at once."
+        ),
+        Table(HEADER, variant_rows(results)),
+        Plot("accuracy", plots["accuracy"]),
     ]
     if results.pairs:
-        parts += [
-            "## Verdicts\n",
-            f"Simultaneous {100 * LEVEL:.0f} % intervals of the differences (Bonferroni); within "
-            f"{100 * results.claims.margin:g} point(s) counts as negligible.\n",
-            markdown(PAIR_HEADER, pair_rows(results)),
+        blocks += [
+            Heading("Verdicts"),
+            Text(
+                f"Simultaneous {100 * LEVEL:.0f} % intervals of the differences (Bonferroni over {len(results.pairs)} "
+                f"pairs) and nothing else decide: better or worse where the interval leaves out 0, equivalent where it "
+                f"lies within {100 * results.claims.margin:g} point(s), else undecided."
+            ),
+            Table(PAIR_HEADER, pair_rows(results)),
         ]
+        if results.claims.all_pairs and len(ranked) <= _MOST_IN_MATRIX:
+            blocks += [Text("Row against column, points of accuracy:"), Table(*matrix(results))]
     lacking = [row for row in results.rows if row["status"] != "done"]
     if lacking:
-        parts += ["## Runs without a result\n", *(f"- {row['run_folder']}: {row['status']}" for row in lacking), ""]
+        blocks += [
+            Heading("Runs without a result"),
+            Text("They are left out of every mean above, which the column of runs shows."),
+            Items(tuple(f"{row['run_folder']}: {row['status']}" for row in lacking)),
+        ]
+    blocks += [
+        Heading("Other metrics"),
+        Table(METRIC_HEADER, metric_rows(results)),
+        Text(f"Each class, by the best variant, {ranked[0]}:"),
+        Table(("class", "precision", "recall", "F1", "texts"), _class_rows(results, ranked[0])),
+        Plot("confusion", plots["confusion"]),
+        Heading("Learning"),
+        Plot("curves", plots["curves"]),
+        Heading("Cost"),
+        Table(COST_HEADER, cost_rows(results)),
+        Plot("cost", plots["cost"]),
+        Heading("Calibration"),
+        Plot("calibration", plots["calibration"]),
+        *_texts(results),
+        Heading("Settings"),
+        Text("What each variant sets otherwise than most of them:"),
+        Items(_settings(results)),
+        Heading("Where this comes from"),
+        Items(_provenance(results)),
+    ]
+    return blocks
+
+
+def _class_rows(results: Results, variant: str) -> list[tuple[str, ...]]:
+    outcomes = results.outcomes[variant]
+    label = np.concatenate([o.label for o in outcomes])
+    found = per_class(label, np.concatenate([o.probabilities for o in outcomes]))
+    columns = [[f"{100 * value:.1f}" for value in found[metric]] for metric in ("precision", "recall", "f1")]
+    return list(zip(results.plan["classes"], *columns, map("{:,}".format, found["support"]), strict=True))
+
+
+def _texts(results: Results) -> list[Block]:
+    """The texts that tell variants apart, and those whose label all of them contradict."""
+    plan = results.plan["corpus"]
+    try:
+        corpus = load(
+            plan.get("source") or plan["name"], Columns(*plan.get("columns", ())), tuple(results.plan["classes"])
+        )
+    except UserError:
+        return []  # the user's file is elsewhere now
+    if corpus.checksum != plan["checksum"]:
+        return []
+    position = {text_id: i for i, text_id in enumerate(corpus.ids)}
+    ranked = results.ranked()
+    right = np.full((len(ranked), len(corpus)), np.nan)  # share of a variant's runs
+    against = np.zeros(len(corpus))  # mean probability of the label
+    for row, variant in enumerate(ranked):
+        hits, times = np.zeros(len(corpus)), np.zeros(len(corpus))
+        for outcome in results.outcomes[variant]:
+            at = np.array([position[text_id] for text_id in outcome.id])
+            hits[at] += outcome.probabilities.argmax(axis=1) == outcome.label
+            against[at] += outcome.probabilities[np.arange(len(at)), outcome.label] / len(ranked)
+            times[at] += 1
+        right[row] = np.where(times > 0, hits / np.maximum(times, 1), np.nan)
+    tested = ~np.isnan(right).any(axis=0)
+    blocks: list[Block] = []
+    if len(ranked) > 1 and tested.any():
+        spread = np.where(tested, np.nan_to_num(right).var(axis=0), -1)
+        shown = np.argsort(-spread, kind="stable")[:_TEXTS_SHOWN]
+        rows = []
+        for i in shown[spread[shown] > 0]:
+            good, bad = ([ranked[v] for v in np.flatnonzero((right[:, i] > 0.5) == side)] for side in (True, False))
+            rows.append((_short(corpus.texts[i]), corpus.class_names[corpus.labels[i]], _list(good), _list(bad)))
+        blocks += [Heading("Texts on which variants disagree most"), Table(("text", "label", "right", "wrong"), rows)]
+    wrong = tested & (np.nan_to_num(right).max(axis=0) == 0)
+    if wrong.any():
+        shown = [i for i in np.argsort(against, kind="stable") if wrong[i]][:_TEXTS_SHOWN]
+        rows = [(_short(corpus.texts[i]), corpus.class_names[corpus.labels[i]]) for i in shown]
+        blocks += [
+            Heading("Texts whose label every run contradicts"),
+            Text(f"{int(wrong.sum()):,} in all; the most confidently contradicted may be labelled wrongly:"),
+            Table(("text", "label"), rows),
+        ]
+    return blocks
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
+
+
+def _list(variants: list[str]) -> str:
+    return ", ".join(variants[:4]) + (f" and {len(variants) - 4} more" if len(variants) > 4 else "") or "none"
+
+
+def _settings(results: Results) -> tuple[str, ...]:
+    flat = {variant: leaves_of(entry["settings"]) for variant, entry in results.plan["variants"].items()}
+    counts: dict[str, Counter] = {}
+    for settings in flat.values():
+        for name, value in settings.items():
+            counts.setdefault(name, Counter())[repr(value)] += 1
+    usual = {name: count.most_common(1)[0][0] for name, count in counts.items()}
+    return tuple(
+        f"{variant}: `{', '.join(f'{n}={v}' for n, v in settings.items() if repr(v) != usual[n]) or 'nothing'}`"
+        for variant, settings in flat.items()
+    )
+
+
+def _provenance(results: Results) -> tuple[str, ...]:
+    plan = results.plan
     seconds = sum(r["compile_seconds"] + r["train_seconds"] for r in results.rows if r["status"] == "done")
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
-    parts += [
-        "## Plots\n",
-        "![Accuracy with intervals](plots/accuracy.png)\n",
-        "![Learning curves](plots/curves.png)\n",
-        "## Where this comes from\n",
-        f"- command: `{plan['command']}`",
-        f"- corpus checksum: `{plan['corpus']['checksum']}`",
-        f"- commit: `{plan['commit'] or 'unknown'}`; Python {plan['python']}; {versions}",
-        f"- machine: {plan.get('processor', 'unknown')}; devices {', '.join(plan['devices'])}; {plan.get('date', '')}",
-        f"- duration: {seconds / 60:.1f} minutes of compiling and training, runs added up",
-        "- each run's `record.json` holds the `train` command that makes it again\n",
-    ]
-    return "\n".join(parts)
+    return (
+        f"command: `{plan['command']}`",
+        f"corpus checksum: `{plan['corpus']['checksum']}`",
+        f"commit: `{plan['commit'] or 'unknown'}`; Python {plan['python']}; {versions}",
+        f"machine: {plan.get('processor', 'unknown')}; devices {', '.join(plan['devices'])}; {plan.get('date', '')}",
+        f"duration: {seconds / 60:.1f} minutes of compiling and training, runs added up",
+        "each run's `record.json` holds the `train` command that makes it again",
+    )

@@ -29,7 +29,7 @@ from research.evaluation.statistics import (
 LEVEL = 0.95
 _COLUMNS = (
     *("variant", "fold", "repeat", "status", *METRICS),
-    *("parameters", "train_seconds", "compile_seconds", "best_epoch", "run_folder"),
+    *("parameters", "train_seconds", "compile_seconds", "predict_ms", "peak_memory_bytes", "best_epoch", "run_folder"),
 )
 
 
@@ -51,6 +51,15 @@ class Results(NamedTuple):
     pairs: list[dict[str, Any]]
     spread: Spread | None  # of a difference, the median over the pairs; None where no pair has two runs
     curves: dict[str, np.ndarray]  # variant -> [runs, epochs] validation accuracy
+    outcomes: dict[str, list[Outcome]]  # variant -> the predictions of its finished runs
+
+    def done(self, variant: str) -> list[dict[str, Any]]:
+        """The rows of a variant's finished runs."""
+        return [row for row in self.rows if row["variant"] == variant and row["status"] == "done"]
+
+    def ranked(self) -> list[str]:
+        """The variants with a finished run, best accuracy first."""
+        return sorted(self.estimates, key=lambda variant: -self.estimates[variant]["accuracy"].mean)
 
 
 def read_results(folder: Path, claims: Claims | None = None) -> Results:
@@ -95,6 +104,7 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
         pairs,
         spread,
         {variant: np.array([c[: lengths[variant]] for c in of_variant]) for variant, of_variant in curves.items()},
+        outcomes,
     )
 
 
@@ -112,6 +122,8 @@ def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> tuple[dict[
         "parameters": record["parameters"],
         "train_seconds": record["seconds"]["train"],
         "compile_seconds": record["seconds"]["compile"],
+        "predict_ms": round(1e3 * record["seconds"]["evaluate"] / max(len(predictions.label), 1), 4),
+        "peak_memory_bytes": record["peak_memory_bytes"],
         "best_epoch": record["best_epoch"],
     }
     order = np.argsort(predictions.id)
@@ -194,7 +206,7 @@ def comparison_json(results: Results) -> dict[str, Any]:
     variants = [
         {
             "variant": variant,
-            "runs": sum(row["variant"] == variant and row["status"] == "done" for row in results.rows),
+            "runs": len(results.done(variant)),
             "metrics": {m: {"mean": e.mean, "interval": [e.low, e.high]} for m, e in of_variant.items()},
         }
         for variant, of_variant in results.estimates.items()

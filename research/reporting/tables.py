@@ -1,6 +1,5 @@
 """The tables people read: rows of strings, for the terminal and for Markdown."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,8 @@ from research.evaluation.statistics import Estimate
 from research.reporting.results import Results
 
 HEADER = ("variant", "accuracy", "95 % interval", "macro recall", "macro F1", "parameters", "s/run", "runs")
+METRIC_HEADER = ("variant", "balanced accuracy", "macro precision", "AUROC", "log loss", "Brier", "calibration error")
+COST_HEADER = ("variant", "parameters", "train s", "compile s", "predict ms/text")
 PAIR_HEADER = ("variant", "against", "accuracy difference (points)", "interval", "verdict", "would decide")
 
 
@@ -24,8 +25,7 @@ def _interval(estimate: Estimate) -> str:
 def variant_rows(results: Results) -> list[tuple[str, ...]]:
     """A row a variant, best accuracy first; variants without a finished run last."""
     rows = []
-    ranked = sorted(results.estimates, key=lambda variant: -results.estimates[variant]["accuracy"].mean)
-    for variant in ranked + [v for v in results.plan["variants"] if v not in results.estimates]:
+    for variant in results.ranked() + [v for v in results.plan["variants"] if v not in results.estimates]:
         of_variant = [row for row in results.rows if row["variant"] == variant]
         done = [row for row in of_variant if row["status"] == "done"]
         count = f"{len(done)}" if len(done) == len(of_variant) else f"{len(done)} of {len(of_variant)}"
@@ -82,11 +82,37 @@ def protocol(results: Results) -> str:
     return f"{corpus['name']} ({corpus['texts']:,} texts, {len(plan['classes'])} classes), {how}"
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; numbers to the right."""
+def metric_rows(results: Results) -> list[tuple[str, ...]]:
+    """The metrics that the first table has no room for; per cent, but nats for log loss."""
+    names = ("balanced_accuracy", "macro_precision", "auroc", "log_loss", "brier", "calibration_error")
 
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    def shown(metric: str, value: float) -> str:
+        return f"{value:.3f}" if metric == "log_loss" else percent(value)
 
-    rule = "|---|" + "---:|" * (len(header) - 1)
-    return "\n".join([line(header), rule, *map(line, rows)]) + "\n"
+    return [
+        (variant, *(shown(metric, results.estimates[variant][metric].mean) for metric in names))
+        for variant in results.ranked()
+    ]
+
+
+def cost_rows(results: Results) -> list[tuple[str, ...]]:
+    """What a variant's runs cost, means over them."""
+    rows = []
+    for variant in results.ranked():
+        done = results.done(variant)
+        costs = [float(np.mean([row[n] for row in done])) for n in ("train_seconds", "compile_seconds", "predict_ms")]
+        train, compile_, predict = costs
+        rows.append((variant, f"{done[0]['parameters']:,}", f"{train:.1f}", f"{compile_:.1f}", f"{predict:.3f}"))
+    return rows
+
+
+def matrix(results: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of all differences, row minus column, with their verdicts in words."""
+    ranked = results.ranked()
+    flipped = {"better": "worse", "worse": "better"}
+    cells = {}
+    for pair in results.pairs:
+        difference, word = 100 * pair["difference"], pair["verdict"]
+        cells[pair["a"], pair["b"]] = f"{word} ({difference:+.1f})"
+        cells[pair["b"], pair["a"]] = f"{flipped.get(word, word)} ({-difference:+.1f})"
+    return ("", *ranked), [(a, *(cells.get((a, b), "") for b in ranked)) for a in ranked]

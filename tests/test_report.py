@@ -1,0 +1,137 @@
+"""Reports of comparisons whose predictions are made up, so that what they must say is known."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from experiments.variants import load_config
+from research import runs
+from research.data.corpora import load
+from research.errors import UserError
+from research.reporting.blocks import Table, to_html, to_latex, to_markdown
+from research.reporting.report import write_report
+from research.reporting.results import Claims, read_results
+from research.settings import config_hash, to_dict
+from research.training.run import environment
+
+ACCURACY = {"linear:tfidf": 0.8, "lstm": 0.8, "cnn[seed=1]": 0.6}
+FOLDS = 2
+
+
+@pytest.fixture
+def comparison(tmp_path, small_tsv):
+    """Three variants on two folds; a run of the cnn failed, and one of lstm was never finished."""
+    corpus = load(small_tsv)
+    random = np.random.default_rng(0)
+    plan = {
+        "corpus": {"name": corpus.name, "checksum": corpus.checksum, "texts": len(corpus), "source": corpus.source},
+        "classes": list(corpus.class_names),
+        "folds": FOLDS,
+        "repeats": 2,
+        "command": "./launch.sh compare --variants=lstm",
+        "variants": {},
+    } | environment()
+    fold_of = np.arange(len(corpus)) % FOLDS
+    for variant, accuracy in ACCURACY.items():
+        config = load_config(variant.partition("[")[0])
+        folder = re.sub(r"\W", "-", variant)
+        plan["variants"][variant] = {
+            "folder": folder,
+            "hash": config_hash(config),
+            "settings": to_dict(config),
+        }
+        for repeat in range(2):
+            for fold in range(FOLDS):
+                run = tmp_path / folder / f"fold{fold}-repeat{repeat}"
+                run.mkdir(parents=True)
+                if (variant, fold, repeat) == ("lstm", 1, 1):
+                    continue
+                record = {"status": "done", "parameters": 1234, "best_epoch": 1, "peak_memory_bytes": 5}
+                record["seconds"] = {"prepare": 1.0, "compile": 2.0, "train": 3.0, "evaluate": 0.5}
+                if (variant, fold, repeat) == ("cnn[seed=1]", 0, 0):
+                    record = {"status": "failed"}
+                texts = np.flatnonzero(fold_of == fold)
+                right = (random.random(len(texts)) < accuracy) & (texts >= 4)  # the first texts are always wrong
+                label = corpus.labels[texts]
+                p = np.where(right == (label == 1), 0.9, 0.1).astype(np.float32)
+                runs.write_predictions(run, runs.Predictions(corpus.ids[texts], label, np.stack([1 - p, p], axis=1)))
+                runs.write_metrics(run, [{"step": 1, "epoch": 1, "split": "validation", "accuracy": 0.7}], append=False)
+                runs.write_json(run / runs.RECORD, record)
+    runs.write_json(tmp_path / runs.PLAN, plan)
+    return tmp_path
+
+
+def test_missing_runs_stand_in_the_table_and_in_no_mean_silently(comparison):
+    results = write_report(comparison)
+    done = {variant: len(results.done(variant)) for variant in ACCURACY}
+    assert done == {"linear:tfidf": 4, "lstm": 3, "cnn[seed=1]": 3}
+    report = (comparison / "report.md").read_text()
+    assert "3 of 4" in report
+    assert "lstm/fold1-repeat1: unfinished" in report
+    assert "fold0-repeat0: failed" in report
+    pairs = {pair["a"]: pair for pair in json.loads((comparison / "comparison.json").read_text())["pairs"]}
+    assert pairs["cnn[seed=1]"]["verdict"] == "worse"
+    assert pairs["lstm"]["verdict"] == "undecided"
+    assert set(pairs["lstm"]["would_decide"]) == {"repeats", "texts", "times_both"}
+
+
+def test_claims_are_those_asked_for(comparison):
+    against_lstm = read_results(comparison, Claims(baseline="lstm", margin=0.5))
+    assert [(pair["a"], pair["b"]) for pair in against_lstm.pairs] == [
+        ("linear:tfidf", "lstm"),
+        ("cnn[seed=1]", "lstm"),
+    ]
+    assert against_lstm.pairs[0]["verdict"] == "equivalent"
+    assert against_lstm.pairs[1]["negligible"]
+    every = read_results(comparison, Claims(all_pairs=True))
+    assert len(every.pairs) == 3
+    # Simultaneous over more pairs, an interval is longer.
+    lengths = [np.ptp(next(p for p in r.pairs if p["a"] == "linear:tfidf")["interval"]) for r in (against_lstm, every)]
+    assert lengths[1] > lengths[0]
+    with pytest.raises(UserError, match="--baseline is 'lsmt', expected one of linear:tfidf, lstm"):
+        read_results(comparison, Claims(baseline="lsmt"))
+
+
+def test_the_page_holds_everything_and_needs_nothing(comparison, small_tsv):
+    write_report(comparison, Claims(all_pairs=True))
+    page = (comparison / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == page.count("<img") == 5
+    assert not re.search(r"(src|href)=\"(?!data:)|@import|<script|url\(", page)
+    assert "cnn[seed=1]" in page
+    for heading in ("Verdicts", "Runs without a result", "Cost", "Calibration", "Settings", "Where this comes from"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "Texts on which variants disagree most" in page
+    assert "Texts whose label every run contradicts" in page
+    assert 'class="worse"' in page
+    text = load(small_tsv).texts[0]
+    assert html.escape(" ".join(text.split())[:100]) in page
+
+
+def test_the_page_in_a_browser(comparison):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("no Chromium found")
+    write_report(comparison)
+    page = (comparison / "report.html").read_text()
+    count = "document.title = [...document.images].filter(i => i.complete && i.naturalWidth > 100).length + ' images'"
+    probe = comparison / "probe.html"
+    probe.write_text(page.replace("</body>", f"<script>onload = () => {{ {count} }}</script></body>"))
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=5000")
+    done = subprocess.run([browser, *flags, "--dump-dom", probe.as_uri()], capture_output=True, text=True, timeout=120)
+    assert "<title>5 images</title>" in done.stdout
+    assert "CONSOLE" not in done.stderr
+
+
+def test_what_users_write_is_escaped_everywhere():
+    table = Table(("a|b", "x_y"), [("<b>&", "50%\\_{}"), ("two\nlines", "`code`")])
+    assert "<b>&" not in to_html("T<", [table], None)
+    assert "&lt;b&gt;&amp;" in to_html("T<", [table], None)
+    assert "a\\|b" in to_markdown("t", [table])
+    assert "two lines" in to_markdown("t", [table])
+    assert r"50\%\textbackslash{}\_\{\}" in to_latex([table], "about")
+    assert r"\begin{tabular}{lr}" in to_latex([table], "about")
