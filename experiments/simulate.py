@@ -72,7 +72,7 @@ def main(overrides: list[str]) -> None:
     print_table(title, _HEADER, rows)
     if FLAGS.output:
         from research.reporting.blocks import markdown_table
-        from research.training.run import environment
+        from research.training.environment import environment
 
         about = environment()
         parts = [

@@ -20,8 +20,9 @@ from research.evaluation.planning import TYPICAL, detectable
 from research.reporting.report import write_report
 from research.reporting.results import LEVEL, Claims, baseline_of, pairs_of, read_results
 from research.settings import Config, config_hash, differences, to_dict, validate
+from research.training.environment import environment
 from research.training.population import Stopped, side_by_side
-from research.training.run import environment, intern_corpus, train
+from research.training.run import intern_corpus, train
 
 REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
 

@@ -17,7 +17,7 @@ from research.reporting.blocks import Table, to_html, to_latex, to_markdown
 from research.reporting.report import write_report
 from research.reporting.results import Claims, read_results
 from research.settings import config_hash, to_dict
-from research.training.run import environment
+from research.training.environment import environment
 
 ACCURACY = {"linear:tfidf": 0.8, "lstm": 0.8, "cnn[seed=1]": 0.6}
 FOLDS = 2

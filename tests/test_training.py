@@ -8,18 +8,13 @@ import pytest
 
 from experiments.variants import load_config
 from research import restore, runs, train
-from research.data.batches import Batch, gather
 from research.data.corpora import make_corpus
 from research.data.files import Row
-from research.data.tokenizer import Encoded
 from research.errors import UserError
-from research.scores import scores
 from research.training import run as run_module
-from research.training.loop import evaluate
-from research.training.metrics import Metrics, measure, summarise, zero
 from research.training.population import side_by_side
 from research.training.run import Plan, prepare
-from research.training.step import Programs, init_state, programs
+from research.training.step import programs
 
 FAST = ("--config.training.epochs=3", "--config.model.hidden_size=16", "--config.model.embedding_size=8")
 
@@ -234,88 +229,3 @@ def test_balanced_class_weights_are_those_of_scikit_learn(small_corpus):
     prepared = prepare(plan)
     expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=prepared.train.labels)
     np.testing.assert_allclose(run_module._class_weights(plan, prepared), expected, rtol=1e-6)
-
-
-def test_class_weights_weigh_the_loss(small_corpus):
-    config = fast_lstm()
-    compiled = Programs(config, 2)
-    texts = Encoded(np.array([2, 3], np.int32), np.array([0, 1, 2]), np.array([0, 1], np.int32))
-    ids, lengths = np.array([[2], [3]], np.int32), np.ones(2, np.int32)
-    batch = Batch(ids, lengths, np.array([0, 1], np.int32), np.ones(2, np.float32))
-    only_one = Batch(ids[1:], lengths[1:], np.array([1], np.int32), np.ones(1, np.float32))
-
-    def step(weights, batch):
-        state = init_state(
-            compiled,
-            texts,
-            (8,),
-            init_seed=0,
-            dropout_seed=0,
-            class_weights=np.array(weights, np.float32),
-            num_steps=10,
-        )
-        return jax.tree.leaves(compiled.train(state, batch)[0].params)
-
-    for one, other in zip(step([0.0, 3.0], batch), step([1.0, 1.0], only_one), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
-
-
-def test_metrics_merge_like_all_rows_at_once():
-    random = np.random.default_rng(0)
-    logits = random.normal(size=(20, 3)).astype(np.float32)
-    labels = random.integers(0, 3, 20).astype(np.int32)
-    weights = (random.random(20) > 0.3).astype(np.float32)
-    losses = random.random(20).astype(np.float32)
-    whole = measure(logits, labels, weights, losses)
-    parts = [measure(logits[i : i + 7], labels[i : i + 7], weights[i : i + 7], losses[i : i + 7]) for i in (0, 7, 14)]
-    merged = parts[0].merge(parts[1]).merge(parts[2])
-    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(merged), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6)
-    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(zero(3).merge(whole)), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert summarise(whole)["accuracy"] == pytest.approx(np.average(logits.argmax(axis=1) == labels, weights=weights))
-    assert isinstance(whole, Metrics)
-
-
-def test_evaluation_weighs_every_text_once(small_corpus):
-    """A mean of per-batch means would differ: the last batch is small."""
-    config = fast_lstm()
-    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
-    compiled = Programs(config, 2)
-    state = init_state(
-        compiled,
-        prepared.train,
-        prepared.widths,
-        init_seed=0,
-        dropout_seed=0,
-        class_weights=np.ones(2, np.float32),
-        num_steps=10,
-    )
-    metrics, probabilities = evaluate(compiled, state.variables, prepared.train, prepared.widths)
-    assert scores(metrics.confusion)["accuracy"] == (probabilities.argmax(axis=1) == prepared.train.labels).mean()
-    assert metrics.weight == metrics.confusion.sum() == len(prepared.train.labels)
-    assert metrics.confusion.sum(axis=1).tolist() == np.bincount(prepared.train.labels).tolist()
-    assert scores(metrics.confusion)["accuracy"] == summarise(metrics)["accuracy"]
-
-
-def test_dropout_is_drawn_anew_at_every_step_and_repeats_for_the_same_step(small_corpus):
-    """With a learning rate of 0 nothing but the masks changes the loss of a batch."""
-    config = fast_lstm(
-        "--config.model.dropout=0.5", "--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0"
-    )
-    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
-    compiled = Programs(config, 2)
-    batch = gather(prepared.train, np.arange(8), 8, (64,))
-
-    def losses(dropout_seed):
-        state = init_state(compiled, prepared.train, (64,), dropout_seed=dropout_seed)
-        found = []
-        for _ in range(3):
-            state, metrics = compiled.train(state, batch)
-            found.append(float(metrics.loss))
-        return found
-
-    first = losses(1)
-    assert len(set(first)) == 3
-    assert losses(1) == first
-    assert not set(losses(2)) & set(first)

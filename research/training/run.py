@@ -1,12 +1,6 @@
 """A run: one training of one variant on one fold and repeat, a function of (config, corpus, fold, repeat)."""
 
 import functools
-import importlib.metadata
-import os
-import platform
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +18,12 @@ from research.data.vectors import embedding_rows, read_vectors, vectors_checksum
 from research.errors import UserError
 from research.settings import Config, Data, Training, config_hash, differences, to_dict, validate
 from research.training.checkpoints import Checkpoints
+from research.training.environment import environment
 from research.training.loop import evaluate, fit, steps_per_epoch, warm_up
 from research.training.metrics import summarise
 from research.training.step import Programs, TrainState, init_state, programs
 
 _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
 
 # Between two descriptions of the same run: a file may be moved.
 _MAY_DIFFER = ("corpus.name:", "corpus.source:", "corpus.columns:", "widths:")
@@ -285,42 +279,3 @@ def _selection(select: str, record: dict[str, Any]) -> float:
     if select == "last":
         return float(record["epoch"])
     return -record["loss"] if select == "log_loss" else record[select]
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine, commit, date and peak memory of this process."""
-    # ru_maxrss is in KiB on Linux and in bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "processor": _processor(),
-        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.local_devices()],
-        "commit": _commit(),
-        "date": time.strftime("%Y-%m-%d"),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-    }
-
-
-@functools.cache
-def _processor() -> str:
-    """The processor's name and how many cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), name)
-    except OSError:
-        pass  # not Linux
-    return f"{name}, {cores} core(s)"
-
-
-@functools.cache
-def _commit() -> str:
-    """The commit of this code, marked where files differ from it; empty where it is no checkout."""
-    here = Path(__file__).parent
-    describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
