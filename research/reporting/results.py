@@ -29,7 +29,8 @@ from research.evaluation.statistics import (
 LEVEL = 0.95
 _COLUMNS = (
     *("variant", "fold", "repeat", "status", *METRICS),
-    *("parameters", "train_seconds", "compile_seconds", "predict_ms", "peak_memory_bytes", "best_epoch", "run_folder"),
+    *("parameters", "flops_per_text", "train_seconds", "compile_seconds", "predict_ms", "peak_memory_bytes"),
+    *("best_epoch", "run_folder"),
 )
 
 
@@ -120,6 +121,7 @@ def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> tuple[dict[
     row |= {
         "status": "done",
         "parameters": record["parameters"],
+        "flops_per_text": record.get("flops_per_text", ""),
         "train_seconds": record["seconds"]["train"],
         "compile_seconds": record["seconds"]["compile"],
         "predict_ms": round(1e3 * record["seconds"]["evaluate"] / max(len(predictions.label), 1), 4),

@@ -9,7 +9,7 @@ from research.reporting.results import Results
 
 HEADER = ("variant", "accuracy", "95 % interval", "macro recall", "macro F1", "parameters", "s/run", "runs")
 METRIC_HEADER = ("variant", "balanced accuracy", "macro precision", "AUROC", "log loss", "Brier", "calibration error")
-COST_HEADER = ("variant", "parameters", "train s", "compile s", "predict ms/text")
+COST_HEADER = ("variant", "parameters", "MFLOP/text", "train s", "compile s", "predict ms/text")
 PAIR_HEADER = ("variant", "against", "accuracy difference (points)", "interval", "verdict", "would decide")
 
 
@@ -102,7 +102,8 @@ def cost_rows(results: Results) -> list[tuple[str, ...]]:
         done = results.done(variant)
         costs = [float(np.mean([row[n] for row in done])) for n in ("train_seconds", "compile_seconds", "predict_ms")]
         train, compile_, predict = costs
-        rows.append((variant, f"{done[0]['parameters']:,}", f"{train:.1f}", f"{compile_:.1f}", f"{predict:.3f}"))
+        flops = f"{done[0]['flops_per_text'] / 1e6:.2f}" if done[0]["flops_per_text"] else "-"
+        rows.append((variant, f"{done[0]['parameters']:,}", flops, f"{train:.1f}", f"{compile_:.1f}", f"{predict:.3f}"))
     return rows
 
 

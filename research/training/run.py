@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from research import runs
-from research.data.batches import choose_widths
+from research.data.batches import choose_widths, gather
 from research.data.corpora import Corpus, load
 from research.data.splits import Split, resolve_folds, split_corpus, stream_seed
 from research.data.tokenizer import Encoded, Interned, build_tokenizer, encode, fit_vocabulary, intern_texts
@@ -19,6 +19,7 @@ from research.errors import UserError
 from research.settings import Config, Data, Training, config_hash, differences, to_dict, validate
 from research.training.checkpoints import Checkpoints
 from research.training.environment import environment
+from research.training.flops import count_flops
 from research.training.loop import evaluate, fit, steps_per_epoch, warm_up
 from research.training.metrics import summarise
 from research.training.step import Programs, TrainState, init_state, programs
@@ -149,6 +150,7 @@ def train(
         "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
         "words": len(prepared.vocabulary),
         "words_with_vectors": 0 if prepared.pretrained is None else int(prepared.pretrained[1].sum()),
+        "flops_per_text": _flops_per_text(compiled, best, prepared),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
         "seconds": {
             "prepare": round(prepare_seconds, 3),
@@ -159,6 +161,14 @@ def train(
     }
     runs.write_json(folder / runs.RECORD, record | environment())
     return folder
+
+
+def _flops_per_text(compiled: Programs, state: TrainState, prepared: Prepared) -> int:
+    """Of predicting one text of median length, padded to its width."""
+    median = int(np.median(prepared.train.lengths))
+    width = next(width for width in prepared.widths if width >= median)
+    example = gather(prepared.train, np.arange(0), 1, (width,))
+    return count_flops(compiled.evaluate, state.variables, example)
 
 
 def _describe(plan: Plan) -> dict[str, Any]:

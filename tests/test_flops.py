@@ -1,0 +1,25 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.models import build, settings_for
+from research.training.flops import count_flops
+
+
+def test_products_loops_and_functions_by_hand():
+    x, w = np.ones((3, 4), np.float32), np.ones((4, 5), np.float32)
+    assert count_flops(lambda x, w: x @ w, x, w) == 2 * 3 * 4 * 5
+    assert count_flops(lambda x, w: jnp.tanh(x @ w) + 1.0, x, w) == 120 + 15 + 15
+    assert count_flops(lambda x: jnp.sum(x), x) == 12
+    assert count_flops(lambda n: n + 1, 3) == 0  # integers are free
+    looped = jax.jit(lambda x, w: jax.lax.scan(lambda c, _: (c + x @ w, None), jnp.zeros((3, 5)), None, length=7)[0])
+    assert count_flops(looped, x, w) == 7 * (120 + 15)
+
+
+def test_an_lstm_costs_what_its_products_cost():
+    module = build(settings_for("recurrent.Recurrent"), vocab_size=50, num_outputs=1)
+    ids, lengths = np.ones((2, 30), np.int32), np.full(2, 30, np.int32)
+    variables = module.init(jax.random.key(0), ids, lengths, deterministic=True)
+    found = count_flops(lambda v: module.apply(v, ids, lengths, deterministic=True), variables)
+    products = 2 * 30 * 2 * (64 + 128) * 512 + 2 * 2 * 128
+    assert products < found < 1.05 * products
