@@ -27,6 +27,7 @@ flags.DEFINE_integer("repeats", None, "Repetitions (default 1 with folds, 5 with
 flags.DEFINE_multi_string("vary", [], "FIELD=VALUE,VALUE...: a setting to vary; repeated, the cross product is taken.")
 program.define_claims()
 program.define_corpus()
+program.define_clean()
 program.define_workdir("The comparison's folder.")
 flags.FLAGS["corpus"].default = flags.FLAGS["corpus"].value = "rotten_tomatoes"
 FLAGS = flags.FLAGS
@@ -40,11 +41,10 @@ def main(overrides: list[str]) -> None:
         raise UserError("--variants is empty, expected at least one variant")
     program.use_devices(side_by_side=True)
     from research.comparison import compare
-    from research.data.corpora import load
     from research.data.splits import resolve_folds
     from research.reporting.results import read_results
 
-    corpus = load(FLAGS.corpus, program.columns())
+    corpus = program.load_corpus()
     folder = Path(FLAGS.workdir or f"runs/{corpus.name}")
     if FLAGS.overwrite:
         runs.clear(folder)

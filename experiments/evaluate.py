@@ -32,7 +32,10 @@ def main(overrides: list[str]) -> None:
     from research.training.restore import restore
 
     run = restore(FLAGS.workdir)
-    corpus = load(FLAGS.corpus, program.columns(), run.class_names) if FLAGS.corpus else run.own_corpus()
+    if FLAGS.corpus:
+        corpus = run.as_trained_on(load(FLAGS.corpus, program.columns(), run.class_names))
+    else:
+        corpus = run.own_corpus()
     if run.is_own_corpus(corpus):
         chosen, what = getattr(run.split(corpus), FLAGS.split), f"the run's own {FLAGS.split} split"
     elif corpus.has(FLAGS.split):

@@ -21,6 +21,7 @@ from research.data.files import Columns
 from research.errors import UserError
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without SciPy
+    from research.data.corpora import Corpus
     from research.reporting.results import Claims
 
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
@@ -45,6 +46,24 @@ def columns() -> Columns:
     return Columns(flags.FLAGS.text_column, flags.FLAGS.label_column, flags.FLAGS.group_column)
 
 
+def define_clean() -> None:
+    """Defines `--clean`, for programs that train."""
+    flags.DEFINE_bool("clean", False, "Drop texts that stand under several labels, and repeats of other texts.")
+
+
+def load_corpus() -> "Corpus":
+    """The corpus of the flags, cleaned where asked; what may be wrong with it is said on stderr."""
+    from research.data.audit import audit, clean, sentence
+    from research.data.corpora import load
+
+    corpus = load(flags.FLAGS.corpus, columns())
+    if flags.FLAGS.clean:
+        return clean(corpus)
+    if said := sentence(audit(corpus), corpus):
+        print(said, file=sys.stderr)
+    return corpus
+
+
 def define_claims() -> None:
     """Defines what a comparison makes claims about."""
     flags.DEFINE_string("baseline", "", "The variant that the others are compared with (default: the linear one).")
@@ -66,7 +85,7 @@ def corpus_flags(corpus: str) -> list[str]:
     for name in ("text_column", "label_column", "group_column"):
         if flags.FLAGS[name].value != flags.FLAGS[name].default:
             given.append(f"--{name}={flags.FLAGS[name].value}")
-    return given
+    return given + ["--clean"] * flags.FLAGS.clean
 
 
 def required(*names: str) -> None:

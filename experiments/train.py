@@ -22,6 +22,7 @@ flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; n
 flags.DEFINE_integer("fold", 0, "The fold that is held out as test.")
 flags.DEFINE_integer("repeat", 0, "Which repetition: own split, initialisation, order and dropout.")
 program.define_corpus()
+program.define_clean()
 program.define_workdir("The run's folder.")
 FLAGS = flags.FLAGS
 
@@ -30,10 +31,9 @@ def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir")
     config = load_config(FLAGS.config, overrides)
     program.use_devices(side_by_side=False)
-    from research.data.corpora import load
     from research.training.run import train
 
-    corpus = load(FLAGS.corpus, program.columns())
+    corpus = program.load_corpus()
     folder = Path(FLAGS.workdir)
     if FLAGS.overwrite:
         runs.clear(folder)

@@ -35,6 +35,7 @@ class Corpus:
     checksum: str
     source: str = ""  # what `load` read: a known name, or a resolved path
     columns: Columns | None = None
+    cleaned: bool = False  # by `research.data.audit.clean`
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from research import runs
+from research.data.audit import clean
 from research.data.corpora import KNOWN, Corpus, load
 from research.data.files import Columns
 from research.data.splits import Split, split_corpus
@@ -72,6 +73,13 @@ class RestoredRun:
         """Whether the run was trained on this very corpus."""
         return corpus.checksum == self._corpus["checksum"]
 
+    def as_trained_on(self, corpus: Corpus) -> Corpus:
+        """The corpus cleaned, where it is the run's own one and was cleaned before training; else as it is."""
+        if not self._corpus.get("cleaned"):
+            return corpus
+        cleaned = clean(corpus)
+        return cleaned if self.is_own_corpus(cleaned) else corpus
+
     def own_corpus(self) -> Corpus:
         """The corpus that the run was trained on, from where it was.
 
@@ -82,7 +90,7 @@ class RestoredRun:
         if not source or (source not in KNOWN and not Path(source).exists()):
             where = source or self._corpus["name"]
             raise UserError(f"the run was trained on {where}, which is not there: name it with --corpus")
-        corpus = load(source, Columns(*self._corpus["columns"]), self.class_names)
+        corpus = self.as_trained_on(load(source, Columns(*self._corpus["columns"]), self.class_names))
         if not self.is_own_corpus(corpus):
             raise UserError(f"{source} has changed since the run was trained on it: name it with --corpus all the same")
         return corpus

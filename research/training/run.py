@@ -27,7 +27,7 @@ from research.training.step import Programs, TrainState, init_state, programs
 _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
 
 # Between two descriptions of the same run: a file may be moved.
-_MAY_DIFFER = ("corpus.name:", "corpus.source:", "corpus.columns:", "widths:")
+_MAY_DIFFER = ("corpus.name:", "corpus.source:", "corpus.columns:", "corpus.cleaned:", "widths:")
 
 Tick = Callable[[float, float], None]  # (epochs done, a recent loss)
 
@@ -181,6 +181,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
             "checksum": plan.corpus.checksum,
             "source": plan.corpus.source,
             "columns": list(plan.corpus.columns or ()),
+            "cleaned": plan.corpus.cleaned,
         },
         "classes": list(plan.corpus.class_names),
         "folds": plan.folds,
