@@ -5,6 +5,10 @@
     ./launch.sh compare --variants=all --workdir=runs/all
     ./launch.sh compare --variants=lstm --vary=optimizer.learning_rate=1e-3,3e-4 --workdir=runs/rates
 
+    ./launch.sh compare --variants=cnn --drop=model.dropout,optimizer.max_norm --workdir=runs/ablation
+    ./launch.sh compare --variants=lstm --vary=data.train_size=500,1000,2000 --workdir=runs/sizes
+    ./launch.sh compare --variants=linear,lstm --until=decided --max_repeats=8 --workdir=runs/decided
+
 Started again, it goes on where it stopped; more variants or repeats extend it. `--config.FIELD=VALUE` is applied to
 every variant.
 """
@@ -24,6 +28,9 @@ from research.errors import UserError
 flags.DEFINE_list("variants", ["linear", "lstm", "cnn", "luong:general"], "Variants, separated by commas, or: all.")
 flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
 flags.DEFINE_integer("repeats", None, "Repetitions (default 1 with folds, 5 with a test split).")
+flags.DEFINE_enum("until", "repeats", ["repeats", "decided"], "When to stop: decided adds repeats while a pair is not.")
+flags.DEFINE_integer("max_repeats", 10, "The most repeats that --until=decided goes to.", lower_bound=1)
+flags.DEFINE_list("drop", [], "Settings to switch off in turn (0, false or none): an ablation of each variant.")
 flags.DEFINE_multi_string("vary", [], "FIELD=VALUE,VALUE...: a setting to vary; repeated, the cross product is taken.")
 program.define_claims()
 program.define_corpus()
@@ -36,7 +43,7 @@ FLAGS = flags.FLAGS
 def main(overrides: list[str]) -> None:
     program.required("corpus")
     names = every_variant() if FLAGS.variants == ["all"] else FLAGS.variants
-    variants = list(expand(names, overrides, FLAGS.vary))
+    variants = list(expand(names, overrides, FLAGS.vary, FLAGS.drop))
     if not variants:
         raise UserError("--variants is empty, expected at least one variant")
     program.use_devices(side_by_side=True)
@@ -49,7 +56,8 @@ def main(overrides: list[str]) -> None:
     if FLAGS.overwrite:
         runs.clear(folder)
     folds = resolve_folds(corpus, FLAGS.folds)
-    total = len(variants) * (folds or 1) * (FLAGS.repeats or (1 if folds else 5))
+    repeats = FLAGS.max_repeats if FLAGS.until == "decided" else FLAGS.repeats or (1 if folds else 5)
+    total = len(variants) * (folds or 1) * repeats
     with reporting(total, "runs") as reporter:
         compare(
             variants,
@@ -60,6 +68,7 @@ def main(overrides: list[str]) -> None:
             corpus_flags=program.corpus_flags(FLAGS.corpus),
             command=shlex.join(["./launch.sh", "compare", *sys.argv[1:]]),
             claims=program.claims(),
+            max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
             progress=reporter.progress,
             say=reporter.say,
         )

@@ -103,13 +103,16 @@ def _check_argument(path: Path, argument: str) -> None:
         raise UserError(f"there is no variant {path.stem}:{argument}, expected {listed}")
 
 
-def expand(names: Sequence[str], overrides: Sequence[str], vary: Sequence[str]) -> Iterator[Variant]:
+def expand(
+    names: Sequence[str], overrides: Sequence[str], vary: Sequence[str], drop: Sequence[str] = ()
+) -> Iterator[Variant]:
     """Every variant under every combination of the values to vary.
 
     Args:
       names: of variants.
       overrides: applied to each.
       vary: `FIELD=VALUE,VALUE...` each; their cross product is taken.
+      drop: fields; each variant is also taken with each of them switched off.
     """
     factors = [_factor(text) for text in vary]
     for name in names:
@@ -121,6 +124,30 @@ def expand(names: Sequence[str], overrides: Sequence[str], vary: Sequence[str]) 
             label = f"{short}[{','.join(chosen)}]" if chosen else short
             path = str(Path(base).resolve()) + (f":{argument}" if argument else "") if Path(base).is_file() else name
             yield Variant(label, load_config(name, given), (f"--config={path}", *given))
+            for field in drop:
+                off = f"{field}={_off(name, field, given)}"
+                label = f"{short}[{','.join([*chosen, off])}]"
+                flags_ = (*given, f"--config.{off}")
+                yield Variant(label, load_config(name, flags_), (f"--config={path}", *flags_))
+
+
+def _off(name: str, field: str, overrides: Sequence[str]) -> str:
+    """What switches a setting off: false, 0, or "none" among its choices."""
+    settings = {leaf: (value, about) for leaf, about, value in leaves(load_config(name, overrides))}
+    if field not in settings:
+        raise UserError(f"{name}: there is no setting {field!r}, expected one of {', '.join(sorted(settings))}")
+    value, about = settings[field]
+    if isinstance(value, bool):
+        off = "false"
+    elif isinstance(value, (int, float)) and (about.metadata.get("low") or 0) <= 0:
+        off = "0"
+    elif about.default == "none" or "none" in about.metadata.get("choices", ()):
+        off = "none"
+    else:
+        raise UserError(f"{name}: --drop={field}, but it cannot be switched off; --vary sets it to other values")
+    if off in (str(value).lower(), f"{value:g}" if isinstance(value, float) else ""):
+        raise UserError(f"{name}: --drop={field}, but it is off already")
+    return off
 
 
 def _factor(text: str) -> tuple[str, list[str]]:

@@ -18,7 +18,7 @@ from research.data.splits import resolve_folds, split_corpus
 from research.errors import UserError
 from research.evaluation.planning import TYPICAL, detectable
 from research.reporting.report import write_report
-from research.reporting.results import LEVEL, Claims, baseline_of, pairs_of, read_results
+from research.reporting.results import Claims, baseline_of, level_of, pairs_of, read_results
 from research.settings import Config, config_hash, differences, to_dict, validate
 from research.training.environment import environment
 from research.training.population import Stopped, side_by_side
@@ -54,6 +54,7 @@ def compare(
     corpus_flags: Sequence[str] = (),
     command: str = "",
     claims: Claims = Claims(),
+    max_repeats: int | None = None,
     progress: Callable[[str, float, float], None] = lambda run, done, loss: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
@@ -68,6 +69,8 @@ def compare(
       corpus_flags: how the `train` command names the corpus; kept in the records.
       command: the command that does the same; kept in the report.
       claims: which pairs the report compares, and the margin.
+      max_repeats: where given, repeats are added one by one up to it while a pair is undecided. The intervals are then
+        those of all looks that may be taken, so that stopping at a good moment does not raise the rate of errors.
       progress: called now and then with (run, runs done in all, a recent loss).
       say: called with a line for each finished run.
 
@@ -91,23 +94,46 @@ def compare(
         validate(variant.config)
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # a wrong --folds is said at once
         intern_corpus(corpus, variant.config.data)  # here, so that no two threads do it at once
+    last = max(repeats, max_repeats or repeats)
+    claims = claims._replace(looks=last - repeats + 1)
     plan = _claim(folder, variants, corpus, folds, repeats, command, claims)
+    say(_detectable(folder, plan, claims, len(corpus) if folds else int(np.sum(corpus.splits == "test"))))
+    for upto in range(repeats, last + 1):
+        plan["repeats"] = max(plan["repeats"], upto)
+        runs.write_json(folder / runs.PLAN, plan)
+        _train_all(folder, variants, corpus, folds, upto, tuple(corpus_flags), progress, say)
+        undecided = sum(pair["verdict"] == "undecided" for pair in write_report(folder).pairs)
+        if last > repeats and not undecided:
+            saved = (last - upto) * len(variants) * (folds or 1)
+            say(f"every pair is decided after {upto} repeat(s); {saved} of the runs that were allowed are saved")
+            break
+        if upto < last:
+            say(f"{undecided} pair(s) undecided after {upto} repeat(s)")
+    return folder
+
+
+def _train_all(
+    folder: Path,
+    variants: Sequence[Variant],
+    corpus: Corpus,
+    folds: int,
+    repeats: int,
+    corpus_flags: tuple[str, ...],
+    progress: Callable[[str, float, float], None],
+    say: Callable[[str], None],
+) -> None:
+    """Trains what is not finished, side by side."""
     listed = [
         Run(variant, fold, repeat, folder / folder_name(variant.name) / run_name(fold, repeat, folds))
         for repeat in range(repeats)
         for variant in variants
         for fold in range(folds or 1)
     ]
-    say(_detectable(folder, plan, claims, len(corpus) if folds else int(np.sum(corpus.splits == "test"))))
     remaining = [run for run in listed if not runs.is_finished(run.folder)]
     if len(remaining) < len(listed):
         say(f"{len(listed) - len(remaining)} of {len(listed)} runs are finished already")
     board = _Progress(len(listed) - len(remaining), progress)
-    jobs = [functools.partial(_train_one, run, corpus, folds, tuple(corpus_flags), board, say) for run in remaining]
-    runs.write_json(folder / runs.PLAN, plan)
-    side_by_side(jobs)
-    write_report(folder)
-    return folder
+    side_by_side([functools.partial(_train_one, run, corpus, folds, corpus_flags, board, say) for run in remaining])
 
 
 def folder_name(variant: str) -> str:
@@ -192,7 +218,7 @@ def _detectable(folder: Path, plan: dict[str, Any], claims: Claims, texts: int) 
         texts=texts,
         repeats=plan["repeats"],
         folds=plan["folds"],
-        level=1 - (1 - LEVEL) / pairs,
+        level=level_of(pairs, claims),
     )
     origin = "as seen so far" if seen else "as is typical"
     return (

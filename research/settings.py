@@ -30,6 +30,7 @@ class Data:
     lowercase: bool = True
     # Removed words; "not" is one, so off by default.
     stop_words: str = setting("none", choices=("none", "english", "chinese"))
+    train_size: int = setting(0, low=0)  # training texts that are used; 0: all
     vectors: str = "none"  # the embedding starts from: glove (50 numbers a word), or a .txt or .vec file
 
 

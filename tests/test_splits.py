@@ -103,3 +103,19 @@ def test_streams_are_named():
     seeds = [stream_seed(*key) for key in ((0, "init", 0, 0), (0, "order", 0, 0), (0, "init", 1, 0), (1, "init", 0, 0))]
     assert len(set(seeds)) == 4
     assert seeds[0] == 2833932891  # pinned: another value would change every published run
+
+
+def test_training_sizes_are_nested_and_stratified():
+    corpus = corpus_of([f"text {i}" for i in range(200)], [int(i % 4 == 0) for i in range(200)])
+    whole = split_corpus(corpus, 0, folds=4, fold=0, repeat=0)
+    splits = [split_corpus(corpus, 0, folds=4, fold=0, repeat=0, train_size=size) for size in (20, 60)]
+    assert [len(split.train) for split in splits] == [20, 60]
+    assert set(splits[0].train) < set(splits[1].train) < set(whole.train)
+    assert [int(corpus.labels[split.train].sum()) for split in splits] == [5, 15]
+    for split in splits:
+        assert split.test.tolist() == whole.test.tolist()
+        assert split.validation.tolist() == whole.validation.tolist()
+    other = split_corpus(corpus, 0, folds=4, fold=0, repeat=1, train_size=20)
+    assert set(other.train) != set(splits[0].train)
+    with pytest.raises(UserError, match="train_size is 500, expected at most the 135 training texts"):
+        split_corpus(corpus, 0, folds=4, fold=0, repeat=0, train_size=500)

@@ -43,14 +43,15 @@ def resolve_folds(corpus: Corpus, folds: int | None) -> int:
     return 0
 
 
-def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: int) -> Split:
+def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: int, train_size: int = 0) -> Split:
     """The split of one run.
 
     With a test split, `folds` is 0 and runs differ by `repeat`. Without one, fold `fold` of `folds` is the test
-    split. Validation is the corpus's own where it has one, else a stratified tenth of the training texts.
+    split. Validation is the corpus's own where it has one, else a stratified tenth of the training texts. Of what is
+    left to train on, `train_size` texts are taken (0: all).
 
     Raises:
-      UserError: `folds` or `fold` does not fit the corpus.
+      UserError: `folds`, `fold` or `train_size` does not fit the corpus.
     """
     if corpus.has("test"):
         resolve_folds(corpus, folds or fold)
@@ -65,9 +66,30 @@ def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: in
         fold_of = deal(corpus, pool, folds, stream_seed(seed, "split", repeat))
         pool, test = pool[fold_of != fold], pool[fold_of == fold]
     if corpus.has("validation"):
-        return Split(pool, np.flatnonzero(corpus.splits == "validation"), test)
-    held_out = hold_out(corpus, pool, VALIDATION_FRACTION, stream_seed(seed, "validation", repeat, fold))
-    return Split(pool[~held_out], pool[held_out], test)
+        train, validation = pool, np.flatnonzero(corpus.splits == "validation")
+    else:
+        held_out = hold_out(corpus, pool, VALIDATION_FRACTION, stream_seed(seed, "validation", repeat, fold))
+        train, validation = pool[~held_out], pool[held_out]
+    if train_size:
+        train = subsample(corpus, train, train_size, stream_seed(seed, "train_size", repeat, fold))
+    return Split(train, validation, test)
+
+
+def subsample(corpus: Corpus, train: np.ndarray, size: int, key: int) -> np.ndarray:
+    """The first `size` training texts in keyed order, by class in proportion; a larger size keeps those of a smaller.
+
+    Raises:
+      UserError: there are fewer.
+    """
+    if not 0 < size <= len(train):
+        raise UserError(f"config.data.train_size is {size}, expected at most the {len(train)} training texts there are")
+    kept = []
+    for label in np.unique(corpus.labels[train]):
+        of_class = train[corpus.labels[train] == label]
+        rank = [hashlib.sha256(f"{key}:{corpus.ids[i]}".encode()).digest() for i in of_class]
+        count = max(1, round(size * len(of_class) / len(train)))
+        kept += [of_class[i] for i in sorted(range(len(of_class)), key=rank.__getitem__)[:count]]
+    return np.sort(np.array(kept, np.int64))
 
 
 def _shuffled_groups(corpus: Corpus, pool: np.ndarray, key: int) -> list[np.ndarray]:

@@ -40,6 +40,7 @@ class Claims(NamedTuple):
     baseline: str = ""  # a variant; "" is the linear one, else the first
     margin: float = 0.01  # a difference of accuracy within it is negligible
     all_pairs: bool = False  # every pair, rather than each variant with the baseline
+    looks: int = 1  # how often it may be looked whether all is decided
 
 
 class Results(NamedTuple):
@@ -152,6 +153,11 @@ def pairs_of(variants: list[str], claims: Claims) -> list[tuple[str, str]]:
     return [(variant, baseline) for variant in variants if variant != baseline]
 
 
+def level_of(pairs: int, claims: Claims) -> float:
+    """Of the interval of one pair (Bonferroni over pairs and looks)."""
+    return 1 - (1 - LEVEL) / (max(pairs, 1) * claims.looks)
+
+
 def _pairs(
     outcomes: dict[str, list[Outcome]], plan: dict[str, Any], claims: Claims
 ) -> tuple[list[dict[str, Any]], Spread | None]:
@@ -159,7 +165,7 @@ def _pairs(
     # Against a baseline without a finished run nothing can be said.
     variants = list(plan["variants"])
     pairs = [pair for pair in pairs_of(variants, claims) if all(variant in outcomes for variant in pair)]
-    level = 1 - (1 - LEVEL) / max(len(pairs), 1)
+    level = level_of(len(pairs), claims)
     found, spreads = [], []
     for a, b in pairs:
         of_pair = difference(outcomes[a], outcomes[b], "accuracy", folds=plan["folds"], level=level)

@@ -97,7 +97,7 @@ class RestoredRun:
 
     def split(self, corpus: Corpus) -> Split:
         """The split of the run's own corpus: what it trained on, chose on, and never saw."""
-        return split_corpus(corpus, self.config.seed, **self._split)
+        return split_corpus(corpus, self.config.seed, **self._split, train_size=self.config.data.train_size)
 
 
 def restore(folder: Path | str) -> RestoredRun:

@@ -67,7 +67,8 @@ def _intern(corpus: Corpus, tokens: str, lowercase: bool, stop_words: str) -> In
 def prepare(plan: Plan) -> Prepared:
     """Splits and encodes; the vocabulary is fitted on the training split alone."""
     data, corpus = plan.config.data, plan.corpus
-    split = split_corpus(corpus, plan.config.seed, folds=plan.folds, fold=plan.fold, repeat=plan.repeat)
+    which = {"folds": plan.folds, "fold": plan.fold, "repeat": plan.repeat}
+    split = split_corpus(corpus, plan.config.seed, **which, train_size=data.train_size)
     interned = intern_corpus(corpus, data)
     vocabulary = fit_vocabulary(interned, split.train, data.vocab_size)
     encoded = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]

@@ -1,0 +1,57 @@
+"""Comparisons from Python: adding repeats until all is decided, and what is said on the way."""
+
+import dataclasses
+import json
+
+import pytest
+
+from experiments.variants import load_config
+from research import compare
+from research.data.corpora import make_corpus
+from research.data.files import Row
+from research.reporting.results import Claims, level_of
+
+
+@pytest.fixture
+def easy():
+    """Texts whose label is one of their words."""
+    rows = [Row(f"text {i} is {'fine' if i % 2 else 'dull'}", str(i % 2), "", f"f:{i}") for i in range(60)]
+    test = [Row(f"a test {i} was {'fine' if i % 2 else 'dull'}", str(i % 2), "", f"f:{i}") for i in range(80)]
+    return make_corpus("easy", {"train": rows, "test": test})
+
+
+def linear(epochs):
+    config = load_config("linear")
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=epochs))
+
+
+def test_repeats_are_added_only_while_a_pair_is_undecided(easy, tmp_path):
+    lines = []
+    variants = {"linear": linear(10), "again": linear(10)}  # one model under two names: identical, so equivalent
+    folder = compare(variants, easy, tmp_path / "c", repeats=2, max_repeats=6, say=lines.append)
+    assert any("every pair is decided after 2 repeat(s); 8 of the runs" in line for line in lines)
+    assert len(list(folder.glob("*/repeat*/record.json"))) == 4
+    plan = json.loads((folder / "plan.json").read_text())
+    assert plan["repeats"] == 2
+    assert plan["claims"]["looks"] == 5
+    pair = json.loads((folder / "comparison.json").read_text())["pairs"][0]
+    assert (pair["verdict"], pair["interval"]) == ("equivalent", [0.0, 0.0])
+
+
+def test_looking_more_often_makes_each_look_stricter():
+    assert level_of(1, Claims()) == pytest.approx(0.95)
+    assert level_of(2, Claims(looks=5)) == pytest.approx(1 - 0.05 / 10)
+
+
+def test_the_detectable_difference_is_said_before_training(easy, tmp_path):
+    lines = []
+    compare({"linear": linear(2), "other": linear(3)}, easy, tmp_path / "c", repeats=3, say=lines.append)
+    assert lines[0].startswith(
+        "80 test texts, 3 runs a variant, 1 pair(s): with spreads as is typical, a true difference"
+    )
+    again = []
+    compare({"linear": linear(2), "other": linear(3)}, easy, tmp_path / "c", repeats=3, say=again.append)
+    assert "as seen so far" in again[0]
+    one = []
+    compare({"linear": linear(2), "other": linear(3)}, easy, tmp_path / "d", repeats=1, say=one.append)
+    assert "no difference can be told from luck" in one[0]

@@ -1,0 +1,41 @@
+"""From flags to variants: what is varied, what is dropped."""
+
+import pytest
+
+from experiments.variants import every_variant, expand
+from research.errors import UserError
+
+
+def test_all_variants_start_with_the_linear_baseline():
+    names = every_variant()
+    assert names[0] == "linear:tfidf"
+    assert {"article", "lstm", "cnn:static", "luong:local_p"} < set(names)
+    assert len(set(names)) == len(names)
+
+
+def test_dropping_takes_each_component_away_in_turn():
+    found = list(expand(["cnn"], [], [], ["model.dropout", "optimizer.max_norm"]))
+    assert [v.name for v in found] == ["cnn", "cnn[model.dropout=0]", "cnn[optimizer.max_norm=0]"]
+    settings = [(v.config.model.dropout, v.config.optimizer.max_norm) for v in found]
+    assert settings == [(0.5, 3.0), (0.0, 3.0), (0.5, 0.0)]
+    assert found[1].flags == ("--config=cnn", "--config.model.dropout=0")
+    names = [v.name for v in expand(["cnn:static"], [], ["seed=1,2"], ["data.vectors", "data.lowercase"])]
+    assert names[:3] == [
+        "cnn:static[seed=1]",
+        "cnn:static[seed=1,data.vectors=none]",
+        "cnn:static[seed=1,data.lowercase=false]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("model.dropuot", "there is no setting 'model.dropuot'"),
+        ("model.dropout", "it is off already"),
+        ("model.hidden_size", "cannot be switched off"),
+        ("model.readout", "cannot be switched off"),
+    ],
+)
+def test_what_cannot_be_dropped_is_a_sentence(field, words):
+    with pytest.raises(UserError, match=words):
+        list(expand(["lstm"], [], [], [field]))
