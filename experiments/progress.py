@@ -1,5 +1,6 @@
 """A progress bar with loss and time left on a terminal, plain lines otherwise."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -32,13 +33,15 @@ class Reporter:
     def progress(self, name: str, done: float, loss: float) -> None:
         """How far all is (of `total`), and a recent loss of the run `name`."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, description=name, loss=f"loss {loss:.3f}")
+            shown = "" if math.isnan(loss) else f"loss {loss:.3f}"
+            self._bar.update(self._task, completed=done, description=name, loss=shown)
             return
         with self._lock:
             if time.monotonic() - self._last < _LINE_SECONDS:
                 return
             self._last = time.monotonic()
-        self.say(f"{name}: loss {loss:.3f}, {done:.1f} of {self._total:g} {self._unit}")
+        shown = "" if math.isnan(loss) else f"loss {loss:.3f}, "
+        self.say(f"{name}: {shown}{done:.1f} of {self._total:g} {self._unit}")
 
 
 @contextmanager

@@ -68,9 +68,16 @@ class Training:
 class Config:
     model: Any  # fields of the module, from research.models.settings_for
     seed: int = setting(0, low=0, high=2**31 - 1)  # the base of every random stream
+    # What differs between repeats: every random stream, or one of them alone (to see what it is responsible for).
+    varies: str = setting("all", choices=("all", "split", "init", "order", "dropout"))
     data: Data = dataclasses.field(default_factory=Data)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     training: Training = dataclasses.field(default_factory=Training)
+
+
+def repeat_of(config: Config, stream: str, repeat: int) -> int:
+    """The repeat that a stream ("split", "init", "order", "dropout") is drawn for: 0 where it does not vary."""
+    return repeat if config.varies in ("all", stream) else 0
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:

@@ -12,12 +12,12 @@ from research.evaluation.planning import detectable, needed
 from research.evaluation.statistics import (
     Estimate,
     Outcome,
-    Sample,
     Spread,
     difference,
     estimate,
     half_width,
     interval,
+    make_sample,
     verdict,
 )
 
@@ -142,6 +142,26 @@ def test_cross_validation_against_its_formula(repeats):
     assert (found.low, found.high) == pytest.approx((np.mean(fold_means) - half, np.mean(fold_means) + half))
 
 
+def test_two_seeds_of_one_procedure_are_seldom_called_different_though_their_folds_differ():
+    """As `--vary=seed=1,2` compares them: texts are paired, folds are not."""
+    random = np.random.default_rng(0)
+    count, folds, wrong = 200, 5, 0
+    for _ in range(200):
+        difficulty = random.normal(0.9, 1.0, count)
+        sides = []
+        for _ in range(2):
+            fold_of = random.permutation(np.arange(count) % folds)
+            side = []
+            for fold in range(folds):
+                texts = np.flatnonzero(fold_of == fold)
+                right = difficulty[texts] + random.normal(0, 0.2) + random.normal(0, 0.6, len(texts)) > 0
+                side.append(outcome((0, fold), right)._replace(id=np.array([f"{i:06d}" for i in texts])))
+            sides.append(side)
+        found = difference(*sides, "accuracy", folds=folds)
+        wrong += found.low > 0 or found.high < 0
+    assert wrong <= 20
+
+
 def test_one_run_each_decides_nothing():
     correct = correct_by_text(np.random.default_rng(0), 1, 400)[0]
     a, b = [outcome((0, 0), correct)], [outcome((0, 0), correct & (np.arange(400) % 2 == 0))]
@@ -214,7 +234,10 @@ def test_what_is_detectable_is_detected_four_times_in_five():
     for _ in range(300):
         of_text = random.normal(shift, np.sqrt(0.2), texts)
         values = [of_text + random.normal(0, 0.01) for _ in range(runs)]
-        found += interval(Sample(np.array([v.mean() for v in values]), values, ids), folds=0, level=0.95).low > 0
+        found += (
+            interval(make_sample(np.array([v.mean() for v in values]), values, ids, folds=0), folds=0, level=0.95).low
+            > 0
+        )
     assert 0.72 < found / 300 < 0.88
 
 

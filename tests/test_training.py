@@ -229,3 +229,23 @@ def test_balanced_class_weights_are_those_of_scikit_learn(small_corpus):
     prepared = prepare(plan)
     expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=prepared.train.labels)
     np.testing.assert_allclose(run_module._class_weights(plan, prepared), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("source", ["split", "init", "order", "dropout"])
+def test_one_stream_alone_can_differ_between_repeats(small_corpus, source):
+    """What is drawn for repeat 1 is what is drawn for repeat 0, but for the one source."""
+    config = fast_lstm(f"--config.varies={source}")
+    found = []
+    for repeat in (0, 1):
+        plan = Plan(config, small_corpus, 5, 0, repeat)
+        prepared = prepare(plan)
+        state = run_module._fresh_state(programs(config, 2), plan, prepared)
+        found.append(
+            {
+                "split": prepared.split.test.tolist(),
+                "init": np.asarray(state.params["head"]["kernel"]).tolist(),
+                "order": run_module._seed(plan, "order"),
+                "dropout": int(state.dropout_seed),
+            }
+        )
+    assert [name for name in found[0] if found[0][name] != found[1][name]] == [source]

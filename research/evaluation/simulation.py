@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from research.evaluation.statistics import Estimate, Sample, interval, verdict
+from research.evaluation.statistics import Estimate, Sample, interval, make_sample, verdict
 
 MARGIN = 0.01
 Fit = Callable[[np.ndarray, np.ndarray, np.random.Generator], Callable[[np.ndarray], np.ndarray]]
@@ -89,7 +89,7 @@ def fixed_split(*, texts: int, runs: int, run_sd: float, truth: float) -> Scenar
             of_runs = random.normal(0, of_run, (runs, 1)) + random.normal(0, of_run_and_text, (runs, texts))
             right.append((shared + of_runs > 0).astype(np.float64))
         values = right[0] - right[1]
-        return Sample(values.mean(axis=1), list(values), ids)
+        return make_sample(values.mean(axis=1), list(values), ids, folds=0)
 
     name = f"fixed split, {texts:,} texts, {runs} runs, run sd {100 * run_sd:g}"
     return Scenario(name, 0, truth, draw)
@@ -171,7 +171,7 @@ def cross_validation(
                 right = [fit(points[~held], label[~held], random)(points[held]) == label[held] for fit in (a, b)]
                 values.append(right[0].astype(np.float64) - right[1])
                 ids.append(np.flatnonzero(held))
-        return Sample(np.array([v.mean() for v in values]), values, ids)
+        return make_sample(np.array([v.mean() for v in values]), values, ids, folds=folds)
 
     name = f"{folds} folds x {repeats}, {texts:,} texts, {about}"
     return Scenario(name, folds, truth, draw)

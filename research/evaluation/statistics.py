@@ -47,11 +47,18 @@ class Outcome(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One score a run, and what each text contributed to it; of one variant, or of a difference of two."""
+    """What the interval of a mean over runs is made from; of one variant, or of a difference of two."""
 
-    scores: np.ndarray  # float64 [J]
-    values: list[np.ndarray]  # J x float64 [N_j]
-    ids: list[np.ndarray]  # J x str [N_j]
+    scores: np.ndarray  # float64 [J], of each run
+    of_texts: np.ndarray  # float64 [N], the mean value of each text over the runs that tested it
+    explained: float  # w above
+
+
+class Spread(NamedTuple):
+    """Where the variance of a mean comes from."""
+
+    texts: float  # a v_texts N, of N texts
+    runs: float  # a max(0, s^2 - w)
 
 
 def estimate(outcomes: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate:
@@ -63,7 +70,7 @@ def estimate(outcomes: list[Outcome], metric: str, *, folds: int, level: float =
       folds: 0 where all runs share a test split.
       level: of the interval.
     """
-    return interval(sample(outcomes, metric), folds=folds, level=level)
+    return interval(sample_of(outcomes, metric, folds=folds), folds=folds, level=level)
 
 
 def difference(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate | None:
@@ -71,7 +78,7 @@ def difference(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int, l
 
     One run each says nothing of another training: the interval is then all that there could be, -1 to 1 for a fraction.
     """
-    paired = paired_sample(a, b, metric)
+    paired = paired_sample(a, b, metric, folds=folds)
     if paired is None:
         return None
     found = interval(paired, folds=folds, level=level)
@@ -81,49 +88,56 @@ def difference(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int, l
     return found
 
 
-def sample(outcomes: list[Outcome], metric: str) -> Sample:
-    """The scores and text values of a variant's runs."""
+def sample_of(outcomes: list[Outcome], metric: str, *, folds: int) -> Sample:
+    """The sample of a variant's runs."""
     measured = [measure(outcome.label, outcome.probabilities, metric) for outcome in outcomes]
-    return Sample(
-        np.array([m.score for m in measured]), [m.of_texts for m in measured], [outcome.id for outcome in outcomes]
-    )
+    scores, values = np.array([m.score for m in measured]), [m.of_texts for m in measured]
+    return make_sample(scores, values, [outcome.id for outcome in outcomes], folds=folds)
 
 
-def paired_sample(a: list[Outcome], b: list[Outcome], metric: str) -> Sample | None:
-    """The differences a - b of the runs that both have; None where there are none."""
+def paired_sample(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int) -> Sample | None:
+    """The sample of the differences a - b of the runs that both have; None where there are none.
+
+    Runs of equal repeat and fold test the same texts, unless the two variants have seeds of their own (an A/A
+    comparison). Then texts are paired one by one, and the parts of s^2 that they explain add up.
+    """
     of_b = {outcome.run: outcome for outcome in b}
     both = [(outcome, of_b[outcome.run]) for outcome in a if outcome.run in of_b]
     if not both:
         return None
-    x, y = (sample([pair[side] for pair in both], metric) for side in (0, 1))
-    return Sample(x.scores - y.scores, [u - v for u, v in zip(x.values, y.values, strict=True)], x.ids)
+    sides = [[pair[side] for pair in both] for side in (0, 1)]
+    x, y = ([measure(o.label, o.probabilities, metric) for o in side] for side in sides)
+    scores = np.array([m.score - n.score for m, n in zip(x, y, strict=True)])
+    if all(np.array_equal(o.id, p.id) for o, p in both):
+        values = [m.of_texts - n.of_texts for m, n in zip(x, y, strict=True)]
+        return make_sample(scores, values, [o.id for o, _ in both], folds=folds)
+    alone = [sample_of(side, metric, folds=folds) for side in sides]
+    ids = [np.unique(np.concatenate([o.id for o in side])) for side in sides]
+    _, first, second = np.intersect1d(*ids, return_indices=True)
+    return Sample(scores, alone[0].of_texts[first] - alone[1].of_texts[second], alone[0].explained + alone[1].explained)
 
 
-class Spread(NamedTuple):
-    """Where the variance of a mean comes from."""
-
-    texts: float  # a v_texts N, of N texts
-    runs: float  # a max(0, s^2 - w)
+def make_sample(scores: np.ndarray, values: list[np.ndarray], ids: list[np.ndarray], *, folds: int) -> Sample:
+    """A sample from scores [J] and, for each run, values and ids of its texts (J x [N_j])."""
+    if not folds:
+        matrix = np.stack(values)
+        residual = matrix - matrix.mean(axis=1, keepdims=True) - matrix.mean(axis=0)[None, :] + matrix.mean()
+        runs, count = matrix.shape
+        explained = float(np.sum(residual**2)) / (max(runs - 1, 1) * max(count - 1, 1)) / count
+        return Sample(scores, matrix.mean(axis=0), explained)
+    _, text = np.unique(np.concatenate(ids), return_inverse=True)
+    of_texts = np.bincount(text, np.concatenate(values)) / np.bincount(text)
+    return Sample(scores, of_texts, float(np.mean([np.var(v, ddof=1) / len(v) if len(v) > 1 else 0.0 for v in values])))
 
 
 def spread_of(sample: Sample, *, folds: int) -> Spread:
     """The variances above; with a single run that of the texts alone."""
-    runs, count = len(sample.scores), len(sample.values[0])
-    _, text = np.unique(np.concatenate(sample.ids), return_inverse=True)
-    times = np.bincount(text)
-    of_texts = np.bincount(text, np.concatenate(sample.values)) / times
-    texts = float(of_texts.var(ddof=1)) if len(times) > 1 else 0.0
-    if runs == 1:
-        return Spread(texts, 0.0)
-    between = float(sample.scores.var(ddof=1))
-    if folds:
-        explained = float(np.mean([np.var(v, ddof=1) / len(v) if len(v) > 1 else 0.0 for v in sample.values]))
-    else:
-        matrix = np.stack(sample.values)
-        residual = matrix - matrix.mean(axis=1, keepdims=True) - matrix.mean(axis=0)[None, :] + matrix.mean()
-        explained = float(np.sum(residual**2)) / ((runs - 1) * max(count - 1, 1)) / count
     inflation = folds / (folds - 1) if folds else 1.0
-    return Spread(inflation * texts, inflation * max(0.0, between - explained))
+    texts = float(sample.of_texts.var(ddof=1)) if len(sample.of_texts) > 1 else 0.0
+    if len(sample.scores) == 1:
+        return Spread(texts, 0.0)
+    beyond = max(0.0, float(sample.scores.var(ddof=1)) - sample.explained)
+    return Spread(inflation * texts, inflation * beyond)
 
 
 def half_width(spread: Spread, *, texts: int, runs: int, level: float) -> float:
@@ -138,8 +152,8 @@ def half_width(spread: Spread, *, texts: int, runs: int, level: float) -> float:
 
 def interval(sample: Sample, *, folds: int, level: float) -> Estimate:
     """The mean over runs with its interval."""
-    mean, texts = float(sample.scores.mean()), len(np.unique(np.concatenate(sample.ids)))
-    half = half_width(spread_of(sample, folds=folds), texts=texts, runs=len(sample.scores), level=level)
+    mean, runs, texts = float(sample.scores.mean()), len(sample.scores), len(sample.of_texts)
+    half = half_width(spread_of(sample, folds=folds), texts=texts, runs=runs, level=level)
     return Estimate(mean, mean - half, mean + half)
 
 

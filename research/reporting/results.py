@@ -181,7 +181,7 @@ def _pairs(
             "verdict": word,
             "negligible": negligible,
         }
-        paired = paired_sample(outcomes[a], outcomes[b], "accuracy")
+        paired = paired_sample(outcomes[a], outcomes[b], "accuracy", folds=plan["folds"])
         if len(paired.scores) > 1:
             spreads.append(spread_of(paired, folds=plan["folds"]))
         if word == "undecided" and len(paired.scores) > 1:

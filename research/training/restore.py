@@ -14,6 +14,7 @@ from research.data.splits import Split, split_corpus
 from research.data.tokenizer import Encoded, encode_texts
 from research.errors import UserError
 from research.models import config_from_dict
+from research.settings import repeat_of
 from research.training.checkpoints import Checkpoints
 from research.training.loop import evaluate
 from research.training.step import init_state, programs
@@ -97,7 +98,8 @@ class RestoredRun:
 
     def split(self, corpus: Corpus) -> Split:
         """The split of the run's own corpus: what it trained on, chose on, and never saw."""
-        return split_corpus(corpus, self.config.seed, **self._split, train_size=self.config.data.train_size)
+        which = self._split | {"repeat": repeat_of(self.config, "split", self._split["repeat"])}
+        return split_corpus(corpus, self.config.seed, **which, train_size=self.config.data.train_size)
 
 
 def restore(folder: Path | str) -> RestoredRun:

@@ -16,7 +16,7 @@ from research.data.splits import Split, resolve_folds, split_corpus, stream_seed
 from research.data.tokenizer import Encoded, Interned, build_tokenizer, encode, fit_vocabulary, intern_texts
 from research.data.vectors import embedding_rows, read_vectors, vectors_checksum
 from research.errors import UserError
-from research.settings import Config, Data, Training, config_hash, differences, to_dict, validate
+from research.settings import Config, Data, Training, config_hash, differences, repeat_of, to_dict, validate
 from research.training.checkpoints import Checkpoints
 from research.training.environment import environment
 from research.training.flops import count_flops
@@ -67,7 +67,7 @@ def _intern(corpus: Corpus, tokens: str, lowercase: bool, stop_words: str) -> In
 def prepare(plan: Plan) -> Prepared:
     """Splits and encodes; the vocabulary is fitted on the training split alone."""
     data, corpus = plan.config.data, plan.corpus
-    which = {"folds": plan.folds, "fold": plan.fold, "repeat": plan.repeat}
+    which = {"folds": plan.folds, "fold": plan.fold, "repeat": repeat_of(plan.config, "split", plan.repeat)}
     split = split_corpus(corpus, plan.config.seed, **which, train_size=data.train_size)
     interned = intern_corpus(corpus, data)
     vocabulary = fit_vocabulary(interned, split.train, data.vocab_size)
@@ -205,17 +205,18 @@ def _claim(folder: Path, description: dict[str, Any]) -> bool:
     return False
 
 
-def _fresh_state(compiled: Programs, plan: Plan, prepared: Prepared) -> TrainState:
-    def stream(name: str) -> int:
-        return stream_seed(plan.config.seed, name, plan.repeat, plan.fold)
+def _seed(plan: Plan, stream: str) -> int:
+    return stream_seed(plan.config.seed, stream, repeat_of(plan.config, stream, plan.repeat), plan.fold)
 
+
+def _fresh_state(compiled: Programs, plan: Plan, prepared: Prepared) -> TrainState:
     training = plan.config.training
     return init_state(
         compiled,
         prepared.train,
         prepared.widths,
-        init_seed=stream("init"),
-        dropout_seed=stream("dropout"),
+        init_seed=_seed(plan, "init"),
+        dropout_seed=_seed(plan, "dropout"),
         class_weights=_class_weights(plan, prepared),
         num_steps=training.epochs * steps_per_epoch(len(prepared.train.labels), training.batch_size),
         pretrained=prepared.pretrained,
@@ -260,7 +261,7 @@ def _train_epochs(
         prepared.train,
         prepared.validation,
         training,
-        order_seed=stream_seed(plan.config.seed, "order", plan.repeat, plan.fold),
+        order_seed=_seed(plan, "order"),
         widths=prepared.widths,
         tick=tick,
     )
