@@ -8,6 +8,7 @@ from research.models import settings_for
 from research.settings import Config, Data, Optimizer
 
 ARGUMENTS = ("rand", "static", "nonstatic", "multichannel")
+SPACE = {"optimizer.learning_rate": ("log", 3e-4, 3e-3), "model.dropout": ("uniform", 0.2, 0.7)}
 _CHANNELS = {"rand": "trained", "static": "fixed", "nonstatic": "trained", "multichannel": "both"}
 
 

@@ -8,6 +8,7 @@ from research.models import settings_for
 from research.settings import Config, Optimizer, Training
 
 ARGUMENTS = ("tfidf", "nb")
+SPACE = {"training.l2": ("log", 0.01, 10.0)}
 _L2 = {"tfidf": 0.1, "nb": 1.0}
 
 

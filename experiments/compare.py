@@ -16,12 +16,13 @@ every variant.
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments import program
 from experiments.progress import print_results, reporting
-from experiments.variants import every_variant, expand
+from experiments.variants import every_variant, expand, load_config
 from research import runs
 from research.errors import UserError
 
@@ -31,6 +32,7 @@ flags.DEFINE_integer("repeats", None, "Repetitions (default 1 with folds, 5 with
 flags.DEFINE_enum("until", "repeats", ["repeats", "decided"], "When to stop: decided adds repeats while a pair is not.")
 flags.DEFINE_integer("max_repeats", 10, "The most repeats that --until=decided goes to.", lower_bound=1)
 flags.DEFINE_list("drop", [], "Settings to switch off in turn (0, false or none): an ablation of each variant.")
+flags.DEFINE_string("tuned", None, "The folder of a search (see the program tune) whose chosen settings are used.")
 flags.DEFINE_multi_string("vary", [], "FIELD=VALUE,VALUE...: a setting to vary; repeated, the cross product is taken.")
 program.define_claims()
 program.define_corpus()
@@ -38,6 +40,10 @@ program.define_clean()
 program.define_workdir("The comparison's folder.")
 flags.FLAGS["corpus"].default = flags.FLAGS["corpus"].value = "rotten_tomatoes"
 FLAGS = flags.FLAGS
+
+if TYPE_CHECKING:
+    from research.comparison import Variant
+    from research.data.corpora import Corpus
 
 
 def main(overrides: list[str]) -> None:
@@ -56,6 +62,8 @@ def main(overrides: list[str]) -> None:
     if FLAGS.overwrite:
         runs.clear(folder)
     folds = resolve_folds(corpus, FLAGS.folds)
+    if FLAGS.tuned:
+        variants = [_tuned(variant, corpus, folds, overrides) for variant in variants]
     repeats = FLAGS.max_repeats if FLAGS.until == "decided" else FLAGS.repeats or (1 if folds else 5)
     total = len(variants) * (folds or 1) * repeats
     with reporting(total, "runs") as reporter:
@@ -73,6 +81,17 @@ def main(overrides: list[str]) -> None:
             say=reporter.say,
         )
     print_results(read_results(folder), folder)
+
+
+def _tuned(variant: "Variant", corpus: "Corpus", folds: int, overrides: list[str]) -> "Variant":
+    """The variant with the settings that a search chose for each of its runs."""
+    from research.tuning import chosen_settings
+
+    found = {}
+    for run, settings in chosen_settings(Path(FLAGS.tuned), variant.name, corpus, folds).items():
+        chosen = [f"--config.{field}={value}" for field, value in settings.items()]
+        found[run] = (load_config(variant.name, [*overrides, *chosen]), (*variant.flags, *chosen))
+    return variant._replace(tuned=found)
 
 
 if __name__ == "__main__":

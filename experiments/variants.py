@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from absl import flags
 from ml_collections import config_flags
@@ -29,6 +30,12 @@ def every_variant() -> list[str]:
     """The names of the repository's variants with each of their arguments, the linear baseline first."""
     listed = {name: arguments(FOLDER / f"{name}.py") for name in sorted(known(), key=lambda name: name != "linear")}
     return [f"{name}:{argument}" if argument else name for name, of_name in listed.items() for argument in of_name]
+
+
+def space_of(name: str) -> dict[str, tuple]:
+    """`SPACE` of a variant's config file, what `tune` searches; the learning rate where there is none."""
+    path, _, _ = _find(name)
+    return dict(getattr(_load(path), "SPACE", {"optimizer.learning_rate": ("log", 3e-4, 1e-2)}))
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
@@ -87,13 +94,17 @@ def arguments(path: Path) -> tuple[str, ...]:
     Raises:
       UserError: the file cannot be loaded.
     """
+    return tuple(getattr(_load(path), "ARGUMENTS", ("",)))
+
+
+def _load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("config", path)
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the file is the user's code: anything may come
         raise UserError(f"{path}: the config cannot be loaded ({type(error).__name__}: {error})") from error
-    return tuple(getattr(module, "ARGUMENTS", ("",)))
+    return module
 
 
 def _check_argument(path: Path, argument: str) -> None:

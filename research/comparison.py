@@ -33,6 +33,21 @@ class Variant(NamedTuple):
     name: str
     config: Config
     flags: tuple[str, ...] = ()  # of the `train` command that does the same
+    # Where settings were tuned: name of a run -> its config and flags; with a test split "repeat0" is for every repeat.
+    tuned: Mapping[str, tuple[Config, tuple[str, ...]]] | None = None
+
+    def of_run(self, fold: int, repeat: int, folds: int) -> tuple[Config, tuple[str, ...]]:
+        """The config and flags of one run.
+
+        Raises:
+          UserError: the settings were not tuned for this repeat.
+        """
+        if self.tuned is None:
+            return self.config, self.flags
+        name = run_name(fold, repeat if folds else 0, folds)
+        if name not in self.tuned:
+            raise UserError(f"{self.name} was not tuned for repeat {repeat}: call tune with --repeats={repeat + 1}")
+        return self.tuned[name]
 
 
 class Run(NamedTuple):
@@ -92,6 +107,8 @@ def compare(
         raise UserError(f"--repeats is {repeats}, expected at least 1")
     for variant in variants:
         validate(variant.config)
+        for repeat in range(max(repeats, max_repeats or 0)):
+            variant.of_run(0, repeat, folds)  # tuned settings that are missing are said at once
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # a wrong --folds is said at once
         intern_corpus(corpus, variant.config.data)  # here, so that no two threads do it at once
     last = max(repeats, max_repeats or repeats)
@@ -187,12 +204,13 @@ def _claim(
     else:
         runs.require_free(folder)
     for variant in variants:
-        entry = {"folder": folder_name(variant.name), "hash": config_hash(variant.config)} | {
-            "settings": to_dict(variant.config)
-        }
+        entry = {"folder": folder_name(variant.name), "hash": config_hash(variant.config)}
+        entry["settings"] = to_dict(variant.config)
+        if variant.tuned is not None:
+            entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
         old = plan["variants"].get(variant.name)
-        if old and old["hash"] != entry["hash"]:
-            changed = "; ".join(differences(old["settings"], entry["settings"]))
+        if old and (old["hash"] != entry["hash"] or not entry.get("tuned", {}).items() >= old.get("tuned", {}).items()):
+            changed = "; ".join(differences(old["settings"], entry["settings"])) or "tuned otherwise"
             raise UserError(
                 f"{folder} holds {variant.name} with other settings ({changed}); "
                 "name another --workdir, or pass --overwrite"
@@ -252,16 +270,18 @@ def _train_one(
 ) -> None:
     name = f"{run.variant.name} " + run_name(run.fold, run.repeat, folds).replace("-", " ")
 
+    which = (f"--folds={folds}", f"--fold={run.fold}") if folds else ()
+    config, flags = run.variant.of_run(run.fold, run.repeat, folds)
+
     def tick(epochs: float, loss: float) -> None:
         check()
-        board.update(name, epochs / run.variant.config.training.epochs, loss)
+        board.update(name, epochs / config.training.epochs, loss)
 
-    which = (f"--folds={folds}", f"--fold={run.fold}") if folds else ()
-    flags = (*run.variant.flags, *corpus_flags, *which, f"--repeat={run.repeat}", "--workdir=RUN")
+    flags = (*flags, *corpus_flags, *which, f"--repeat={run.repeat}", "--workdir=RUN")
     command = f"./launch.sh train {shlex.join(flags)}"
     try:
         train(
-            run.variant.config,
+            config,
             corpus,
             run.folder,
             folds=folds,

@@ -88,6 +88,7 @@ def train(
     folds: int | None = None,
     fold: int = 0,
     repeat: int = 0,
+    test: bool = True,
     command: str = "",
     tick: Tick = lambda epochs, loss: None,
 ) -> Path:
@@ -100,6 +101,7 @@ def train(
       folds: of the cross-validation, default 5; not with a corpus that has a test split.
       fold: the fold that is held out as test.
       repeat: which repetition: own split, initialisation, order and dropout.
+      test: False for a trial, which never looks at the test texts and leaves no predictions.
       command: the command that does the same; kept in the record.
       tick: called now and then with (epochs done, a recent loss).
 
@@ -137,13 +139,14 @@ def train(
     train_seconds = time.perf_counter() - start
 
     start = time.perf_counter()
-    metrics, probabilities = evaluate(compiled, best.variables, prepared.test, widths)
     records = [r for r in runs.read_metrics(folder) if r["split"] != "test"]
     best_epoch = next(r["epoch"] for r in records if r["step"] == int(best.step))
-    records.append({"step": int(best.step), "epoch": best_epoch, "split": "test"} | summarise(metrics))
-    runs.write_metrics(folder, records, append=False)
-    ids, labels = corpus.ids[prepared.split.test], corpus.labels[prepared.split.test]
-    runs.write_predictions(folder, runs.Predictions(ids, labels, probabilities))
+    if test:
+        metrics, probabilities = evaluate(compiled, best.variables, prepared.test, widths)
+        records.append({"step": int(best.step), "epoch": best_epoch, "split": "test"} | summarise(metrics))
+        runs.write_metrics(folder, records, append=False)
+        ids, labels = corpus.ids[prepared.split.test], corpus.labels[prepared.split.test]
+        runs.write_predictions(folder, runs.Predictions(ids, labels, probabilities))
     record = {
         "status": "done",
         "command": command,

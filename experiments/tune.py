@@ -1,0 +1,86 @@
+"""Searches settings for every variant with the same number of trials, on validation alone.
+
+    ./launch.sh tune --variants=lstm,cnn --trials=16 --corpus=my.tsv --workdir=runs/tuned
+    ./launch.sh compare --variants=lstm,cnn --corpus=my.tsv --tuned=runs/tuned --workdir=runs/compared
+
+Each config file may declare its `SPACE`: field -> ("log", low, high), ("uniform", low, high) or ("choice", a, b, ...).
+Under cross-validation every fold is tuned for itself. Started again, it goes on where it stopped.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import program
+from experiments.progress import print_table, reporting
+from experiments.variants import load_config, space_of
+
+flags.DEFINE_list("variants", ["linear", "lstm"], "Variants, separated by commas.")
+flags.DEFINE_integer("trials", 8, "Trials of each variant.", lower_bound=2)
+flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
+flags.DEFINE_integer("repeats", 1, "Repeats of the cross-validation that is to be tuned for.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Of the trials.")
+program.define_corpus()
+program.define_clean()
+program.define_workdir("The search's folder.")
+flags.FLAGS["corpus"].default = flags.FLAGS["corpus"].value = "rotten_tomatoes"
+FLAGS = flags.FLAGS
+
+
+def main(overrides: list[str]) -> None:
+    program.required("corpus", "workdir", "variants")
+    spaces = {name: space_of(name) for name in FLAGS.variants}
+    for name in spaces:
+        load_config(name, overrides)
+    program.use_devices(side_by_side=True)
+    import numpy as np
+    from scipy import stats
+
+    from research.data.splits import resolve_folds
+    from research.tuning import Searched, expected_best, tune
+
+    def searched(name: str) -> Searched:
+        def make(settings: dict) -> object:
+            return load_config(name, [*overrides, *(f"--config.{field}={value}" for field, value in settings.items())])
+
+        return Searched(name, spaces[name], make)
+
+    corpus = program.load_corpus()
+    folds = resolve_folds(corpus, FLAGS.folds)
+    total = len(spaces) * FLAGS.trials * (folds * FLAGS.repeats or 1)
+    with reporting(total, "runs") as reporter:
+        found = tune(
+            [searched(name) for name in spaces],
+            corpus,
+            Path(FLAGS.workdir),
+            trials=FLAGS.trials,
+            folds=FLAGS.folds,
+            repeats=FLAGS.repeats,
+            seed=FLAGS.seed,
+            command=shlex.join(["./launch.sh", "tune", *sys.argv[1:]]),
+            progress=reporter.progress,
+        )
+    budgets = sorted({1, *(2**k for k in range(1, FLAGS.trials.bit_length()) if 2**k <= FLAGS.trials), FLAGS.trials})
+    rows = []
+    for name, of_variant in found["variants"].items():
+        curves = np.array([expected_best(np.array(s)) for s in of_variant["validation_accuracy"].values()])
+        cells = []
+        for budget in budgets:
+            of_runs = 100 * curves[:, budget - 1]
+            half = ""
+            if len(of_runs) > 1:
+                half = f" +-{stats.t.ppf(0.975, len(of_runs) - 1) * of_runs.std(ddof=1) / len(of_runs) ** 0.5:.1f}"
+            cells.append(f"{of_runs.mean():.1f}{half}")
+        rows.append((name, *cells, f"{of_variant['train_seconds']:.0f}"))
+    header = ("variant", *(f"best of {budget}" for budget in budgets), "train s")
+    print_table("Expected validation accuracy by number of trials (mean and 95 % interval over folds)", header, rows)
+    for name, of_variant in found["variants"].items():
+        chosen = [of_variant["settings"][trial] for trial in of_variant["chosen"].values()]
+        print(f"{name}: " + "; ".join(" ".join(f"{k}={v}" for k, v in settings.items()) for settings in chosen))
+    print(f"chosen settings: {Path(FLAGS.workdir) / 'tuned.json'}")
+
+
+if __name__ == "__main__":
+    program.launch(main)

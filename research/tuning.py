@@ -1,0 +1,191 @@
+"""Equal budgets: as many trials of settings for every variant, chosen on validation, nested in each fold.
+
+A trial is a setting of the fields that a variant's space names. The trials are the same in every fold; each fold (and
+repeat) chooses among them by its own validation texts, in runs that never look at test texts, so no setting has seen
+the texts that it is tested on.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from research import runs
+from research.comparison import folder_name, run_name
+from research.data.corpora import Corpus
+from research.data.splits import resolve_folds
+from research.errors import UserError
+from research.settings import Config
+from research.training.environment import environment
+from research.training.population import side_by_side
+from research.training.run import intern_corpus, train
+
+TUNED = "tuned.json"
+Space = Mapping[str, tuple]  # field -> ("log", low, high), ("uniform", low, high) or ("choice", value, value, ...)
+
+
+class Searched(NamedTuple):
+    """A variant, the space its settings are drawn from, and how a config is made from drawn settings."""
+
+    name: str
+    space: Space
+    make: Callable[[dict[str, Any]], Config]
+
+
+def draw(space: Space, trials: int, seed: int) -> list[dict[str, Any]]:
+    """Quasi-random settings: a scrambled Sobol sequence over the space.
+
+    Args:
+      space: of a variant.
+      trials: how many.
+      seed: of the scrambling; more trials of the same seed begin with the fewer.
+
+    Returns:
+      field -> value, a dictionary a trial; floats to three significant digits, so that they can be typed again.
+
+    Raises:
+      UserError: an entry of the space is of no known kind.
+    """
+    points = stats.qmc.Sobol(len(space), seed=seed).random_base2(max(1, trials - 1).bit_length() + 1)[:trials]
+    return [{name: _value(name, entry, u) for (name, entry), u in zip(space.items(), p, strict=True)} for p in points]
+
+
+def _value(name: str, entry: tuple, u: float) -> Any:
+    kind, *values = entry
+    if kind == "choice":
+        return values[int(u * len(values))]
+    if kind not in ("log", "uniform") or len(values) != 2:
+        raise UserError(f"SPACE[{name!r}] is {entry!r}, expected ('log' or 'uniform', low, high) or ('choice', ...)")
+    low, high = values
+    value = low * (high / low) ** u if kind == "log" else low + (high - low) * u
+    return round(value) if isinstance(low, int) else float(f"{value:.3g}")
+
+
+def tune(
+    variants: Sequence[Searched],
+    corpus: Corpus,
+    workdir: Path,
+    *,
+    trials: int,
+    folds: int | None = None,
+    repeats: int = 1,
+    seed: int = 0,
+    command: str = "",
+    progress: Callable[[str, float, float], None] = lambda run, done, loss: None,
+) -> dict[str, Any]:
+    """Trains every trial of every variant in every fold and writes `tuned.json`; finished runs are not repeated.
+
+    Args:
+      variants: what is tuned.
+      corpus: labelled texts.
+      workdir: the search's folder; one with fewer trials, variants or repeats is extended.
+      trials: of each variant.
+      folds: as in `compare`.
+      repeats: of the cross-validation that is to be tuned for; 1 with a test split, which no trial looks at.
+      seed: of the trials.
+      command: kept in the file.
+      progress: called now and then with (run, runs done in all, a recent loss).
+
+    Returns:
+      what `tuned.json` says: for each variant its trials, their validation scores in each run, and which was chosen.
+
+    Raises:
+      UserError: settings that do not fit, or a folder that holds something else.
+    """
+    folds = resolve_folds(corpus, folds)
+    which = [(fold, repeat) for repeat in range(repeats if folds else 1) for fold in range(folds or 1)]
+    about = {"corpus": corpus.checksum, "folds": folds, "seed": seed}
+    if (workdir / TUNED).exists():
+        there = runs.read_json(workdir / TUNED)
+        if {name: there[name] for name in about} != about:
+            raise UserError(f"{workdir} holds a search on another corpus, split or seed; name another --workdir")
+    else:
+        there = {"variants": {}}
+        runs.require_free(workdir)
+    runs.make(workdir)
+    found: dict[str, Any] = about | {"trials": trials, "command": command} | environment()
+    found["variants"] = there["variants"]
+    runs.write_json(workdir / TUNED, found)
+    settings = {variant.name: draw(variant.space, trials, seed) for variant in variants}
+    jobs, done, start = [], 0, time.perf_counter()
+
+    def one(variant: Searched, trial: int, fold: int, repeat: int, check: Callable[[], None]) -> None:
+        nonlocal done
+        config = variant.make(settings[variant.name][trial])
+        there = _folder(workdir, variant.name, trial, fold, repeat, folds)
+        train(config, corpus, there, folds=folds, fold=fold, repeat=repeat, test=False, tick=lambda e, loss: check())
+        done += 1
+        progress(f"{variant.name} trial {trial}", done, float("nan"))
+
+    for variant in variants:
+        intern_corpus(corpus, variant.make(settings[variant.name][0]).data)
+        jobs += [functools.partial(one, variant, trial, *run) for trial in range(trials) for run in which]
+    side_by_side(jobs)
+    for variant in variants:
+        scores = {
+            run_name(*run, folds): [
+                _validation(_folder(workdir, variant.name, trial, *run, folds)) for trial in range(trials)
+            ]
+            for run in which
+        }
+        found["variants"][variant.name] = {
+            "space": {name: list(entry) for name, entry in variant.space.items()},
+            "settings": settings[variant.name],
+            "validation_accuracy": scores,
+            "chosen": {run: int(np.argmax(of_run)) for run, of_run in scores.items()},
+            "train_seconds": sum(
+                runs.read_json(_folder(workdir, variant.name, trial, *run, folds) / runs.RECORD)["seconds"]["train"]
+                for trial in range(trials)
+                for run in which
+            ),
+        }
+    found["seconds"] = round(time.perf_counter() - start, 1)
+    runs.write_json(workdir / TUNED, found)
+    return found
+
+
+def chosen_settings(workdir: Path, variant: str, corpus: Corpus, folds: int) -> dict[str, dict[str, Any]]:
+    """What a search chose for a variant: name of a run (`fold0-repeat0`; "repeat0" with a test split) -> settings.
+
+    Raises:
+      UserError: no search is there, it was on another corpus or split, or the variant was not part of it.
+    """
+    if not (workdir / TUNED).exists():
+        raise UserError(f"{workdir}: no {TUNED}, expected a folder that `tune` wrote")
+    found = runs.read_json(workdir / TUNED)
+    if found["corpus"] != corpus.checksum or found["folds"] != folds:
+        raise UserError(f"{workdir} holds a search on another corpus or number of folds")
+    if variant not in found["variants"]:
+        raise UserError(f"{workdir} has no {variant}, expected one of {', '.join(found['variants'])}")
+    of_variant = found["variants"][variant]
+    return {run: of_variant["settings"][trial] for run, trial in of_variant["chosen"].items()}
+
+
+def _folder(workdir: Path, variant: str, trial: int, fold: int, repeat: int, folds: int) -> Path:
+    return workdir / folder_name(variant) / f"trial{trial}" / run_name(fold, repeat, folds)
+
+
+def _validation(folder: Path) -> float:
+    """The accuracy on validation of the epoch that was chosen."""
+    best = runs.read_json(folder / runs.RECORD)["best_epoch"]
+    found = runs.read_metrics(folder)
+    return next(r["accuracy"] for r in found if r["split"] == "validation" and r["epoch"] == best)
+
+
+def expected_best(scores: np.ndarray) -> np.ndarray:
+    """The expected validation score of the best of k trials, for k = 1 ... n (Dodge et al. 2019, eq. 5).
+
+    Args:
+      scores: float [n], of n trials.
+
+    Returns:
+      float64 [n].
+    """
+    ordered, n = np.sort(scores), len(scores)
+    share = np.arange(n + 1)[None, :] / n
+    k = np.arange(1, n + 1)[:, None]
+    return ((share[:, 1:] ** k - share[:, :-1] ** k) * ordered[None, :]).sum(axis=1)

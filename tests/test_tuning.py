@@ -1,0 +1,78 @@
+"""Searches: equal budgets, nested in folds, blind to test texts."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from experiments.variants import every_variant, load_config, space_of
+from research.comparison import Variant, compare
+from research.errors import UserError
+from research.tuning import Searched, chosen_settings, draw, expected_best, tune
+
+
+def test_trials_fill_the_space_and_more_begin_with_the_fewer():
+    space = {"a": ("log", 1e-4, 1e-1), "b": ("uniform", 10, 20), "c": ("choice", "x", "y")}
+    few, many = draw(space, 5, seed=1), draw(space, 64, seed=1)
+    assert many[:5] == few
+    assert draw(space, 5, seed=2) != few
+    values = {name: [trial[name] for trial in many] for name in space}
+    assert all(1e-4 <= a <= 1e-1 for a in values["a"])
+    assert 24 <= sum(a < 10**-2.5 for a in values["a"]) <= 40  # half of them below the geometric middle
+    assert all(isinstance(b, int) and 10 <= b <= 20 for b in values["b"])
+    assert 24 <= values["c"].count("x") <= 40
+    with pytest.raises(UserError, match="expected \\('log' or 'uniform', low, high\\)"):
+        draw({"a": ("normal", 0, 1)}, 2, seed=0)
+
+
+@pytest.mark.parametrize("name", every_variant())
+def test_every_space_makes_configs(name):
+    for settings in draw(space_of(name), 4, seed=0):
+        load_config(name, [f"--config.{field}={value}" for field, value in settings.items()])
+
+
+def test_the_expected_best_is_the_mean_over_all_draws():
+    scores = np.array([0.7, 0.9, 0.6, 0.8])
+    for k in (1, 2, 3):
+        brute = np.mean([max(drawn) for drawn in itertools.product(scores, repeat=k)])
+        assert expected_best(scores)[k - 1] == pytest.approx(brute)
+
+
+def searched(name):
+    fast = ["--config.training.epochs=4"]
+
+    def make(settings):
+        return load_config(name, [*fast, *(f"--config.{field}={value}" for field, value in settings.items())])
+
+    return Searched(name, space_of(name), make)
+
+
+def test_a_search_is_nested_and_blind_and_its_outcome_is_used(small_corpus, tmp_path):
+    folder = tmp_path / "search"
+    found = tune([searched("linear")], small_corpus, folder, trials=3, folds=2)
+    assert len(list(folder.glob("linear/trial*/fold*/record.json"))) == 6
+    assert not list(folder.glob("**/predictions.npz"))
+    for metrics in folder.glob("**/metrics.jsonl"):
+        assert "test" not in {json.loads(line)["split"] for line in metrics.read_text().splitlines()}
+    scores = found["variants"]["linear"]["validation_accuracy"]
+    assert found["variants"]["linear"]["chosen"] == {run: int(np.argmax(s)) for run, s in scores.items()}
+
+    chosen = chosen_settings(folder, "linear", small_corpus, 2)
+    configs = {run: (searched("linear").make(settings), ()) for run, settings in chosen.items()}
+    variant = Variant("linear", load_config("linear"), (), configs)
+    out = compare([variant], small_corpus, tmp_path / "out", folds=2)
+    for run, settings in chosen.items():
+        used = json.loads((out / "linear" / run / "config.json").read_text())["settings"]
+        assert used["training"]["l2"] == settings["training.l2"]
+    with pytest.raises(UserError, match="was not tuned for repeat 1: call tune with --repeats=2"):
+        compare([variant], small_corpus, tmp_path / "out", folds=2, repeats=2)
+
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("**/record.json")}
+    again = tune([searched("linear")], small_corpus, folder, trials=4, folds=2)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert again["variants"]["linear"]["settings"][:3] == found["variants"]["linear"]["settings"]
+    with pytest.raises(UserError, match="a search on another corpus"):
+        tune([searched("linear")], small_corpus, folder, trials=3, folds=3)
+    with pytest.raises(UserError, match="has no lstm, expected one of linear"):
+        chosen_settings(folder, "lstm", small_corpus, 2)
