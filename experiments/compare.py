@@ -7,6 +7,7 @@
 
     ./launch.sh compare --variants=cnn --drop=model.dropout,optimizer.max_norm --workdir=runs/ablation
     ./launch.sh compare --variants=lstm --vary=data.train_size=500,1000,2000 --workdir=runs/sizes
+    ./launch.sh compare --variants=linear,lstm --corpus=rotten_tomatoes,my.tsv --workdir=runs/both
     ./launch.sh compare --variants=linear,lstm --until=decided --max_repeats=8 --workdir=runs/decided
 
 Started again, it goes on where it stopped; more variants or repeats extend it. `--config.FIELD=VALUE` is applied to
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from experiments import program
-from experiments.progress import print_results, reporting
+from experiments.progress import print_results, print_table, reporting
 from experiments.variants import every_variant, expand, load_config
 from research import runs
 from research.errors import UserError
@@ -44,6 +45,7 @@ FLAGS = flags.FLAGS
 if TYPE_CHECKING:
     from research.comparison import Variant
     from research.data.corpora import Corpus
+    from research.reporting.results import Results
 
 
 def main(overrides: list[str]) -> None:
@@ -53,12 +55,35 @@ def main(overrides: list[str]) -> None:
     if not variants:
         raise UserError("--variants is empty, expected at least one variant")
     program.use_devices(side_by_side=True)
+    from research.reporting.blocks import markdown_table
+    from research.reporting.replication import HEADER, replication_rows
+
+    sources = [FLAGS.corpus] if Path(FLAGS.corpus).exists() else FLAGS.corpus.split(",")
+    corpora = {source: program.load_corpus(source) for source in sources}
+    if len({corpus.name for corpus in corpora.values()}) < len(sources):
+        raise UserError(f"--corpus is {FLAGS.corpus}, expected corpora of different names")
+    if len(corpora) == 1:
+        source, corpus = corpora.popitem()
+        _compare(variants, corpus, source, Path(FLAGS.workdir or f"runs/{corpus.name}"), overrides, 1)
+        return
+    folder = Path(FLAGS.workdir or "runs/" + "-".join(corpus.name for corpus in corpora.values()))
+    results = {
+        corpus.name: _compare(variants, corpus, source, folder / corpus.name, overrides, len(corpora))
+        for source, corpus in corpora.items()
+    }
+    if rows := replication_rows(results):
+        title = "Verdicts over the corpora (the intervals are simultaneous over pairs and corpora)"
+        print_table(title, HEADER, rows)
+        runs.write_text(folder / "replication.md", f"# {title}\n\n{markdown_table(HEADER, rows)}")
+
+
+def _compare(
+    variants: list["Variant"], corpus: "Corpus", source: str, folder: Path, overrides: list[str], corpora: int
+) -> "Results":
     from research.comparison import compare
     from research.data.splits import resolve_folds
     from research.reporting.results import read_results
 
-    corpus = program.load_corpus()
-    folder = Path(FLAGS.workdir or f"runs/{corpus.name}")
     if FLAGS.overwrite:
         runs.clear(folder)
     folds = resolve_folds(corpus, FLAGS.folds)
@@ -73,14 +98,16 @@ def main(overrides: list[str]) -> None:
             folder,
             folds=FLAGS.folds,
             repeats=FLAGS.repeats,
-            corpus_flags=program.corpus_flags(FLAGS.corpus),
+            corpus_flags=program.corpus_flags(source),
             command=shlex.join(["./launch.sh", "compare", *sys.argv[1:]]),
-            claims=program.claims(),
+            claims=program.claims()._replace(corpora=corpora),
             max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
             progress=reporter.progress,
             say=reporter.say,
         )
-    print_results(read_results(folder), folder)
+    results = read_results(folder)
+    print_results(results, folder)
+    return results
 
 
 def _tuned(variant: "Variant", corpus: "Corpus", folds: int, overrides: list[str]) -> "Variant":

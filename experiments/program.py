@@ -51,12 +51,12 @@ def define_clean() -> None:
     flags.DEFINE_bool("clean", False, "Drop texts that stand under several labels, and repeats of other texts.")
 
 
-def load_corpus() -> "Corpus":
-    """The corpus of the flags, cleaned where asked; what may be wrong with it is said on stderr."""
+def load_corpus(source: str = "") -> "Corpus":
+    """The corpus of the flags, or another, cleaned where asked; what may be wrong with it is said on stderr."""
     from research.data.audit import audit, clean, sentence
     from research.data.corpora import load
 
-    corpus = load(flags.FLAGS.corpus, columns())
+    corpus = load(source or flags.FLAGS.corpus, columns())
     if flags.FLAGS.clean:
         return clean(corpus)
     if said := sentence(audit(corpus), corpus):

@@ -20,8 +20,8 @@ FLAGS = flags.FLAGS
 _HEADER = ("scenario", "true difference", "comparisons", "coverage", "wrong verdicts", "right verdicts", "interval")
 
 
-def scenarios() -> list:
-    """Those of a fixed test split, and those of cross-validation."""
+def scenarios(trainings: int) -> list:
+    """Those of a fixed test split, and those of cross-validation, whose truth takes so many trainings."""
     from research.evaluation.simulation import cross_validation, fixed_split, linear, random_features
 
     fixed = [
@@ -32,7 +32,7 @@ def scenarios() -> list:
     ]
     few, many = random_features(40), random_features(150)
     folded = [
-        cross_validation(*learners, texts=texts, folds=folds, repeats=repeats, about=about)
+        cross_validation(*learners, texts=texts, folds=folds, repeats=repeats, about=about, trainings=trainings)
         for texts, folds, repeats in ((500, 5, 1), (2_000, 5, 1), (1_000, 10, 1), (1_000, 5, 3))
         for about, learners in (
             ("A/A, much luck", (few, few)),
@@ -49,7 +49,7 @@ def main(overrides: list[str]) -> None:
     from research.evaluation.simulation import run
 
     start = time.perf_counter()
-    groups = scenarios()
+    groups = scenarios(min(FLAGS.comparisons, 4_000))
     rows = []
     with reporting(sum(map(len, groups)), "scenarios") as reporter:
         for group in groups:

@@ -136,9 +136,7 @@ def _with_one(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points, np.ones((len(points), 1))], axis=1)
 
 
-def cross_validation(
-    a: Fit, b: Fit, *, texts: int, folds: int, repeats: int, about: str, trainings: int = 4_000
-) -> Scenario:
+def cross_validation(a: Fit, b: Fit, *, texts: int, folds: int, repeats: int, about: str, trainings: int) -> Scenario:
     """Folds of two learners.
 
     Args:

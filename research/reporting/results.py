@@ -41,6 +41,7 @@ class Claims(NamedTuple):
     margin: float = 0.01  # a difference of accuracy within it is negligible
     all_pairs: bool = False  # every pair, rather than each variant with the baseline
     looks: int = 1  # how often it may be looked whether all is decided
+    corpora: int = 1  # of which this is one
 
 
 class Results(NamedTuple):
@@ -154,8 +155,8 @@ def pairs_of(variants: list[str], claims: Claims) -> list[tuple[str, str]]:
 
 
 def level_of(pairs: int, claims: Claims) -> float:
-    """Of the interval of one pair (Bonferroni over pairs and looks)."""
-    return 1 - (1 - LEVEL) / (max(pairs, 1) * claims.looks)
+    """Of the interval of one pair (Bonferroni over pairs, looks and corpora)."""
+    return 1 - (1 - LEVEL) / (max(pairs, 1) * claims.looks * claims.corpora)
 
 
 def _pairs(

@@ -1,0 +1,74 @@
+"""What `compare`, `tune`, `aa` and `variance` do beyond one table, as users run them."""
+
+import json
+
+import pytest
+
+from tests.subset import write_subset
+from tests.test_programs import run
+
+FAST = ("--config.training.epochs=4", "--folds=2")
+
+
+@pytest.fixture(scope="module")
+def stands(tmp_path_factory):
+    """Two corpora where the user stands; texts of the second repeat and contradict each other."""
+    folder = tmp_path_factory.mktemp("stands")
+    lines = write_subset(folder / "one.tsv").read_text("utf-8").rstrip("\n").split("\n")
+    text, _, label = lines[0].rpartition("\t")
+    other = [f"{text}\t{1 - int(label)}", f"{text} !\t{label}"]
+    (folder / "two.tsv").write_text("\n".join(lines[:160] + other) + "\n", "utf-8")
+    return folder
+
+
+def test_several_corpora_make_a_table_each_and_one_of_verdicts(stands):
+    flags = ("--variants=linear:tfidf,linear:nb", "--corpus=one.tsv,two.tsv", "--workdir=both", *FAST)
+    out, err = run("compare", *flags, cwd=stands)
+    assert "one (240 texts" in out
+    assert "two (162 texts" in out
+    assert "Verdicts over the corpora" in out
+    assert "linear:nb" in (stands / "both" / "replication.md").read_text()
+    claims = [json.loads((stands / "both" / name / "plan.json").read_text())["claims"] for name in ("one", "two")]
+    assert [c["corpora"] for c in claims] == [2, 2]
+    assert "two: 1 texts repeat another and 1 have the very words of another; 3 texts stand under several labels" in err
+    _, err = run("compare", "--variants=linear", "--corpus=one.tsv,./one.tsv", "--workdir=no", cwd=stands, code=2)
+    assert "expected corpora of different names" in err
+
+
+def test_a_cleaned_corpus_is_known_again(stands):
+    run("train", "--config=linear", "--corpus=two.tsv", "--clean", "--workdir=clean", *FAST, cwd=stands)
+    texts = json.loads((stands / "clean" / "record.json").read_text())["texts"]
+    assert sum(texts.values()) == 159
+    for corpus in ((), ("--corpus=two.tsv",)):
+        out, _ = run("evaluate", "--workdir=clean", *corpus, cwd=stands)
+        assert f"the run's own test split: {texts['test']} texts" in out
+
+
+def test_what_was_tuned_is_used_and_recorded(stands):
+    given = ("--variants=linear", "--corpus=one.tsv", *FAST)
+    out, _ = run("tune", *given, "--trials=2", "--workdir=tuned", cwd=stands)
+    assert "best of 2" in out
+    run("compare", *given, "--tuned=tuned", "--workdir=with", cwd=stands)
+    chosen = json.loads((stands / "tuned" / "tuned.json").read_text())["variants"]["linear"]
+    for name, trial in chosen["chosen"].items():
+        record = json.loads((stands / "with" / "linear" / name / "record.json").read_text())
+        assert f"--config.training.l2={chosen['settings'][trial]['training.l2']}" in record["command"]
+    _, err = run("compare", *given, "--tuned=one.tsv", "--workdir=no", cwd=stands, code=2)
+    assert "expected a folder that `tune` wrote" in err
+
+
+def test_one_model_under_two_names_and_the_sources_of_its_variance(stands):
+    fast = ("--variant=mlp", "--corpus=one.tsv", "--folds=2", "--config.training.epochs=1")
+    out, _ = run("aa", *fast, "--comparisons=2", "--workdir=aa", "--output=aa.md", cwd=stands)
+    assert "called different" in out
+    assert "./launch.sh aa --variant=mlp" in (stands / "aa.md").read_text()
+    assert len(list((stands / "aa").glob("seed*/fold*/predictions.npz"))) == 8
+    out, _ = run("variance", *fast, "--repeats=3", "--workdir=variance", cwd=stands)
+    for source in ("split", "init", "order", "dropout"):
+        assert source in out
+
+
+def test_simulated_comparisons_end_in_a_table(stands):
+    out, _ = run("simulate", "--comparisons=100", "--output=simulation.md", cwd=stands)
+    assert out.count("fixed split") == 27
+    assert (stands / "simulation.md").read_text().count("\n| ") == 1 + 27 + 16
