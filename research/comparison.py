@@ -142,8 +142,8 @@ def _train_all(
     """Trains what is not finished, side by side."""
     listed = [
         Run(variant, fold, repeat, folder / folder_name(variant.name) / run_name(fold, repeat, folds))
+        for variant in variants  # one after the other, so that its compiled programs are used up before they are let go
         for repeat in range(repeats)
-        for variant in variants
         for fold in range(folds or 1)
     ]
     remaining = [run for run in listed if not runs.is_finished(run.folder)]

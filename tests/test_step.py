@@ -1,5 +1,7 @@
 """One step and one evaluation: what weighs, what merges, what is drawn anew."""
 
+import gc
+
 import jax
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from research.scores import scores
 from research.training.loop import evaluate
 from research.training.metrics import Metrics, measure, summarise, zero
 from research.training.run import Plan, prepare
-from research.training.step import Programs, init_state
+from research.training.step import Programs, init_state, programs
 
 
 def fast_lstm(*overrides):
@@ -101,3 +103,27 @@ def test_dropout_is_drawn_anew_at_every_step_and_repeats_for_the_same_step(small
     assert len(set(first)) == 3
     assert losses(1) == first
     assert not set(losses(2)) & set(first)
+
+
+def test_programs_of_earlier_variants_are_let_go(small_corpus):
+    """A process may have 65,530 memory mappings and a variant's programs take thousands: not all can be kept."""
+
+    def steps():
+        """Compiled training steps that are still in memory, told from small programs by what they return."""
+        gc.collect()
+        modules = [e.hlo_modules()[0] for e in jax.devices()[0].client.live_executables()]
+        return sum("train_step" in module.to_string()[:20_000] for module in modules)
+
+    def use(hidden_size):
+        config = load_config("mlp", [f"--config.model.hidden_size={hidden_size}", "--config.model.embedding_size=4"])
+        state = init_state(programs(config, 2), texts, (64,))
+        state, _ = programs(config, 2).train(state, gather(texts, np.arange(4), 4, (64,)))
+        programs(config, 2).evaluate(state.variables, gather(texts, np.arange(4), 4, (64,)))
+
+    texts = prepare(Plan(load_config("mlp"), small_corpus, 5, 0, 0)).train
+    before = steps()
+    use(4)
+    assert steps() > before
+    for hidden_size in range(5, 15):
+        use(hidden_size)
+    assert steps() <= before + 4

@@ -59,7 +59,9 @@ def programs(config: Config, num_classes: int) -> Programs:
     return _programs(json.dumps(to_dict(config) | {"seed": 0}, sort_keys=True), num_classes)
 
 
-@functools.lru_cache(maxsize=64)
+# Few, because a compiled program holds a thousand memory mappings on CPU and a process may have 65,530; runs of one
+# variant follow one another.
+@functools.lru_cache(maxsize=4)
 def _programs(config_json: str, num_classes: int) -> Programs:
     return Programs(config_from_dict(json.loads(config_json)), num_classes)
 
