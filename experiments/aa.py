@@ -41,6 +41,7 @@ def main(overrides: list[str]) -> None:
     from research.data.splits import resolve_folds
     from research.evaluation.statistics import Outcome, difference
     from research.reporting.blocks import markdown_table
+    from research.reporting.results import read_outcome
     from research.training.environment import environment
     from research.training.population import side_by_side
     from research.training.run import train
@@ -69,12 +70,7 @@ def main(overrides: list[str]) -> None:
         side_by_side([functools.partial(one, seed, *run) for seed in names for run in which])
 
     def outcomes(seed: int) -> list[Outcome]:
-        found = []
-        for repeat, fold in which:
-            predictions = runs.read_predictions(run_folder(seed, repeat, fold))
-            order = predictions.id.argsort()
-            found.append(Outcome((repeat, fold), *(array[order] for array in predictions)))
-        return found
+        return [read_outcome(run_folder(seed, *run), run) for run in which]
 
     differences = [difference(outcomes(a), outcomes(a + 1), "accuracy", folds=folds) for a in names[::2]]
     wrong = sum(found.low > 0 or found.high < 0 for found in differences)

@@ -118,20 +118,26 @@ def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> tuple[dict[
     record = runs.read_json(folder / runs.RECORD)
     if record["status"] != "done":
         return row | {"status": record["status"]}, None
-    predictions = runs.read_predictions(folder)
-    row |= evaluate_predictions(predictions.label, predictions.probabilities)
+    outcome = read_outcome(folder, (repeat, fold))
+    row |= evaluate_predictions(outcome.label, outcome.probabilities)
     row |= {
         "status": "done",
         "parameters": record["parameters"],
         "flops_per_text": record.get("flops_per_text", ""),
         "train_seconds": record["seconds"]["train"],
         "compile_seconds": record["seconds"]["compile"],
-        "predict_ms": round(1e3 * record["seconds"]["evaluate"] / max(len(predictions.label), 1), 4),
+        "predict_ms": round(1e3 * record["seconds"]["evaluate"] / max(len(outcome.label), 1), 4),
         "peak_memory_bytes": record["peak_memory_bytes"],
         "best_epoch": record["best_epoch"],
     }
+    return row, outcome
+
+
+def read_outcome(folder: Path, run: tuple[int, int]) -> Outcome:
+    """The predictions of a finished run, (repeat, fold)."""
+    predictions = runs.read_predictions(folder)
     order = np.argsort(predictions.id)
-    return row, Outcome((repeat, fold), *(array[order] for array in predictions))
+    return Outcome(run, *(array[order] for array in predictions))
 
 
 def baseline_of(variants: list[str], claims: Claims) -> str:
