@@ -3,6 +3,9 @@
 Compare with `lstm`, which differs in nothing else, to see what the repair is worth:
 
     ./launch.sh compare --variants=article,lstm --corpus=rotten_tomatoes --workdir=runs/article
+
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-24 (experiments/results/): article 73.2 [72.2, 74.3], lstm 74.3
+[73.1, 75.5].
 """
 
 from research.models import settings_for

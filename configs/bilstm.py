@@ -1,4 +1,9 @@
-"""An LSTM in each direction, 64 each, so that their states together are as wide as the article's."""
+"""An LSTM in each direction, 64 each, so that their states together are as wide as the article's.
+
+    ./launch.sh compare --variants=bilstm --workdir=runs/bilstm
+
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-24 (experiments/results/): 75.7 [74.7, 76.7].
+"""
 
 from research.models import settings_for
 from research.settings import Config

@@ -2,6 +2,11 @@
 
 `cnn:rand` learns its word vectors; `cnn:static` keeps GloVe's as they are, `cnn:nonstatic` starts from them and trains
 them on, `cnn:multichannel` reads one table of each kind.
+
+    ./launch.sh compare --variants=cnn:rand,cnn:static,cnn:nonstatic,cnn:multichannel --workdir=runs/cnn
+
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-24 (experiments/results/): rand 74.7 [73.5, 75.9], static 73.2
+[70.4, 76.0], nonstatic 77.1 [76.1, 78.1], multichannel 76.3 [75.3, 77.3].
 """
 
 from research.models import settings_for

@@ -1,6 +1,11 @@
 """Very deep convolutional networks.
 
 `vdcnn` (Conneau et al. 2017) over words, `vdcnn_characters` over characters, `dpcnn` (Johnson & Zhang 2017) over words.
+
+    ./launch.sh compare --variants=deep_cnn:vdcnn,deep_cnn:vdcnn_characters,deep_cnn:dpcnn --workdir=runs/deep_cnn
+
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-24 (experiments/results/): vdcnn 71.9 [70.9, 73.0],
+vdcnn_characters 61.0 [59.7, 62.4], dpcnn 69.2 [68.0, 70.5].
 """
 
 from research.models import settings_for

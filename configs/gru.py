@@ -1,4 +1,9 @@
-"""The gated recurrent unit (Cho et al. 2014) in place of the article's LSTM."""
+"""The gated recurrent unit (Cho et al. 2014) in place of the article's LSTM.
+
+    ./launch.sh compare --variants=gru --workdir=runs/gru
+
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-24 (experiments/results/): 73.9 [72.9, 74.9].
+"""
 
 from research.models import settings_for
 from research.settings import Config

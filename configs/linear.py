@@ -1,7 +1,13 @@
 """Logistic regression on words and word pairs, fitted by L-BFGS, weighted by TF-IDF or naive-Bayes log-count ratios.
 
 The regularisation of `linear:tfidf` is scikit-learn's C = 10 (l2 = 1 / C), the best of 1, 4, 10, 30 and 100 by
-validation log loss on rotten_tomatoes; C = 1 is far too strong for texts of a sentence.
+validation log loss on rotten_tomatoes; C = 1 is far too strong for texts of a sentence. For `linear:nb` it is C = 1,
+whose validation log loss (0.501) is within 0.001 of the best of l2 = 0.3, 1, 3 and 10.
+
+    ./launch.sh compare --variants=linear:tfidf,linear:nb --workdir=runs/linear
+
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-24 (experiments/results/): tfidf 76.0 [74.9, 77.1], nb 77.0 [76.0,
+78.0].
 """
 
 from research.models import settings_for

@@ -1,6 +1,11 @@
 """The article's classifier: embedding 64, LSTM 128, last valid state, one logit; Adam 1e-3, 10 epochs, batch 32.
 
 `lstm:variational` drops out as Gal & Ghahramani (2016) do, `lstm:naive_dropout` as was done before them.
+
+    ./launch.sh compare --variants=lstm,lstm:variational,lstm:naive_dropout --workdir=runs/lstm
+
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-24 (experiments/results/): lstm 74.3 [73.1, 75.5], variational 74.5
+[73.5, 75.6], naive_dropout 75.1 [74.0, 76.2].
 """
 
 from research.models import settings_for

@@ -1,6 +1,11 @@
 """The mean of the word vectors through a sigmoid layer, the article's a' = sigmoid(W a + b).
 
 `mlp:dan` is a deep averaging network: two layers, tokens dropped while it trains (Iyyer et al. 2015).
+
+    ./launch.sh compare --variants=mlp,mlp:dan --workdir=runs/mlp
+
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-24 (experiments/results/): mlp 76.0 [74.9, 77.0], dan 74.2 [73.1,
+75.2].
 """
 
 from research.models import settings_for

@@ -1,4 +1,10 @@
-"""The Elman RNN with tanh, as is usual; `rnn:sigmoid` is the article's h = sigmoid(Wx + Uh + b)."""
+"""The Elman RNN with tanh, as is usual; `rnn:sigmoid` is the article's h = sigmoid(Wx + Uh + b).
+
+    ./launch.sh compare --variants=rnn:tanh,rnn:sigmoid --workdir=runs/rnn
+
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-24 (experiments/results/): tanh 69.6 [66.1, 73.2], sigmoid 57.1
+[51.2, 63.0].
+"""
 
 from research.models import settings_for
 from research.settings import Config

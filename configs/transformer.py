@@ -2,6 +2,11 @@
 
 `transformer:pre` normalises before each sublayer, `transformer:post` after it as the paper does; the learning rate
 warms up over a tenth of the steps and falls with the root of their number (section 5.3).
+
+    ./launch.sh compare --variants=transformer:pre,transformer:post --workdir=runs/transformer
+
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-24 (experiments/results/): pre 74.3 [72.5, 76.2], post 74.8 [73.4,
+76.2].
 """
 
 from research.models import settings_for
