@@ -41,7 +41,7 @@ install() {
   printf 'launch.sh: installing (once; details in %s)\n' "$log" >&2
   rm -f "$venv/installed"
   if ! "$venv/bin/python" -m pip install --disable-pip-version-check -e "$root[$extras]" >"$log" 2>&1; then
-    fail "the installation failed ($(grep -m 1 '^ERROR' "$log" || tail -n 1 "$log")); is there a network? See $log, then call again"
+    fail "the installation failed ($(grep -m 1 -o 'ERROR: .*' "$log" || tail -n 1 "$log")); is there a network? See $log, then call again"
   fi
   # Extras that were installed before are still there, but for a changed setup.cfg that may ask for more.
   case "$found" in "$wanted $root "*) extras=${found##* },$extras ;; esac
