@@ -87,11 +87,10 @@ class RestoredRun:
         Raises:
           UserError: it is not there any more, or is another one now.
         """
-        source = self._corpus.get("source")
-        if not source or (source not in KNOWN and not Path(source).exists()):
-            where = source or self._corpus["name"]
-            raise UserError(f"the run was trained on {where}, which is not there: name it with --corpus")
-        corpus = self.as_trained_on(load(source, Columns(*self._corpus["columns"]), self.class_names))
+        source = self._corpus.get("source") or self._corpus["name"]
+        if source not in KNOWN and not Path(source).exists():
+            raise UserError(f"the run was trained on {source}, which is not there: name it with --corpus")
+        corpus = self.as_trained_on(load(source, Columns(*self._corpus.get("columns", ())), self.class_names))
         if not self.is_own_corpus(corpus):
             raise UserError(f"{source} has changed since the run was trained on it: name it with --corpus all the same")
         return corpus
