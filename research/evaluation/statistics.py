@@ -15,8 +15,8 @@ variance components of a random-effects analysis of runs and texts.
 Bayle et al. (2020, "Cross-validation confidence intervals for test error"), whose interval is for the very models of
 the folds. Models trained on other texts vary too, in a way that folds do not show in full because their training texts
 overlap (Bengio & Grandvalet 2004). There is no unbiased estimate of it; a = K / (K - 1) was found to make up for it in
-simulated trainings like those of `experiments/simulate.py`, where the corrected t interval of Nadeau & Bengio (2003) is up to twice
-as long as it need be, and without any correction nominal 95 % intervals hold in 90-93 %.
+simulated trainings like those of `experiments/simulate.py`. There the corrected t interval of Nadeau & Bengio (2003) is
+up to twice as long as it need be, and without any correction nominal 95 % intervals hold in 90-93 %.
 
 Degrees of freedom are Satterthwaite's, J - 1 for the second term.
 """
