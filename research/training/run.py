@@ -123,11 +123,10 @@ def train(
     if _claim(folder, description):
         return folder
     widths = prepared.widths
+    compiled = programs(config, len(corpus.class_names))
+    state = _fresh_state(compiled, plan, prepared)  # before anything is written: settings may not fit each other
     runs.write_json(folder / runs.CONFIG, description | {"widths": list(widths)})
     build_tokenizer(prepared.vocabulary, config.data).save(str(folder / runs.TOKENIZER))
-
-    compiled = programs(config, len(corpus.class_names))
-    state = _fresh_state(compiled, plan, prepared)
     prepare_seconds = time.perf_counter() - start
     start = time.perf_counter()
     warm_up(compiled, state, config.training, len(prepared.train.labels), widths)
