@@ -181,8 +181,8 @@ def use_devices(*, side_by_side: bool) -> None:
 def _keep_memory() -> None:
     """Makes glibc keep freed memory: a training step frees and allocates the same large arrays over and over.
 
-    Returned to the system each time, its pages are cleared anew at every step, a third of the article's step of 100
-    tokens. Does nothing with another C library, or where the user's environment sets it.
+    Returned to the system each time, its pages are cleared anew at every step, which long texts pay for.
+    Does nothing with another C library, or where the user's environment sets it.
     """
     if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
         return

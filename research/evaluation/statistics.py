@@ -14,9 +14,9 @@ variance components of a random-effects analysis of runs and texts.
 *Cross-validation* with K folds: w is the variance of a fold's mean, from the spread within folds; v_texts is that of
 Bayle et al. (2020, "Cross-validation confidence intervals for test error"), whose interval is for the very models of
 the folds. Models trained on other texts vary too, in a way that folds do not show in full because their training texts
-overlap (Bengio & Grandvalet 2004). There is no unbiased estimate of it; a = K / (K - 1) was found to make up for it in
-simulated trainings like those of `experiments/simulate.py`. There the corrected t interval of Nadeau & Bengio (2003) is
-up to twice as long as it need be, and without any correction nominal 95 % intervals hold in 90-93 %.
+overlap (Bengio & Grandvalet 2004), and of which there is no unbiased estimate; a = K / (K - 1) stands for it. How often
+such intervals hold, `./launch.sh simulate` shows; the corrected t interval of Nadeau & Bengio (2003) is safe too, but
+much longer, because it takes the sampling of test texts for a property of five folds.
 
 Degrees of freedom are Satterthwaite's, J - 1 for the second term.
 """
