@@ -16,7 +16,7 @@ from research import runs
 from research.data.corpora import Corpus, load
 from research.data.splits import resolve_folds, split_corpus
 from research.errors import UserError
-from research.evaluation.planning import TYPICAL, detectable
+from research.evaluation.planning import detectable, typical
 from research.reporting.report import write_report
 from research.reporting.results import Claims, baseline_of, level_of, pairs_of, read_results
 from research.settings import Config, config_hash, differences, to_dict, validate
@@ -232,7 +232,7 @@ def _detectable(folder: Path, plan: dict[str, Any], claims: Claims, texts: int) 
     with contextlib.suppress(UserError):  # nothing has been finished yet
         seen = read_results(folder, claims).spread
     least = detectable(
-        seen or TYPICAL,
+        seen or typical(plan["folds"]),
         texts=texts,
         repeats=plan["repeats"],
         folds=plan["folds"],

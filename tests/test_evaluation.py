@@ -12,6 +12,7 @@ from research.evaluation.planning import detectable, needed
 from research.evaluation.statistics import (
     Estimate,
     Outcome,
+    Sample,
     Spread,
     difference,
     estimate,
@@ -99,21 +100,26 @@ def correct_by_text(random, runs, count, run_sd=0.03):
     return difficulty + random.normal(0, run_sd, (runs, 1)) + random.normal(0, 0.6, (runs, count)) > 0
 
 
-def test_a_fixed_split_has_the_variance_components_of_the_crossed_design():
-    """Mean squares of runs, texts and residual: V = (MS_runs + MS_texts - MS_residual) / (J N)."""
+def holds(half, shared, least, seen, runs, texts):
+    """How often +-half holds: t times the root of A + max(w / J, (J - 1) s^2 / (J X)), drawn 400,000 times."""
+    random = np.random.default_rng(0)
+    variance = shared + np.maximum(least, seen * (runs - 1) / random.chisquare(runs - 1, 400_000))
+    return np.mean(np.abs(random.standard_t(texts - 1, 400_000)) * np.sqrt(variance) < half)
+
+
+@pytest.mark.parametrize("level", [0.95, 0.99])
+def test_a_fixed_split_has_the_variance_components_of_the_crossed_design(level):
+    """w is the mean square of the run x text residual, v_texts that of the texts."""
     correct = correct_by_text(np.random.default_rng(0), 5, 200, run_sd=0.3)
-    found = estimate([outcome((r, 0), row) for r, row in enumerate(correct)], "accuracy", folds=0)
+    found = estimate([outcome((r, 0), row) for r, row in enumerate(correct)], "accuracy", folds=0, level=level)
     y = correct.astype(float)
     rows, columns = y.mean(axis=1), y.mean(axis=0)
-    of_runs = 200 * np.sum((rows - y.mean()) ** 2) / 4
     of_texts = 5 * np.sum((columns - y.mean()) ** 2) / 199
     residual = np.sum((y - rows[:, None] - columns[None, :] + y.mean()) ** 2) / (4 * 199)
-    total = (of_runs + of_texts - residual) / 1000
-    beyond = (of_runs - residual) / 1000
-    assert beyond > 0
-    degrees = total**2 / ((of_texts / 1000) ** 2 / 199 + beyond**2 / 4)
-    half = stats.t.ppf(0.975, degrees) * np.sqrt(total)
-    assert (found.low, found.high) == pytest.approx((y.mean() - half, y.mean() + half))
+    assert (found.low + found.high) / 2 == pytest.approx(y.mean())
+    half = (found.high - found.low) / 2
+    held = holds(half, (of_texts - residual) / 1000, residual / 1000, rows.var(ddof=1) / 5, 5, 200)
+    assert held == pytest.approx(level, abs=0.002)
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
@@ -133,13 +139,33 @@ def test_cross_validation_against_its_formula(repeats):
             fold_means.append(correct.mean())
             within.append(correct.var(ddof=1) / len(texts))
     runs = repeats * folds
-    texts = folds / (folds - 1) * values.mean(axis=0).var(ddof=1) / count
-    beyond = folds / (folds - 1) * (np.var(fold_means, ddof=1) - np.mean(within)) / runs
-    assert beyond > 0
-    degrees = (texts + beyond) ** 2 / (texts**2 / (count - 1) + beyond**2 / (runs - 1))
-    half = stats.t.ppf(0.975, degrees) * np.sqrt(texts + beyond)
+    least = np.mean(within) / runs
     found = estimate(outcomes, "accuracy", folds=folds)
-    assert (found.low, found.high) == pytest.approx((np.mean(fold_means) - half, np.mean(fold_means) + half))
+    assert (found.low + found.high) / 2 == pytest.approx(np.mean(fold_means))
+    shared = values.mean(axis=0).var(ddof=1) / count - least
+    half = (found.high - found.low) / 2
+    assert holds(half, shared, least, np.var(fold_means, ddof=1) / runs, runs, count) == pytest.approx(0.95, abs=0.002)
+
+
+def test_where_luck_is_all_the_interval_is_students():
+    """One text's worth of sampling against runs that differ by 5 points: t of J - 1 degrees."""
+    scores = np.array([0.7, 0.75, 0.8, 0.72, 0.78])
+    found = interval(Sample(scores, np.zeros(10_000), 0.0), level=0.99)
+    expected = stats.t.interval(0.99, 4, scores.mean(), stats.sem(scores))
+    assert (found.low, found.high) == pytest.approx(expected, rel=1e-3)
+
+
+def test_where_luck_weighs_as_much_as_texts_few_runs_do_not_deceive():
+    """Scores of 5 folds whose variance is five times what texts explain, at the level of one pair of six.
+
+    0.8 % of 2,000 is 17. Satterthwaite's degrees of freedom for s^2 - w would be wrong some 70 times.
+    """
+    random, texts, level = np.random.default_rng(0), 1_000, 1 - 0.05 / 6
+    of_texts = np.where(np.arange(texts) % 2, 0.5, -0.5)
+    explained = 5 * of_texts.var(ddof=1) / texts
+    scores = random.normal(0, np.sqrt(5 * explained), (2_000, 5))
+    found = [interval(Sample(row, of_texts, explained), level=level) for row in scores]
+    assert sum(f.low > 0 or f.high < 0 for f in found) <= 30
 
 
 def test_two_seeds_of_one_procedure_are_seldom_called_different_though_their_folds_differ():
@@ -227,22 +253,19 @@ def test_on_a_fixed_test_split_equal_procedures_are_seldom_called_different(run_
 def test_what_is_detectable_is_detected_four_times_in_five():
     """Runs and texts drawn with a known spread on a fixed split, shifted by the detectable difference."""
     random, texts, runs = np.random.default_rng(0), 200, 5
-    spread = Spread(texts=0.2, runs=0.01**2)
+    spread = Spread(texts=0.2, explained=0.0, runs=0.01**2)
     shift = detectable(spread, texts=texts, repeats=runs, folds=0, level=0.95)
     ids = [np.arange(texts)] * runs
     found = 0
     for _ in range(300):
         of_text = random.normal(shift, np.sqrt(0.2), texts)
         values = [of_text + random.normal(0, 0.01) for _ in range(runs)]
-        found += (
-            interval(make_sample(np.array([v.mean() for v in values]), values, ids, folds=0), folds=0, level=0.95).low
-            > 0
-        )
+        found += interval(make_sample(np.array([v.mean() for v in values]), values, ids, folds=0), level=0.95).low > 0
     assert 0.72 < found / 300 < 0.88
 
 
 def test_what_an_undecided_pair_needs_decides_it_and_less_does_not():
-    spread = Spread(texts=0.2, runs=0.01**2)
+    spread = Spread(texts=0.2, explained=0.0, runs=0.01**2)
     plan = {"texts": 1000, "repeats": 5, "folds": 0, "level": 0.95}
 
     def half(texts=1000, repeats=5):
@@ -257,5 +280,5 @@ def test_what_an_undecided_pair_needs_decides_it_and_less_does_not():
     small = needed(Estimate(0.001, -0.02, 0.022), spread, **plan, margin=0.0001)
     assert small.repeats is small.texts is None
     assert half(1000 * small.times_both, 5 * small.times_both) < 0.001
-    equal = needed(Estimate(0.0, -0.03, 0.03), Spread(0.2, 0.0), **plan, margin=0.01)
-    assert half_width(Spread(0.2, 0.0), texts=equal.texts, runs=5, level=0.95) <= 0.01
+    equal = needed(Estimate(0.0, -0.03, 0.03), Spread(0.2, 0.0, 0.0), **plan, margin=0.01)
+    assert half_width(Spread(0.2, 0.0, 0.0), texts=equal.texts, runs=5, level=0.95) <= 0.01

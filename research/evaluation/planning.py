@@ -8,11 +8,17 @@ from scipy import stats
 
 from research.evaluation.statistics import Estimate, Spread, half_width
 
-# Of a difference of accuracy between two variants on rotten_tomatoes (8,530 sentences, 5 folds): `Results.spread` of
-# `./launch.sh compare --variants=all --pairs=all`, the runs of experiments/results/. Where nothing has been seen yet.
-TYPICAL = Spread(texts=0.24, runs=0.0092**2)
+# Of a difference of accuracy between two variants: `Results.spread` of the runs of experiments/results/ with
+# `--pairs=all`, on rotten_tomatoes (5 folds) and on SST-2 (5 runs). For where nothing has been seen yet.
+_TYPICAL_FOLDS = Spread(texts=0.19, explained=5 * 0.19, runs=0.0082**2)
+_TYPICAL_SPLIT = Spread(texts=0.19, explained=0.1, runs=0.0082**2)
 _POWER = 0.8
 _MOST_REPEATS, _MOST_TEXTS = 1_000, 10_000_000
+
+
+def typical(folds: int) -> Spread:
+    """The spread of a difference of accuracy to reckon with before anything has been seen; `folds` 0 for a split."""
+    return _TYPICAL_FOLDS._replace(explained=folds * _TYPICAL_FOLDS.texts) if folds else _TYPICAL_SPLIT
 
 
 class Needed(NamedTuple):
@@ -27,7 +33,7 @@ def detectable(spread: Spread, *, texts: int, repeats: int, folds: int, level: f
     """The smallest true difference that is told from none four times in five.
 
     Args:
-      spread: of the differences, seen or `TYPICAL`.
+      spread: of the differences, seen or `typical`.
       texts: how many are tested.
       repeats: runs a variant, of each fold.
       folds: 0 with a fixed test split.

@@ -6,27 +6,32 @@ with a spread of its own. The difference of two variants' expected accuracies fo
 *Cross-validation*: small learners are really trained, on texts that are points of two overlapping normal classes, so
 that folds share training texts as they do in earnest. One is ridge regression, the other ridge regression on random
 ReLU features, which start anew in each run. Their true difference is the mean over many fresh trainings.
+
+A comparison that goes on until it is decided is looked at after each of several numbers of repeats, and each look's
+interval allows for all of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from research.evaluation.statistics import Estimate, Sample, interval, make_sample, verdict
+from research.evaluation.statistics import Estimate, Outcome, difference, verdict
 
 MARGIN = 0.01
 Fit = Callable[[np.ndarray, np.ndarray, np.random.Generator], Callable[[np.ndarray], np.ndarray]]
+Sides = tuple[list[Outcome], list[Outcome]]  # the runs of a and of b
 
 
 class Scenario(NamedTuple):
-    """One kind of comparison; `draw(random)` makes one, as a sample of differences a - b."""
+    """One kind of comparison; `draw(random)` makes one: the runs that there are at each look."""
 
     name: str
     folds: int
     truth: float
-    draw: Callable[[np.random.Generator], Sample]
+    looks: tuple[int, ...]  # after how many repeats
+    draw: Callable[[np.random.Generator], Iterator[Sides]]
 
 
 class Tally(NamedTuple):
@@ -37,20 +42,27 @@ class Tally(NamedTuple):
     wrong: float  # called better or worse where that is untrue, or equivalent where the truth is beyond the margin
     right: float  # called what it is: better or worse, or equivalent where the truth is within the margin
     half: float
+    repeats: float  # used, on average
 
 
 def run(scenario: Scenario, comparisons: int, seed: int, level: float = 0.95) -> Tally:
     """Draws comparisons and counts what is said of them."""
     random = np.random.default_rng(seed)
     held = wrong = right = 0
-    halves = []
+    halves, repeats = [], []
     for _ in range(comparisons):
-        found = interval(scenario.draw(random), folds=scenario.folds, level=level)
+        for sides, upto in zip(scenario.draw(random), scenario.looks, strict=False):
+            found = difference(*sides, "accuracy", folds=scenario.folds, level=1 - (1 - level) / len(scenario.looks))
+            used = upto
+            if verdict(found, MARGIN)[0] != "undecided":
+                break
         held += found.low <= scenario.truth <= found.high
         word = _judge(found, scenario.truth)
         wrong, right = wrong + (word == "wrong"), right + (word == "right")
         halves.append((found.high - found.low) / 2)
-    return Tally(comparisons, held / comparisons, wrong / comparisons, right / comparisons, float(np.mean(halves)))
+        repeats.append(used)
+    shares = (count / comparisons for count in (held, wrong, right))
+    return Tally(comparisons, *shares, float(np.mean(halves)), float(np.mean(repeats)))
 
 
 def _judge(found: Estimate, truth: float) -> str:
@@ -62,12 +74,12 @@ def _judge(found: Estimate, truth: float) -> str:
     return "right" if truth and (word == "better") == (truth > 0) else "wrong"
 
 
-def fixed_split(*, texts: int, runs: int, run_sd: float, truth: float) -> Scenario:
+def fixed_split(*, texts: int, looks: tuple[int, ...], run_sd: float, truth: float) -> Scenario:
     """Runs of two variants on one test split.
 
     Args:
       texts: of the test split.
-      runs: a variant.
+      looks: after how many runs of each variant the difference is looked at.
       run_sd: of a run's accuracy over all texts that there could be, a fraction.
       truth: the difference of the expected accuracies, about 0.78 and 0.78 - truth.
     """
@@ -79,20 +91,29 @@ def fixed_split(*, texts: int, runs: int, run_sd: float, truth: float) -> Scenar
     of_run = others * share / np.sqrt(1 - share**2)
     whole = np.hypot(others, of_run)
     thresholds = [whole * stats.norm.ppf(a) for a in (accuracy, accuracy - truth)]
-    ids = [np.arange(texts)] * runs
+    ids = np.arange(texts)
 
-    def draw(random: np.random.Generator) -> Sample:
+    def draw(random: np.random.Generator) -> Iterator[Sides]:
         text = random.normal(0, of_text, texts)
-        right = []
-        for threshold in thresholds:
-            shared = threshold + text + random.normal(0, of_variant, texts)
-            of_runs = random.normal(0, of_run, (runs, 1)) + random.normal(0, of_run_and_text, (runs, texts))
-            right.append((shared + of_runs > 0).astype(np.float64))
-        values = right[0] - right[1]
-        return make_sample(values.mean(axis=1), list(values), ids, folds=0)
+        shared = [threshold + text + random.normal(0, of_variant, texts) for threshold in thresholds]
+        sides: Sides = ([], [])
+        for repeat in range(looks[-1]):
+            for side, of_side in zip(sides, shared, strict=True):
+                right = of_side + random.normal(0, of_run) + random.normal(0, of_run_and_text, texts) > 0
+                side.append(_outcome((repeat, 0), ids, right))
+            if repeat + 1 in looks:
+                yield sides
 
-    name = f"fixed split, {texts:,} texts, {runs} runs, run sd {100 * run_sd:g}"
-    return Scenario(name, 0, truth, draw)
+    name = f"fixed split, {texts:,} texts, {_spelt(looks)} runs, run sd {100 * run_sd:g}"
+    return Scenario(name, 0, truth, looks, draw)
+
+
+def _outcome(run: tuple[int, int], ids: np.ndarray, right: np.ndarray) -> Outcome:
+    return Outcome(run, ids, np.ones(len(ids), np.int32), np.stack([~right, right], axis=1).astype(np.float32))
+
+
+def _spelt(looks: tuple[int, ...]) -> str:
+    return f"{looks[0]} to {looks[-1]}" if len(looks) > 1 else str(looks[0])
 
 
 _FEATURES = 30
@@ -136,7 +157,9 @@ def _with_one(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points, np.ones((len(points), 1))], axis=1)
 
 
-def cross_validation(a: Fit, b: Fit, *, texts: int, folds: int, repeats: int, about: str, trainings: int) -> Scenario:
+def cross_validation(
+    a: Fit, b: Fit, *, texts: int, folds: int, looks: tuple[int, ...], about: str, truth: float, own_folds: bool = False
+) -> Scenario:
     """Folds of two learners.
 
     Args:
@@ -144,32 +167,39 @@ def cross_validation(a: Fit, b: Fit, *, texts: int, folds: int, repeats: int, ab
       b: another.
       texts: of the corpus.
       folds: of the cross-validation.
-      repeats: each with folds of its own.
+      looks: after how many repeats, each with folds of its own, the difference is looked at.
       about: the learners, in words.
-      trainings: over which the truth is averaged.
+      truth: the difference of their expected accuracies, see `true_difference`.
+      own_folds: whether each learner has folds of its own, as variants with different seeds have.
     """
-    truth = 0.0
-    if a is not b:
-        random = np.random.default_rng(1)
-        differences = []
-        for _ in range(trainings):
-            points, label = _points(random, texts * (folds - 1) // folds)
-            others, true = _points(random, 2_000)
-            right = [fit(points, label, random)(others) == true for fit in (a, b)]
-            differences.append(right[0].mean() - right[1].mean())
-        truth = float(np.mean(differences))
 
-    def draw(random: np.random.Generator) -> Sample:
+    def draw(random: np.random.Generator) -> Iterator[Sides]:
         points, label = _points(random, texts)
-        values, ids = [], []
-        for _ in range(repeats):
-            fold_of = random.permutation(np.arange(texts) % folds)
-            for fold in range(folds):
-                held = fold_of == fold
-                right = [fit(points[~held], label[~held], random)(points[held]) == label[held] for fit in (a, b)]
-                values.append(right[0].astype(np.float64) - right[1])
-                ids.append(np.flatnonzero(held))
-        return make_sample(np.array([v.mean() for v in values]), values, ids, folds=folds)
+        sides: Sides = ([], [])
+        for repeat in range(looks[-1]):
+            shared = random.permutation(np.arange(texts) % folds)
+            for side, fit in zip(sides, (a, b), strict=True):
+                fold_of = random.permutation(shared) if own_folds else shared
+                for fold in range(folds):
+                    held = fold_of == fold
+                    right = fit(points[~held], label[~held], random)(points[held]) == label[held]
+                    side.append(_outcome((repeat, fold), np.flatnonzero(held), right))
+            if repeat + 1 in looks:
+                yield sides
 
-    name = f"{folds} folds x {repeats}, {texts:,} texts, {about}"
-    return Scenario(name, folds, truth, draw)
+    name = f"{folds} folds x {_spelt(looks)}, {texts:,} texts, {about}"
+    return Scenario(name, folds, truth, looks, draw)
+
+
+def true_difference(a: Fit, b: Fit, *, texts: int, trainings: int) -> float:
+    """The mean difference of accuracy over `trainings` fresh ones on so many texts; 0 for an A/A comparison."""
+    if a is b:
+        return 0.0
+    random = np.random.default_rng(1)
+    differences = []
+    for _ in range(trainings):
+        points, label = _points(random, texts)
+        others, true = _points(random, 2_000)
+        right = [fit(points, label, random)(others) == true for fit in (a, b)]
+        differences.append(right[0].mean() - right[1].mean())
+    return float(np.mean(differences))

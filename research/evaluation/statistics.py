@@ -1,30 +1,36 @@
 """Intervals of means and differences over runs: what a table may claim.
 
 The estimand is the expected metric of the training procedure at this training size: over test texts and over what
-differs between runs (split, initialisation, order, dropout). With J runs, the variance of their mean is taken as
+differs between runs (split, initialisation, order, dropout). The variance of a mean over J runs is
 
-    V = a (v_texts + max(0, s^2 - w) / J)
+    V = A + R,    A = v_texts - w / J,    R = (w + r) / J >= w / J
 
-where v_texts is the sampling variance of the texts' mean values over all runs, s^2 the variance between the runs'
-scores, and w the part of s^2 that single texts explain; so the second term is what runs differ by beyond their texts.
+v_texts is the sampling variance of the texts' mean values over all runs, w the part of the variance between the runs'
+scores that single texts explain, r what runs differ by beyond their texts; A is what runs have in common. Texts are
+many, so v_texts and w are taken as known; R is seen through s^2 / J alone, s^2 being the variance of J scores, and J is
+small. To put s^2 - w in the place of r (with Satterthwaite's degrees of freedom) errs too often where luck and texts
+weigh alike, because s^2 is then often near w by chance. So the interval is a generalised one (Weerahandi 1993,
+"Generalized confidence intervals"; Krishnamoorthy & Mathew 2004 for random effects): the mean +- h such that
 
-*A fixed test split* (all runs share its texts): a = 1 and w is the run x text residual, which makes V the crossed
-variance components of a random-effects analysis of runs and texts.
+    E[ P(|t| sqrt(V*) < h) ] = level,    V* = A + max(w / J, (J - 1) s^2 / (J X)),    X chi-squared of J - 1 degrees
 
-*Cross-validation* with K folds: w is the variance of a fold's mean, from the spread within folds; v_texts is that of
-Bayle et al. (2020, "Cross-validation confidence intervals for test error"), whose interval is for the very models of
-the folds. Models trained on other texts vary too, in a way that folds do not show in full because their training texts
-overlap (Bengio & Grandvalet 2004), and of which there is no unbiased estimate; a = K / (K - 1) stands for it. How often
-such intervals hold, `./launch.sh simulate` shows; the corrected t interval of Nadeau & Bengio (2003) is safe too, but
-much longer, because it takes the sampling of test texts for a property of five folds.
+t being Student's, of as many degrees as there are texts but one. Few runs make it long, as they should.
 
-Degrees of freedom are Satterthwaite's, J - 1 for the second term.
+*A fixed test split* (all runs share its texts): w is the run x text residual of a crossed design.
+
+*Cross-validation*: w is the variance of a fold's mean, from the spread within folds; v_texts is that of Bayle et al.
+(2020, "Cross-validation confidence intervals for test error"), whose interval is for the very models of the folds. How
+much more models of other training texts vary, folds do not show in full, since theirs overlap, and there is no unbiased
+estimate of it (Bengio & Grandvalet 2004); what the interval allows for few runs has to cover it. Whether it does,
+`./launch.sh simulate` shows by real trainings. The corrected t interval of Nadeau & Bengio (2003) is safe too, but much
+longer, because it takes the sampling of test texts for a property of five folds.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, special, stats
 
 from research.evaluation.metrics import measure
 
@@ -57,8 +63,9 @@ class Sample(NamedTuple):
 class Spread(NamedTuple):
     """Where the variance of a mean comes from."""
 
-    texts: float  # a v_texts N, of N texts
-    runs: float  # a max(0, s^2 - w)
+    texts: float  # v_texts N, of N texts
+    explained: float  # w N
+    runs: float  # s^2 - w; by chance it may be below 0
 
 
 def estimate(outcomes: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate:
@@ -70,7 +77,7 @@ def estimate(outcomes: list[Outcome], metric: str, *, folds: int, level: float =
       folds: 0 where all runs share a test split.
       level: of the interval.
     """
-    return interval(sample_of(outcomes, metric, folds=folds), folds=folds, level=level)
+    return interval(sample_of(outcomes, metric, folds=folds), level=level)
 
 
 def difference(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate | None:
@@ -81,7 +88,7 @@ def difference(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int, l
     paired = paired_sample(a, b, metric, folds=folds)
     if paired is None:
         return None
-    found = interval(paired, folds=folds, level=level)
+    found = interval(paired, level=level)
     if len(paired.scores) == 1 and found.low < found.high:
         bound = np.inf if metric == "log_loss" else 2.0 if metric == "brier" else 1.0
         return Estimate(found.mean, -bound, bound)
@@ -106,15 +113,16 @@ def paired_sample(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int
     if not both:
         return None
     sides = [[pair[side] for pair in both] for side in (0, 1)]
-    x, y = ([measure(o.label, o.probabilities, metric) for o in side] for side in sides)
-    scores = np.array([m.score - n.score for m, n in zip(x, y, strict=True)])
     if all(np.array_equal(o.id, p.id) for o, p in both):
+        x, y = ([measure(o.label, o.probabilities, metric) for o in side] for side in sides)
+        scores = np.array([m.score - n.score for m, n in zip(x, y, strict=True)])
         values = [m.of_texts - n.of_texts for m, n in zip(x, y, strict=True)]
         return make_sample(scores, values, [o.id for o, _ in both], folds=folds)
-    alone = [sample_of(side, metric, folds=folds) for side in sides]
+    first, second = (sample_of(side, metric, folds=folds) for side in sides)
     ids = [np.unique(np.concatenate([o.id for o in side])) for side in sides]
-    _, first, second = np.intersect1d(*ids, return_indices=True)
-    return Sample(scores, alone[0].of_texts[first] - alone[1].of_texts[second], alone[0].explained + alone[1].explained)
+    _, of_first, of_second = np.intersect1d(*ids, return_indices=True)
+    of_texts = first.of_texts[of_first] - second.of_texts[of_second]
+    return Sample(first.scores - second.scores, of_texts, first.explained + second.explained)
 
 
 def make_sample(scores: np.ndarray, values: list[np.ndarray], ids: list[np.ndarray], *, folds: int) -> Sample:
@@ -130,30 +138,50 @@ def make_sample(scores: np.ndarray, values: list[np.ndarray], ids: list[np.ndarr
     return Sample(scores, of_texts, float(np.mean([np.var(v, ddof=1) / len(v) if len(v) > 1 else 0.0 for v in values])))
 
 
-def spread_of(sample: Sample, *, folds: int) -> Spread:
+def spread_of(sample: Sample) -> Spread:
     """The variances above; with a single run that of the texts alone."""
-    inflation = folds / (folds - 1) if folds else 1.0
-    texts = float(sample.of_texts.var(ddof=1)) if len(sample.of_texts) > 1 else 0.0
+    count = len(sample.of_texts)
+    texts = float(sample.of_texts.var(ddof=1)) if count > 1 else 0.0
     if len(sample.scores) == 1:
-        return Spread(texts, 0.0)
-    beyond = max(0.0, float(sample.scores.var(ddof=1)) - sample.explained)
-    return Spread(inflation * texts, inflation * beyond)
+        return Spread(texts, 0.0, 0.0)
+    return Spread(texts, sample.explained * count, float(sample.scores.var(ddof=1)) - sample.explained)
 
 
 def half_width(spread: Spread, *, texts: int, runs: int, level: float) -> float:
     """Half the length of the interval of a mean over `runs` runs that test `texts` texts between them."""
-    of_texts, of_runs = spread.texts / texts, spread.runs / runs
-    total = of_texts + of_runs
-    if not total:
+    variances, weights = np.array([spread.texts / texts]), np.array([1.0])
+    if runs > 1:
+        least = spread.explained / texts / runs
+        seen = least + spread.runs / runs
+        chi_squared, weights = _chi_squared(runs - 1)
+        variances = variances - least + np.maximum(least, seen * (runs - 1) / chi_squared)
+    if not variances.max():
         return 0.0
-    degrees = total**2 / (of_texts**2 / max(texts - 1, 1) + (of_runs**2 / (runs - 1) if runs > 1 else 0.0))
-    return float(stats.t.ppf((1 + level) / 2, degrees) * np.sqrt(total))
+
+    def excess(half: float) -> float:
+        inside = 1 - 2 * special.stdtr(max(texts - 1, 1), -half / np.sqrt(variances))
+        return float(weights @ inside) - level
+
+    variances = np.maximum(variances, np.finfo(float).tiny)  # 0 by rounding would make 0 / 0
+    high = float(np.sqrt(variances.min()))
+    while excess(high) < 0:
+        high *= 2
+    return float(optimize.brentq(excess, 0.0, high, xtol=1e-9))
 
 
-def interval(sample: Sample, *, folds: int, level: float) -> Estimate:
+@functools.lru_cache
+def _chi_squared(degrees: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points of a chi-squared variable and their weights, evenly spread in its logarithm."""
+    ends = np.log(stats.chi2.ppf((1e-9, 1 - 1e-9), degrees))
+    points = np.exp(np.linspace(*ends, 400))
+    weights = points * stats.chi2.pdf(points, degrees)
+    return points, weights / weights.sum()
+
+
+def interval(sample: Sample, *, level: float) -> Estimate:
     """The mean over runs with its interval."""
     mean, runs, texts = float(sample.scores.mean()), len(sample.scores), len(sample.of_texts)
-    half = half_width(spread_of(sample, folds=folds), texts=texts, runs=runs, level=level)
+    half = half_width(spread_of(sample), texts=texts, runs=runs, level=level)
     return Estimate(mean, mean - half, mean + half)
 
 

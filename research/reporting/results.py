@@ -190,7 +190,7 @@ def _pairs(
         }
         paired = paired_sample(outcomes[a], outcomes[b], "accuracy", folds=plan["folds"])
         if len(paired.scores) > 1:
-            spreads.append(spread_of(paired, folds=plan["folds"]))
+            spreads.append(spread_of(paired))
         if word == "undecided" and len(paired.scores) > 1:
             texts = len(np.unique(np.concatenate([outcome.id for outcome in outcomes[a]])))
             more = needed(
