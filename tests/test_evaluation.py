@@ -6,6 +6,7 @@ import pytest
 import sklearn.metrics as reference
 from hypothesis import given
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 
 from research.evaluation.metrics import METRICS, confusion_matrix, evaluate_predictions, measure, per_class
 from research.evaluation.planning import detectable, needed
@@ -19,6 +20,7 @@ from research.evaluation.statistics import (
     half_width,
     interval,
     make_sample,
+    mcnemar,
     verdict,
 )
 
@@ -186,6 +188,17 @@ def test_two_seeds_of_one_procedure_are_seldom_called_different_though_their_fol
         found = difference(*sides, "accuracy", folds=folds)
         wrong += found.low > 0 or found.high < 0
     assert wrong <= 20
+
+
+def test_mcnemar_is_statsmodels():
+    random = np.random.default_rng(0)
+    a, b = outcome((0, 0), random.random(300) < 0.8), outcome((0, 0), random.random(300) < 0.7)
+    right = [o.probabilities.argmax(axis=1) == o.label for o in (a, b)]
+    table = [[np.sum((right[0] == i) & (right[1] == j)) for j in (True, False)] for i in (True, False)]
+    only_a, only_b, p = mcnemar(a, b)
+    assert (only_a, only_b) == (table[0][1], table[1][0])
+    assert p == pytest.approx(reference_mcnemar(table, exact=True).pvalue)
+    assert mcnemar(a, a) == (0, 0, 1.0)
 
 
 def test_one_run_each_decides_nothing():

@@ -87,7 +87,9 @@ def test_claims_are_those_asked_for(comparison):
         ("cnn[seed=1]", "lstm"),
     ]
     assert against_lstm.pairs[0]["verdict"] == "equivalent"
-    assert against_lstm.pairs[1]["negligible"]
+    wide = {pair["a"]: pair for pair in read_results(comparison, Claims(margin=0.5)).pairs}
+    assert wide["cnn[seed=1]"]["verdict"] == "worse"
+    assert wide["cnn[seed=1]"]["negligible"]
     every = read_results(comparison, Claims(all_pairs=True))
     assert len(every.pairs) == 3
     # Simultaneous over more pairs, an interval is longer.

@@ -27,6 +27,7 @@ longer, because it takes the sampling of test texts for a property of five folds
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -85,7 +86,7 @@ def difference(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int, l
 
     One run each says nothing of another training: the interval is then all that there could be, -1 to 1 for a fraction.
     """
-    paired = paired_sample(a, b, metric, folds=folds)
+    paired = contrast((a, b), (1, -1), metric, folds=folds)
     if paired is None:
         return None
     found = interval(paired, level=level)
@@ -102,27 +103,32 @@ def sample_of(outcomes: list[Outcome], metric: str, *, folds: int) -> Sample:
     return make_sample(scores, values, [outcome.id for outcome in outcomes], folds=folds)
 
 
-def paired_sample(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int) -> Sample | None:
-    """The sample of the differences a - b of the runs that both have; None where there are none.
+def contrast(sides: Sequence[list[Outcome]], weights: Sequence[float], metric: str, *, folds: int) -> Sample | None:
+    """The sample of a weighted sum of variants, as of a difference (1, -1), over the runs that all have; None if none.
 
-    Runs of equal repeat and fold test the same texts, unless the two variants have seeds of their own (an A/A
-    comparison). Then texts are paired one by one, and the parts of s^2 that they explain add up.
+    Runs of equal repeat and fold test the same texts, unless the variants have seeds of their own (an A/A comparison).
+    Then texts are paired one by one, and the parts of s^2 that they explain add up.
     """
-    of_b = {outcome.run: outcome for outcome in b}
-    both = [(outcome, of_b[outcome.run]) for outcome in a if outcome.run in of_b]
-    if not both:
+    by_run = [{outcome.run: outcome for outcome in side} for side in sides]
+    common = [outcome.run for outcome in sides[0] if all(outcome.run in of_side for of_side in by_run)]
+    if not common:
         return None
-    sides = [[pair[side] for pair in both] for side in (0, 1)]
-    if all(np.array_equal(o.id, p.id) for o, p in both):
-        x, y = ([measure(o.label, o.probabilities, metric) for o in side] for side in sides)
-        scores = np.array([m.score - n.score for m, n in zip(x, y, strict=True)])
-        values = [m.of_texts - n.of_texts for m, n in zip(x, y, strict=True)]
-        return make_sample(scores, values, [o.id for o, _ in both], folds=folds)
-    first, second = (sample_of(side, metric, folds=folds) for side in sides)
+    sides = [[of_side[run] for run in common] for of_side in by_run]
+    if all(np.array_equal(o.id, first.id) for side in sides for o, first in zip(side, sides[0], strict=True)):
+        measured = [[measure(o.label, o.probabilities, metric) for o in side] for side in sides]
+        runs = list(zip(*measured, strict=True))
+        scores = np.array([sum(w * m.score for w, m in zip(weights, run, strict=True)) for run in runs])
+        values = [sum(w * m.of_texts for w, m in zip(weights, run, strict=True)) for run in runs]
+        return make_sample(scores, values, [o.id for o in sides[0]], folds=folds)
+    alone = [sample_of(side, metric, folds=folds) for side in sides]
     ids = [np.unique(np.concatenate([o.id for o in side])) for side in sides]
-    _, of_first, of_second = np.intersect1d(*ids, return_indices=True)
-    of_texts = first.of_texts[of_first] - second.of_texts[of_second]
-    return Sample(first.scores - second.scores, of_texts, first.explained + second.explained)
+    tested = functools.reduce(np.intersect1d, ids)
+    of_texts = [s.of_texts[np.searchsorted(i, tested)] for s, i in zip(alone, ids, strict=True)]
+    return Sample(
+        sum(w * s.scores for w, s in zip(weights, alone, strict=True)),
+        sum(w * values for w, values in zip(weights, of_texts, strict=True)),
+        sum(w**2 * s.explained for w, s in zip(weights, alone, strict=True)),
+    )
 
 
 def make_sample(scores: np.ndarray, values: list[np.ndarray], ids: list[np.ndarray], *, folds: int) -> Sample:
@@ -195,3 +201,13 @@ def verdict(difference: Estimate, margin: float, *, higher_is_better: bool = Tru
     if difference.low > 0 or difference.high < 0:
         return ("better" if (difference.low > 0) == higher_is_better else "worse"), inside
     return ("equivalent" if inside else "undecided"), False
+
+
+def mcnemar(a: Outcome, b: Outcome) -> tuple[int, int, float]:
+    """Two trained models on the same texts: how many only a has right, only b, and the p-value of McNemar's exact test.
+
+    It is about these very models, not about what another training would give.
+    """
+    right = [outcome.probabilities.argmax(axis=1) == outcome.label for outcome in (a, b)]
+    only_a, only_b = int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0]))
+    return only_a, only_b, float(stats.binomtest(only_a, max(only_a + only_b, 1)).pvalue) if only_a + only_b else 1.0

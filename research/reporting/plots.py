@@ -1,5 +1,6 @@
 """The plots; the only file that imports Matplotlib, and without its global state, so that threads do not meet."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from research.evaluation.metrics import confusion_matrix
+from research.reporting.effects import Grid, grids
 from research.reporting.results import Results
 
 # Okabe & Ito: told apart by the colour-blind. Nothing is said by colour alone.
 _BLUE = "#0072B2"
+_COLOURS = (_BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "osD^vPX*"
 _PANELS = 4  # in a row
 _MOST_CONFUSIONS = 8
 
@@ -25,15 +29,14 @@ def write_plots(results: Results, folder: Path) -> dict[str, str]:
         "calibration": "Share of right predictions against confidence, a panel a variant; the diagonal is perfect",
         "confusion": "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
     }
+    draw = {"accuracy": _accuracy, "curves": _curves, "cost": _cost}
+    draw |= {"calibration": _calibration, "confusion": _confusion}
+    if any(_numeric(grid) for grid in grids(results.ranked())):
+        shown["settings"] = "Test accuracy with 95 % interval against each setting that was varied over numbers"
+        draw["settings"] = _settings
     folder.mkdir(exist_ok=True)
-    for name, draw in (
-        ("accuracy", _accuracy),
-        ("curves", _curves),
-        ("cost", _cost),
-        ("calibration", _calibration),
-        ("confusion", _confusion),
-    ):
-        draw(results).savefig(folder / f"{name}.png", dpi=144)
+    for name in shown:
+        draw[name](results).savefig(folder / f"{name}.png", dpi=144)
     return shown
 
 
@@ -145,4 +148,40 @@ def _confusion(results: Results) -> Figure:
             axes.set_yticks(range(len(names)), names, fontsize=7)
     figure.supxlabel("prediction", fontsize=9)
     figure.supylabel("label", fontsize=9)
+    return figure
+
+
+def _numeric(grid: Grid) -> list[str]:
+    """The fields whose levels are numbers."""
+    return [f for f in grid.fields if all(re.fullmatch(r"-?[\d.]+(e-?\d+)?", level) for level in grid.levels(f))]
+
+
+def _settings(results: Results) -> Figure:
+    """A panel a setting; a line for each variant and combination of the other settings' levels."""
+    found = grids(results.ranked())
+    fields = list(dict.fromkeys(field for grid in found for field in _numeric(grid)))
+    figure = Figure(figsize=(4.2 * len(fields) + 2.4, 3.8), layout="constrained")
+    for axes, field in zip(figure.subplots(1, len(fields), sharey=True, squeeze=False)[0], fields, strict=True):
+        lines: dict[str, list[tuple[float, str]]] = {}
+        for grid in found:
+            for levels, variant in grid.cells.items():
+                if field in _numeric(grid):
+                    others = [f"{f}={v}" for f, v in zip(grid.fields, levels, strict=True) if f != field]
+                    name = grid.base + (f"[{','.join(others)}]" if others else "")
+                    lines.setdefault(name, []).append((float(levels[grid.fields.index(field)]), variant))
+        for i, (name, points) in enumerate(lines.items()):
+            x, variants = zip(*sorted(points), strict=True)
+            of_line = [results.estimates[variant]["accuracy"] for variant in variants]
+            mean = np.array([100 * e.mean for e in of_line])
+            ends = [mean - [100 * e.low for e in of_line], [100 * e.high for e in of_line] - mean]
+            style = {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], "markersize": 4}
+            axes.errorbar(x, mean, ends, label=name, linewidth=1.4, elinewidth=0.8, capsize=2, **style)
+        values = [x for points in lines.values() for x, _ in points]
+        if min(values) > 0 and max(values) >= 8 * min(values):
+            axes.set_xscale("log")
+        axes.set_xlabel(field)
+        axes.grid(color="0.92")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=7)
+    figure.supylabel("test accuracy, %, with 95 % interval", fontsize=9)
     return figure

@@ -11,6 +11,7 @@ from research.data.files import Columns
 from research.errors import UserError
 from research.evaluation.metrics import per_class
 from research.reporting.blocks import Block, Heading, Items, Plot, Table, Text, to_html, to_latex, to_markdown
+from research.reporting.effects import EFFECT_HEADER, effect_rows
 from research.reporting.plots import write_plots
 from research.reporting.results import LEVEL, Claims, Results, comparison_json, read_results, results_csv
 from research.reporting.tables import (
@@ -18,11 +19,13 @@ from research.reporting.tables import (
     HEADER,
     METRIC_HEADER,
     PAIR_HEADER,
+    TRAINED_HEADER,
     cost_rows,
     matrix,
     metric_rows,
     pair_rows,
     protocol,
+    trained_pair_rows,
     variant_rows,
 )
 from research.settings import leaves_of
@@ -52,11 +55,10 @@ def write_report(folder: Path, claims: Claims | None = None) -> Results:
 
 
 def _method(results: Results) -> str:
-    overlap = ", enlarged for the overlap of training texts" if results.plan["folds"] else ""
     return (
         f"Intervals: {100 * LEVEL:.0f} %, for the expected score of the training procedure at this training size, over "
-        "test texts, splits, initialisations and data order; from the variance of texts and, beyond them, of "
-        f"runs{overlap}, with Satterthwaite's degrees of freedom."
+        "test texts, splits, initialisations and data order; generalised intervals (Weerahandi 1993) from the variance "
+        "of texts and that between runs, as long as the number of runs asks for."
     )
 
 
@@ -82,6 +84,26 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
         ]
         if results.claims.all_pairs and len(ranked) <= _MOST_IN_MATRIX:
             blocks += [Text("Row against column, points of accuracy:"), Table(*matrix(results))]
+    if rows := trained_pair_rows(results):
+        blocks += [
+            Heading("These two trained models"),
+            Text(
+                "There is one run of each variant. Whether these very models differ, McNemar's exact test says; of "
+                "another training it says nothing, so it decides nothing above."
+            ),
+            Table(TRAINED_HEADER, rows),
+        ]
+    if rows := effect_rows(results):
+        blocks += [
+            Heading("Effects of settings"),
+            Text(
+                "Averaged over the other settings; an interaction is how much one changes another. Simultaneous "
+                "intervals."
+            ),
+            Table(EFFECT_HEADER, rows),
+        ]
+    if "settings" in plots:
+        blocks += [Plot("settings", plots["settings"])]
     lacking = [row for row in results.rows if row["status"] != "done"]
     if lacking:
         blocks += [

@@ -19,9 +19,9 @@ from research.evaluation.statistics import (
     Estimate,
     Outcome,
     Spread,
+    contrast,
     difference,
     estimate,
-    paired_sample,
     spread_of,
     verdict,
 )
@@ -188,7 +188,7 @@ def _pairs(
             "verdict": word,
             "negligible": negligible,
         }
-        paired = paired_sample(outcomes[a], outcomes[b], "accuracy", folds=plan["folds"])
+        paired = contrast((outcomes[a], outcomes[b]), (1, -1), "accuracy", folds=plan["folds"])
         if len(paired.scores) > 1:
             spreads.append(spread_of(paired))
         if word == "undecided" and len(paired.scores) > 1:

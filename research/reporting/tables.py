@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from research.evaluation.statistics import Estimate
+from research.evaluation.statistics import Estimate, mcnemar
 from research.reporting.results import Results
 
 HEADER = ("variant", "accuracy", "95 % interval", "macro recall", "macro F1", "parameters", "s/run", "runs")
 METRIC_HEADER = ("variant", "balanced accuracy", "macro precision", "AUROC", "log loss", "Brier", "calibration error")
-COST_HEADER = ("variant", "parameters", "MFLOP/text", "train s", "compile s", "predict ms/text")
+COST_HEADER = ("variant", "parameters", "MFLOP/text", "train s", "compile s", "predict ms/text", "peak MB")
+TRAINED_HEADER = ("variant", "against", "right alone", "other right alone", "McNemar p")
 PAIR_HEADER = ("variant", "against", "accuracy difference (points)", "interval", "verdict", "would decide")
 
 
@@ -63,6 +64,17 @@ def pair_rows(results: Results) -> list[tuple[str, ...]]:
     ]
 
 
+def trained_pair_rows(results: Results) -> list[tuple[str, ...]]:
+    """A row a pair where each variant has one run, on the same test texts; none otherwise."""
+    if results.plan["folds"] or results.plan["repeats"] > 1:
+        return []
+    rows = []
+    for pair in results.pairs:
+        only_a, only_b, p = mcnemar(*(results.outcomes[pair[side]][0] for side in ("a", "b")))
+        rows.append((pair["a"], pair["b"], f"{only_a:,}", f"{only_b:,}", f"{p:.4f}"))
+    return rows
+
+
 def _would_decide(needed: dict[str, Any] | None) -> str:
     if needed is None:
         return ""
@@ -96,14 +108,16 @@ def metric_rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def cost_rows(results: Results) -> list[tuple[str, ...]]:
-    """What a variant's runs cost, means over them."""
+    """What a variant's runs cost, means over them; the peak is that of the process or device, with runs beside it."""
     rows = []
     for variant in results.ranked():
         done = results.done(variant)
         costs = [float(np.mean([row[n] for row in done])) for n in ("train_seconds", "compile_seconds", "predict_ms")]
         train, compile_, predict = costs
         flops = f"{done[0]['flops_per_text'] / 1e6:.2f}" if done[0]["flops_per_text"] else "-"
-        rows.append((variant, f"{done[0]['parameters']:,}", flops, f"{train:.1f}", f"{compile_:.1f}", f"{predict:.3f}"))
+        peak = max(row["peak_memory_bytes"] for row in done)
+        shown = (f"{train:.1f}", f"{compile_:.1f}", f"{predict:.3f}", f"{peak / 1e6:,.0f}")
+        rows.append((variant, f"{done[0]['parameters']:,}", flops, *shown))
     return rows
 
 
