@@ -6,16 +6,14 @@
 """
 
 import time
-from pathlib import Path
 
 from absl import flags
 
-from experiments import program
-from experiments.progress import print_table, reporting
-from research import runs
+from experiments import program, studies
+from experiments.progress import reporting
 
 flags.DEFINE_integer("comparisons", 10_000, "Simulated comparisons of each protocol.", lower_bound=100)
-flags.DEFINE_string("output", None, "A Markdown file for the table as well.")
+studies.define_output()
 FLAGS = flags.FLAGS
 _HEADER = (
     *("scenario", "true difference", "comparisons", "coverage", "wrong verdicts", "right verdicts", "interval"),
@@ -93,19 +91,7 @@ def main(overrides: list[str]) -> None:
             shares = (_share(share, count * len(group)) for share in total)
             rows.append((f"all {len(group)} of this protocol", "", f"{count * len(group):,}", *shares, "", ""))
     title = "Simulated comparisons, nominal 95 % (points; +- is the simulation's own 95 %)"
-    print_table(title, _HEADER, rows)
-    if FLAGS.output:
-        from research.reporting.blocks import markdown_table
-        from research.training.environment import environment
-
-        about = environment()
-        parts = [
-            f"# {title}\n",
-            f"`./launch.sh simulate --comparisons={FLAGS.comparisons}`, {about['processor']}, {about['date']}, "
-            f"{time.perf_counter() - start:.0f} s, commit `{about['commit']}`.\n",
-            markdown_table(_HEADER, rows),
-        ]
-        runs.write_text(Path(FLAGS.output), "\n".join(parts))
+    studies.show(title, _HEADER, rows, time.perf_counter() - start)
 
 
 def _share(share: float, count: int) -> str:

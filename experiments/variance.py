@@ -6,71 +6,48 @@ One stream of random numbers at a time differs between repeats, the others are h
 what happens when every one of them differs. `--config.FIELD=VALUE` as in training. It goes on where it stopped.
 """
 
-import functools
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 from absl import flags
 
-from experiments import program
-from experiments.progress import print_table, reporting
-from experiments.variants import load_config
+from experiments import program, studies
 from research import runs
 
-flags.DEFINE_string("variant", "lstm", "The variant that is looked at.")
 flags.DEFINE_integer("repeats", 10, "Runs for each source.", lower_bound=3)
-flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
-program.define_corpus()
-program.define_clean()
-program.define_workdir("The study's folder.")
-flags.FLAGS["corpus"].default = flags.FLAGS["corpus"].value = "rotten_tomatoes"
+studies.define_trainings("lstm")
 FLAGS = flags.FLAGS
 _SOURCES = ("all", "split", "init", "order", "dropout")
+_HEADER = ("differs between runs", "sd of test accuracy (points)", "95 % interval", "share of the variance of all")
 
 
 def main(overrides: list[str]) -> None:
-    program.required("corpus", "workdir")
-    load_config(FLAGS.variant, overrides)
-    program.use_devices(side_by_side=True)
+    start = time.perf_counter()
+    corpus, folds = studies.begin(overrides)
     import numpy as np
     from scipy import stats
 
-    from research.data.splits import resolve_folds
-    from research.training.population import side_by_side
-    from research.training.run import train
+    repeats = FLAGS.repeats
+    folders = {s: [Path(FLAGS.workdir) / s / f"repeat{repeat}" for repeat in range(repeats)] for s in _SOURCES}
+    jobs = [
+        studies.Job(folder, f"varies={source}", 0, repeat)
+        for source, of_source in folders.items()
+        for repeat, folder in enumerate(of_source)
+    ]
+    studies.train_all(jobs, corpus, folds, overrides)
 
-    corpus = program.load_corpus()
-    folds = resolve_folds(corpus, FLAGS.folds)
-    folder, repeats = Path(FLAGS.workdir), FLAGS.repeats
-    done = 0
+    def accuracy(folder: Path) -> float:
+        return next(record["accuracy"] for record in runs.read_metrics(folder) if record["split"] == "test")
 
-    def one(source: str, repeat: int, check: Callable[[], None]) -> None:
-        nonlocal done
-        config = load_config(FLAGS.variant, [*overrides, f"--config.varies={source}"])
-        there = folder / source / f"repeat{repeat}"
-        train(config, corpus, there, folds=folds, fold=0, repeat=repeat, tick=lambda epochs, loss: check())
-        done += 1
-        reporter.progress(source, done, float("nan"))
-
-    with reporting(len(_SOURCES) * repeats, "runs") as reporter:
-        jobs = [functools.partial(one, source, repeat) for source in _SOURCES for repeat in range(repeats)]
-        side_by_side(jobs)
-
-    def accuracy(source: str, repeat: int) -> float:
-        found = runs.read_metrics(folder / source / f"repeat{repeat}")
-        return next(record["accuracy"] for record in found if record["split"] == "test")
-
+    variances = {source: float(np.var(list(map(accuracy, folders[source])), ddof=1)) for source in _SOURCES}
+    quantiles = stats.chi2.ppf((0.975, 0.025), repeats - 1)
     rows = []
-    variances = {source: np.var([accuracy(source, r) for r in range(repeats)], ddof=1) for source in _SOURCES}
-    low, high = stats.chi2.ppf((0.975, 0.025), repeats - 1)
-    for source in _SOURCES:
-        variance = float(variances[source])
-        ends = [100 * ((repeats - 1) * variance / quantile) ** 0.5 for quantile in (low, high)]
+    for source, variance in variances.items():
+        ends = [100 * ((repeats - 1) * variance / quantile) ** 0.5 for quantile in quantiles]
         share = f"{100 * variance / variances['all']:.0f} %" if variances["all"] else "-"
         rows.append((source, f"{100 * variance**0.5:.2f}", f"[{ends[0]:.2f}, {ends[1]:.2f}]", share))
-    what = f"{FLAGS.variant} on {corpus.name}, {repeats} runs for each source"
-    header = ("differs between runs", "sd of test accuracy (points)", "95 % interval", "share of the variance of all")
-    print_table(what, header, rows)
+    title = f"{FLAGS.variant} on {corpus.name}, {repeats} runs for each source"
+    studies.show(title, _HEADER, rows, time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,14 @@
-"""What may be wrong with a corpus: texts that repeat, across splits above all, and texts under several labels."""
+"""What may be wrong with a corpus: texts that repeat, across splits above all, and texts under several labels.
 
+Texts are *alike* if they have the same words, whatever their case, order and punctuation, and *nearly alike* if they
+have one label and at least nine tenths of the words of both in common (Jaccard), as copies have that were edited.
+"""
+
+import bisect
 import collections
 import dataclasses
+import itertools
+import math
 import re
 import unicodedata
 from typing import NamedTuple
@@ -11,32 +18,32 @@ import numpy as np
 from research.data.corpora import Corpus, make_corpus
 from research.data.files import Row
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")  # a Chinese character, or a word
 _KEEP_FIRST = ("test", "validation", "train", "all")  # of equal texts, the one that is kept
+_NEARLY = 0.9
+_LEAST_WORDS = 10  # in fewer, one other word may mean another thing
+_MOST_CANDIDATES = 200  # for one word; of texts made from a template, some pairs are passed over
 
 
 class Audit(NamedTuple):
     """Counts of texts."""
 
     exact: int  # that are equal to another that comes before them
-    near: int  # that have the very words of another, but for case, order and punctuation, and are not equal to it
+    near: int  # that are alike or nearly alike to another, and not equal to it
     across: int  # training or validation texts that are, in one of these senses, also test texts (a fixed test split)
-    conflicting: int  # under more than one label, all of them counted
+    conflicting: int  # alike under more than one label, all of them counted
 
 
 def audit(corpus: Corpus) -> Audit:
     """Looks for repeated and contradictory texts."""
-    alike = _alike(corpus)
+    kinds, labels = _alike(corpus)
+    near = _nearly_alike(kinds, labels)[kinds.of_texts]
     exact = len(corpus) - len({i.partition("-")[0] for i in corpus.ids})
-    labels = collections.defaultdict(set)
-    tested = set(alike[corpus.splits == "test"])
-    for kind, label in zip(alike, corpus.labels, strict=True):
-        labels[kind].add(int(label))
     return Audit(
         exact=exact,
-        near=len(corpus) - len(labels) - exact,
-        across=sum(kind in tested for kind in alike[corpus.splits != "test"]),
-        conflicting=sum(len(labels[kind]) > 1 for kind in alike),
+        near=len(corpus) - len(np.unique(near)) - exact,
+        across=int(np.isin(near[corpus.splits != "test"], near[corpus.splits == "test"]).sum()),
+        conflicting=sum(len(labels[kind]) > 1 for kind in kinds.of_texts),
     )
 
 
@@ -46,14 +53,13 @@ def clean(corpus: Corpus) -> Corpus:
     Raises:
       UserError: what is left cannot be learnt.
     """
-    alike = _alike(corpus)
-    labels = collections.defaultdict(set)
-    for kind, label in zip(alike, corpus.labels, strict=True):
-        labels[kind].add(int(label))
+    kinds, labels = _alike(corpus)
+    near = _nearly_alike(kinds, labels)
     kept: dict[int, int] = {}
     for i in sorted(range(len(corpus)), key=lambda i: _KEEP_FIRST.index(corpus.splits[i])):
-        if len(labels[alike[i]]) == 1:
-            kept.setdefault(alike[i], i)
+        kind = kinds.of_texts[i]
+        if len(labels[kind]) == 1:
+            kept.setdefault(int(near[kind]), i)
     rows: dict[str, list[Row]] = {str(split): [] for split in np.unique(corpus.splits)}
     for i in sorted(kept.values()):
         label = corpus.class_names[corpus.labels[i]]
@@ -66,7 +72,7 @@ def sentence(found: Audit, corpus: Corpus) -> str:
     """What a user should know; empty where nothing was found."""
     parts = []
     if found.exact or found.near:
-        parts.append(f"{found.exact:,} texts repeat another and {found.near:,} have the very words of another")
+        parts.append(f"{found.exact:,} texts repeat another and {found.near:,} have all or nearly all words of another")
     if found.across:
         parts.append(f"{found.across:,} training or validation texts are also test texts")
     if found.conflicting:
@@ -74,12 +80,72 @@ def sentence(found: Audit, corpus: Corpus) -> str:
     return f"{corpus.name}: {'; '.join(parts)} (--clean drops them)" if parts else ""
 
 
-def _alike(corpus: Corpus) -> np.ndarray:
-    """int64 [N]: equal for texts of the same words, whatever their case, order and punctuation."""
-    number: dict[tuple[str, ...], int] = {}
-    found = np.empty(len(corpus), np.int64)
+class _Kinds(NamedTuple):
+    """Texts that are alike are of one kind."""
+
+    words: list[tuple[int, ...]]  # of each kind, sorted; empty where a text has none
+    of_texts: np.ndarray  # int64 [N], the kind of each text
+
+
+def _alike(corpus: Corpus) -> tuple[_Kinds, list[set[int]]]:
+    """The kinds of texts, and the labels of each kind."""
+    vocabulary: dict[str, int] = {}
+    number: dict[tuple[int, ...] | str, int] = {}
+    labels: list[set[int]] = []
+    of_texts = np.empty(len(corpus), np.int64)
     for i, text in enumerate(corpus.texts):
-        words = sorted(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+        found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+        words = tuple(sorted([vocabulary.setdefault(word, len(vocabulary)) for word in found]))
         # Without words (an emoji, a question mark), only equal texts are alike.
-        found[i] = number.setdefault(tuple(words) or ("", text), len(number))
-    return found
+        of_texts[i] = number.setdefault(words or text, len(number))
+        if of_texts[i] == len(labels):
+            labels.append(set())
+        labels[of_texts[i]].add(int(corpus.labels[i]))
+    return _Kinds([() if isinstance(key, str) else key for key in number], of_texts), labels
+
+
+def _nearly_alike(kinds: _Kinds, labels: list[set[int]]) -> np.ndarray:
+    """int64 [kinds]: equal for kinds that are nearly alike, or linked by others that are.
+
+    Of two sets that have nine tenths of their union in common, the larger, of n words, has one of its
+    n - ceil(0.9 n) + 1 rarest words in common with as many of the other, so few pairs need to be looked at (prefix
+    filtering: Chaudhuri, Ganti & Kaushik 2006).
+    """
+    rare_first = _rare_first(kinds.words)
+    linked = list(range(len(rare_first)))
+
+    def root(kind: int) -> int:
+        while linked[kind] != kind:
+            kind = linked[kind]
+        return kind
+
+    # Of each word, sizes and numbers of the kinds that have it among their rarest, the smallest first.
+    holders: dict[int, tuple[list[int], list[int]]] = collections.defaultdict(lambda: ([], []))
+    for kind in sorted(range(len(rare_first)), key=lambda kind: len(rare_first[kind])):
+        size = len(rare_first[kind])
+        if size < _LEAST_WORDS or len(labels[kind]) > 1:
+            continue
+        least = math.ceil(_NEARLY * size)
+        candidates: set[int] = set()
+        for word in rare_first[kind][: size - least + 1].tolist():
+            sizes, numbers = holders[word]
+            candidates.update(numbers[bisect.bisect_left(sizes, least) :][-_MOST_CANDIDATES:])
+            sizes.append(size)
+            numbers.append(kind)
+        for other in candidates:
+            if labels[other] == labels[kind]:
+                common = len(np.intersect1d(rare_first[kind], rare_first[other], assume_unique=True))
+                if common >= _NEARLY * (size + len(rare_first[other]) - common):
+                    linked[root(kind)] = root(other)
+    return np.array([root(kind) for kind in range(len(linked))], np.int64)
+
+
+def _rare_first(words: list[tuple[int, ...]]) -> list[np.ndarray]:
+    """Of each, the different words, numbered by how many have them."""
+    lengths = [len(of_kind) for of_kind in words]
+    flat = np.fromiter(itertools.chain.from_iterable(words), np.int64, sum(lengths))
+    count = int(flat.max(initial=0)) + 1
+    kind, word = np.divmod(np.unique(np.repeat(np.arange(len(words)), lengths) * count + flat), count)
+    rank = np.argsort(np.argsort(np.bincount(word), kind="stable"), kind="stable")[word]
+    rank = np.sort(kind * count + rank) % count
+    return np.split(rank, np.cumsum(np.bincount(kind, minlength=len(words)))[:-1])

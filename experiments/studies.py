@@ -1,0 +1,90 @@
+"""What the studies (aa, variance, simulate) share: flags, trainings outside a comparison, and a table to be kept."""
+
+import functools
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from absl import flags
+
+from experiments import program
+from experiments.progress import print_table, reporting
+from experiments.variants import load_config
+from research import runs
+
+if TYPE_CHECKING:
+    from research.data.corpora import Corpus
+
+FLAGS = flags.FLAGS
+
+
+class Job(NamedTuple):
+    """One training, in `--workdir`."""
+
+    folder: Path
+    setting: str  # FIELD=VALUE, in which it differs from others
+    fold: int
+    repeat: int
+
+
+def define_output() -> None:
+    """Defines `--output`."""
+    flags.DEFINE_string("output", None, "A Markdown file for the table as well.")
+
+
+def define_trainings(variant: str) -> None:
+    """Defines the flags of a study that trains one variant."""
+    flags.DEFINE_string("variant", variant, "The variant that is looked at.")
+    flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
+    program.define_corpus()
+    program.define_clean()
+    program.define_workdir("The study's folder.")
+    FLAGS["corpus"].default = FLAGS["corpus"].value = "rotten_tomatoes"
+    define_output()
+
+
+def begin(overrides: list[str]) -> tuple["Corpus", int]:
+    """Checks the flags, sets up the devices; returns the corpus and the number of folds."""
+    program.required("corpus", "workdir")
+    load_config(FLAGS.variant, overrides)  # a wrong setting is said at once
+    program.use_devices(side_by_side=True)
+    from research.data.splits import resolve_folds
+
+    if FLAGS.overwrite:
+        runs.clear(Path(FLAGS.workdir))
+    corpus = program.load_corpus()
+    return corpus, resolve_folds(corpus, FLAGS.folds)
+
+
+def train_all(jobs: Sequence[Job], corpus: "Corpus", folds: int, overrides: list[str]) -> None:
+    """Trains what is not finished, side by side."""
+    from research.training.population import side_by_side
+    from research.training.run import train
+
+    done = 0
+
+    def one(job: Job, check: Callable[[], None]) -> None:
+        nonlocal done
+        config = load_config(FLAGS.variant, [*overrides, f"--config.{job.setting}"])
+        tick = lambda epochs, loss: check()  # noqa: E731
+        train(config, corpus, job.folder, folds=folds, fold=job.fold, repeat=job.repeat, tick=tick)
+        done += 1
+        reporter.progress(job.setting, done, float("nan"))
+
+    with reporting(len(jobs), "runs") as reporter:
+        side_by_side([functools.partial(one, job) for job in jobs])
+
+
+def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], seconds: float) -> None:
+    """Prints the table, and writes it to `--output` with the command, the machine, the date and the duration."""
+    print_table(title, header, rows)
+    if FLAGS.output:
+        from research.reporting.blocks import markdown_table
+        from research.training.environment import environment
+
+        about = environment()
+        command = shlex.join(["./launch.sh", Path(sys.argv[0]).stem, *sys.argv[1:]])
+        said = f"`{command}`, {about['processor']}, {about['date']}, {seconds:.0f} s, commit `{about['commit']}`."
+        runs.write_text(Path(FLAGS.output), f"# {title}\n\n{said}\n\n{markdown_table(header, rows)}")
