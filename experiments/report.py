@@ -2,6 +2,7 @@
 
 ./launch.sh report --workdir=runs/rotten_tomatoes
 ./launch.sh report --workdir=runs/rotten_tomatoes --baseline=lstm --margin=0.5
+./launch.sh report --workdir=runs/rotten_tomatoes --tensorboard
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ from experiments.progress import print_results
 from research.reporting.report import write_report
 
 flags.DEFINE_string("workdir", None, "The comparison's folder.")
+flags.DEFINE_bool("tensorboard", False, "Write tensorboard/ as well: the runs' loss and metrics by epoch.")
 program.define_claims()
 
 
@@ -21,7 +23,12 @@ def main(overrides: list[str]) -> None:
     program.no_overrides(overrides)
     folder = Path(flags.FLAGS.workdir)
     given = any(flags.FLAGS[name].present for name in ("baseline", "margin", "pairs"))
-    print_results(write_report(folder, program.claims() if given else None), folder)
+    results = write_report(folder, program.claims() if given else None)
+    print_results(results, folder)
+    if flags.FLAGS.tensorboard:
+        from research.reporting.tensorboard import write_events
+
+        print(f"tensorboard --logdir={write_events(results, folder)}")
 
 
 if __name__ == "__main__":

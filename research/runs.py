@@ -22,7 +22,7 @@ RECORD = "record.json"
 PLAN = "plan.json"  # of a comparison: its variants and runs
 _OF_COMPARISON = (
     *(PLAN, "results.csv", "comparison.json", "report.md", "report.html", "report.tex"),
-    *(f"plots/{name}.png" for name in ("accuracy", "curves", "cost", "calibration", "confusion")),
+    *(f"plots/{name}.png" for name in ("accuracy", "curves", "cost", "calibration", "confusion", "settings")),
 )
 
 
@@ -143,6 +143,7 @@ def clear(folder: Path) -> None:
         for name in _OF_COMPARISON:
             (folder / name).unlink(missing_ok=True)
         _remove_if_empty(folder / "plots")
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
     elif (folder / CONFIG).exists():
         _clear_run(folder)
     else:

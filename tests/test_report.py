@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shutil
+import struct
 import subprocess
 
 import numpy as np
@@ -16,6 +17,7 @@ from research.errors import UserError
 from research.reporting.blocks import Table, to_html, to_latex, to_markdown
 from research.reporting.report import write_report
 from research.reporting.results import Claims, read_results
+from research.reporting.tensorboard import write_events
 from research.settings import config_hash, to_dict
 from research.training.environment import environment
 
@@ -112,6 +114,21 @@ def test_the_page_holds_everything_and_needs_nothing(comparison, small_tsv):
     assert 'class="worse"' in page
     text = load(small_tsv).texts[0]
     assert html.escape(" ".join(text.split())[:100]) in page
+
+
+def test_tensorboard_reads_the_curves_of_every_run(comparison):
+    proto = pytest.importorskip("tensorboardX.proto.event_pb2", reason="tensorboardX is not installed")
+    for _ in range(2):  # a second time writes nothing twice
+        folder = write_events(read_results(comparison), comparison)
+    files = sorted(folder.rglob("events.out.tfevents.*"))
+    assert len(files) == 11  # of 12 runs, one was never begun
+    data, values = files[0].read_bytes(), []
+    while data:  # length, its checksum, an event, its checksum
+        (length,) = struct.unpack("<Q", data[:8])
+        event = proto.Event.FromString(data[12 : 12 + length])
+        values += [(v.tag, v.simple_value, event.step) for v in event.summary.value]
+        data = data[16 + length :]
+    assert values == [("validation/accuracy", pytest.approx(0.7), 1)]
 
 
 def test_the_page_in_a_browser(comparison):

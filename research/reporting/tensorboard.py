@@ -1,0 +1,30 @@
+"""Scalars of saved runs for TensorBoard; the only file that imports tensorboardX."""
+
+from pathlib import Path
+
+from research import runs
+from research.errors import UserError
+from research.reporting.results import Results
+
+
+def write_events(results: Results, folder: Path) -> Path:
+    """Writes `tensorboard/VARIANT/RUN/` with loss and metrics by epoch, of every run that has any; anew each time.
+
+    Raises:
+      UserError: tensorboardX is not installed.
+    """
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard needs the package tensorboardX: pip install tensorboardX") from None
+    target = folder / "tensorboard"
+    for old in target.rglob("events.out.tfevents.*"):
+        old.unlink()
+    for row in results.rows:
+        if (folder / row["run_folder"] / runs.METRICS).exists():
+            with SummaryWriter(str(target / row["run_folder"])) as writer:
+                for record in runs.read_metrics(folder / row["run_folder"]):
+                    for name, value in record.items():
+                        if name not in ("step", "epoch", "split"):
+                            writer.add_scalar(f"{record['split']}/{name}", value, record["epoch"])
+    return target
