@@ -179,6 +179,8 @@ def _settings(results: Results) -> Figure:
         values = [x for points in lines.values() for x, _ in points]
         if min(values) > 0 and max(values) >= 8 * min(values):
             axes.set_xscale("log")
+        axes.set_xticks(sorted(set(values)), [f"{value:g}" for value in sorted(set(values))])
+        axes.minorticks_off()
         axes.set_xlabel(field)
         axes.grid(color="0.92")
         axes.spines[["top", "right"]].set_visible(False)
