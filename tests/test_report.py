@@ -17,6 +17,7 @@ from research.errors import UserError
 from research.reporting.blocks import Table, to_html, to_latex, to_markdown
 from research.reporting.report import write_report
 from research.reporting.results import Claims, read_results
+from research.reporting.tables import matrix
 from research.reporting.tensorboard import write_events
 from research.settings import config_hash, to_dict
 from research.training.environment import environment
@@ -114,6 +115,15 @@ def test_the_page_holds_everything_and_needs_nothing(comparison, small_tsv):
     assert 'class="worse"' in page
     text = load(small_tsv).texts[0]
     assert html.escape(" ".join(text.split())[:100]) in page
+
+
+def test_the_matrix_has_words_for_the_claimed_pairs_alone(comparison):
+    header, rows = matrix(read_results(comparison))
+    cells = {(row[0], column): cell for row in rows for column, cell in zip(header[1:], row[1:], strict=True)}
+    assert cells["cnn[seed=1]", "linear:tfidf"].startswith("worse (-")
+    assert cells["linear:tfidf", "cnn[seed=1]"].startswith("better (+")
+    assert re.fullmatch(r"\(\+\d+\.\d\)", cells["lstm", "cnn[seed=1]"])
+    assert cells["lstm", "lstm"] == ""
 
 
 def test_tensorboard_reads_the_curves_of_every_run(comparison):

@@ -82,8 +82,9 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
             ),
             Table(PAIR_HEADER, pair_rows(results)),
         ]
-        if results.claims.all_pairs and len(ranked) <= _MOST_IN_MATRIX:
-            blocks += [Text("Row against column, points of accuracy:"), Table(*matrix(results))]
+        if 2 < len(ranked) <= _MOST_IN_MATRIX:
+            told = "" if results.claims.all_pairs else "; of the pairs without a word nothing is claimed (--pairs=all)"
+            blocks += [Text(f"Row against column, points of accuracy{told}:"), Table(*matrix(results))]
     if rows := trained_pair_rows(results):
         blocks += [
             Heading("These two trained models"),

@@ -122,7 +122,7 @@ def cost_rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def matrix(results: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows of all differences, row minus column, with their verdicts in words."""
+    """Header and rows of all differences, row minus column, with the verdicts in words of the pairs that have one."""
     ranked = results.ranked()
     flipped = {"better": "worse", "worse": "better"}
     cells = {}
@@ -130,4 +130,9 @@ def matrix(results: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         difference, word = 100 * pair["difference"], pair["verdict"]
         cells[pair["a"], pair["b"]] = f"{word} ({difference:+.1f})"
         cells[pair["b"], pair["a"]] = f"{flipped.get(word, word)} ({-difference:+.1f})"
-    return ("", *ranked), [(a, *(cells.get((a, b), "") for b in ranked)) for a in ranked]
+    mean = {variant: results.estimates[variant]["accuracy"].mean for variant in ranked}
+
+    def cell(a: str, b: str) -> str:
+        return cells.get((a, b)) or ("" if a == b else f"({100 * (mean[a] - mean[b]):+.1f})")
+
+    return ("", *ranked), [(a, *(cell(a, b) for b in ranked)) for a in ranked]
