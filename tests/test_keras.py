@@ -94,19 +94,20 @@ def test_the_optimizer_takes_the_steps_of_keras_adam(both):
     import optax
 
     from research.settings import Optimizer
-    from research.training.optimizers import make_optimizer
+    from research.training.optimizers import make_optimizer, rates_of
 
     random = np.random.default_rng(1)
     value = random.normal(size=4).astype(np.float32)
     variable = keras.Variable(value)
     with jax.numpy_rank_promotion("allow"):
         adam = keras.optimizers.Adam(1e-3)
-        optimizer = make_optimizer(Optimizer(name="adam", learning_rate=1e-3))
+        settings = Optimizer(name="adam", learning_rate=1e-3)
+        optimizer = make_optimizer(settings)
         state = optimizer.init(value)
         for _ in range(5):
             gradient = random.normal(size=4).astype(np.float32)
             adam.apply([jnp.asarray(gradient)], [variable])
-            updates, state = optimizer.update(jnp.asarray(gradient), state, value)
+            updates, state = optimizer.update(jnp.asarray(gradient), state, value, rates=rates_of(settings))
             value = optax.apply_updates(value, updates)
         np.testing.assert_allclose(value, np.asarray(variable.value), rtol=1e-5, atol=1e-7)
 

@@ -31,7 +31,7 @@ def test_it_fits_what_scikit_learn_fits(small_corpus, classes):
     expected = reference.predict_proba(vectorizer.transform(features(prepared.test)))
 
     programs = Programs(config, classes)
-    state = init_state(programs, prepared.train, prepared.widths)
+    state = init_state(programs, config, prepared.train, prepared.widths)
     everything = gather(prepared.train, np.arange(len(labels)), len(labels), prepared.widths)
     for _ in range(config.training.epochs):
         state, _ = programs.train(state, everything)
@@ -58,7 +58,7 @@ def test_the_penalty_is_on_matrices_alone(small_corpus):
         config.optimizer.learning_rate = 0.5
         prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
         programs = Programs(config, 2)
-        state = init_state(programs, prepared.train, prepared.widths)
+        state = init_state(programs, config, prepared.train, prepared.widths)
         before = {"kernel": np.full(state.params["kernel"].shape, 2.0, np.float32), "bias": np.ones(1, np.float32)}
         texts = len(prepared.train.labels)
         batch = gather(prepared.train, np.arange(texts), texts, prepared.widths)

@@ -38,7 +38,7 @@ def variant(request):
     tokens = random.integers(2, VOCAB_SIZE, LENGTHS.sum(), dtype=np.int32)
     texts = Encoded(tokens, np.concatenate([[0], np.cumsum(LENGTHS)]), np.zeros(len(LENGTHS), np.int32))
     programs = Programs(config, 3)
-    state = init_state(programs, texts, (LONGEST,))
+    state = init_state(programs, config, texts, (LONGEST,))
     leaves, tree = jax.tree.flatten(state.variables)
     # Away from zeros and ones, so that nothing cancels.
     leaves = [leaf + 0.1 * random.standard_normal(leaf.shape).astype(np.float32) for leaf in leaves]
@@ -180,7 +180,7 @@ def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
     widths = choose_widths(texts.lengths[index], most=1)
     batch = gather(texts, index, 64, widths)
     programs = Programs(config, 2)
-    state = init_state(programs, texts, widths)
+    state = init_state(programs, config, texts, widths)
     for step in range(1, 301):
         state, _ = programs.train(state, batch)
         if step % 10 == 0 and summarise(programs.evaluate(state.variables, batch)[0])["accuracy"] == 1.0:
@@ -215,7 +215,7 @@ def test_filler_rows_change_no_step(small_corpus):
     programs = Programs(config, 2)
 
     def step(rows):
-        state = init_state(programs, prepared.train, (64,))
+        state = init_state(programs, config, prepared.train, (64,))
         batch = gather(prepared.train, np.arange(5), rows, (64,))
         return programs.train(state, Batch(*map(np.asarray, batch)))
 

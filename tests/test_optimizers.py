@@ -19,7 +19,7 @@ from research.errors import UserError
 from research.settings import Optimizer, validate
 from research.training import run as run_module
 from research.training.metrics import cross_entropy, probabilities
-from research.training.optimizers import limit_columns, make_optimizer, rate_factor
+from research.training.optimizers import limit_columns, make_optimizer, rate_factor, rates_of
 
 PARAMS = {"matrix": jnp.array([[1.0, -2.0], [3.0, 4.0]]), "bias": jnp.array([1.0, -1.0])}
 GRADIENTS = {"matrix": jnp.array([[0.1, 0.2], [-0.3, 0.4]]), "bias": jnp.array([0.5, -0.5])}
@@ -29,7 +29,7 @@ def steps(settings, count=3):
     optimizer, params = make_optimizer(settings), PARAMS
     state = optimizer.init(params)
     for _ in range(count):
-        updates, state = optimizer.update(GRADIENTS, state, params)
+        updates, state = optimizer.update(GRADIENTS, state, params, rates=rates_of(settings))
         params = optax.apply_updates(params, updates)
     return params
 
@@ -71,9 +71,10 @@ def test_names_are_the_optimizers_of_optax(settings, reference):
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "adadelta", "lion"])
 def test_decay_shrinks_matrices_and_leaves_biases(name):
     """Without a gradient, decay moves a matrix towards 0 - flax's own example once moved it away."""
-    optimizer = make_optimizer(Optimizer(name=name, learning_rate=0.1, weight_decay=0.5))
+    settings = Optimizer(name=name, learning_rate=0.1, weight_decay=0.5)
+    optimizer = make_optimizer(settings)
     nothing = jax.tree.map(jnp.zeros_like, PARAMS)
-    updates, _ = optimizer.update(nothing, optimizer.init(PARAMS), PARAMS)
+    updates, _ = optimizer.update(nothing, optimizer.init(PARAMS), PARAMS, rates=rates_of(settings))
     after = optax.apply_updates(PARAMS, updates)
     assert (jnp.abs(after["matrix"]) < jnp.abs(PARAMS["matrix"])).all()
     np.testing.assert_array_equal(after["bias"], PARAMS["bias"])

@@ -31,6 +31,7 @@ def test_class_weights_weigh_the_loss(small_corpus):
     def step(weights, batch):
         state = init_state(
             compiled,
+            config,
             texts,
             (8,),
             init_seed=0,
@@ -68,6 +69,7 @@ def test_evaluation_weighs_every_text_once(small_corpus):
     compiled = Programs(config, 2)
     state = init_state(
         compiled,
+        config,
         prepared.train,
         prepared.widths,
         init_seed=0,
@@ -92,7 +94,7 @@ def test_dropout_is_drawn_anew_at_every_step_and_repeats_for_the_same_step(small
     batch = gather(prepared.train, np.arange(8), 8, (64,))
 
     def losses(dropout_seed):
-        state = init_state(compiled, prepared.train, (64,), dropout_seed=dropout_seed)
+        state = init_state(compiled, config, prepared.train, (64,), dropout_seed=dropout_seed)
         found = []
         for _ in range(3):
             state, metrics = compiled.train(state, batch)
@@ -103,6 +105,37 @@ def test_dropout_is_drawn_anew_at_every_step_and_repeats_for_the_same_step(small
     assert len(set(first)) == 3
     assert losses(1) == first
     assert not set(losses(2)) & set(first)
+
+
+def test_what_a_step_does_not_read_or_takes_as_data_compiles_nothing_anew():
+    base = programs(fast_lstm("--config.optimizer.weight_decay=0.1"), 2)
+    same = ("seed=3", "optimizer.learning_rate=0.5", "optimizer.weight_decay=0.2", "training.epochs=2")
+    more = ("training.patience=1", "training.class_weights=balanced", "data.train_size=9", "training.random_swap=0.1")
+    for setting in same + more:
+        assert programs(fast_lstm("--config.optimizer.weight_decay=0.1", f"--config.{setting}"), 2) is base, setting
+    other = ("model.hidden_size=8", "optimizer.weight_decay=0", "training.l2=1", "optimizer.schedule=linear")
+    for setting in (*other, "training.label_smoothing=0.1", "data.vocab_size=99", "training.compute_dtype=bfloat16"):
+        assert programs(fast_lstm("--config.optimizer.weight_decay=0.1", f"--config.{setting}"), 2) is not base, setting
+
+
+@pytest.mark.parametrize("field", ["optimizer.learning_rate=0.01", "optimizer.weight_decay=0.5", "training.l2=5"])
+def test_rates_reach_the_step(small_corpus, field):
+    """Two settings that share a program do not share their numbers."""
+    name, _, value = field.partition("=")
+    prepared = prepare(Plan(fast_lstm(), small_corpus, 5, 0, 0))
+    moved = []
+    for factor in (1, 2):
+        config = fast_lstm(
+            "--config.optimizer.name=sgd",
+            "--config.optimizer.learning_rate=0.1",
+            f"--config.{name}={float(value) * factor}",
+        )
+        state = init_state(programs(config, 2), config, prepared.train, (64,))
+        before = jax.tree.map(np.array, state.params)
+        after = programs(config, 2).train(state, gather(prepared.train, np.arange(8), 8, (64,)))[0].params
+        moved.append(jax.tree.map(lambda a, b: np.asarray(b) - a, before, after))
+    changes = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, moved), strict=True)]
+    assert max(changes) > 1e-4
 
 
 def test_programs_of_earlier_variants_are_let_go(small_corpus):
@@ -116,7 +149,7 @@ def test_programs_of_earlier_variants_are_let_go(small_corpus):
 
     def use(hidden_size):
         config = load_config("mlp", [f"--config.model.hidden_size={hidden_size}", "--config.model.embedding_size=4"])
-        state = init_state(programs(config, 2), texts, (64,))
+        state = init_state(programs(config, 2), config, texts, (64,))
         state, _ = programs(config, 2).train(state, gather(texts, np.arange(4), 4, (64,)))
         programs(config, 2).evaluate(state.variables, gather(texts, np.arange(4), 4, (64,)))
 

@@ -114,7 +114,7 @@ def test_embeddings_start_from_them_and_fixed_ones_stay(small_corpus, some_vecto
     values, found = prepared.pretrained
     assert found.sum() > 100
     programs = Programs(config, 2)
-    state = init_state(programs, prepared.train, prepared.widths, pretrained=prepared.pretrained)
+    state = init_state(programs, config, prepared.train, prepared.widths, pretrained=prepared.pretrained)
     after = restore(train(config, small_corpus, tmp_path / "run", folds=5))._variables
     tables = []
     if channels != "fixed":
@@ -134,4 +134,4 @@ def test_an_embedding_of_another_size_and_none_at_all_are_sentences(small_corpus
         config.data.vectors = some_vectors
         prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
         with pytest.raises(UserError, match=message):
-            init_state(Programs(config, 2), prepared.train, prepared.widths, pretrained=prepared.pretrained)
+            init_state(Programs(config, 2), config, prepared.train, prepared.widths, pretrained=prepared.pretrained)

@@ -1,23 +1,40 @@
 """Optax chains by name, and the schedule of the learning rate.
 
-The schedule is a factor on the updates and a function of the share of steps done, which is data: runs of different
+Rates are data, and so is the share of steps done that the schedule is a function of: runs of different rates and
 lengths share one compiled program.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 from research.settings import Optimizer
 
 
+@struct.dataclass
+class Rates:
+    """Settings that are numbers in a step's formulas, float32 []."""
+
+    learning_rate: jax.Array  # at its highest
+    weight_decay: jax.Array
+    l2: jax.Array
+
+
+def rates_of(settings: Optimizer, l2: float = 0.0) -> Rates:
+    """The rates that the settings say, and `training.l2`."""
+    values = (settings.learning_rate, settings.weight_decay, l2)
+    return Rates(*(jnp.asarray(value, jnp.float32) for value in values))
+
+
 def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs:
-    """The Optax chain that the settings name, at its highest learning rate.
+    """The Optax chain that the settings name; its update takes `rates` besides.
 
     Weight decay is of matrices alone; adamw and lion decouple it from the gradient (Loshchilov & Hutter 2019), the
-    others add it to the gradient.
+    others add it to the gradient. L-BFGS searches along a line and reads no rate.
     """
     if settings.name == "lbfgs":
         return optax.with_extra_args_support(optax.lbfgs())
@@ -28,15 +45,24 @@ def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs
         "adadelta": lambda: optax.scale_by_adadelta(rho=0.95, eps=1e-6),
         "lion": lambda: optax.scale_by_lion(),
     }[settings.name]()
-    decay = [optax.add_decayed_weights(settings.weight_decay, mask=_matrices)] if settings.weight_decay else []
+    decay = [_with_rates(_decay)] if settings.weight_decay else []
     decoupled = settings.name in ("adamw", "lion")
     clip = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
     chain = [*clip, core, *decay] if decoupled else [*clip, *decay, core]
-    return optax.with_extra_args_support(optax.chain(*chain, optax.scale(-settings.learning_rate)))
+    return optax.chain(*chain, _with_rates(lambda update, param, rates: -rates.learning_rate * update))
 
 
-def _matrices(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+def _decay(update: jax.Array, param: jax.Array, rates: Rates) -> jax.Array:
+    return update + rates.weight_decay * param if param.ndim > 1 else update
+
+
+def _with_rates(change: Callable[[jax.Array, jax.Array, Rates], jax.Array]) -> optax.GradientTransformationExtraArgs:
+    """A transformation that changes each leaf's update by its parameter and the rates."""
+
+    def update(updates: Any, state: Any, params: Any, *, rates: Rates, **_: Any) -> tuple[Any, Any]:
+        return jax.tree.map(lambda u, p: change(u, p, rates), updates, params), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
 def rate_factor(settings: Optimizer, progress: jax.Array) -> jax.Array:

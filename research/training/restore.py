@@ -46,7 +46,7 @@ class RestoredRun:
         if not (folder / runs.CHECKPOINTS).is_dir():
             raise UserError(f"{folder / runs.CHECKPOINTS}: no checkpoints, expected a run that reached its first save")
         nothing = Encoded(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.int32))
-        template = jax.eval_shape(lambda: init_state(self._programs, nothing, self._widths))
+        template = jax.eval_shape(lambda: init_state(self._programs, self.config, nothing, self._widths))
         with Checkpoints(folder / runs.CHECKPOINTS, read_only=True) as checkpoints:
             step = checkpoints.best_step()
             if step is None:

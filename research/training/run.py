@@ -215,6 +215,7 @@ def _fresh_state(compiled: Programs, plan: Plan, prepared: Prepared) -> TrainSta
     training = plan.config.training
     return init_state(
         compiled,
+        plan.config,
         prepared.train,
         prepared.widths,
         init_seed=_seed(plan, "init"),

@@ -1,5 +1,6 @@
 """State and step: pure functions over (state, batch), compiled once a variant and shared by all its runs."""
 
+import dataclasses
 import functools
 import json
 from typing import Any
@@ -15,9 +16,9 @@ from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
 from research.errors import UserError
 from research.models import build, config_from_dict
-from research.settings import Config, to_dict
+from research.settings import Config, Data, Training, to_dict
 from research.training.metrics import Metrics, cross_entropy, measure, probabilities
-from research.training.optimizers import limit_columns, make_optimizer, rate_factor
+from research.training.optimizers import Rates, limit_columns, make_optimizer, rate_factor, rates_of
 
 
 @struct.dataclass
@@ -29,6 +30,7 @@ class TrainState:
     class_weights: jax.Array  # float32 [C]
     num_texts: jax.Array  # float32 [], of the training split
     num_steps: jax.Array  # float32 [], of the whole run
+    rates: Rates
     params: Any
     constants: Any  # what the module fitted on the training texts before the first step; empty for most
     opt_state: Any
@@ -55,8 +57,21 @@ class Programs:
 
 
 def programs(config: Config, num_classes: int) -> Programs:
-    """The programs of a variant, shared by its runs: what differs between those is data, not code."""
-    return _programs(json.dumps(to_dict(config) | {"seed": 0}, sort_keys=True), num_classes)
+    """The programs of a variant, shared by its runs and by all variants that differ in nothing that a step reads.
+
+    What differs between runs is data, not code: rates, and with them whether there is any decay or penalty at all.
+    """
+    decay, l2 = float(config.optimizer.weight_decay > 0), float(config.training.l2 > 0)
+    training = Training(
+        l2=l2, label_smoothing=config.training.label_smoothing, compute_dtype=config.training.compute_dtype
+    )
+    read = Config(
+        model=config.model,
+        data=Data(vocab_size=config.data.vocab_size),
+        optimizer=dataclasses.replace(config.optimizer, learning_rate=1.0, weight_decay=decay),
+        training=training,
+    )
+    return _programs(json.dumps(to_dict(read), sort_keys=True), num_classes)
 
 
 # Few, because a compiled program holds a thousand memory mappings on CPU and a process may have 65,530; runs of one
@@ -68,6 +83,7 @@ def _programs(config_json: str, num_classes: int) -> Programs:
 
 def init_state(
     programs: Programs,
+    config: Config,
     train: Encoded,
     widths: tuple[int, ...],
     *,
@@ -81,6 +97,7 @@ def init_state(
 
     Args:
       programs: of the variant.
+      config: its settings, of which the rates are read.
       train: the training texts; read by modules that fit constants on them (`fit_constants`).
       widths: of batches.
       init_seed: of the run's "init" stream.
@@ -111,6 +128,7 @@ def init_state(
         class_weights=jnp.asarray(class_weights, jnp.float32),
         num_texts=jnp.asarray(len(train.labels), jnp.float32),
         num_steps=jnp.asarray(num_steps, jnp.float32),
+        rates=rates_of(config.optimizer, config.training.l2),
         params=params,
         constants=variables,
         # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
@@ -180,12 +198,18 @@ def train_step(
         loss = jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1e-30)
         if config.training.l2:
             squares = [jnp.sum(jnp.square(p)) for p in jax.tree.leaves(params) if p.ndim > 1]
-            loss += 0.5 * config.training.l2 / state.num_texts * sum(squares)
+            loss += 0.5 * state.rates.l2 / state.num_texts * sum(squares)
         return loss, (logits, losses)
 
     (loss, (logits, losses)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(
-        gradients, state.opt_state, state.params, value=loss, grad=gradients, value_fn=lambda p: loss_of(p)[0]
+        gradients,
+        state.opt_state,
+        state.params,
+        value=loss,
+        grad=gradients,
+        value_fn=lambda params, **_: loss_of(params)[0],  # L-BFGS hands it all that it is given
+        rates=state.rates,
     )
     if config.optimizer.schedule != "constant" or config.optimizer.warmup:
         progress = (state.step + 1).astype(jnp.float32) / state.num_steps
