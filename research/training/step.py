@@ -208,7 +208,7 @@ def train_step(
         state.params,
         value=loss,
         grad=gradients,
-        value_fn=lambda params, **_: loss_of(params)[0],  # L-BFGS hands it all that it is given
+        value_fn=lambda params, rates: loss_of(params)[0],  # L-BFGS hands it what it does not read itself
         rates=state.rates,
     )
     if config.optimizer.schedule != "constant" or config.optimizer.warmup:
