@@ -1,9 +1,10 @@
 """An A/A study: trainings of one variant under two names, which must seldom be called different.
 
-    ./launch.sh aa --variant=mlp --comparisons=60 --workdir=runs/aa
+    ./launch.sh aa --variant=mlp --names=120 --workdir=runs/aa
 
-Each comparison is two cross-validations (or, with a test split, two sets of `--repeats` runs) that differ in nothing
-but the seed. It goes on where it stopped. `--config.FIELD=VALUE` makes the runs cheaper.
+Each name is a cross-validation (or, with a test split, a set of `--repeats` runs) that differs from the others in
+nothing but its seed, and is compared with each of them. It goes on where it stopped. `--config.FIELD=VALUE` makes the
+runs cheaper.
 """
 
 import time
@@ -12,25 +13,26 @@ from pathlib import Path
 from absl import flags
 
 from experiments import program, studies
+from experiments.progress import reporting
 
-flags.DEFINE_integer("comparisons", 60, "How many comparisons.", lower_bound=2)
+flags.DEFINE_integer("names", 120, "How many names.", lower_bound=4)
 flags.DEFINE_integer("repeats", None, "Runs of each fold and name (default 1; 5 where there is a test split).")
 studies.define_trainings("mlp")
 FLAGS = flags.FLAGS
-_HEADER = ("two names for one variant", "comparisons", "called different", "95 % interval", "half length")
+_HEADER = ("names for one variant", "names", "pairs", "called different", "95 % interval", "half length")
 
 
 def main(overrides: list[str]) -> None:
     start = time.perf_counter()
     corpus, folds = studies.begin(overrides)
-    from scipy import stats
+    import numpy as np
 
-    from research.evaluation.statistics import Outcome, difference
+    from research.evaluation.statistics import difference
     from research.reporting.results import read_outcome
 
     repeats = FLAGS.repeats or (1 if folds else 5)
     which = [(repeat, fold) for repeat in range(repeats) for fold in range(folds or 1)]
-    seeds = range(2 * FLAGS.comparisons)
+    seeds = range(FLAGS.names)
 
     def folder(seed: int, repeat: int, fold: int) -> Path:
         return Path(FLAGS.workdir) / f"seed{seed}" / f"fold{fold}-repeat{repeat}"
@@ -42,20 +44,27 @@ def main(overrides: list[str]) -> None:
     ]
     studies.train_all(jobs, corpus, folds, overrides)
 
-    def outcomes(seed: int) -> list[Outcome]:
-        return [read_outcome(folder(seed, *run), run) for run in which]
-
-    differences = [difference(outcomes(a), outcomes(a + 1), "accuracy", folds=folds) for a in seeds[::2]]
-    wrong = sum(found.low > 0 or found.high < 0 for found in differences)
-    interval = stats.binomtest(wrong, len(differences)).proportion_ci(method="exact")
-    half = sum(found.high - found.low for found in differences) / 2 / len(differences)
+    outcomes = [[read_outcome(folder(seed, *run), run) for run in which] for seed in seeds]
+    different, halves = np.zeros((len(seeds), len(seeds))), []
+    with reporting(len(seeds), "names compared") as reporter:
+        for a in seeds:
+            for b in range(a):
+                found = difference(outcomes[a], outcomes[b], "accuracy", folds=folds)
+                different[a, b] = different[b, a] = found.low > 0 or found.high < 0
+                halves.append((found.high - found.low) / 2)
+            reporter.progress(f"name {a}", a + 1, float("nan"))
+    # A mean over pairs is a U-statistic: its variance is about 4 / n times that of its mean over the pairs of one name
+    # (Hoeffding 1948).
+    of_name = different.sum(axis=1) / (len(seeds) - 1)
+    share, half = of_name.mean(), 1.96 * 2 * of_name.std(ddof=1) / len(seeds) ** 0.5
     how = f"{folds} folds x {repeats}" if folds else f"{repeats} runs"
     row = (
         f"{FLAGS.variant}, {corpus.name}, {how}",
-        str(len(differences)),
-        f"{wrong} ({100 * wrong / len(differences):.1f} %)",
-        f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}] %",
-        f"{100 * half:.2f} points",
+        f"{len(seeds):,}",
+        f"{len(halves):,}",
+        f"{100 * share:.1f} %",
+        f"[{100 * max(share - half, 0):.1f}, {100 * (share + half):.1f}] %",
+        f"{100 * np.mean(halves):.2f} points",
     )
     studies.show("A/A study, nominal 5 %", _HEADER, [row], time.perf_counter() - start)
 

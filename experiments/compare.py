@@ -82,7 +82,7 @@ def _compare(
 ) -> "Results":
     from research.comparison import compare
     from research.data.splits import resolve_folds
-    from research.reporting.results import read_results
+    from research.reporting.results import Claims, read_results
 
     if FLAGS.overwrite:
         runs.clear(folder)
@@ -100,7 +100,7 @@ def _compare(
             repeats=FLAGS.repeats,
             corpus_flags=program.corpus_flags(source),
             command=shlex.join(["./launch.sh", "compare", *sys.argv[1:]]),
-            claims=program.claims()._replace(corpora=corpora),
+            claims=program.claims(Claims(corpora=corpora)),
             max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
             progress=reporter.progress,
             say=reporter.say,

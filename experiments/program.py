@@ -71,11 +71,14 @@ def define_claims() -> None:
     flags.DEFINE_enum("pairs", "baseline", ["baseline", "all"], "Each variant with the baseline, or all with all.")
 
 
-def claims() -> "Claims":
-    """The claims from the flags."""
-    from research.reporting.results import Claims
-
-    return Claims(flags.FLAGS.baseline, flags.FLAGS.margin / 100, flags.FLAGS.pairs == "all")
+def claims(base: "Claims") -> "Claims":
+    """Other claims where the flags say so."""
+    given = {
+        "baseline": ("baseline", flags.FLAGS.baseline),
+        "margin": ("margin", flags.FLAGS.margin / 100),
+        "all_pairs": ("pairs", flags.FLAGS.pairs == "all"),
+    }
+    return base._replace(**{name: value for name, (flag, value) in given.items() if flags.FLAGS[flag].present})
 
 
 def corpus_flags(corpus: str) -> list[str]:

@@ -12,6 +12,7 @@ from absl import flags
 from experiments import program
 from experiments.progress import print_results
 from research.reporting.report import write_report
+from research.reporting.results import planned_claims, read_plan
 
 flags.DEFINE_string("workdir", None, "The comparison's folder.")
 flags.DEFINE_bool("tensorboard", False, "Write tensorboard/ as well: the runs' loss and metrics by epoch.")
@@ -22,8 +23,7 @@ def main(overrides: list[str]) -> None:
     program.required("workdir")
     program.no_overrides(overrides)
     folder = Path(flags.FLAGS.workdir)
-    given = any(flags.FLAGS[name].present for name in ("baseline", "margin", "pairs"))
-    results = write_report(folder, program.claims() if given else None)
+    results = write_report(folder, program.claims(planned_claims(read_plan(folder))))
     print_results(results, folder)
     if flags.FLAGS.tensorboard:
         from research.reporting.tensorboard import write_events

@@ -18,7 +18,7 @@ from research.data.splits import resolve_folds, split_corpus
 from research.errors import UserError
 from research.evaluation.planning import detectable, typical
 from research.reporting.report import write_report
-from research.reporting.results import Claims, baseline_of, level_of, pairs_of, read_results
+from research.reporting.results import Claims, baseline_of, level_of, pairs_of, planned_claims, read_results
 from research.settings import Config, config_hash, differences, to_dict, validate
 from research.training.environment import environment
 from research.training.population import Stopped, side_by_side
@@ -112,15 +112,16 @@ def compare(
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # a wrong --folds is said at once
         intern_corpus(corpus, variant.config.data)  # here, so that no two threads do it at once
     last = max(repeats, max_repeats or repeats)
-    claims = claims._replace(looks=last - repeats + 1)
-    plan = _claim(folder, variants, corpus, folds, repeats, command, claims)
+    plan = _claim(folder, variants, corpus, folds, range(repeats, last + 1), command, claims)
+    claims = planned_claims(plan)
     say(_detectable(folder, plan, claims, len(corpus) if folds else int(np.sum(corpus.splits == "test"))))
     for upto in range(repeats, last + 1):
         plan["repeats"] = max(plan["repeats"], upto)
         runs.write_json(folder / runs.PLAN, plan)
         _train_all(folder, variants, corpus, folds, upto, tuple(corpus_flags), progress, say)
-        undecided = sum(pair["verdict"] == "undecided" for pair in write_report(folder).pairs)
-        if last > repeats and not undecided:
+        pairs = write_report(folder).pairs
+        undecided = sum(pair["verdict"] == "undecided" for pair in pairs)
+        if last > repeats and pairs and not undecided:
             saved = (last - upto) * len(variants) * (folds or 1)
             say(f"every pair is decided after {upto} repeat(s); {saved} of the runs that were allowed are saved")
             break
@@ -168,23 +169,28 @@ def _claim(
     variants: Sequence[Variant],
     corpus: Corpus,
     folds: int,
-    repeats: int,
+    looks: range,
     command: str,
     claims: Claims,
 ) -> dict[str, Any]:
-    """Makes the folder, or checks that it holds the same comparison; returns the plan, extended."""
+    """Makes the folder, or checks that it holds the same comparison; returns the plan, extended.
+
+    Whoever adds repeats after a look at the table may go on until it pleases, so the intervals allow for every number
+    of repeats (`looks`) after which the folder's table is looked at, in this call or in an earlier one.
+    """
     names = [folder_name(variant.name).lower() for variant in variants]
     if len(set(names)) < len(names):
         twice = next(v.name for v, name in zip(variants, names, strict=True) if names.count(name) > 1)
         raise UserError(f"the variant {twice} is named twice, expected different variants")
     plan: dict[str, Any] = {
         "corpus": {"name": corpus.name, "checksum": corpus.checksum, "texts": len(corpus)}
-        | {"source": corpus.source, "columns": list(corpus.columns or ())},
+        | {"source": corpus.source, "columns": list(corpus.columns or ()), "cleaned": corpus.cleaned},
         "classes": list(corpus.class_names),
         "folds": folds,
-        "repeats": repeats,
+        "repeats": looks.start,
+        "looks": list(looks),
         "command": command,
-        "claims": claims._asdict(),
+        "earlier_commands": [],
         "variants": {},
     } | environment()
     there: dict[str, Any] = {}
@@ -200,7 +206,10 @@ def _claim(
                 f"{folder} holds a comparison with {' and '.join(changed)}; name another --workdir, or pass --overwrite"
             )
         plan["variants"] = there["variants"]
-        plan["repeats"] = max(repeats, there["repeats"])
+        plan["repeats"] = max(looks.start, there["repeats"])
+        plan["looks"] = sorted({*looks, *there.get("looks", [there["repeats"]])})
+        commands = dict.fromkeys([*there.get("earlier_commands", []), there["command"]])
+        plan["earlier_commands"] = [earlier for earlier in commands if earlier != command]
     else:
         runs.require_free(folder)
     for variant in variants:
@@ -216,6 +225,7 @@ def _claim(
                 "name another --workdir, or pass --overwrite"
             )
         plan["variants"][variant.name] = entry
+    plan["claims"] = claims._replace(looks=len(plan["looks"]))._asdict()
     baseline_of(list(plan["variants"]), claims)  # a wrong one is said at once
     runs.make(folder)
     return plan

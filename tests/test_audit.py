@@ -20,7 +20,7 @@ MESSY = {
         ("A fine film", "1"),
         ("film, a fine", "1"),
         ("dull", "0"),
-        ("dull!", "1"),
+        ("DULL ", "1"),
         ("x", "0"),
         ("y", "1"),
     ],
@@ -30,9 +30,9 @@ MESSY = {
 
 def test_repeats_leaks_and_contradictions_are_counted():
     found = audit(corpus_of(**MESSY))
-    assert found == (1, 3, 3, 2)
+    assert found == (1, 2, 3, 2)
     said = sentence(found, corpus_of(**MESSY))
-    assert said.startswith("c: 1 texts repeat another and 3 have all or nearly all words")
+    assert said.startswith("c: 1 texts repeat another and 2 have all or nearly all words")
     assert "3 training or validation texts are also test texts; 2 texts stand under several labels" in said
 
 

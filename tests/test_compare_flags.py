@@ -62,7 +62,7 @@ def test_what_was_tuned_is_used_and_recorded(stands):
 
 def test_one_model_under_two_names_and_the_sources_of_its_variance(stands):
     fast = ("--variant=mlp", "--corpus=one.tsv", "--folds=2", "--config.training.epochs=1")
-    out, _ = run("aa", *fast, "--comparisons=2", "--workdir=aa", "--output=aa.md", cwd=stands)
+    out, _ = run("aa", *fast, "--names=4", "--workdir=aa", "--output=aa.md", cwd=stands)
     assert "called different" in out
     assert "./launch.sh aa --variant=mlp" in (stands / "aa.md").read_text()
     assert len(list((stands / "aa").glob("seed*/fold*/predictions.npz"))) == 8

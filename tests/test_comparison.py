@@ -9,7 +9,7 @@ from experiments.variants import load_config
 from research import compare
 from research.data.corpora import make_corpus
 from research.data.files import Row
-from research.reporting.results import Claims, level_of
+from research.reporting.results import Claims, level_of, planned_claims, read_plan
 
 
 @pytest.fixture
@@ -36,6 +36,19 @@ def test_repeats_are_added_only_while_a_pair_is_undecided(easy, tmp_path):
     assert plan["claims"]["looks"] == 5
     pair = json.loads((folder / "comparison.json").read_text())["pairs"][0]
     assert (pair["verdict"], pair["interval"]) == ("equivalent", [0.0, 0.0])
+
+
+def test_repeats_added_by_hand_are_looks_too(easy, tmp_path):
+    """As the report says, and `report --margin` keeps, whatever the claims of the call."""
+    variants = {"linear": linear(2), "other": linear(3)}
+    for repeats, looks in ((2, 1), (2, 1), (4, 2), (3, 3)):
+        compare(variants, easy, tmp_path / "c", repeats=repeats, command=f"compare --repeats={repeats}")
+        assert planned_claims(read_plan(tmp_path / "c")).looks == looks
+    report = (tmp_path / "c" / "report.md").read_text()
+    assert "3 look(s) at the table" in report
+    assert "before it, in the same folder: `compare --repeats=4`" in report
+    assert "The last epoch of each run was taken" in report
+    assert "fixed test split of 80 texts" in report
 
 
 def test_looking_more_often_makes_each_look_stricter():

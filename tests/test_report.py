@@ -117,6 +117,24 @@ def test_the_page_holds_everything_and_needs_nothing(comparison, small_tsv):
     assert html.escape(" ".join(text.split())[:100]) in page
 
 
+def test_whose_baseline_failed_is_told_so(comparison):
+    for run in comparison.glob("linear-tfidf/*"):
+        runs.write_json(run / runs.RECORD, {"status": "failed"})
+    write_report(comparison)
+    assert "None: linear:tfidf, the baseline, shares no finished run" in (comparison / "report.md").read_text()
+
+
+def test_odd_names_and_levels_can_be_drawn(comparison):
+    """A dollar sign begins no formula, and a number may be spelt in any way."""
+    plan = runs.read_json(comparison / runs.PLAN)
+    plan["classes"] = ["$", "$\\foo$" * 5]
+    names = ("lstm[optimizer.learning_rate=1E-5]", "lstm[optimizer.learning_rate=.1]", "cnn[a=1.2.3]")
+    plan["variants"] = dict(zip(names, plan["variants"].values(), strict=True))
+    runs.write_json(comparison / runs.PLAN, plan)
+    write_report(comparison)
+    assert (comparison / "plots" / "settings.png").exists()
+
+
 def test_the_matrix_has_words_for_the_claimed_pairs_alone(comparison):
     header, rows = matrix(read_results(comparison))
     cells = {(row[0], column): cell for row in rows for column, cell in zip(header[1:], row[1:], strict=True)}
@@ -162,5 +180,6 @@ def test_what_users_write_is_escaped_everywhere():
     assert "&lt;b&gt;&amp;" in to_html("T<", [table], None)
     assert "a\\|b" in to_markdown("t", [table])
     assert "two lines" in to_markdown("t", [table])
-    assert r"50\%\textbackslash{}\_\{\}" in to_latex([table], "about")
-    assert r"\begin{tabular}{lr}" in to_latex([table], "about")
+    assert r"50\%\textbackslash{}\_\{\}" in to_latex([(table, "about 5 %")])
+    assert r"\begin{tabular}{lr}" in to_latex([(table, "about 5 %")])
+    assert r"\caption{about 5 \%}" in to_latex([(table, "about 5 %")])

@@ -1,7 +1,8 @@
 """What may be wrong with a corpus: texts that repeat, across splits above all, and texts under several labels.
 
-Texts are *alike* if they have the same words, whatever their case, order and punctuation, and *nearly alike* if they
-have one label and at least nine tenths of the words of both in common (Jaccard), as copies have that were edited.
+Texts are *alike* if they have one label and the same words, whatever their case, order and punctuation, and *nearly
+alike* if they have one label and at least nine tenths of the words of both in common (Jaccard), as edited copies have.
+Texts *contradict* each other if they have different labels and are the same but for case and white space.
 """
 
 import bisect
@@ -31,19 +32,18 @@ class Audit(NamedTuple):
     exact: int  # that are equal to another that comes before them
     near: int  # that are alike or nearly alike to another, and not equal to it
     across: int  # training or validation texts that are, in one of these senses, also test texts (a fixed test split)
-    conflicting: int  # alike under more than one label, all of them counted
+    conflicting: int  # that contradict another
 
 
 def audit(corpus: Corpus) -> Audit:
     """Looks for repeated and contradictory texts."""
-    kinds, labels = _alike(corpus)
-    near = _nearly_alike(kinds, labels)[kinds.of_texts]
+    near = _near(corpus)
     exact = len(corpus) - len({i.partition("-")[0] for i in corpus.ids})
     return Audit(
         exact=exact,
         near=len(corpus) - len(np.unique(near)) - exact,
         across=int(np.isin(near[corpus.splits != "test"], near[corpus.splits == "test"]).sum()),
-        conflicting=sum(len(labels[kind]) > 1 for kind in kinds.of_texts),
+        conflicting=int(_contradicted(corpus).sum()),
     )
 
 
@@ -53,13 +53,11 @@ def clean(corpus: Corpus) -> Corpus:
     Raises:
       UserError: what is left cannot be learnt.
     """
-    kinds, labels = _alike(corpus)
-    near = _nearly_alike(kinds, labels)
+    near, contradicted = _near(corpus), _contradicted(corpus)
     kept: dict[int, int] = {}
     for i in sorted(range(len(corpus)), key=lambda i: _KEEP_FIRST.index(corpus.splits[i])):
-        kind = kinds.of_texts[i]
-        if len(labels[kind]) == 1:
-            kept.setdefault(int(near[kind]), i)
+        if not contradicted[i]:
+            kept.setdefault(int(near[i]), i)
     rows: dict[str, list[Row]] = {str(split): [] for split in np.unique(corpus.splits)}
     for i in sorted(kept.values()):
         label = corpus.class_names[corpus.labels[i]]
@@ -84,27 +82,40 @@ class _Kinds(NamedTuple):
     """Texts that are alike are of one kind."""
 
     words: list[tuple[int, ...]]  # of each kind, sorted; empty where a text has none
+    labels: list[int]
     of_texts: np.ndarray  # int64 [N], the kind of each text
 
 
-def _alike(corpus: Corpus) -> tuple[_Kinds, list[set[int]]]:
-    """The kinds of texts, and the labels of each kind."""
+def _contradicted(corpus: Corpus) -> np.ndarray:
+    """bool [N]: the texts that contradict another."""
+    same = [" ".join(text.casefold().split()) for text in corpus.texts]
+    labels = collections.defaultdict(set)
+    for text, label in zip(same, corpus.labels, strict=True):
+        labels[text].add(int(label))
+    return np.array([len(labels[text]) > 1 for text in same], bool)
+
+
+def _near(corpus: Corpus) -> np.ndarray:
+    """int64 [N]: equal for texts that are alike or nearly alike."""
+    kinds = _alike(corpus)
+    return _nearly_alike(kinds)[kinds.of_texts]
+
+
+def _alike(corpus: Corpus) -> _Kinds:
+    """The kinds of texts."""
     vocabulary: dict[str, int] = {}
-    number: dict[tuple[int, ...] | str, int] = {}
-    labels: list[set[int]] = []
+    number: dict[tuple[tuple[int, ...] | str, int], int] = {}
     of_texts = np.empty(len(corpus), np.int64)
     for i, text in enumerate(corpus.texts):
         found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
         words = tuple(sorted([vocabulary.setdefault(word, len(vocabulary)) for word in found]))
         # Without words (an emoji, a question mark), only equal texts are alike.
-        of_texts[i] = number.setdefault(words or text, len(number))
-        if of_texts[i] == len(labels):
-            labels.append(set())
-        labels[of_texts[i]].add(int(corpus.labels[i]))
-    return _Kinds([() if isinstance(key, str) else key for key in number], of_texts), labels
+        of_texts[i] = number.setdefault((words or text, int(corpus.labels[i])), len(number))
+    words_of = [() if isinstance(words, str) else words for words, _ in number]
+    return _Kinds(words_of, [label for _, label in number], of_texts)
 
 
-def _nearly_alike(kinds: _Kinds, labels: list[set[int]]) -> np.ndarray:
+def _nearly_alike(kinds: _Kinds) -> np.ndarray:
     """int64 [kinds]: equal for kinds that are nearly alike, or linked by others that are.
 
     Of two sets that have nine tenths of their union in common, the larger, of n words, has one of its
@@ -123,7 +134,7 @@ def _nearly_alike(kinds: _Kinds, labels: list[set[int]]) -> np.ndarray:
     holders: dict[int, tuple[list[int], list[int]]] = collections.defaultdict(lambda: ([], []))
     for kind in sorted(range(len(rare_first)), key=lambda kind: len(rare_first[kind])):
         size = len(rare_first[kind])
-        if size < _LEAST_WORDS or len(labels[kind]) > 1:
+        if size < _LEAST_WORDS:
             continue
         least = math.ceil(_NEARLY * size)
         candidates: set[int] = set()
@@ -133,7 +144,7 @@ def _nearly_alike(kinds: _Kinds, labels: list[set[int]]) -> np.ndarray:
             sizes.append(size)
             numbers.append(kind)
         for other in candidates:
-            if labels[other] == labels[kind]:
+            if kinds.labels[other] == kinds.labels[kind]:
                 common = len(np.intersect1d(rare_first[kind], rare_first[other], assume_unique=True))
                 if common >= _NEARLY * (size + len(rare_first[other]) - common):
                     linked[root(kind)] = root(other)

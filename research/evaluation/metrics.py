@@ -135,5 +135,7 @@ def _jackknife(label: np.ndarray, predicted: np.ndarray, num_classes: int, metri
     )
     score = float(macro_scores(hits, labelled, guessed)[metric])
     of_cell = np.zeros((num_classes, num_classes))
+    if len(label) == 1:  # without it, there is none
+        return Measured(score, np.array([score]))
     of_cell[rows, columns] = len(label) * score - (len(label) - 1) * without[metric]
     return Measured(score, of_cell[label, predicted])

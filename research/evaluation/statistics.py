@@ -54,11 +54,13 @@ class Outcome(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What the interval of a mean over runs is made from; of one variant, or of a difference of two."""
+    """What the interval of a mean over runs is made from; of one variant, or of a weighted sum of several."""
 
     scores: np.ndarray  # float64 [J], of each run
     of_texts: np.ndarray  # float64 [N], the mean value of each text over the runs that tested it
     explained: float  # w above
+    bounds: tuple[float, float]  # between which the mean must lie
+    identical: bool = False  # a sum of weight 0 over variants whose predictions are the very same
 
 
 class Spread(NamedTuple):
@@ -78,29 +80,33 @@ def estimate(outcomes: list[Outcome], metric: str, *, folds: int, level: float =
       folds: 0 where all runs share a test split.
       level: of the interval.
     """
-    return interval(sample_of(outcomes, metric, folds=folds), level=level)
+    return interval(_sample_of(outcomes, metric, folds=folds), level=level)
 
 
 def difference(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate | None:
-    """The mean difference a - b over the runs (same repeat and fold) that both have; None where they share none.
+    """The mean difference a - b over the runs (same repeat and fold) that both have; None where they share none."""
+    paired = contrast((a, b), (1, -1), metric, folds=folds)
+    return None if paired is None else judged(paired, level=level)
+
+
+def judged(paired: Sample, *, level: float) -> Estimate:
+    """The interval of a difference.
 
     One run each says nothing of another training: the interval is then all that there could be, -1 to 1 for a fraction.
     """
-    paired = contrast((a, b), (1, -1), metric, folds=folds)
-    if paired is None:
-        return None
     found = interval(paired, level=level)
-    if len(paired.scores) == 1 and found.low < found.high:
-        bound = np.inf if metric == "log_loss" else 2.0 if metric == "brier" else 1.0
-        return Estimate(found.mean, -bound, bound)
-    return found
+    return Estimate(found.mean, *paired.bounds) if len(paired.scores) == 1 and not paired.identical else found
 
 
-def sample_of(outcomes: list[Outcome], metric: str, *, folds: int) -> Sample:
+def _sample_of(outcomes: list[Outcome], metric: str, *, folds: int) -> Sample:
     """The sample of a variant's runs."""
     measured = [measure(outcome.label, outcome.probabilities, metric) for outcome in outcomes]
     scores, values = np.array([m.score for m in measured]), [m.of_texts for m in measured]
-    return make_sample(scores, values, [outcome.id for outcome in outcomes], folds=folds)
+    return make_sample(scores, values, [outcome.id for outcome in outcomes], folds=folds, bounds=_bounds(metric))
+
+
+def _bounds(metric: str) -> tuple[float, float]:
+    return 0.0, {"log_loss": np.inf, "brier": 2.0}.get(metric, 1.0)
 
 
 def contrast(sides: Sequence[list[Outcome]], weights: Sequence[float], metric: str, *, folds: int) -> Sample | None:
@@ -114,40 +120,57 @@ def contrast(sides: Sequence[list[Outcome]], weights: Sequence[float], metric: s
     if not common:
         return None
     sides = [[of_side[run] for run in common] for of_side in by_run]
+    most = _bounds(metric)[1] * sum(map(abs, weights)) / 2
     if all(np.array_equal(o.id, first.id) for side in sides for o, first in zip(side, sides[0], strict=True)):
         measured = [[measure(o.label, o.probabilities, metric) for o in side] for side in sides]
         runs = list(zip(*measured, strict=True))
         scores = np.array([sum(w * m.score for w, m in zip(weights, run, strict=True)) for run in runs])
         values = [sum(w * m.of_texts for w, m in zip(weights, run, strict=True)) for run in runs]
-        return make_sample(scores, values, [o.id for o in sides[0]], folds=folds)
-    alone = [sample_of(side, metric, folds=folds) for side in sides]
+        sample = make_sample(scores, values, [o.id for o in sides[0]], folds=folds, bounds=(-most, most))
+        return sample._replace(identical=sum(weights) == 0 and _same_predictions(sides))
+    alone = [_sample_of(side, metric, folds=folds) for side in sides]
     ids = [np.unique(np.concatenate([o.id for o in side])) for side in sides]
     tested = functools.reduce(np.intersect1d, ids)
+    if not len(tested):
+        return None
     of_texts = [s.of_texts[np.searchsorted(i, tested)] for s, i in zip(alone, ids, strict=True)]
     return Sample(
         sum(w * s.scores for w, s in zip(weights, alone, strict=True)),
         sum(w * values for w, values in zip(weights, of_texts, strict=True)),
         sum(w**2 * s.explained for w, s in zip(weights, alone, strict=True)),
+        (-most, most),
     )
 
 
-def make_sample(scores: np.ndarray, values: list[np.ndarray], ids: list[np.ndarray], *, folds: int) -> Sample:
+def _same_predictions(sides: Sequence[list[Outcome]]) -> bool:
+    pairs = ((o, first) for side in sides[1:] for o, first in zip(side, sides[0], strict=True))
+    return all(np.array_equal(o.probabilities, first.probabilities) for o, first in pairs)
+
+
+def make_sample(
+    scores: np.ndarray, values: list[np.ndarray], ids: list[np.ndarray], *, folds: int, bounds: tuple[float, float]
+) -> Sample:
     """A sample from scores [J] and, for each run, values and ids of its texts (J x [N_j])."""
     if not folds:
         matrix = np.stack(values)
         residual = matrix - matrix.mean(axis=1, keepdims=True) - matrix.mean(axis=0)[None, :] + matrix.mean()
         runs, count = matrix.shape
         explained = float(np.sum(residual**2)) / (max(runs - 1, 1) * max(count - 1, 1)) / count
-        return Sample(scores, matrix.mean(axis=0), explained)
+        return Sample(scores, matrix.mean(axis=0), explained, bounds)
     _, text = np.unique(np.concatenate(ids), return_inverse=True)
     of_texts = np.bincount(text, np.concatenate(values)) / np.bincount(text)
-    return Sample(scores, of_texts, float(np.mean([np.var(v, ddof=1) / len(v) if len(v) > 1 else 0.0 for v in values])))
+    explained = float(np.mean([np.var(v, ddof=1) / len(v) if len(v) > 1 else 0.0 for v in values]))
+    return Sample(scores, of_texts, explained, bounds)
 
 
 def spread_of(sample: Sample) -> Spread:
-    """The variances above; with a single run that of the texts alone."""
+    """The variances above; with a single run that of the texts alone.
+
+    One text more that is off by 1 is added to those that were seen, since few texts that agree, or are all right, do
+    not mean that all texts would (Agresti & Coull 1998; Agresti & Min 2005 for differences).
+    """
     count = len(sample.of_texts)
-    texts = float(sample.of_texts.var(ddof=1)) if count > 1 else 0.0
+    texts = (float(sample.of_texts.var(ddof=1)) if count > 1 else 0.0) + 1 / count
     if len(sample.scores) == 1:
         return Spread(texts, 0.0, 0.0)
     return Spread(texts, sample.explained * count, float(sample.scores.var(ddof=1)) - sample.explained)
@@ -185,10 +208,14 @@ def _chi_squared(degrees: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def interval(sample: Sample, *, level: float) -> Estimate:
-    """The mean over runs with its interval."""
+    """The mean over runs with its interval, NaN where the metric is not defined for every run."""
     mean, runs, texts = float(sample.scores.mean()), len(sample.scores), len(sample.of_texts)
+    if sample.identical:
+        return Estimate(mean, mean, mean)
+    if not np.isfinite([mean, sample.explained, *sample.of_texts]).all():  # not defined, as an AUROC of one class
+        return Estimate(mean, np.nan, np.nan)
     half = half_width(spread_of(sample), texts=texts, runs=runs, level=level)
-    return Estimate(mean, mean - half, mean + half)
+    return Estimate(mean, max(mean - half, sample.bounds[0]), min(mean + half, sample.bounds[1]))
 
 
 def verdict(difference: Estimate, margin: float, *, higher_is_better: bool = True) -> tuple[str, bool]:

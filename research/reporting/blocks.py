@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ class Table(NamedTuple):
 
     header: tuple[str, ...]
     rows: list[tuple[str, ...]]
+    verdicts: bool = False  # whether cells that begin with a verdict are marked as such
 
 
 class Plot(NamedTuple):
@@ -49,7 +51,7 @@ def to_markdown(title: str, blocks: Sequence[Block]) -> str:
                 parts.append(f"{text}\n")
             case Items(items):
                 parts.append("\n".join(f"- {item}" for item in items) + "\n")
-            case Table(header, rows):
+            case Table(header, rows, _):
                 parts.append(markdown_table(header, rows))
             case Plot(name, alt):
                 parts.append(f"![{alt}](plots/{name}.png)\n")
@@ -60,7 +62,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; numbers to the right."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        return "| " + " | ".join(re.sub(r"([|`*<\\])", r"\\\1", cell).replace("\n", " ") for cell in cells) + " |"
 
     return "\n".join([line(header), "|---|" + "---:|" * (len(header) - 1), *map(line, rows)]) + "\n"
 
@@ -91,9 +93,9 @@ def to_html(title: str, blocks: Sequence[Block], plots: Path) -> str:
                 parts.append(f"<p>{_escape(text)}</p>")
             case Items(items):
                 parts.append("<ul>" + "".join(f"<li>{_escape(item)}</li>" for item in items) + "</ul>")
-            case Table(header, rows):
-                head = "".join(f"<th>{_escape(cell)}</th>" for cell in header)
-                body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+            case Table(header, rows, verdicts):
+                head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+                body = "".join("<tr>" + "".join(_cell(cell, verdicts) for cell in row) + "</tr>" for row in rows)
                 parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
             case Plot(name, alt):
                 data = base64.b64encode((plots / f"{name}.png").read_bytes()).decode()
@@ -107,10 +109,10 @@ def to_html(title: str, blocks: Sequence[Block], plots: Path) -> str:
     )
 
 
-def _cell(cell: str) -> str:
+def _cell(cell: str, verdicts: bool) -> str:
     word = cell.partition(" ")[0]
-    kind = f' class="{word}"' if word in ("better", "worse", "equivalent", "undecided") else ""
-    return f"<td{kind}>{_escape(cell)}</td>"
+    kind = f' class="{word}"' if verdicts and word in ("better", "worse", "equivalent", "undecided") else ""
+    return f"<td{kind}>{html.escape(cell)}</td>"
 
 
 def _escape(text: str) -> str:
@@ -126,17 +128,24 @@ _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciic
 }
 
 
-def to_latex(blocks: Sequence[Block], caption: str) -> str:
-    """The tables alone, for a paper; they need the package booktabs."""
-    tables = []
-    for block in blocks:
-        if isinstance(block, Table):
-            lines = [" & ".join("".join(_TEX.get(c, c) for c in cell) for cell in row) + r" \\" for row in block.rows]
-            head = " & ".join("".join(_TEX.get(c, c) for c in cell) for cell in block.header) + r" \\"
-            columns = "l" + "r" * (len(block.header) - 1)
-            tables.append(
-                "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *lines, r"\bottomrule"])
-                + "\n\\end{tabular}\n"
-            )
-    note = "".join(_TEX.get(c, c) for c in caption)
-    return f"% {caption}\n% needs \\usepackage{{booktabs}}\n" + "\n".join(tables) + f"% caption: {note}\n"
+def to_latex(tables: Sequence[tuple[Table, str]]) -> str:
+    """The tables with their captions, for a paper; they need the package booktabs."""
+
+    def escaped(text: str) -> str:
+        return "".join(_TEX.get(character, character) for character in text)
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped(cell)) for cell in cells) + r" \\"
+
+    parts = ["% needs \\usepackage{booktabs}"]
+    for table, caption in tables:
+        columns = "l" + "r" * (len(table.header) - 1)
+        parts += [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escaped(caption)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+        ]
+        parts += [r"\toprule", line(table.header), r"\midrule", *map(line, table.rows), r"\bottomrule"]
+        parts += [r"\end{tabular}", r"\end{table}", ""]
+    return "\n".join(parts)

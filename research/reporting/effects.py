@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from research.evaluation.statistics import contrast, interval
-from research.reporting.results import LEVEL, Results
+from research.reporting.results import Results, level_of
 
 EFFECT_HEADER = ("effect", "accuracy difference (points)", "interval")
 
@@ -59,7 +59,7 @@ def effect_rows(results: Results) -> list[tuple[str, str, str]]:
     for name, done, weights in wanted:
         sample = contrast(done, weights, "accuracy", folds=results.plan["folds"])
         if sample is not None and len(sample.scores) > 1:
-            found = interval(sample, level=1 - (1 - LEVEL) / len(wanted))
+            found = interval(sample, level=level_of(len(wanted), results.claims))
             rows.append((name, f"{100 * found.mean:+.1f}", f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"))
     return rows
 

@@ -1,6 +1,7 @@
 """The plots; the only file that imports Matplotlib, and without its global state, so that threads do not meet."""
 
-import re
+import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,12 +51,17 @@ def _accuracy(results: Results) -> Figure:
         axes.plot(runs, [y + 0.22] * len(runs), "|", color="0.5", markersize=6)
         axes.plot([100 * estimate.low, 100 * estimate.high], [y, y], color=_BLUE, linewidth=2)
         axes.plot(100 * estimate.mean, y, "o", color=_BLUE)
-    axes.set_yticks(range(len(ranked)), ranked)
+    axes.set_yticks(range(len(ranked)), map(_plain, ranked))
     axes.set_ylim(-0.6, len(ranked) - 0.4)
     axes.set_xlabel("test accuracy, %: mean and 95 % interval; a tick a run")
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
+
+
+def _plain(text: str) -> str:
+    """Without formulas: a dollar sign is one."""
+    return text.replace("$", r"\$")
 
 
 def _panels(variants: list[str], height: float) -> tuple[Figure, Iterator[tuple[str, Axes]]]:
@@ -67,7 +73,9 @@ def _panels(variants: list[str], height: float) -> tuple[Figure, Iterator[tuple[
     for unused in axes[len(variants) :]:
         unused.set_visible(False)
     for panel, variant in zip(axes, variants, strict=False):
-        panel.set_title(variant, fontsize=9)
+        panel.set_title(
+            _plain(variant).replace(",", ",\n").replace("[", "\n["), fontsize=9 if "[" not in variant else 7
+        )
         panel.tick_params(labelsize=8)
     return figure, zip(variants, axes, strict=False)
 
@@ -97,7 +105,9 @@ def _cost(results: Results) -> Figure:
         seconds = np.mean([row["train_seconds"] for row in results.done(variant)])
         estimate = results.estimates[variant]["accuracy"]
         axes.plot([seconds] * 2, [100 * estimate.low, 100 * estimate.high], color="0.8", linewidth=1.2, zorder=1)
-        axes.plot(seconds, 100 * estimate.mean, "o", color=_BLUE, markersize=5, zorder=2, label=f"{rank}  {variant}")
+        axes.plot(
+            seconds, 100 * estimate.mean, "o", color=_BLUE, markersize=5, zorder=2, label=f"{rank}  {_plain(variant)}"
+        )
         above = (4 if rank % 2 else -11) if len(ranked) > _PANELS else 3
         where = (seconds, 100 * estimate.mean)
         axes.annotate(str(rank), where, xytext=(4, above), textcoords="offset points", fontsize=8, zorder=3)
@@ -131,7 +141,7 @@ def _calibration(results: Results) -> Figure:
 
 
 def _confusion(results: Results) -> Figure:
-    names = results.plan["classes"]
+    names = list(map(_plain, results.plan["classes"]))
     figure, panels = _panels(results.ranked()[:_MOST_CONFUSIONS], 2.1)
     for variant, axes in panels:
         counts = sum(
@@ -153,7 +163,13 @@ def _confusion(results: Results) -> Figure:
 
 def _numeric(grid: Grid) -> list[str]:
     """The fields whose levels are numbers."""
-    return [f for f in grid.fields if all(re.fullmatch(r"-?[\d.]+(e-?\d+)?", level) for level in grid.levels(f))]
+
+    def is_number(level: str) -> bool:
+        with contextlib.suppress(ValueError):
+            return math.isfinite(float(level))
+        return False
+
+    return [field for field in grid.fields if all(map(is_number, grid.levels(field)))]
 
 
 def _settings(results: Results) -> Figure:
@@ -175,7 +191,7 @@ def _settings(results: Results) -> Figure:
             mean = np.array([100 * e.mean for e in of_line])
             ends = [mean - [100 * e.low for e in of_line], [100 * e.high for e in of_line] - mean]
             style = {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], "markersize": 4}
-            axes.errorbar(x, mean, ends, label=name, linewidth=1.4, elinewidth=0.8, capsize=2, **style)
+            axes.errorbar(x, mean, ends, label=_plain(name), linewidth=1.4, elinewidth=0.8, capsize=2, **style)
         values = [x for points in lines.values() for x, _ in points]
         if min(values) > 0 and max(values) >= 8 * min(values):
             axes.set_xscale("log")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from research import runs
+from research.data.audit import clean
 from research.data.corpora import load
 from research.data.files import Columns
 from research.errors import UserError
@@ -13,7 +14,16 @@ from research.evaluation.metrics import per_class
 from research.reporting.blocks import Block, Heading, Items, Plot, Table, Text, to_html, to_latex, to_markdown
 from research.reporting.effects import EFFECT_HEADER, effect_rows
 from research.reporting.plots import write_plots
-from research.reporting.results import LEVEL, Claims, Results, comparison_json, read_results, results_csv
+from research.reporting.results import (
+    LEVEL,
+    Claims,
+    Results,
+    baseline_of,
+    comparison_json,
+    level_of,
+    read_results,
+    results_csv,
+)
 from research.reporting.tables import (
     COST_HEADER,
     HEADER,
@@ -50,16 +60,47 @@ def write_report(folder: Path, claims: Claims | None = None) -> Results:
     runs.write_text(folder / "report.md", to_markdown(title, blocks))
     runs.write_text(folder / "report.html", to_html(title, blocks, folder / "plots"))
     tables = [block for block in blocks if isinstance(block, Table)][: 1 + bool(results.pairs)]
-    runs.write_text(folder / "report.tex", to_latex(tables, f"{protocol(results)}. {_method(results)}"))
+    captions = (f"{protocol(results)}. {_method(results)}", f"Differences of accuracy. {_simultaneous(results)}")
+    runs.write_text(folder / "report.tex", to_latex(list(zip(tables, captions, strict=False))))
     return results
 
 
+def _simultaneous(results: Results) -> str:
+    pairs, (looks, corpora) = len(results.pairs), results.claims[-2:]
+    level = 100 * level_of(pairs, results.claims)
+    return (
+        f"Simultaneous {100 * LEVEL:.0f} % intervals: Bonferroni over {pairs} pair(s), {looks} look(s) at the table "
+        f"and {corpora} corpus or corpora, so each is one of {level:.4g} %."
+    )
+
+
 def _method(results: Results) -> str:
+    plan = results.plan
+    if not plan["folds"] and plan["repeats"] == 1:
+        return (
+            f"Intervals: {100 * LEVEL:.0f} %, over test texts alone: with one run of each variant nothing is known of "
+            "how another training would do, and no difference is claimed."
+        )
+    over = "test texts, splits, initialisations and data order"
+    if not plan["folds"]:
+        over = "test texts, initialisations and data order (what other training texts would change is not in them)"
     return (
         f"Intervals: {100 * LEVEL:.0f} %, for the expected score of the training procedure at this training size, over "
-        "test texts, splits, initialisations and data order; generalised intervals (Weerahandi 1993) from the variance "
-        "of texts and that between runs, as long as the number of runs asks for."
+        f"{over}; generalised intervals (Weerahandi 1993) from the variance of texts and that between runs: the fewer "
+        "runs, the longer."
     )
+
+
+def _chosen(results: Results) -> str:
+    """How epochs and settings were chosen."""
+    entries = results.plan["variants"]
+    last = [variant for variant, entry in entries.items() if entry["settings"]["training"]["select"] == "last"]
+    said = "The epoch of each run was chosen on validation texts"
+    if last:
+        said += f"; of {', '.join(last)} the last one was taken" if len(last) < len(entries) else ""
+        said = said if len(last) < len(entries) else "The last epoch of each run was taken"
+    tuned = [variant for variant, entry in entries.items() if entry.get("tuned")]
+    return f"{said}. " + (f"Tuned on validation texts, run by run: {', '.join(tuned)}. " if tuned else "")
 
 
 def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
@@ -67,24 +108,28 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
     blocks: list[Block] = [
         Text(f"{protocol(results)}."),
         Text(
-            f"{_method(results)} The epoch of each run was chosen on validation texts; test texts were looked at once."
+            f"{_method(results)} {_chosen(results)}Each run looked at its test texts once. The rows of this table are "
+            "not to be compared by their intervals; the verdicts below do that."
         ),
         Table(HEADER, variant_rows(results)),
         Plot("accuracy", plots["accuracy"]),
     ]
+    baseline = baseline_of(list(results.plan["variants"]), results.claims)
+    if not results.pairs and len(results.plan["variants"]) > 1:
+        blocks += [Heading("Verdicts"), Text(f"None: {baseline}, the baseline, shares no finished run with another.")]
     if results.pairs:
         blocks += [
             Heading("Verdicts"),
             Text(
-                f"Simultaneous {100 * LEVEL:.0f} % intervals of the differences (Bonferroni over {len(results.pairs)} "
-                f"pairs) and nothing else decide: better or worse where the interval leaves out 0, equivalent where it "
-                f"lies within {100 * results.claims.margin:g} point(s), else undecided."
+                f"{_simultaneous(results)} They and nothing else decide: better or worse where the interval leaves out "
+                f"0, equivalent where it lies within {100 * results.claims.margin:g} point(s), else undecided. What "
+                "would decide is said for a true difference as large as the one that was seen."
             ),
-            Table(PAIR_HEADER, pair_rows(results)),
+            Table(PAIR_HEADER, pair_rows(results), verdicts=True),
         ]
         if 2 < len(ranked) <= _MOST_IN_MATRIX:
             told = "" if results.claims.all_pairs else "; of the pairs without a word nothing is claimed (--pairs=all)"
-            blocks += [Text(f"Row against column, points of accuracy{told}:"), Table(*matrix(results))]
+            blocks += [Text(f"Row against column, points of accuracy{told}:"), Table(*matrix(results), verdicts=True)]
     if rows := trained_pair_rows(results):
         blocks += [
             Heading("These two trained models"),
@@ -115,8 +160,9 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
     blocks += [
         Heading("Other metrics"),
         Table(METRIC_HEADER, metric_rows(results)),
-        Text(f"Each class, by the best variant, {ranked[0]}:"),
-        Table(("class", "precision", "recall", "F1", "texts"), _class_rows(results, ranked[0])),
+        Text("Per cent, but nats for log loss; means over runs, with their intervals in comparison.json."),
+        Text(f"Each class, by {ranked[0]}, all runs together:"),
+        Table(("class", "precision", "recall", "F1", "predictions"), _class_rows(results, ranked[0])),
         Plot("confusion", plots["confusion"]),
         Heading("Learning"),
         Plot("curves", plots["curves"]),
@@ -152,6 +198,8 @@ def _texts(results: Results) -> list[Block]:
         )
     except UserError:
         return []  # the user's file is elsewhere now
+    if plan.get("cleaned"):
+        corpus = clean(corpus)
     if corpus.checksum != plan["checksum"]:
         return []
     position = {text_id: i for i, text_id in enumerate(corpus.ids)}
@@ -204,10 +252,13 @@ def _settings(results: Results) -> tuple[str, ...]:
         for name, value in settings.items():
             counts.setdefault(name, Counter())[repr(value)] += 1
     usual = {name: count.most_common(1)[0][0] for name, count in counts.items()}
-    return tuple(
+    rows = [
         f"{variant}: `{', '.join(f'{n}={v}' for n, v in settings.items() if repr(v) != usual[n]) or 'nothing'}`"
         for variant, settings in flat.items()
-    )
+    ]
+    for variant, entry in results.plan["variants"].items():
+        rows += [f"{variant}, {run}, tuned: `{' '.join(flags)}`" for run, flags in entry.get("tuned", {}).items()]
+    return tuple(rows)
 
 
 def _provenance(results: Results) -> tuple[str, ...]:
@@ -216,6 +267,7 @@ def _provenance(results: Results) -> tuple[str, ...]:
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
     return (
         f"command: `{plan['command']}`",
+        *(f"before it, in the same folder: `{command}`" for command in plan.get("earlier_commands", ())),
         f"corpus checksum: `{plan['corpus']['checksum']}`",
         f"commit: `{plan['commit'] or 'unknown'}`; Python {plan['python']}; {versions}",
         f"machine: {plan.get('processor', 'unknown')}; devices {', '.join(plan['devices'])}; {plan.get('date', '')}",

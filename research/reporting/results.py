@@ -20,8 +20,8 @@ from research.evaluation.statistics import (
     Outcome,
     Spread,
     contrast,
-    difference,
     estimate,
+    judged,
     spread_of,
     verdict,
 )
@@ -71,11 +71,8 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
     Raises:
       UserError: the folder holds no comparison, or one without a finished run, or the baseline is none of its variants.
     """
-    if not (folder / runs.PLAN).exists():
-        raise UserError(f"{folder}: no plan.json, expected a folder that `compare` wrote")
-    plan = runs.read_json(folder / runs.PLAN)
-    if claims is None:
-        claims = Claims(**plan.get("claims", {}))
+    plan = read_plan(folder)
+    claims = planned_claims(plan) if claims is None else claims
     rows: list[dict[str, Any]] = []
     outcomes: dict[str, list[Outcome]] = {}
     curves: dict[str, list[list[float]]] = {}
@@ -109,6 +106,22 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
         {variant: np.array([c[: lengths[variant]] for c in of_variant]) for variant, of_variant in curves.items()},
         outcomes,
     )
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """What is to be run in a comparison's folder.
+
+    Raises:
+      UserError: the folder holds no comparison.
+    """
+    if not (folder / runs.PLAN).exists():
+        raise UserError(f"{folder}: no plan.json, expected a folder that `compare` wrote")
+    return runs.read_json(folder / runs.PLAN)
+
+
+def planned_claims(plan: dict[str, Any]) -> Claims:
+    """The claims that a comparison was started with."""
+    return Claims(**plan.get("claims", {}))
 
 
 def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> tuple[dict[str, Any], Outcome | None]:
@@ -175,9 +188,10 @@ def _pairs(
     level = level_of(len(pairs), claims)
     found, spreads = [], []
     for a, b in pairs:
-        of_pair = difference(outcomes[a], outcomes[b], "accuracy", folds=plan["folds"], level=level)
-        if of_pair is None:
+        paired = contrast((outcomes[a], outcomes[b]), (1, -1), "accuracy", folds=plan["folds"])
+        if paired is None:
             continue
+        of_pair = judged(paired, level=level)
         word, negligible = verdict(of_pair, claims.margin)
         pair = {
             "a": a,
@@ -188,7 +202,6 @@ def _pairs(
             "verdict": word,
             "negligible": negligible,
         }
-        paired = contrast((outcomes[a], outcomes[b]), (1, -1), "accuracy", folds=plan["folds"])
         if len(paired.scores) > 1:
             spreads.append(spread_of(paired))
         if word == "undecided" and len(paired.scores) > 1:
@@ -197,7 +210,7 @@ def _pairs(
                 of_pair,
                 spreads[-1],
                 texts=texts,
-                repeats=plan["repeats"],
+                repeats=max(1, len(paired.scores) // (plan["folds"] or 1)),  # that both have
                 folds=plan["folds"],
                 level=level,
                 margin=claims.margin,
@@ -227,4 +240,14 @@ def comparison_json(results: Results) -> dict[str, Any]:
         for variant, of_variant in results.estimates.items()
     ]
     about = {name: value for name, value in results.plan.items() if name != "variants"}
-    return {"variants": variants, "pairs": results.pairs, "level": LEVEL, "margin": results.claims.margin} | about
+    found = about | {"variants": variants, "pairs": results.pairs, "level": LEVEL, "margin": results.claims.margin}
+    return _finite(found | {"claims": results.claims._asdict()})
+
+
+def _finite(value: Any) -> Any:
+    """Without what JSON cannot hold: a metric that is not defined is null."""
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

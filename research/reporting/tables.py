@@ -15,8 +15,8 @@ PAIR_HEADER = ("variant", "against", "accuracy difference (points)", "interval",
 
 
 def percent(value: float) -> str:
-    """A fraction as a percentage with one decimal."""
-    return f"{100 * value:.1f}"
+    """A fraction as a percentage with one decimal; "-" where it is not defined."""
+    return "-" if np.isnan(value) else f"{100 * value:.1f}"
 
 
 def _interval(estimate: Estimate) -> str:
@@ -89,9 +89,11 @@ def protocol(results: Results) -> str:
     plan = results.plan
     how = f"{plan['folds']}-fold cross-validation, {plan['repeats']} repeat(s)"
     if not plan["folds"]:
-        how = f"fixed test split, {plan['repeats']} repeat(s)"
+        tested = len(next(iter(results.outcomes.values()))[0].id)
+        how = f"fixed test split of {tested:,} texts, {plan['repeats']} repeat(s)"
     corpus = plan["corpus"]
-    return f"{corpus['name']} ({corpus['texts']:,} texts, {len(plan['classes'])} classes), {how}"
+    cleaned = ", cleaned" if corpus.get("cleaned") else ""
+    return f"{corpus['name']} ({corpus['texts']:,} texts{cleaned}, {len(plan['classes'])} classes), {how}"
 
 
 def metric_rows(results: Results) -> list[tuple[str, ...]]:
@@ -99,6 +101,8 @@ def metric_rows(results: Results) -> list[tuple[str, ...]]:
     names = ("balanced_accuracy", "macro_precision", "auroc", "log_loss", "brier", "calibration_error")
 
     def shown(metric: str, value: float) -> str:
+        if np.isnan(value):
+            return "-"
         return f"{value:.3f}" if metric == "log_loss" else percent(value)
 
     return [
