@@ -114,7 +114,8 @@ def compare(
     last = max(repeats, max_repeats or repeats)
     plan = _claim(folder, variants, corpus, folds, range(repeats, last + 1), command, claims)
     claims = planned_claims(plan)
-    say(_detectable(folder, plan, claims, len(corpus) if folds else int(np.sum(corpus.splits == "test"))))
+    tested = corpus.groups if folds else corpus.groups[corpus.splits == "test"]
+    say(_detectable(folder, plan, claims, len(np.unique(tested))))
     for upto in range(repeats, last + 1):
         plan["repeats"] = max(plan["repeats"], upto)
         runs.write_json(folder / runs.PLAN, plan)
@@ -250,8 +251,8 @@ def _detectable(folder: Path, plan: dict[str, Any], claims: Claims, texts: int) 
     )
     origin = "as seen so far" if seen else "as is typical"
     return (
-        f"{texts:,} test texts, {plan['repeats'] * (plan['folds'] or 1)} runs a variant, {pairs} pair(s): with spreads "
-        f"{origin}, a true difference of {100 * least:.1f} points is found four times in five"
+        f"{texts:,} different test texts or groups, {plan['repeats'] * (plan['folds'] or 1)} runs a variant, "
+        f"{pairs} pair(s): with spreads {origin}, a true difference of {100 * least:.1f} points is found four times in five"
     )
 
 

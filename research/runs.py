@@ -32,6 +32,7 @@ class Predictions(NamedTuple):
     id: np.ndarray  # <U24 [N], content hash and occurrence
     label: np.ndarray  # int32 [N]
     probabilities: np.ndarray  # float32 [N, C]
+    group: np.ndarray | None = None  # int32 [N], equal for texts that are no independent evidence; None where unknown
 
 
 def write_text(path: Path, text: str) -> None:
@@ -83,7 +84,7 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
     """Writes plain arrays; nothing in the file needs unpickling."""
     temporary = folder / (PREDICTIONS + ".tmp")
     with temporary.open("wb") as file:
-        np.savez_compressed(file, **predictions._asdict())
+        np.savez_compressed(file, **{name: array for name, array in predictions._asdict().items() if array is not None})
     temporary.replace(folder / PREDICTIONS)
 
 
@@ -96,7 +97,7 @@ def read_predictions(folder: Path) -> Predictions:
     path = folder / PREDICTIONS
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Predictions(*(arrays[name] for name in Predictions._fields))
+            return Predictions(arrays["id"], arrays["label"], arrays["probabilities"], arrays.get("group"))
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
 

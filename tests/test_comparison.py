@@ -60,7 +60,7 @@ def test_the_detectable_difference_is_said_before_training(easy, tmp_path):
     lines = []
     compare({"linear": linear(2), "other": linear(3)}, easy, tmp_path / "c", repeats=3, say=lines.append)
     assert lines[0].startswith(
-        "80 test texts, 3 runs a variant, 1 pair(s): with spreads as is typical, a true difference"
+        "80 different test texts or groups, 3 runs a variant, 1 pair(s): with spreads as is typical, a true difference"
     )
     again = []
     compare({"linear": linear(2), "other": linear(3)}, easy, tmp_path / "c", repeats=3, say=again.append)

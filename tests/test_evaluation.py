@@ -201,6 +201,32 @@ def test_mcnemar_is_statsmodels():
     assert mcnemar(a, a) == (0, 0, 1.0)
 
 
+@pytest.mark.parametrize("folds", [0, 5])
+def test_texts_of_one_group_are_no_independent_evidence(folds):
+    """Groups of 20 texts that each variant finds easy or hard together: two equal ones are seldom called different."""
+    random, wrong = np.random.default_rng(0), {True: 0, False: 0}
+    group = np.repeat(np.arange(40), 20)
+    for _ in range(150):
+        fold_of = (random.permutation(40) % folds)[group] if folds else None
+        sides = []
+        for _ in range(2):
+            easy = 0.9 + random.normal(0, 0.7, 40)[group]
+            side = []
+            for run in range(5):
+                texts = np.flatnonzero(fold_of == run) if folds else np.arange(800)
+                right = easy[texts] + random.normal(0, 1, len(texts)) > 0
+                key = (0, run) if folds else (run, 0)
+                ids = np.array([f"{i:06d}" for i in texts])
+                side.append(outcome(key, right)._replace(id=ids, group=group[texts]))
+            sides.append(side)
+        for grouped in (True, False):
+            runs = sides if grouped else [[o._replace(group=None) for o in side] for side in sides]
+            found = difference(*runs, "accuracy", folds=folds)
+            wrong[grouped] += found.low > 0 or found.high < 0
+    assert wrong[True] <= 15
+    assert wrong[False] > wrong[True]
+
+
 def test_one_run_each_decides_nothing():
     correct = correct_by_text(np.random.default_rng(0), 1, 400)[0]
     a, b = [outcome((0, 0), correct)], [outcome((0, 0), correct & (np.arange(400) % 2 == 0))]

@@ -51,13 +51,14 @@ class Outcome(NamedTuple):
     id: np.ndarray  # str [N]
     label: np.ndarray  # int32 [N]
     probabilities: np.ndarray  # float32 [N, C]
+    group: np.ndarray | None = None  # int [N]: texts of equal number (copies, one author's) count as one
 
 
 class Sample(NamedTuple):
     """What the interval of a mean over runs is made from; of one variant, or of a weighted sum of several."""
 
     scores: np.ndarray  # float64 [J], of each run
-    of_texts: np.ndarray  # float64 [N], the mean value of each text over the runs that tested it
+    of_texts: np.ndarray  # float64 [N], the mean value of each text (or group) over the runs that tested it
     explained: float  # w above
     bounds: tuple[float, float]  # between which the mean must lie
     identical: bool = False  # a sum of weight 0 over variants whose predictions are the very same
@@ -102,7 +103,22 @@ def _sample_of(outcomes: list[Outcome], metric: str, *, folds: int) -> Sample:
     """The sample of a variant's runs."""
     measured = [measure(outcome.label, outcome.probabilities, metric) for outcome in outcomes]
     scores, values = np.array([m.score for m in measured]), [m.of_texts for m in measured]
-    return make_sample(scores, values, [outcome.id for outcome in outcomes], folds=folds, bounds=_bounds(metric))
+    return make_sample(scores, *_grouped(outcomes, values), folds=folds, bounds=_bounds(metric))
+
+
+def _grouped(outcomes: list[Outcome], values: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Values and names of groups of texts instead of texts, where there are groups.
+
+    Their mean is that of the texts, and its sampling variance that of a mean of clustered texts (Liang & Zeger 1986).
+    """
+    names = [outcome.id for outcome in outcomes]
+    if any(outcome.group is None for outcome in outcomes):
+        return values, names
+    for run, outcome in enumerate(outcomes):
+        names[run], which = np.unique(outcome.group, return_inverse=True)
+        mean = values[run].mean()
+        values[run] = mean + len(names[run]) / len(which) * np.bincount(which, values[run] - mean)
+    return values, names
 
 
 def _bounds(metric: str) -> tuple[float, float]:
@@ -126,10 +142,13 @@ def contrast(sides: Sequence[list[Outcome]], weights: Sequence[float], metric: s
         runs = list(zip(*measured, strict=True))
         scores = np.array([sum(w * m.score for w, m in zip(weights, run, strict=True)) for run in runs])
         values = [sum(w * m.of_texts for w, m in zip(weights, run, strict=True)) for run in runs]
-        sample = make_sample(scores, values, [o.id for o in sides[0]], folds=folds, bounds=(-most, most))
+        sample = make_sample(scores, *_grouped(sides[0], values), folds=folds, bounds=(-most, most))
         return sample._replace(identical=sum(weights) == 0 and _same_predictions(sides))
+    known = all(o.group is not None for side in sides for o in side)
+    if not known:
+        sides = [[o._replace(group=None) for o in side] for side in sides]
     alone = [_sample_of(side, metric, folds=folds) for side in sides]
-    ids = [np.unique(np.concatenate([o.id for o in side])) for side in sides]
+    ids = [np.unique(np.concatenate([o.group if known else o.id for o in side])) for side in sides]
     tested = functools.reduce(np.intersect1d, ids)
     if not len(tested):
         return None

@@ -150,7 +150,7 @@ def read_outcome(folder: Path, run: tuple[int, int]) -> Outcome:
     """The predictions of a finished run, (repeat, fold)."""
     predictions = runs.read_predictions(folder)
     order = np.argsort(predictions.id)
-    return Outcome(run, *(array[order] for array in predictions))
+    return Outcome(run, *(None if array is None else array[order] for array in predictions))
 
 
 def baseline_of(variants: list[str], claims: Claims) -> str:
@@ -205,11 +205,10 @@ def _pairs(
         if len(paired.scores) > 1:
             spreads.append(spread_of(paired))
         if word == "undecided" and len(paired.scores) > 1:
-            texts = len(np.unique(np.concatenate([outcome.id for outcome in outcomes[a]])))
             more = needed(
                 of_pair,
                 spreads[-1],
-                texts=texts,
+                texts=len(paired.of_texts),
                 repeats=max(1, len(paired.scores) // (plan["folds"] or 1)),  # that both have
                 folds=plan["folds"],
                 level=level,

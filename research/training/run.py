@@ -144,8 +144,8 @@ def train(
         metrics, probabilities = evaluate(compiled, best.variables, prepared.test, widths)
         records.append({"step": int(best.step), "epoch": best_epoch, "split": "test"} | summarise(metrics))
         runs.write_metrics(folder, records, append=False)
-        ids, labels = corpus.ids[prepared.split.test], corpus.labels[prepared.split.test]
-        runs.write_predictions(folder, runs.Predictions(ids, labels, probabilities))
+        ids, labels, groups = (array[prepared.split.test] for array in (corpus.ids, corpus.labels, corpus.groups))
+        runs.write_predictions(folder, runs.Predictions(ids, labels, probabilities, groups))
     record = {
         "status": "done",
         "command": command,
