@@ -252,7 +252,8 @@ def _detectable(folder: Path, plan: dict[str, Any], claims: Claims, texts: int) 
     origin = "as seen so far" if seen else "as is typical"
     return (
         f"{texts:,} different test texts or groups, {plan['repeats'] * (plan['folds'] or 1)} runs a variant, "
-        f"{pairs} pair(s): with spreads {origin}, a true difference of {100 * least:.1f} points is found four times in five"
+        f"{pairs} pair(s): with spreads {origin}, a true difference of {100 * least:.1f} points is found four times in "
+        "five"
     )
 
 
