@@ -94,7 +94,7 @@ def to_html(title: str, blocks: Sequence[Block], plots: Path) -> str:
             case Items(items):
                 parts.append("<ul>" + "".join(f"<li>{_escape(item)}</li>" for item in items) + "</ul>")
             case Table(header, rows, verdicts):
-                head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+                head = "".join(_cell(cell, False).replace("td>", "th>") for cell in header)
                 body = "".join("<tr>" + "".join(_cell(cell, verdicts) for cell in row) + "</tr>" for row in rows)
                 parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
             case Plot(name, alt):
@@ -112,7 +112,10 @@ def to_html(title: str, blocks: Sequence[Block], plots: Path) -> str:
 def _cell(cell: str, verdicts: bool) -> str:
     word = cell.partition(" ")[0]
     kind = f' class="{word}"' if verdicts and word in ("better", "worse", "equivalent", "undecided") else ""
-    return f"<td{kind}>{html.escape(cell)}</td>"
+    shown = html.escape(cell)
+    # An interval stays on its line; a long name may break after its commas.
+    shown = shown.replace(" ", "&nbsp;") if cell.startswith("[") else re.sub(r"([,\[])(?=\w)", r"\1<wbr>", shown)
+    return f"<td{kind}>{shown}</td>"
 
 
 def _escape(text: str) -> str:

@@ -51,9 +51,9 @@ def _accuracy(results: Results) -> Figure:
         axes.plot(runs, [y + 0.22] * len(runs), "|", color="0.5", markersize=6)
         axes.plot([100 * estimate.low, 100 * estimate.high], [y, y], color=_BLUE, linewidth=2)
         axes.plot(100 * estimate.mean, y, "o", color=_BLUE)
-    axes.set_yticks(range(len(ranked)), map(_plain, ranked))
+    axes.set_yticks(range(len(ranked)), [_plain(v).replace("[", "\n[") if len(v) > 30 else _plain(v) for v in ranked])
     axes.set_ylim(-0.6, len(ranked) - 0.4)
-    axes.set_xlabel("test accuracy, %: mean and 95 % interval; a tick a run")
+    figure.supxlabel("test accuracy, %: mean and 95 % interval; a tick a run", fontsize=9)
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
