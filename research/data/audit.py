@@ -69,8 +69,10 @@ def clean(corpus: Corpus) -> Corpus:
 def sentence(found: Audit, corpus: Corpus) -> str:
     """What a user should know; empty where nothing was found."""
     parts = []
-    if found.exact or found.near:
-        parts.append(f"{found.exact:,} texts repeat another and {found.near:,} have all or nearly all words of another")
+    if found.exact:
+        parts.append(f"{found.exact:,} texts repeat another (never across a split that is made here)")
+    if found.near:
+        parts.append(f"{found.near:,} texts have all or nearly all words of another")
     if found.across:
         parts.append(f"{found.across:,} training or validation texts are also test texts")
     if found.conflicting:
