@@ -119,12 +119,13 @@ def train(
     folder = Path(workdir)
     start = time.perf_counter()
     description = _describe(plan)
-    prepared = prepare(plan)
-    if _claim(folder, description):
+    if (folder / runs.CONFIG).exists() and _claim(folder, description):
         return folder
+    prepared = prepare(plan)
     widths = prepared.widths
     compiled = programs(config, len(corpus.class_names))
     state = _fresh_state(compiled, plan, prepared)  # before anything is written: settings may not fit each other
+    _claim(folder, description)
     runs.write_json(folder / runs.CONFIG, description | {"widths": list(widths)})
     build_tokenizer(prepared.vocabulary, config.data).save(str(folder / runs.TOKENIZER))
     prepare_seconds = time.perf_counter() - start
