@@ -160,7 +160,7 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
     blocks += [
         Heading("Other metrics"),
         Table(METRIC_HEADER, metric_rows(results)),
-        Text("Per cent, but nats for log loss; means over runs, with their intervals in comparison.json."),
+        Text(f"Per cent, but nats for log loss; means over runs with {100 * LEVEL:.0f} % intervals."),
         Text(f"Each class, by {ranked[0]}, all runs together:"),
         Table(("class", "precision", "recall", "F1", "predictions"), _class_rows(results, ranked[0])),
         Plot("confusion", plots["confusion"]),

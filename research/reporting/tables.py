@@ -8,7 +8,10 @@ from research.evaluation.statistics import Estimate, mcnemar
 from research.reporting.results import Results
 
 HEADER = ("variant", "accuracy", "95 % interval", "macro recall", "macro F1", "parameters", "s/run", "runs")
-METRIC_HEADER = ("variant", "balanced accuracy", "macro precision", "AUROC", "log loss", "Brier", "calibration error")
+METRIC_HEADER = (
+    *("variant", "balanced accuracy", "macro recall", "macro precision", "macro F1", "AUROC", "log loss", "Brier"),
+    "calibration error",
+)
 COST_HEADER = ("variant", "parameters", "MFLOP/text", "train s", "compile s", "predict ms/text", "peak MB")
 TRAINED_HEADER = ("variant", "against", "right alone", "other right alone", "McNemar p")
 PAIR_HEADER = ("variant", "against", "accuracy difference (points)", "interval", "verdict", "would decide")
@@ -97,16 +100,18 @@ def protocol(results: Results) -> str:
 
 
 def metric_rows(results: Results) -> list[tuple[str, ...]]:
-    """The metrics that the first table has no room for; per cent, but nats for log loss."""
-    names = ("balanced_accuracy", "macro_precision", "auroc", "log_loss", "brier", "calibration_error")
+    """Mean and interval of every metric but accuracy; per cent, but nats for log loss."""
+    names = ("balanced_accuracy", "macro_recall", "macro_precision", "macro_f1")
+    names += ("auroc", "log_loss", "brier", "calibration_error")
 
-    def shown(metric: str, value: float) -> str:
-        if np.isnan(value):
+    def shown(metric: str, found: Estimate) -> str:
+        if np.isnan(found.low):
             return "-"
-        return f"{value:.3f}" if metric == "log_loss" else percent(value)
+        mean, low, high = (f"{v:.3f}" if metric == "log_loss" else percent(v) for v in found)
+        return f"{mean} [{low}, {high}]"
 
     return [
-        (variant, *(shown(metric, results.estimates[variant][metric].mean) for metric in names))
+        (variant, *(shown(metric, results.estimates[variant][metric]) for metric in names))
         for variant in results.ranked()
     ]
 
