@@ -75,6 +75,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
         overflow-x: auto; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e3e3e3; }
 th { border-bottom: 2px solid #888; } th:first-child, td:first-child { text-align: left; }
+.better, .worse, .equivalent, .undecided { white-space: nowrap; }
 .better { font-weight: 700; } .better::before { content: "\\25B2 "; } .worse::before { content: "\\25BC "; }
 .equivalent::before { content: "= "; } .undecided { color: #555; } .undecided::before { content: "? "; }
 img { max-width: 100%; height: auto; } code { background: #f3f3f3; padding: 0 .2rem; overflow-wrap: anywhere; }
@@ -114,7 +115,8 @@ def _cell(cell: str, verdicts: bool) -> str:
     kind = f' class="{word}"' if verdicts and word in ("better", "worse", "equivalent", "undecided") else ""
     shown = html.escape(cell)
     # An interval stays on its line; a long name may break after its commas.
-    shown = shown.replace(" ", "&nbsp;") if cell.startswith("[") else re.sub(r"([,\[])(?=\w)", r"\1<wbr>", shown)
+    shown = re.sub(r"\[[-+\d][^\]]*\]", lambda found: found[0].replace(" ", "&nbsp;"), shown)
+    shown = re.sub(r"([,\[])(?=[^\W\d])", r"\1<wbr>", shown)
     return f"<td{kind}>{shown}</td>"
 
 
