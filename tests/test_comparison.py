@@ -48,7 +48,7 @@ def test_repeats_added_by_hand_are_looks_too(easy, tmp_path):
     assert "3 look(s) at the table" in report
     assert "before it, in the same folder: `compare --repeats=4`" in report
     assert "The last epoch of each run was taken" in report
-    assert "fixed test split of 80 texts" in report
+    assert "repeat(s), 80 texts tested" in report
 
 
 def test_looking_more_often_makes_each_look_stricter():

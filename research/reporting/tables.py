@@ -93,7 +93,7 @@ def protocol(results: Results) -> str:
     how = f"{plan['folds']}-fold cross-validation, {plan['repeats']} repeat(s)"
     if not plan["folds"]:
         tested = len(next(iter(results.outcomes.values()))[0].id)
-        how = f"fixed test split of {tested:,} texts, {plan['repeats']} repeat(s)"
+        how = f"fixed test split, {plan['repeats']} repeat(s), {tested:,} texts tested"
     corpus = plan["corpus"]
     cleaned = ", cleaned" if corpus.get("cleaned") else ""
     return f"{corpus['name']} ({corpus['texts']:,} texts{cleaned}, {len(plan['classes'])} classes), {how}"
