@@ -10,6 +10,7 @@ from experiments.variants import load_config
 from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
 from research.scores import scores
+from research.training import step
 from research.training.loop import evaluate
 from research.training.metrics import Metrics, measure, summarise, zero
 from research.training.run import Plan, prepare
@@ -154,6 +155,7 @@ def test_programs_of_earlier_variants_are_let_go(small_corpus):
         programs(config, 2).evaluate(state.variables, gather(texts, np.arange(4), 4, (64,)))
 
     texts = prepare(Plan(load_config("mlp"), small_corpus, 5, 0, 0)).train
+    step._programs.cache_clear()  # of other tests
     before = steps()
     use(4)
     assert steps() > before
