@@ -46,7 +46,8 @@ def main(overrides: list[str]) -> None:
         there = ", ".join(np.unique(corpus.splits))
         raise UserError(f"{corpus.name} has no {FLAGS.split} split, expected one of {there}")
     labels = corpus.labels[chosen]
-    outcome = Outcome((0, 0), corpus.ids[chosen], labels, run.predict_proba([corpus.texts[i] for i in chosen]))
+    probabilities = run.predict_proba([corpus.texts[i] for i in chosen])
+    outcome = Outcome((0, 0), corpus.ids[chosen], labels, probabilities, corpus.groups[chosen])
     rows = []
     for metric in METRICS:
         value = estimate([outcome], metric, folds=0)

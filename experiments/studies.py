@@ -40,7 +40,7 @@ def define_trainings(variant: str) -> None:
     flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
     program.define_corpus()
     program.define_clean()
-    program.define_workdir("The study's folder.")
+    flags.DEFINE_string("workdir", None, "The study's folder.")
     FLAGS["corpus"].default = FLAGS["corpus"].value = "rotten_tomatoes"
     define_output()
 
@@ -52,8 +52,6 @@ def begin(overrides: list[str]) -> tuple["Corpus", int]:
     program.use_devices(side_by_side=True)
     from research.data.splits import resolve_folds
 
-    if FLAGS.overwrite:
-        runs.clear(Path(FLAGS.workdir))
     corpus = program.load_corpus()
     return corpus, resolve_folds(corpus, FLAGS.folds)
 

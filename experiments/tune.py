@@ -24,7 +24,7 @@ flags.DEFINE_integer("repeats", 1, "Repeats of the cross-validation that is to b
 flags.DEFINE_integer("seed", 0, "Of the trials.")
 program.define_corpus()
 program.define_clean()
-program.define_workdir("The search's folder.")
+flags.DEFINE_string("workdir", None, "The search's folder.")
 flags.FLAGS["corpus"].default = flags.FLAGS["corpus"].value = "rotten_tomatoes"
 FLAGS = flags.FLAGS
 

@@ -97,7 +97,7 @@ def test_where_luck_is_all_the_interval_is_students():
 def test_where_luck_weighs_as_much_as_texts_few_runs_do_not_deceive():
     """Scores of 5 folds whose variance is five times what texts explain, at the level of one pair of six.
 
-    0.8 % of 2,000 is 17. Satterthwaite's degrees of freedom for s^2 - w would be wrong some 70 times.
+    0.8 % of 2,000 is 17. Satterthwaite's degrees of freedom for s^2 - w would be wrong several times as often.
     """
     random, texts, level = np.random.default_rng(0), 1_000, 1 - 0.05 / 6
     of_texts = np.where(np.arange(texts) % 2, 0.5, -0.5)
@@ -188,7 +188,7 @@ def test_few_texts_that_agree_do_not_make_two_models_equivalent():
 
 
 def test_near_the_bounds_the_intervals_hold():
-    """Models that are the same in every run, right on 99 % and 96 % of 50 texts: a bare variance holds in 84 %."""
+    """Models that are the same in every run, right on 99 % and 96 % of 50 texts."""
     random, held, equivalent = np.random.default_rng(0), 0, 0
     for _ in range(300):
         a, b = ([outcome((r, 0), right) for r in range(5)] for right in (random.random((2, 50)) < [[0.99], [0.96]]))

@@ -66,11 +66,10 @@ def write_report(folder: Path, claims: Claims | None = None) -> Results:
 
 
 def _simultaneous(results: Results) -> str:
-    pairs, (looks, corpora) = len(results.pairs), results.claims[-2:]
-    level = 100 * level_of(pairs, results.claims)
+    pairs, claims = len(results.pairs), results.claims
     return (
-        f"Simultaneous {100 * LEVEL:.0f} % intervals: Bonferroni over {pairs} pair(s), {looks} look(s) at the table "
-        f"and {corpora} corpus or corpora, so each is one of {level:.4g} %."
+        f"Simultaneous {100 * LEVEL:.0f} % intervals: Bonferroni over {pairs} pair(s), {claims.looks} look(s) at the "
+        f"table and {claims.corpora} corpus or corpora, so each is one of {100 * level_of(pairs, claims):.4g} %."
     )
 
 
@@ -95,10 +94,11 @@ def _chosen(results: Results) -> str:
     """How epochs and settings were chosen."""
     entries = results.plan["variants"]
     last = [variant for variant, entry in entries.items() if entry["settings"]["training"]["select"] == "last"]
-    said = "The epoch of each run was chosen on validation texts"
-    if last:
-        said += f"; of {', '.join(last)} the last one was taken" if len(last) < len(entries) else ""
-        said = said if len(last) < len(entries) else "The last epoch of each run was taken"
+    if len(last) == len(entries):
+        said = "The last epoch of each run was taken"
+    else:
+        said = "The epoch of each run was chosen on validation texts"
+        said += f"; of {', '.join(last)} the last one was taken" if last else ""
     tuned = [variant for variant, entry in entries.items() if entry.get("tuned")]
     return f"{said}. " + (f"Tuned on validation texts, run by run: {', '.join(tuned)}. " if tuned else "")
 
