@@ -7,7 +7,7 @@ import pytest
 
 from experiments.variants import load_config
 from research.data import assets
-from research.data.vectors import embedding_rows, read_vectors
+from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
 from research.errors import UserError
 from research.training.restore import restore
 from research.training.run import Plan, prepare, train
@@ -37,6 +37,16 @@ def test_a_file_of_vectors(file, head):
     assert found.tolist() == [False, False, False, True, False]
     assert values[3].tolist() == [1, 2]
     assert not values[~found].any()
+
+
+def test_entries_that_training_leaves_go_to_the_commonest_words_of_the_vectors(file):
+    source = file("the 1 2\nthe 9 9\nof 3 4\nfilm 5 6\nrare 7 8\n")
+    vectors = read_vectors(source, ("film", "the", "rare"), commonest=3)
+    assert vectors.commonest == ("the", "of", "film")
+    trained = {"[PAD]": 0, "[UNK]": 1, "film": 2}
+    assert extend_vocabulary(trained, vectors, 9) == trained | {"the": 3, "of": 4}  # "rare" is no training word
+    assert extend_vocabulary(trained, vectors, 4) == trained | {"the": 3}
+    assert extend_vocabulary(trained, vectors, 3) == trained
 
 
 def test_a_contraction_is_the_mean_of_its_pieces(file):

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 import re
 import threading
 from collections.abc import Iterator
@@ -23,21 +24,23 @@ class Vectors(NamedTuple):
 
     row: dict[str, int]  # word -> its row
     values: np.ndarray  # float32 [M, D]
+    commonest: tuple[str, ...]  # the words that stand first in the source, which lists them by frequency
 
 
-def read_vectors(source: str, words: tuple[str, ...]) -> Vectors:
+def read_vectors(source: str, words: tuple[str, ...], commonest: int = 0) -> Vectors:
     """The vectors of those of `words` that the source has; a contraction is the mean of its pieces.
 
     Args:
       source: "glove" (6B tokens, 50 numbers; Pennington et al. 2014), or a text file with a word and its numbers a
         line, separated by blanks: GloVe's `.txt`, or word2vec's and fastText's `.vec` with its first line of sizes.
       words: of the corpus.
+      commonest: how many words from the top of the source are read besides.
 
     Raises:
       UserError: no such file, or a line that is not a word with as many numbers as the first one has.
     """
     with _LOCK:
-        return _read(source, words, vectors_checksum(source))
+        return _read(source, words, commonest, vectors_checksum(source))
 
 
 def vectors_checksum(source: str) -> str:
@@ -64,19 +67,21 @@ def _file_checksum(path: Path, size: int, modified: int) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def _read(source: str, words: tuple[str, ...], checksum: str) -> Vectors:
+def _read(source: str, words: tuple[str, ...], commonest: int, checksum: str) -> Vectors:
     pieces = {word: match.groups() for word in words if (match := _CONTRACTION.fullmatch(word))}
     wanted = {*words, *(piece for pair in pieces.values() for piece in pair)}
-    found = dict(_glove(wanted) if source == "glove" else _text_file(Path(source), wanted))
+    found = dict(_glove(wanted, commonest) if source == "glove" else _text_file(Path(source), wanted, commonest))
+    first = tuple(itertools.islice(found, commonest))
     for word, pair in pieces.items():
         if word not in found and all(piece in found for piece in pair):
             found[word] = np.mean([found[piece] for piece in pair], axis=0)
-    if not found:
+    if found.keys().isdisjoint(words):
         raise UserError(f"{source}: has a vector of no word of the corpus, expected some")
-    return Vectors({word: row for row, word in enumerate(found)}, np.stack(list(found.values())).astype(np.float32))
+    row = {word: row for row, word in enumerate(found)}
+    return Vectors(row, np.stack(list(found.values())).astype(np.float32), first)
 
 
-def _glove(wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
+def _glove(wanted: set[str], commonest: int) -> Iterator[tuple[str, np.ndarray]]:
     try:
         from pyarrow import parquet
     except ImportError:
@@ -84,11 +89,11 @@ def _glove(wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     values, index = fetch("glove")
     rows = np.load(values, mmap_mode="r")
     for row, word in enumerate(parquet.read_table(index)["index"].to_pylist()):
-        if word in wanted:
+        if row < commonest or word in wanted:
             yield word, rows[row]
 
 
-def _text_file(path: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
+def _text_file(path: Path, wanted: set[str], commonest: int) -> Iterator[tuple[str, np.ndarray]]:
     size, seen = None, set()
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -100,7 +105,7 @@ def _text_file(path: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]
                 raise UserError(f"{path}:{number}: has {len(fields) - 1} numbers, expected a word and {size or 'some'}")
             # From the right, because a word may have blanks in it.
             word = b" ".join(fields[:-size]).decode("utf-8", "replace")
-            if word not in wanted or word in seen:
+            if word in seen or (len(seen) >= commonest and word not in wanted):
                 continue
             try:
                 vector = np.array([float(field) for field in fields[-size:]], np.float32)
@@ -110,6 +115,23 @@ def _text_file(path: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]
                 raise UserError(f"{path}:{number}: a number is not finite, expected a word and {size} numbers")
             seen.add(word)
             yield word, vector
+
+
+def extend_vocabulary(vocabulary: dict[str, int], vectors: Vectors, size: int) -> dict[str, int]:
+    """The words of training texts, and in the entries that they leave the commonest of the vectors.
+
+    A word that no training text has is then known by its vector, as in Kim (2014).
+
+    Args:
+      vocabulary: word -> id, of training texts.
+      vectors: with at least `size` commonest words, or all of theirs.
+      size: most entries.
+
+    Returns:
+      word -> id; those of `vocabulary` keep theirs.
+    """
+    new = [word for word in vectors.commonest if word not in vocabulary][: size - len(vocabulary)]
+    return vocabulary | {word: number for number, word in enumerate(new, len(vocabulary))}
 
 
 def embedding_rows(vectors: Vectors, vocabulary: dict[str, int], vocab_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from research.data.batches import choose_widths, gather
 from research.data.corpora import Corpus, load
 from research.data.splits import Split, resolve_folds, split_corpus, stream_seed
 from research.data.tokenizer import Encoded, Interned, build_tokenizer, encode, fit_vocabulary, intern_texts
-from research.data.vectors import embedding_rows, read_vectors, vectors_checksum
+from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors, vectors_checksum
 from research.errors import UserError
 from research.settings import Config, Data, Training, config_hash, differences, repeat_of, to_dict, validate
 from research.training.checkpoints import Checkpoints
@@ -43,7 +43,7 @@ class Plan(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """The texts of a run, encoded with the vocabulary of its training split."""
+    """The texts of a run, encoded with its vocabulary."""
 
     split: Split
     vocabulary: dict[str, int]
@@ -65,18 +65,19 @@ def _intern(corpus: Corpus, tokens: str, lowercase: bool, stop_words: str) -> In
 
 
 def prepare(plan: Plan) -> Prepared:
-    """Splits and encodes; the vocabulary is fitted on the training split alone."""
+    """Splits and encodes; the vocabulary is that of the training split and, with vectors, of theirs."""
     data, corpus = plan.config.data, plan.corpus
     which = {"folds": plan.folds, "fold": plan.fold, "repeat": repeat_of(plan.config, "split", plan.repeat)}
     split = split_corpus(corpus, plan.config.seed, **which, train_size=data.train_size)
     interned = intern_corpus(corpus, data)
-    vocabulary = fit_vocabulary(interned, split.train, data.vocab_size)
+    vocabulary, pretrained = fit_vocabulary(interned, split.train, data.vocab_size), None
+    if data.vectors != "none":
+        vectors = read_vectors(data.vectors, interned.words, commonest=data.vocab_size)
+        vocabulary = extend_vocabulary(vocabulary, vectors, data.vocab_size)
+        pretrained = embedding_rows(vectors, vocabulary, data.vocab_size)
     encoded = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]
     # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
     widths = choose_widths(np.minimum(np.diff(interned.offsets), data.max_length))
-    pretrained = None
-    if data.vectors != "none":
-        pretrained = embedding_rows(read_vectors(data.vectors, interned.words), vocabulary, data.vocab_size)
     return Prepared(split, vocabulary, pretrained, *encoded, widths)
 
 
