@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 import subprocess
+import warnings
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from research import runs
 from research.data.corpora import load
 from research.errors import UserError
 from research.reporting.blocks import Table, to_html, to_latex, to_markdown
+from research.reporting.plots import _FONTS, write_plots
 from research.reporting.report import write_report
 from research.reporting.results import Claims, read_results
-from research.reporting.tables import matrix
+from research.reporting.tables import matrix, pair_rows
 from research.reporting.tensorboard import write_events
 from research.settings import config_hash, to_dict
 from research.training.environment import environment
@@ -133,6 +135,24 @@ def test_odd_names_and_levels_can_be_drawn(comparison):
     runs.write_json(comparison / runs.PLAN, plan)
     write_report(comparison)
     assert (comparison / "plots" / "settings.png").exists()
+
+
+def test_chinese_names_of_classes_are_drawn_where_a_font_has_them(comparison):
+    plan = runs.read_json(comparison / runs.PLAN) | {"classes": ["差评", "好评"]}
+    runs.write_json(comparison / runs.PLAN, plan)
+    if len(_FONTS) == 1:
+        pytest.skip("no Chinese font found")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # "Glyph missing from font(s)"
+        write_plots(read_results(comparison), comparison / "plots")
+
+
+def test_nothing_is_minus_nought(comparison):
+    results = read_results(comparison)
+    pairs = [pair | {"difference": -0.0001, "interval": [-0.0002, -0.0]} for pair in results.pairs]
+    text = str((pair_rows(results._replace(pairs=pairs)), matrix(results._replace(pairs=pairs))))
+    assert "+0.0" in text
+    assert "-0.0" not in text
 
 
 def test_the_matrix_has_words_for_the_claimed_pairs_alone(comparison):

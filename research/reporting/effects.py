@@ -60,7 +60,7 @@ def effect_rows(results: Results) -> list[tuple[str, str, str]]:
         sample = contrast(done, weights, "accuracy", folds=results.plan["folds"])
         if sample is not None and len(sample.scores) > 1:
             found = interval(sample, level=level_of(len(wanted), results.claims))
-            rows.append((name, f"{100 * found.mean:+.1f}", f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"))
+            rows.append((name, f"{100 * found.mean:+z.1f}", f"[{100 * found.low:+z.1f}, {100 * found.high:+z.1f}]"))
     return rows
 
 

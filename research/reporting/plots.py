@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from research.evaluation.metrics import confusion_matrix
 from research.reporting.effects import Grid, grids
@@ -19,6 +21,15 @@ _COLOURS = (_BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0000
 _MARKERS = "osD^vPX*"
 _PANELS = 4  # in a row
 _MOST_CONFUSIONS = 8
+# Matplotlib's own font, and for the letters that it lacks (names of classes in Chinese) one that is installed.
+_FONTS = ["DejaVu Sans"] + [
+    font
+    for font in (
+        *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
+        *("PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei", "Arial Unicode MS", "Droid Sans Fallback"),
+    )
+    if font in font_manager.get_font_names()
+]
 
 
 def write_plots(results: Results, folder: Path) -> dict[str, str]:
@@ -37,7 +48,10 @@ def write_plots(results: Results, folder: Path) -> dict[str, str]:
         draw["settings"] = _settings
     folder.mkdir(exist_ok=True)
     for name in shown:
-        draw[name](results).savefig(folder / f"{name}.png", dpi=144)
+        figure = draw[name](results)
+        for text in figure.findobj(Text):
+            text.set_fontfamily(_FONTS)
+        figure.savefig(folder / f"{name}.png", dpi=144)
     return shown
 
 

@@ -24,6 +24,6 @@ def replication_rows(of_corpora: Mapping[str, Results]) -> list[tuple[str, ...]]
     for (a, b), pairs in found.items():
         verdicts = [pair["verdict"] for pair in pairs.values()]
         counts = [f"{verdicts.count(word)} of {len(verdicts)}" for word in HEADER[2:6]]
-        shown = ", ".join(f"{corpus} {100 * pair['difference']:+.1f}" for corpus, pair in pairs.items())
+        shown = ", ".join(f"{corpus} {100 * pair['difference']:+z.1f}" for corpus, pair in pairs.items())
         rows.append((a, b, *counts, shown))
     return rows

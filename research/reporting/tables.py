@@ -58,8 +58,8 @@ def pair_rows(results: Results) -> list[tuple[str, ...]]:
         (
             pair["a"],
             pair["b"],
-            f"{100 * pair['difference']:+.1f}",
-            f"[{100 * pair['interval'][0]:+.1f}, {100 * pair['interval'][1]:+.1f}]",
+            f"{100 * pair['difference']:+z.1f}",
+            f"[{100 * pair['interval'][0]:+z.1f}, {100 * pair['interval'][1]:+z.1f}]",
             pair["verdict"] + (" (negligibly)" if pair["negligible"] else ""),
             _would_decide(pair.get("would_decide")),
         )
@@ -137,11 +137,11 @@ def matrix(results: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     cells = {}
     for pair in results.pairs:
         difference, word = 100 * pair["difference"], pair["verdict"]
-        cells[pair["a"], pair["b"]] = f"{word} ({difference:+.1f})"
-        cells[pair["b"], pair["a"]] = f"{flipped.get(word, word)} ({-difference:+.1f})"
+        cells[pair["a"], pair["b"]] = f"{word} ({difference:+z.1f})"
+        cells[pair["b"], pair["a"]] = f"{flipped.get(word, word)} ({-difference:+z.1f})"
     mean = {variant: results.estimates[variant]["accuracy"].mean for variant in ranked}
 
     def cell(a: str, b: str) -> str:
-        return cells.get((a, b)) or ("" if a == b else f"({100 * (mean[a] - mean[b]):+.1f})")
+        return cells.get((a, b)) or ("" if a == b else f"({100 * (mean[a] - mean[b]):+z.1f})")
 
     return ("", *ranked), [(a, *(cell(a, b) for b in ranked)) for a in ranked]

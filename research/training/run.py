@@ -202,7 +202,9 @@ def _claim(folder: Path, description: dict[str, Any]) -> bool:
         changed = [change for change in differences(there, description) if not change.startswith(_MAY_DIFFER)]
         if changed:
             shown = "; ".join(change for change in changed if not change.startswith("hash:"))
-            raise UserError(f"{folder} holds another run ({shown}); name another --workdir, or pass --overwrite")
+            raise UserError(
+                f"{folder} holds another run ({shown}); name another --workdir, or pass --overwrite (train, compare)"
+            )
         return runs.is_finished(folder)
     runs.require_free(folder)
     runs.make(folder)
