@@ -5,8 +5,8 @@ them on, `cnn:multichannel` reads one table of each kind.
 
     ./launch.sh compare --variants=cnn:rand,cnn:static,cnn:nonstatic,cnn:multichannel --workdir=runs/cnn
 
-Test accuracy on rotten_tomatoes, 5 folds, 2026-11-24 (experiments/results/): rand 74.7 [73.5, 75.9], static 73.2
-[70.4, 76.0], nonstatic 77.1 [76.1, 78.1], multichannel 76.3 [75.3, 77.3].
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-25 (experiments/results/): rand 74.7 [73.0, 76.3], static 73.1
+[70.3, 75.9], nonstatic 77.0 [75.7, 78.2], multichannel 76.8 [75.9, 77.7].
 """
 
 from research.models import settings_for

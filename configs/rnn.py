@@ -2,8 +2,8 @@
 
     ./launch.sh compare --variants=rnn:tanh,rnn:sigmoid --workdir=runs/rnn
 
-Test accuracy on rotten_tomatoes, 5 folds, 2026-11-24 (experiments/results/): tanh 69.6 [66.1, 73.2], sigmoid 57.1
-[51.2, 63.0].
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-25 (experiments/results/): tanh 69.2 [65.9, 72.4], sigmoid 57.1
+[51.5, 62.6].
 """
 
 from research.models import settings_for

@@ -10,7 +10,7 @@ from research.evaluation.statistics import Estimate, Spread, half_width
 
 # Of a difference of accuracy between two variants: `Results.spread` of the runs of experiments/results/ with
 # `--pairs=all`, on rotten_tomatoes (5 folds) and on SST-2 (5 runs). For where nothing has been seen yet.
-_TYPICAL_FOLDS = Spread(texts=0.19, explained=5 * 0.19, runs=0.0082**2)
+_TYPICAL_FOLDS = Spread(texts=0.19, explained=5 * 0.19, runs=0.0095**2)
 _TYPICAL_SPLIT = Spread(texts=0.056, explained=0.114, runs=0.0103**2)
 _POWER = 0.8
 _MOST_REPEATS, _MOST_TEXTS = 1_000, 10_000_000
