@@ -7,9 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from research.models import build, settings_for
 from research.models.layers.dropout import drop_word_types, dropout_mask
+from research.models.layers.elman import elman
+from research.models.layers.gru import gru
 from research.models.layers.lstm import lstm
 from research.models.layers.pooling import AttentivePooling, max_over_time, mean_over_time
 from research.models.layers.recurrence import RecurrentLayer, gates_of_inputs, recur
@@ -45,27 +49,67 @@ def test_the_recurrent_mask_is_one_mask_for_all_steps():
         np.testing.assert_allclose(states, np.stack(expected), atol=1e-5)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_the_written_out_derivative_is_that_of_the_plain_recurrence(masked):
-    random = np.random.default_rng(1)
-    rows, width, hidden = 5, 7, 6
-    gates_x = random.normal(size=(width, rows, 4 * hidden)).astype(np.float32)
-    kernel = random.normal(size=(hidden, 4 * hidden)).astype(np.float32)
-    mask = np.asarray(dropout_mask(jax.random.key(0), (rows, hidden), 0.5)) if masked else np.ones((1, 1), np.float32)
-    real = np.arange(width)[:, None] < np.array([7, 0, 3, 1, 6])[None, :]
-    weights = [random.normal(size=shape).astype(np.float32) for shape in ((width, rows, hidden), (rows, hidden))]
+CELLS = [("lstm", "tanh"), *((cell, name) for cell in ("gru", "rnn") for name in ("tanh", "sigmoid", "relu"))]
 
-    def scalar(recurrence, gates_x, kernel):
-        states, last = recurrence(gates_x, kernel, mask, real)
+
+def fast(cell, activation, gates_x, kernel, mask, real, bias):
+    if cell == "lstm":
+        return lstm(gates_x, kernel, mask, real)
+    return (
+        elman(activation, gates_x, kernel, mask, real)
+        if cell == "rnn"
+        else gru(activation, gates_x, kernel, mask, real, bias)
+    )
+
+
+def plain(cell, activation, gates_x, kernel, mask, real, bias):
+    return recur(cell, gates_x, kernel, mask, real, activation, bias)
+
+
+@pytest.mark.parametrize(("cell", "activation"), CELLS)
+@given(data=st.data())
+@settings(max_examples=10)
+def test_the_written_out_derivative_is_that_of_the_plain_recurrence(cell, activation, data):
+    rows, width, hidden = (data.draw(st.integers(1, 6)) for _ in range(3))
+    lengths = data.draw(st.lists(st.integers(0, width), min_size=rows, max_size=rows))
+    gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell] * hidden
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    draw = lambda *shape: random.normal(size=shape).astype(np.float32)  # noqa: E731
+    arguments = draw(width, rows, gates), draw(hidden, gates), draw(gates)
+    mask = (
+        np.asarray(dropout_mask(jax.random.key(0), (rows, hidden), 0.5))
+        if data.draw(st.booleans())
+        else np.ones((1, 1), np.float32)
+    )
+    real = np.arange(width)[:, None] < np.array(lengths)[None, :]
+    weights = draw(width, rows, hidden), draw(rows, hidden)
+
+    def scalar(recurrence, gates_x, kernel, bias):
+        states, last = recurrence(cell, activation, gates_x, kernel, mask, real, bias)
         return jnp.sum(jnp.sin(states) * weights[0]) + jnp.sum(jnp.sin(last) * weights[1])
 
     both = [
-        jax.jit(jax.value_and_grad(functools.partial(scalar, recurrence), argnums=(0, 1)))(gates_x, kernel)
-        for recurrence in (functools.partial(recur, "lstm"), lstm)
+        jax.value_and_grad(functools.partial(scalar, recurrence), argnums=(0, 1, 2))(*arguments)
+        for recurrence in (plain, fast)
     ]
-    for plain, fast in zip(*map(jax.tree.leaves, both), strict=True):
-        np.testing.assert_allclose(fast, plain, rtol=1e-5, atol=1e-5)
+    for expected, found in zip(*map(jax.tree.leaves, both), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * max(1.0, np.abs(expected).max()))
     assert (np.asarray(both[1][1][0])[~real] == 0).all()
+
+
+@pytest.mark.parametrize(("cell", "activation"), CELLS)
+def test_a_derivative_under_vmap_is_that_of_a_loop(cell, activation):
+    random = np.random.default_rng(0)
+    gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell] * 4
+    stacked = [random.normal(size=(3, *shape)).astype(np.float32) for shape in ((6, 3, gates), (4, gates), (gates,))]
+
+    def loss(gates_x, kernel, bias):
+        return jnp.sum(jnp.sin(fast(cell, activation, gates_x, kernel, np.ones((1, 1), np.float32), EVERY, bias)[0]))
+
+    grad = jax.grad(loss, argnums=(0, 1, 2))
+    loop = [grad(*member) for member in zip(*stacked, strict=True)]
+    for found, expected in zip(jax.vmap(grad)(*stacked), zip(*loop, strict=True), strict=True):
+        np.testing.assert_allclose(found, np.stack(expected), rtol=1e-5, atol=1e-5)
 
 
 def seen_by_the_layers(deterministic=False, **settings):

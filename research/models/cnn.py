@@ -4,13 +4,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.models.layers.activations import ACTIVATIONS
 from research.models.layers.convolution import Convolution
 from research.models.layers.embedding import FixedEmbedding, embedding, head
 from research.models.layers.masks import length_mask
 from research.models.layers.pooling import max_over_time
 from research.settings import setting
-
-_ACTIVATIONS = {"relu": nn.relu, "sigmoid": nn.sigmoid, "tanh": jnp.tanh}
 
 
 class CNN(nn.Module):
@@ -27,7 +26,7 @@ class CNN(nn.Module):
     channels: str = setting("trained", choices=("trained", "fixed", "both"))
     features: int = setting(100, low=1)  # maps of each width
     widths: tuple[int, ...] = setting((3, 4, 5), low=1)
-    activation: str = setting("relu", choices=tuple(_ACTIVATIONS))  # sigmoid: the article's h = sigmoid(C)
+    activation: str = setting("relu", choices=tuple(ACTIVATIONS))  # sigmoid: the article's h = sigmoid(C)
     dropout: float = setting(0.5, low=0.0, high=0.95)
 
     @nn.compact
@@ -43,6 +42,6 @@ class CNN(nn.Module):
         for width in self.widths:
             maps = Convolution(self.features, width, "full", name=f"width_{width}")(inputs)
             windows = jnp.where(lengths > 0, lengths + width - 1, 0)
-            pooled.append(max_over_time(_ACTIVATIONS[self.activation](maps), windows))
+            pooled.append(max_over_time(ACTIVATIONS[self.activation](maps), windows))
         hidden = jnp.concatenate(pooled, axis=-1)
         return head(self.num_outputs)(nn.Dropout(self.dropout, deterministic=deterministic)(hidden))

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.models.layers.activations import ACTIVATIONS
 from research.models.layers.embedding import embedding, head
 from research.models.layers.masks import length_mask
 from research.settings import setting
-
-_ACTIVATIONS = {"sigmoid": nn.sigmoid, "relu": nn.relu, "tanh": jnp.tanh}
 
 
 class MLP(nn.Module):
@@ -22,7 +21,7 @@ class MLP(nn.Module):
     embedding_size: int = setting(64, low=1)
     hidden_size: int = setting(128, low=1)
     layers: int = setting(1, low=1)
-    activation: str = setting("sigmoid", choices=tuple(_ACTIVATIONS))
+    activation: str = setting("sigmoid", choices=tuple(ACTIVATIONS))
     word_dropout: float = setting(0.0, low=0.0, high=0.95)  # of single tokens
 
     @nn.compact
@@ -35,5 +34,5 @@ class MLP(nn.Module):
         hidden = total / jnp.maximum(jnp.sum(kept, axis=1), 1).astype(total.dtype)[:, None]
         for layer in range(self.layers):
             dense = nn.Dense(self.hidden_size, kernel_init=nn.initializers.glorot_uniform(), name=f"hidden_{layer}")
-            hidden = _ACTIVATIONS[self.activation](dense(hidden))
+            hidden = ACTIVATIONS[self.activation](dense(hidden))
         return head(self.num_outputs)(hidden)

@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.models.layers.activations import ACTIVATIONS
 from research.models.layers.dropout import drop_word_types, dropout_mask
 from research.models.layers.embedding import embedding, head
 from research.models.layers.pooling import AttentivePooling, max_over_time, mean_over_time
-from research.models.layers.recurrence import ACTIVATIONS, CELLS, RecurrentLayer
+from research.models.layers.recurrence import CELLS, RecurrentLayer
 from research.settings import setting
 
 

@@ -13,17 +13,16 @@ Keras, (i, f, g, o) and (z, r, g), and so are the parameters and their initialis
 zero bias but 1 for the LSTM's forget gate (Jozefowicz et al. 2015).
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.models.layers.activations import ACTIVATIONS
+from research.models.layers.elman import elman
+from research.models.layers.gru import gru
 from research.models.layers.lstm import lstm
 from research.models.layers.masks import length_mask, reverse_rows
 
-Activation = Callable[[jax.Array], jax.Array]
-ACTIVATIONS: dict[str, Activation] = {"tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu}
 CELLS = {"rnn": 1, "gru": 3, "lstm": 4}  # how many gates
 
 
@@ -48,10 +47,10 @@ def recur(
     recurrent_kernel: jax.Array,
     recurrent_mask: jax.Array,
     real: jax.Array,
-    activation: Activation = jnp.tanh,
+    activation: str = "tanh",
     recurrent_bias: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Runs a recurrence from a zero state.
+    """Runs a recurrence from a zero state: the plain reference of `lstm`, `gru` and `elman`.
 
     Args:
       cell: a key of `CELLS`, with G gates.
@@ -59,12 +58,13 @@ def recur(
       recurrent_kernel: float [H, GH].
       recurrent_mask: float [B, H] or [1, 1], multiplies the state before its product; the same at every step.
       real: bool [L, B], false at padding.
-      activation: `a` above.
+      activation: `a` above, a key of `ACTIVATIONS`.
       recurrent_bias: float [GH], d above, of the GRU alone.
 
     Returns:
       `(states [L, B, H], last [B, H])`; a row's state stands still at padding, and starts as zero.
     """
+    activate = ACTIVATIONS[activation]
     zeros = jnp.zeros((gates_x.shape[1], recurrent_kernel.shape[0]), gates_x.dtype)
 
     def step(carry: tuple[jax.Array, ...], xs: tuple[jax.Array, jax.Array]) -> tuple[tuple[jax.Array, ...], jax.Array]:
@@ -72,16 +72,16 @@ def recur(
         h = carry[0]
         gates_h = (h * recurrent_mask) @ recurrent_kernel
         if cell == "rnn":
-            new = (activation(x + gates_h),)
+            new = (activate(x + gates_h),)
         elif cell == "gru":
             x_z, x_r, x_g = jnp.split(x, 3, axis=-1)
             h_z, h_r, h_g = jnp.split(gates_h + recurrent_bias[None, :], 3, axis=-1)
             z = jax.nn.sigmoid(x_z + h_z)
-            new = (z * h + (1 - z) * activation(x_g + jax.nn.sigmoid(x_r + h_r) * h_g),)
+            new = (z * h + (1 - z) * activate(x_g + jax.nn.sigmoid(x_r + h_r) * h_g),)
         else:
             i, f, g, o = jnp.split(x + gates_h, 4, axis=-1)
-            c = jax.nn.sigmoid(f) * carry[1] + jax.nn.sigmoid(i) * activation(g)
-            new = (jax.nn.sigmoid(o) * activation(c), c)
+            c = jax.nn.sigmoid(f) * carry[1] + jax.nn.sigmoid(i) * activate(g)
+            new = (jax.nn.sigmoid(o) * activate(c), c)
         carry = tuple(jnp.where(real_t, n, old) for n, old in zip(new, carry, strict=True))
         return carry, carry[0]
 
@@ -98,7 +98,7 @@ def _initial_bias(cell: str, hidden_size: int) -> nn.initializers.Initializer:
 
 
 class RecurrentLayer(nn.Module):
-    """`recur`, or `lstm` which is the same and faster, with its parameters, forwards or backwards.
+    """A recurrence with its parameters, forwards or backwards; by `recur` where no faster one is written out.
 
     Args of the call:
       inputs: float [B, L, E]. lengths: int32 [B]. recurrent_mask: float [B, H] or None.
@@ -130,10 +130,14 @@ class RecurrentLayer(nn.Module):
         if self.cell == "gru":
             bias, of_state = bias
         gates_x = gates_of_inputs(inputs, kernel, bias)
-        if self.cell == "lstm" and self.activation == "tanh":
-            states, last = lstm(gates_x, recurrent, recurrent_mask, real)
+        arguments = (gates_x, recurrent, recurrent_mask, real)
+        if self.cell == "rnn":
+            states, last = elman(self.activation, *arguments)
+        elif self.cell == "gru":
+            states, last = gru(self.activation, *arguments, of_state)
+        elif self.activation == "tanh":
+            states, last = lstm(*arguments)
         else:
-            more = (ACTIVATIONS[self.activation], of_state if self.cell == "gru" else None)
-            states, last = recur(self.cell, gates_x, recurrent, recurrent_mask, real, *more)
+            states, last = recur(self.cell, *arguments, self.activation)
         states = states.swapaxes(0, 1)
         return (reverse_rows(states, lengths) if self.backwards else states), last

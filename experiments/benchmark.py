@@ -1,0 +1,202 @@
+"""How fast this is: ratios to other libraries that train the same classifier on the same texts, in the same run.
+
+    ./launch.sh benchmark --peers=torch,keras,flax_rnn --workdir=runs/benchmark
+
+A comparison is all folds of rotten_tomatoes, in whole processes: start and compilation are included. Of Keras a few
+epochs are measured, without the first, and multiplied. Peers are in `experiments/peers/`, their packages in the extra
+`peers`; each runs in processes of its own, PyTorch in two arrangements, and repeats alternate between them.
+"""
+
+import contextlib
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import program, studies
+from experiments.progress import reporting
+from research import runs
+from research.errors import UserError
+
+_NEEDS = {"torch": ("torch",), "keras": ("keras", "tensorflow"), "flax_rnn": ()}
+flags.DEFINE_list("peers", ["flax_rnn"], f"Some of {', '.join(_NEEDS)}; the extra 'peers' installs what they need.")
+flags.DEFINE_integer("folds", 5, "Runs of the comparison.", lower_bound=2)
+flags.DEFINE_integer("epochs", 10, "Epochs of each run.", lower_bound=1)
+flags.DEFINE_integer("repeats", 3, "Of every measurement.", lower_bound=1)
+flags.DEFINE_string("workdir", None, "Where the measurements are kept, as benchmark.json.")
+studies.define_output()
+FLAGS = flags.FLAGS
+_HEADER = ("what", "of", "median", "least", "most", "ours, as a share", "test accuracy")
+_KERAS_EPOCHS = 3
+_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+_STEP, _COMPARISON, _TABLE = "a step of 32 x 100 on one core, ms", "a comparison, s", "the default table, s"
+_HELP, _SECOND = "train --help, s", "a second start with two steps, s"
+
+Measured = tuple[str, str, float, list[float]]  # what, of whom, the value, test accuracies
+
+
+def main(overrides: list[str]) -> None:
+    program.no_overrides(overrides)
+    program.required("workdir")
+    for peer in FLAGS.peers:
+        if peer not in _NEEDS:
+            raise UserError(f"--peers has {peer!r}, expected some of {', '.join(_NEEDS)}")
+        if missing := [name for name in _NEEDS[peer] if importlib.util.find_spec(name) is None]:
+            raise UserError(f"--peers={peer} needs {missing[0]}: install the extra 'peers', or leave it out")
+    start = time.perf_counter()
+    folder = Path(FLAGS.workdir)
+    runs.require_free(folder)
+    runs.make(folder)
+    _write_folds(folder)
+    measured: list[Measured] = []
+    with reporting(FLAGS.repeats, "repeats") as reporter:
+        for repeat in range(FLAGS.repeats):
+            for found in _measure(folder):
+                measured.append(found)
+                reporter.say(f"{found[0]}: {found[1]} {found[2]:.2f}")
+            reporter.progress("", repeat + 1, float("nan"))
+    from research.training.environment import environment
+
+    names = ("what", "of", "value", "accuracy")
+    entries = [dict(zip(names, found, strict=True)) for found in measured]
+    runs.write_json(folder / "benchmark.json", {"measured": entries} | environment())
+    title = f"Speed: the article's LSTM on rotten_tomatoes, {FLAGS.folds} runs of {FLAGS.epochs} epochs"
+    studies.show(title, _HEADER, _rows(measured), time.perf_counter() - start)
+
+
+def _write_folds(folder: Path) -> None:
+    """What the peers train on: the folds, vocabulary and ids of our own runs."""
+    from experiments.peers import Fold, save_folds
+    from experiments.variants import load_config
+    from research.data.corpora import load
+    from research.training.run import Plan, prepare
+
+    config, corpus = load_config("lstm"), load("rotten_tomatoes")
+    prepared = [prepare(Plan(config, corpus, FLAGS.folds, fold, 0)) for fold in range(FLAGS.folds)]
+    save_folds(str(folder / "folds.npz"), [Fold(p.train, p.validation, p.test, p.widths) for p in prepared])
+
+
+def _measure(folder: Path) -> Iterator[Measured]:
+    """Everything once."""
+    product = _peer("ours", "product", [_CORES[:1]], [{}])[0]["flops_per_second"]
+    yield "product of matrices on one core, GFLOP/s", "the processor", sorted(product)[len(product) // 2] / 1e9, []
+    for peer in ("ours", *FLAGS.peers):
+        seconds = sorted(_peer(peer, "step", [_CORES[:1]], [{}])[0]["seconds"])
+        yield _STEP, peer, 1e3 * seconds[len(seconds) // 2], []
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    for temperature in ("cold", "warm"):
+        arguments = ["--variants=lstm", f"--folds={FLAGS.folds}", f"--config.training.epochs={FLAGS.epochs}"]
+        seconds, rows = _compare(folder, arguments)
+        yield _COMPARISON, f"ours, caches {temperature}", seconds, [float(row["accuracy"]) for row in rows]
+    for peer in FLAGS.peers:
+        yield from _comparison_of(peer, str(folder / "folds.npz"))
+    yield _HELP, "ours", _ours(folder, ["train", "--help"]), []
+    short = ["--config.data.train_size=64", "--config.training.epochs=1", "--corpus=rotten_tomatoes"]
+    yield _SECOND, "ours", _ours(folder, ["train", "--config=lstm", *short, f"--workdir={folder / 'run'}"]), []
+    runs.clear(folder / "run")
+    shutil.rmtree(folder / "cache")
+    seconds, rows = _compare(folder, [f"--config.training.epochs={FLAGS.epochs}"])
+    yield _TABLE, "ours, caches cold", seconds, []
+    yield "its peak memory, MB", "ours", max(int(row["peak_memory_bytes"]) for row in rows) / 1e6, []
+
+
+def _comparison_of(peer: str, data: str) -> Iterator[Measured]:
+    """The folds trained by a peer."""
+    folds, epochs, share = list(range(FLAGS.folds)), FLAGS.epochs, len(_CORES)
+    if peer == "keras":
+        found = _peer(peer, "epochs", [_CORES], [{"data": data, "folds": [0], "epochs": _KERAS_EPOCHS}])[0]
+        later = found["epoch_seconds"][1:]
+        yield _COMPARISON, f"keras, {_KERAS_EPOCHS} epochs", sum(later) / len(later) * epochs * len(folds), []
+        return
+    start = time.perf_counter()
+    jobs = [{"data": data, "folds": folds[core::share], "epochs": epochs} for core in range(share)]
+    found = _peer(peer, "epochs", [[core] for core in _CORES], jobs)
+    accuracies = [accuracy for of_process in found for accuracy in of_process["accuracy"]]
+    yield _COMPARISON, f"{peer}, a process a core", time.perf_counter() - start, accuracies
+    if peer == "torch":
+        start = time.perf_counter()
+        found = _peer(peer, "epochs", [_CORES], [{"data": data, "folds": folds, "epochs": epochs}])
+        yield _COMPARISON, "torch, one process", time.perf_counter() - start, found[0]["accuracy"]
+
+
+def _peer(peer: str, measure: str, cores: Sequence[Sequence[int]], jobs: Sequence[dict[str, Any]]) -> list[Any]:
+    """Starts a process a job on the given cores; what each answers."""
+    started = []
+    for on, job in zip(cores, jobs, strict=True):
+        threads = str(len(on))
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        arguments = [measure, json.dumps(job | {"threads": len(on)})]
+        command = [sys.executable, "-P", "-m", f"experiments.peers.{peer}", *arguments]
+        with _pinned(on):
+            started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    answers = []
+    for process in started:
+        out, error = process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"{peer} failed: {error.decode().strip().splitlines()[-1]}")
+        answers.append(json.loads(out.splitlines()[-1]))
+    return answers
+
+
+@contextlib.contextmanager
+def _pinned(cores: Sequence[int]) -> Iterator[None]:
+    """Processes that are started here get these cores, where the system can pin any."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _ours(folder: Path, arguments: list[str]) -> float:
+    """Seconds of one of our programs, with a compilation cache of its own."""
+    command = [sys.executable, "-P", "-m", f"experiments.{arguments[0]}", *arguments[1:]]
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
+    start = time.perf_counter()
+    subprocess.run(command, env=os.environ | cache, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def _compare(folder: Path, arguments: list[str]) -> tuple[float, list[dict[str, str]]]:
+    """Seconds of a comparison, and its `results.csv`."""
+    workdir = folder / "comparison"
+    seconds = _ours(folder, ["compare", *arguments, f"--workdir={workdir}"])
+    with (workdir / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    shutil.rmtree(workdir)
+    return seconds, rows
+
+
+def _rows(measured: list[Measured]) -> list[tuple[str, ...]]:
+    """A row a measurement; in those of peers, our median over theirs (of a comparison with warm caches)."""
+    values: dict[tuple[str, str], list[float]] = {}
+    accuracies: dict[tuple[str, str], list[float]] = {}
+    for what, who, value, accuracy in measured:
+        values.setdefault((what, who), []).append(value)
+        accuracies.setdefault((what, who), []).extend(accuracy)
+    median = {key: sorted(found)[len(found) // 2] for key, found in values.items()}
+    ours = {what: value for (what, who), value in median.items() if who.startswith("ours")}  # the last, so the warm one
+    rows = []
+    for (what, who), found in values.items():
+        share = "" if who.startswith("ours") or what not in ours else f"{ours[what] / median[what, who]:.2f}"
+        of_texts = accuracies[what, who]
+        accuracy = f"{100 * sum(of_texts) / len(of_texts):.1f}" if of_texts else ""
+        rows.append((what, who, *(f"{v:.2f}" for v in (median[what, who], min(found), max(found))), share, accuracy))
+    return rows
+
+
+if __name__ == "__main__":
+    program.launch(main)

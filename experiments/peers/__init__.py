@@ -1,0 +1,77 @@
+"""What the benchmark measures: one program each, started in a process of its own with its cores and threads set.
+
+A peer trains the article's classifier, Embedding(10000, 64) -> LSTM(128) -> Dense(1), on texts that are encoded
+already, with Adam at 1e-3, batches of 32 and the epoch chosen on validation, as an expert in its library writes it.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from research.data.tokenizer import Encoded
+
+VOCAB_SIZE, EMBEDDING_SIZE, HIDDEN_SIZE, BATCH_SIZE, LEARNING_RATE, PADDED = 10_000, 64, 128, 32, 1e-3, 100
+
+
+class Fold(NamedTuple):
+    """The texts of one run."""
+
+    train: Encoded
+    validation: Encoded
+    test: Encoded
+    widths: tuple[int, ...]
+
+
+def save_folds(path: str, folds: list[Fold]) -> None:
+    """Writes folds for the peers to read."""
+    arrays = {f"{i}/widths": np.array(fold.widths) for i, fold in enumerate(folds)}
+    for i, fold in enumerate(folds):
+        for name in ("train", "validation", "test"):
+            part = getattr(fold, name)
+            arrays |= {f"{i}/{name}/{field}": getattr(part, field) for field in ("tokens", "offsets", "labels")}
+    np.savez(path, **arrays)
+
+
+def read_fold(path: str, fold: int) -> Fold:
+    """One of `save_folds`."""
+    with np.load(path) as arrays:
+        parts = [
+            Encoded(*(arrays[f"{fold}/{name}/{field}"] for field in ("tokens", "offsets", "labels")))
+            for name in ("train", "validation", "test")
+        ]
+        return Fold(*parts, tuple(int(width) for width in arrays[f"{fold}/widths"]))
+
+
+def padded(texts: Encoded) -> np.ndarray:
+    """int32 [N, 100]: padded in front as Keras does."""
+    ids = np.zeros((len(texts.labels), PADDED), np.int32)
+    for row, (start, end) in enumerate(zip(texts.offsets[:-1], texts.offsets[1:], strict=True)):
+        ids[row, PADDED - (end - start) :] = texts.tokens[start:end]
+    return ids
+
+
+def timed(step: Callable[[], Any], steps: int = 40, warm: int = 5) -> list[float]:
+    """Seconds of each of `steps` calls, after some that are not counted."""
+    for _ in range(warm):
+        step()
+    seconds = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def example() -> tuple[np.ndarray, np.ndarray]:
+    """Ids int32 [32, 100] and labels int32 [32] of the article's padded step."""
+    random = np.random.default_rng(0)
+    return random.integers(2, VOCAB_SIZE, (BATCH_SIZE, PADDED), np.int32), random.integers(0, 2, BATCH_SIZE, np.int32)
+
+
+def answer(measures: dict[str, Callable[..., dict[str, Any]]]) -> None:
+    """Does what the process was asked for, `MEASURE {arguments as JSON}`, and prints what it found as JSON."""
+    print(json.dumps(measures[sys.argv[1]](**json.loads(sys.argv[2]))))

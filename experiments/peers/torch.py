@@ -1,0 +1,98 @@
+"""PyTorch: packed sequences, the same batches of similar length."""
+
+import copy
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from experiments.peers import (
+    BATCH_SIZE,
+    EMBEDDING_SIZE,
+    HIDDEN_SIZE,
+    LEARNING_RATE,
+    VOCAB_SIZE,
+    answer,
+    example,
+    read_fold,
+    timed,
+)
+from research.data.batches import epoch_order, evaluation_batches, gather
+
+
+class Classifier(nn.Module):
+    """Token ids [B, L] and lengths [B] -> logits [B]; without lengths, all are L."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(VOCAB_SIZE, EMBEDDING_SIZE)
+        nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
+        self.lstm = nn.LSTM(EMBEDDING_SIZE, HIDDEN_SIZE, batch_first=True)
+        self.head = nn.Linear(HIDDEN_SIZE, 1)
+
+    def forward(self, ids: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        inputs = self.embedding(ids)
+        if lengths is not None:
+            lengths = lengths.clamp(min=1)
+            inputs = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        return self.head(self.lstm(inputs)[1][0][-1])[:, 0]
+
+
+def _stepper(model: Classifier) -> Any:
+    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
+    loss_of = nn.BCEWithLogitsLoss()
+
+    def step(ids: np.ndarray, lengths: np.ndarray | None, labels: np.ndarray) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        lengths = None if lengths is None else torch.from_numpy(lengths)
+        loss_of(model(torch.from_numpy(ids), lengths), torch.from_numpy(labels.astype(np.float32))).backward()
+        optimizer.step()
+
+    return step
+
+
+def step(threads: int) -> dict[str, Any]:
+    """The article's padded step."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    ids, labels = example()
+    one = _stepper(Classifier())
+    return {"seconds": timed(lambda: one(ids, None, labels))}
+
+
+def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, Any]:
+    """Trains the folds one after the other."""
+    torch.set_num_threads(threads)
+    accuracies, start = [], time.perf_counter()
+    for fold in folds:
+        torch.manual_seed(fold)
+        texts = read_fold(data, fold)
+        model = Classifier()
+        one, best = _stepper(model), (-1.0, {})
+        for epoch in range(epochs):
+            model.train()
+            for index in epoch_order(texts.train.lengths, BATCH_SIZE, fold, epoch):
+                batch = gather(texts.train, index, len(index), texts.widths)
+                one(batch.token_ids, batch.lengths, batch.labels)
+            accuracy = _accuracy(model, texts.validation, texts.widths)
+            if accuracy > best[0]:
+                best = accuracy, copy.deepcopy(model.state_dict())
+        model.load_state_dict(best[1])
+        accuracies.append(_accuracy(model, texts.test, texts.widths))
+    return {"accuracy": accuracies, "seconds": time.perf_counter() - start}
+
+
+def _accuracy(model: Classifier, texts: Any, widths: tuple[int, ...]) -> float:
+    model.eval()
+    right = 0
+    with torch.inference_mode():
+        for index, batch in evaluation_batches(texts, 256, widths):
+            logits = model(torch.from_numpy(batch.token_ids), torch.from_numpy(batch.lengths)).numpy()
+            right += int(((logits > 0) == batch.labels)[: len(index)].sum())
+    return right / len(texts.labels)
+
+
+if __name__ == "__main__":
+    answer({"step": step, "epochs": epochs})
