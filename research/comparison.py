@@ -250,10 +250,12 @@ def _detectable(folder: Path, plan: dict[str, Any], claims: Claims, texts: int) 
         level=level_of(pairs, claims),
     )
     origin = "as seen so far" if seen else "as is typical"
+    found = f"a true difference of {100 * least:.1f} points is found four times in five"
+    if least > 1:
+        found = "no difference can be told from luck, expected more repeats or fewer pairs"
     return (
         f"{texts:,} different test texts or groups, {plan['repeats'] * (plan['folds'] or 1)} runs a variant, "
-        f"{pairs} pair(s): with spreads {origin}, a true difference of {100 * least:.1f} points is found four times in "
-        "five"
+        f"{pairs} pair(s): with spreads {origin}, {found}"
     )
 
 

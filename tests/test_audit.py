@@ -38,6 +38,11 @@ def test_repeats_leaks_and_contradictions_are_counted():
     assert "3 training or validation texts are also test texts; 2 texts stand under several labels" in said
 
 
+def test_repeats_under_another_label_are_no_near_copies():
+    texts = [("one and the same", "0"), ("one and the same", "1"), ("another", "0"), ("Another!", "0"), ("more", "1")]
+    assert audit(corpus_of(train=texts)) == (1, 1, 0, 2)
+
+
 def test_cleaning_keeps_the_test_text_and_leaves_nothing_to_find():
     cleaned = clean(corpus_of(**MESSY))
     kept = {split: sorted(np.array(cleaned.texts)[cleaned.splits == split]) for split in ("train", "test")}

@@ -7,6 +7,7 @@ import pytest
 
 from experiments.variants import load_config
 from research import compare
+from research.comparison import _detectable
 from research.data.corpora import make_corpus
 from research.data.files import Row
 from research.reporting.results import Claims, level_of, planned_claims, read_plan
@@ -68,3 +69,5 @@ def test_the_detectable_difference_is_said_before_training(easy, tmp_path):
     one = []
     compare({"linear": linear(2), "other": linear(3)}, easy, tmp_path / "d", repeats=1, say=one.append)
     assert "no difference can be told from luck" in one[0]
+    few = {"variants": {"a": {}, "b": {}}, "folds": 2, "repeats": 1}
+    assert "no difference can be told from luck" in _detectable(tmp_path, few, Claims(looks=50), 80)

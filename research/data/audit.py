@@ -38,10 +38,10 @@ class Audit(NamedTuple):
 def audit(corpus: Corpus) -> Audit:
     """Looks for repeated and contradictory texts."""
     near = _near(corpus)
-    exact = len(corpus) - len({i.partition("-")[0] for i in corpus.ids})
+    _, different = np.unique([i.partition("-")[0] for i in corpus.ids], return_index=True)
     return Audit(
-        exact=exact,
-        near=len(corpus) - len(np.unique(near)) - exact,
+        exact=len(corpus) - len(different),
+        near=len(different) - len(np.unique(near[different])),
         across=int(np.isin(near[corpus.splits != "test"], near[corpus.splits == "test"]).sum()),
         conflicting=int(_contradicted(corpus).sum()),
     )
