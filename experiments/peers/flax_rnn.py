@@ -10,18 +10,7 @@ import optax
 from flax import linen as nn
 from flax.training.train_state import TrainState
 
-from experiments.peers import (
-    BATCH_SIZE,
-    EMBEDDING_SIZE,
-    HIDDEN_SIZE,
-    LEARNING_RATE,
-    PADDED,
-    VOCAB_SIZE,
-    answer,
-    example,
-    read_fold,
-    timed,
-)
+from experiments import peers
 from research.data.batches import epoch_order, evaluation_batches, gather
 
 
@@ -30,8 +19,8 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, ids: jax.Array, lengths: jax.Array) -> jax.Array:
-        inputs = nn.Embed(VOCAB_SIZE, EMBEDDING_SIZE)(ids)
-        layer = nn.RNN(nn.OptimizedLSTMCell(HIDDEN_SIZE), return_carry=True)
+        inputs = nn.Embed(peers.VOCAB_SIZE, peers.EMBEDDING_SIZE)(ids)
+        layer = nn.RNN(nn.OptimizedLSTMCell(peers.HIDDEN_SIZE), return_carry=True)
         (_, last), _ = layer(inputs, seq_lengths=lengths)
         return nn.Dense(1)(last)[:, 0]
 
@@ -48,30 +37,34 @@ def _step(state: TrainState, ids: jax.Array, lengths: jax.Array, labels: jax.Arr
 def _state(seed: int) -> TrainState:
     model = Classifier()
     params = model.init(jax.random.key(seed), jnp.zeros((1, 8), jnp.int32), jnp.ones(1, jnp.int32))
-    return TrainState.create(apply_fn=jax.jit(model.apply), params=params, tx=optax.adam(LEARNING_RATE))
+    return TrainState.create(apply_fn=jax.jit(model.apply), params=params, tx=optax.adam(peers.LEARNING_RATE))
 
 
 def step(threads: int) -> dict[str, Any]:
     """The article's padded step; the threads are those of the cores that the process has."""
-    ids, labels = example()
-    state, lengths, weights = _state(0), np.full(BATCH_SIZE, PADDED, np.int32), np.ones(BATCH_SIZE, np.float32)
+    ids, labels = peers.example()
+    state, lengths, weights = (
+        _state(0),
+        np.full(peers.BATCH_SIZE, peers.PADDED, np.int32),
+        np.ones(peers.BATCH_SIZE, np.float32),
+    )
     labels = labels.astype(np.float32)
 
     def one() -> None:
         nonlocal state
         state = jax.block_until_ready(_step(state, ids, lengths, labels, weights))
 
-    return {"seconds": timed(one)}
+    return {"seconds": peers.timed(one)}
 
 
 def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, Any]:
     """Trains the folds one after the other."""
     accuracies, start = [], time.perf_counter()
     for fold in folds:
-        texts, state, best = read_fold(data, fold), _state(fold), (-1.0, None)
+        texts, state, best = peers.read_fold(data, fold), _state(fold), (-1.0, None)
         for epoch in range(epochs):
-            for index in epoch_order(texts.train.lengths, BATCH_SIZE, fold, epoch):
-                batch = gather(texts.train, index, BATCH_SIZE, texts.widths)
+            for index in epoch_order(texts.train.lengths, peers.BATCH_SIZE, fold, epoch):
+                batch = gather(texts.train, index, peers.BATCH_SIZE, texts.widths)
                 labels = batch.labels.astype(np.float32)
                 state = _step(state, batch.token_ids, np.maximum(batch.lengths, 1), labels, batch.weights)
             best = max(best, (_accuracy(state, texts.validation, texts.widths), state), key=lambda found: found[0])
@@ -88,4 +81,4 @@ def _accuracy(state: TrainState, texts: Any, widths: tuple[int, ...]) -> float:
 
 
 if __name__ == "__main__":
-    answer({"step": step, "epochs": epochs})
+    peers.answer({"step": step, "epochs": epochs})

@@ -9,40 +9,28 @@ from typing import Any
 
 import keras
 
-from experiments.peers import (
-    BATCH_SIZE,
-    EMBEDDING_SIZE,
-    HIDDEN_SIZE,
-    LEARNING_RATE,
-    PADDED,
-    VOCAB_SIZE,
-    answer,
-    example,
-    padded,
-    read_fold,
-    timed,
-)
+from experiments import peers
 
 
 def _model() -> keras.Model:
     layers = keras.layers
     model = keras.Sequential(
         [
-            keras.Input((PADDED,), dtype="int32"),
-            layers.Embedding(VOCAB_SIZE, EMBEDDING_SIZE),
-            layers.LSTM(HIDDEN_SIZE),
+            keras.Input((peers.PADDED,), dtype="int32"),
+            layers.Embedding(peers.VOCAB_SIZE, peers.EMBEDDING_SIZE),
+            layers.LSTM(peers.HIDDEN_SIZE),
             layers.Dense(1, activation="sigmoid"),
         ]
     )
-    model.compile(keras.optimizers.Adam(LEARNING_RATE), "binary_crossentropy", metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(peers.LEARNING_RATE), "binary_crossentropy", metrics=["accuracy"])
     return model
 
 
 def step(threads: int) -> dict[str, Any]:
     """The article's padded step."""
     _use(threads)
-    model, (ids, labels) = _model(), example()
-    return {"seconds": timed(lambda: model.train_on_batch(ids, labels))}
+    model, (ids, labels) = _model(), peers.example()
+    return {"seconds": peers.timed(lambda: model.train_on_batch(ids, labels))}
 
 
 def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, Any]:
@@ -51,19 +39,19 @@ def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, 
     accuracies, ends, start = [], [], time.perf_counter()
     for fold in folds:
         keras.utils.set_random_seed(fold)
-        texts, model = read_fold(data, fold), _model()
+        texts, model = peers.read_fold(data, fold), _model()
         note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
-        validation = (padded(texts.validation), texts.validation.labels)
+        validation = (peers.padded(texts.validation), texts.validation.labels)
         model.fit(
-            padded(texts.train),
+            peers.padded(texts.train),
             texts.train.labels,
-            batch_size=BATCH_SIZE,
+            batch_size=peers.BATCH_SIZE,
             epochs=epochs,
             validation_data=validation,
             verbose=0,
             callbacks=[note],
         )
-        accuracies.append(model.evaluate(padded(texts.test), texts.test.labels, verbose=0)[1])
+        accuracies.append(model.evaluate(peers.padded(texts.test), texts.test.labels, verbose=0)[1])
     seconds = [end - begin for begin, end in zip([start, *ends], ends, strict=False)]
     return {"accuracy": accuracies, "seconds": time.perf_counter() - start, "epoch_seconds": seconds}
 
@@ -76,4 +64,4 @@ def _use(threads: int) -> None:
 
 
 if __name__ == "__main__":
-    answer({"step": step, "epochs": epochs})
+    peers.answer({"step": step, "epochs": epochs})

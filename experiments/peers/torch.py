@@ -8,17 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from experiments.peers import (
-    BATCH_SIZE,
-    EMBEDDING_SIZE,
-    HIDDEN_SIZE,
-    LEARNING_RATE,
-    VOCAB_SIZE,
-    answer,
-    example,
-    read_fold,
-    timed,
-)
+from experiments import peers
 from research.data.batches import epoch_order, evaluation_batches, gather
 
 
@@ -27,10 +17,10 @@ class Classifier(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.embedding = nn.Embedding(VOCAB_SIZE, EMBEDDING_SIZE)
+        self.embedding = nn.Embedding(peers.VOCAB_SIZE, peers.EMBEDDING_SIZE)
         nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
-        self.lstm = nn.LSTM(EMBEDDING_SIZE, HIDDEN_SIZE, batch_first=True)
-        self.head = nn.Linear(HIDDEN_SIZE, 1)
+        self.lstm = nn.LSTM(peers.EMBEDDING_SIZE, peers.HIDDEN_SIZE, batch_first=True)
+        self.head = nn.Linear(peers.HIDDEN_SIZE, 1)
 
     def forward(self, ids: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         inputs = self.embedding(ids)
@@ -41,7 +31,7 @@ class Classifier(nn.Module):
 
 
 def _stepper(model: Classifier) -> Any:
-    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
+    optimizer = torch.optim.Adam(model.parameters(), peers.LEARNING_RATE)
     loss_of = nn.BCEWithLogitsLoss()
 
     def step(ids: np.ndarray, lengths: np.ndarray | None, labels: np.ndarray) -> None:
@@ -57,9 +47,9 @@ def step(threads: int) -> dict[str, Any]:
     """The article's padded step."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    ids, labels = example()
+    ids, labels = peers.example()
     one = _stepper(Classifier())
-    return {"seconds": timed(lambda: one(ids, None, labels))}
+    return {"seconds": peers.timed(lambda: one(ids, None, labels))}
 
 
 def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, Any]:
@@ -68,12 +58,12 @@ def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, 
     accuracies, start = [], time.perf_counter()
     for fold in folds:
         torch.manual_seed(fold)
-        texts = read_fold(data, fold)
+        texts = peers.read_fold(data, fold)
         model = Classifier()
         one, best = _stepper(model), (-1.0, {})
         for epoch in range(epochs):
             model.train()
-            for index in epoch_order(texts.train.lengths, BATCH_SIZE, fold, epoch):
+            for index in epoch_order(texts.train.lengths, peers.BATCH_SIZE, fold, epoch):
                 batch = gather(texts.train, index, len(index), texts.widths)
                 one(batch.token_ids, batch.lengths, batch.labels)
             accuracy = _accuracy(model, texts.validation, texts.widths)
@@ -95,4 +85,4 @@ def _accuracy(model: Classifier, texts: Any, widths: tuple[int, ...]) -> float:
 
 
 if __name__ == "__main__":
-    answer({"step": step, "epochs": epochs})
+    peers.answer({"step": step, "epochs": epochs})
