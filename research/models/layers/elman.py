@@ -1,4 +1,4 @@
-"""The Elman RNN's recurrence with its derivative written out: what `recurrence.recur` computes, faster.
+"""The Elman RNN's recurrence with its derivative written out: what `recurrence.recur` computes.
 
 The slope of the activation is known from its value, so the states are all that is stored; the loop back carries the
 gradient of h alone, and that of the recurrent weights is one product after it (see `lstm`).

@@ -1,4 +1,4 @@
-"""The GRU's recurrence with its derivative written out: what `recurrence.recur` computes, faster.
+"""The GRU's recurrence with its derivative written out: what `recurrence.recur` computes.
 
 As in `lstm`: one `tanh` activates both sigmoid gates, whose arguments are halved in the weights; the loop back carries
 the gradient of h and nothing else. With `dh` that gradient and `y` the value of a gate, the gates' arguments get

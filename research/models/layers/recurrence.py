@@ -98,7 +98,7 @@ def _initial_bias(cell: str, hidden_size: int) -> nn.initializers.Initializer:
 
 
 class RecurrentLayer(nn.Module):
-    """A recurrence with its parameters, forwards or backwards; by `recur` where no faster one is written out.
+    """A recurrence with its parameters, forwards or backwards; by `recur` where no derivative is written out.
 
     Args of the call:
       inputs: float [B, L, E]. lengths: int32 [B]. recurrent_mask: float [B, H] or None.
