@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from scipy import stats
 
-from research.evaluation.statistics import Estimate, Spread, half_width
+from research.evaluation.statistics import Estimate, Spread, half_width, is_shorter
 
 # Of a difference of accuracy between two variants: `Results.spread` of the runs of experiments/results/ with
 # `--pairs=all`, on rotten_tomatoes (5 folds) and on SST-2 (5 runs). For where nothing has been seen yet.
@@ -56,8 +56,8 @@ def needed(
     """
 
     def decides(texts: int, repeats: int) -> bool:
-        half = half_width(spread, texts=texts, runs=repeats * (folds or 1), level=level)
-        return abs(found.mean) > half or abs(found.mean) + half <= margin
+        most = max(abs(found.mean), margin - abs(found.mean))  # excludes 0, or lies inside the margin
+        return is_shorter(most, spread, texts=texts, runs=repeats * (folds or 1), level=level)
 
     more_repeats = _smallest(lambda r: decides(texts, r), repeats, _MOST_REPEATS)
     more_texts = _smallest(lambda n: decides(n, repeats), texts, _MOST_TEXTS)

@@ -197,6 +197,27 @@ def spread_of(sample: Sample) -> Spread:
 
 def half_width(spread: Spread, *, texts: int, runs: int, level: float) -> float:
     """Half the length of the interval of a mean over `runs` runs that test `texts` texts between them."""
+    variances, weights = _variances(spread, texts, runs)
+    if not variances.max():
+        return 0.0
+
+    def excess(half: float) -> float:
+        return _confidence(half, variances, weights, texts) - level
+
+    high = float(np.sqrt(variances.min()))
+    while excess(high) < 0:
+        high *= 2
+    return float(optimize.brentq(excess, 0.0, high, xtol=1e-9))
+
+
+def is_shorter(half: float, spread: Spread, *, texts: int, runs: int, level: float) -> bool:
+    """Whether `half_width` is less than `half`, without the search for it."""
+    variances, weights = _variances(spread, texts, runs)
+    return half > 0 and (not variances.max() or _confidence(half, variances, weights, texts) > level)
+
+
+def _variances(spread: Spread, texts: int, runs: int) -> tuple[np.ndarray, np.ndarray]:
+    """What V* may be, and how probable each is."""
     variances, weights = np.array([spread.texts / texts]), np.array([1.0])
     if runs > 1:
         least = spread.explained / texts / runs
@@ -204,17 +225,14 @@ def half_width(spread: Spread, *, texts: int, runs: int, level: float) -> float:
         chi_squared, weights = _chi_squared(runs - 1)
         variances = variances - least + np.maximum(least, seen * (runs - 1) / chi_squared)
     if not variances.max():
-        return 0.0
+        return np.zeros(1), np.ones(1)
+    return np.maximum(variances, np.finfo(float).tiny), weights  # 0 by rounding would make 0 / 0
 
-    def excess(half: float) -> float:
-        inside = 1 - 2 * special.stdtr(max(texts - 1, 1), -half / np.sqrt(variances))
-        return float(weights @ inside) - level
 
-    variances = np.maximum(variances, np.finfo(float).tiny)  # 0 by rounding would make 0 / 0
-    high = float(np.sqrt(variances.min()))
-    while excess(high) < 0:
-        high *= 2
-    return float(optimize.brentq(excess, 0.0, high, xtol=1e-9))
+def _confidence(half: float, variances: np.ndarray, weights: np.ndarray, texts: int) -> float:
+    """E[P(|t| sqrt(V*) < half)]."""
+    inside = 1 - 2 * special.stdtr(max(texts - 1, 1), -half / np.sqrt(variances))
+    return float(weights @ inside)
 
 
 @functools.lru_cache
