@@ -5,6 +5,7 @@ Exit codes: 0 done; 2 the user's mistake, in one sentence on stderr; 1 anything 
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import platform
@@ -172,6 +173,7 @@ def use_devices(*, side_by_side: bool) -> None:
     import jax
 
     _keep_memory()
+    gc.set_threshold(100_000)  # a collection walks over all that JAX has imported and traced: not every few steps
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if side_by_side and not given:

@@ -12,15 +12,11 @@ from hypothesis import strategies as st
 
 from research.models import build, settings_for
 from research.models.layers.dropout import drop_word_types, dropout_mask
-from research.models.layers.elman import elman
-from research.models.layers.gru import gru
-from research.models.layers.lstm import lstm
 from research.models.layers.pooling import AttentivePooling, max_over_time, mean_over_time
-from research.models.layers.recurrence import RecurrentLayer, gates_of_inputs, recur
+from research.models.layers.recurrence import RecurrentLayer, recur, recurrence
 
 VOCAB_SIZE = 30
 IDS = np.random.default_rng(0).integers(2, 8, (5, 9)).astype(np.int32)  # few words, so that they repeat
-EVERY = np.ones((6, 3), bool)
 LENGTHS = np.array([9, 4, 1, 0, 7], np.int32)
 
 
@@ -44,53 +40,48 @@ def test_the_recurrent_mask_is_one_mask_for_all_steps():
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
         expected.append(h)
-    gates_x = gates_of_inputs(inputs, kernel, bias)
-    for states, _ in (recur("lstm", gates_x, recurrent, mask, EVERY), lstm(gates_x, recurrent, mask, EVERY)):
-        np.testing.assert_allclose(states, np.stack(expected), atol=1e-5)
+    for run in (recur, recurrence):
+        states, last = run("lstm", "tanh", inputs, np.full(3, 6), kernel, recurrent, bias, mask)
+        np.testing.assert_allclose(states, np.stack(expected, axis=1), atol=1e-5)
+        np.testing.assert_allclose(last, expected[-1], atol=1e-5)
 
 
 CELLS = [("lstm", "tanh"), *((cell, name) for cell in ("gru", "rnn") for name in ("tanh", "sigmoid", "relu"))]
 
 
-def fast(cell, activation, gates_x, kernel, mask, real, bias):
-    if cell == "lstm":
-        return lstm(gates_x, kernel, mask, real)
-    return (
-        elman(activation, gates_x, kernel, mask, real)
-        if cell == "rnn"
-        else gru(activation, gates_x, kernel, mask, real, bias)
-    )
-
-
-def plain(cell, activation, gates_x, kernel, mask, real, bias):
-    return recur(cell, gates_x, kernel, mask, real, activation, bias)
+def weights_of(random, cell, inputs, hidden):
+    """Kernel, recurrent kernel and bias."""
+    gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell] * hidden
+    shapes = (inputs, gates), (hidden, gates), (2, gates) if cell == "gru" else (gates,)
+    return [random.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
 @pytest.mark.parametrize(("cell", "activation"), CELLS)
 @given(data=st.data())
 @settings(max_examples=10)
 def test_the_written_out_derivative_is_that_of_the_plain_recurrence(cell, activation, data):
-    rows, width, hidden = (data.draw(st.integers(1, 6)) for _ in range(3))
-    lengths = data.draw(st.lists(st.integers(0, width), min_size=rows, max_size=rows))
-    gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell] * hidden
+    rows, hidden, features = (data.draw(st.integers(1, 6)) for _ in range(3))
+    width = data.draw(st.integers(1, 20))  # over several blocks of steps, the last perhaps partial
+    lengths = np.array(data.draw(st.lists(st.integers(0, width), min_size=rows, max_size=rows)), np.int32)
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
-    draw = lambda *shape: random.normal(size=shape).astype(np.float32)  # noqa: E731
-    arguments = draw(width, rows, gates), draw(hidden, gates), draw(gates)
-    mask = (
-        np.asarray(dropout_mask(jax.random.key(0), (rows, hidden), 0.5))
-        if data.draw(st.booleans())
-        else np.ones((1, 1), np.float32)
-    )
-    real = np.arange(width)[:, None] < np.array(lengths)[None, :]
-    weights = draw(width, rows, hidden), draw(rows, hidden)
+    arguments = [random.normal(size=(rows, width, features)).astype(np.float32)]
+    arguments += [0.5 * weights for weights in weights_of(random, cell, features, hidden)]
+    mask = np.ones((1, 1), np.float32)
+    if data.draw(st.booleans()):
+        mask = np.asarray(dropout_mask(jax.random.key(0), (rows, hidden), 0.5))
+    real = np.arange(width)[None, :] < lengths[:, None]
+    weights = random.normal(size=(rows, width, hidden)), random.normal(size=(rows, hidden))
 
-    def scalar(recurrence, gates_x, kernel, bias):
-        states, last = recurrence(cell, activation, gates_x, kernel, mask, real, bias)
-        return jnp.sum(jnp.sin(states) * weights[0]) + jnp.sum(jnp.sin(last) * weights[1])
+    def scalar(run, inputs, *weights_of_cell):
+        states, last = run(cell, activation, inputs, lengths, *weights_of_cell, mask)
+        of_states = jnp.where(real[:, :, None], jnp.sin(states), 0)
+        return jnp.sum(of_states * weights[0].astype(np.float32)) + jnp.sum(
+            jnp.sin(last) * weights[1].astype(np.float32)
+        )
 
     both = [
-        jax.value_and_grad(functools.partial(scalar, recurrence), argnums=(0, 1, 2))(*arguments)
-        for recurrence in (plain, fast)
+        jax.jit(jax.value_and_grad(functools.partial(scalar, run), argnums=(0, 1, 2, 3)))(*arguments)
+        for run in (recur, recurrence)
     ]
     for expected, found in zip(*map(jax.tree.leaves, both), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * max(1.0, np.abs(expected).max()))
@@ -99,17 +90,38 @@ def test_the_written_out_derivative_is_that_of_the_plain_recurrence(cell, activa
 
 @pytest.mark.parametrize(("cell", "activation"), CELLS)
 def test_a_derivative_under_vmap_is_that_of_a_loop(cell, activation):
+    """The members' longest texts differ, and so would the turns of their loops."""
     random = np.random.default_rng(0)
-    gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell] * 4
-    stacked = [random.normal(size=(3, *shape)).astype(np.float32) for shape in ((6, 3, gates), (4, gates), (gates,))]
+    members = [
+        (
+            random.normal(size=(3, 20, 2)).astype(np.float32),
+            np.array(lengths, np.int32),
+            *weights_of(random, cell, 2, 4),
+        )
+        for lengths in ((3, 0, 5), (20, 1, 9), (0, 0, 0))
+    ]
 
-    def loss(gates_x, kernel, bias):
-        return jnp.sum(jnp.sin(fast(cell, activation, gates_x, kernel, np.ones((1, 1), np.float32), EVERY, bias)[0]))
+    def loss(inputs, lengths, *weights):
+        states, last = recurrence(cell, activation, inputs, lengths, *weights, np.ones((1, 1), np.float32))
+        real = jnp.arange(20)[None, :] < lengths[:, None]
+        return jnp.sum(jnp.where(real[:, :, None], jnp.sin(states), 0)) + jnp.sum(jnp.cos(last))
 
-    grad = jax.grad(loss, argnums=(0, 1, 2))
-    loop = [grad(*member) for member in zip(*stacked, strict=True)]
-    for found, expected in zip(jax.vmap(grad)(*stacked), zip(*loop, strict=True), strict=True):
+    grad = jax.grad(loss, argnums=(0, 2, 3, 4))
+    loop = [jax.jit(grad)(*member) for member in members]
+    stacked = [np.stack(arrays) for arrays in zip(*members, strict=True)]
+    for found, expected in zip(jax.jit(jax.vmap(grad))(*stacked), zip(*loop, strict=True), strict=True):
         np.testing.assert_allclose(found, np.stack(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_time_ends_with_the_longest_text():
+    """Inputs behind the longest text's block of steps are never read: not even a NaN there does harm."""
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(2, 64, 3)).astype(np.float32)
+    weights, lengths = weights_of(random, "lstm", 3, 4), np.array([5, 2], np.int32)
+    expected = recur("lstm", "tanh", inputs, lengths, *weights, np.ones((1, 1), np.float32))[1]
+    inputs[:, 8:] = np.nan
+    found = recurrence("lstm", "tanh", inputs, lengths, *weights, np.ones((1, 1), np.float32))[1]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def seen_by_the_layers(deterministic=False, **settings):

@@ -11,7 +11,9 @@ import numpy as np
 
 from research.data.tokenizer import PADDING_ID, Encoded
 
-WIDTH_COST = 15_000  # compiling for another width takes as long as this many padded tokens in each of ten epochs
+# Compiling for another width takes as long as this many padded tokens in each of ten epochs; where a model passes over
+# padding (`skips_padding`), padded tokens take a 25th of the time.
+WIDTH_COST, WIDTH_COST_SKIPPING = 15_000, 375_000
 _POOL = 50  # batches that are sorted by length together: long enough to save padding, short enough to stay shuffled
 
 

@@ -32,6 +32,8 @@ def pad_front(token_ids: jax.Array, lengths: jax.Array, width: int) -> jax.Array
 class Article(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
 
+    skips_padding = True  # the recurrence ends with the longest text: one width is enough
+
     vocab_size: int
     num_outputs: int
     width: int = setting(100, low=1)

@@ -15,6 +15,8 @@ class Luong(nn.Module):
     The attention weights [B, L] are sown as `intermediates/attention_weights`.
     """
 
+    skips_padding = True  # the recurrence ends with the longest text: one width is enough
+
     vocab_size: int
     num_outputs: int
     score: str = setting("general", choices=SCORES)

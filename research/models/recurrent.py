@@ -27,6 +27,8 @@ from research.settings import setting
 class Recurrent(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
 
+    skips_padding = True  # the recurrence ends with the longest text: one width is enough
+
     vocab_size: int
     num_outputs: int
     embedding_size: int = setting(64, low=1)

@@ -10,19 +10,21 @@ import jax
 import numpy as np
 
 from research import runs
-from research.data.batches import choose_widths, gather
+from research.data.batches import WIDTH_COST, WIDTH_COST_SKIPPING, choose_widths, gather
 from research.data.corpora import Corpus, load
 from research.data.splits import Split, resolve_folds, split_corpus, stream_seed
 from research.data.tokenizer import Encoded, Interned, build_tokenizer, encode, fit_vocabulary, intern_texts
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors, vectors_checksum
 from research.errors import UserError
+from research.models import load_module
+from research.models.layers.recurrence import plain_recurrences
 from research.settings import Config, Data, Training, config_hash, differences, repeat_of, to_dict, validate
 from research.training.checkpoints import Checkpoints
 from research.training.environment import environment
 from research.training.flops import count_flops
 from research.training.loop import evaluate, fit, steps_per_epoch, warm_up
 from research.training.metrics import summarise
-from research.training.step import Programs, TrainState, init_state, programs
+from research.training.step import Programs, TrainState, evaluate_step, init_state, programs
 
 _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
 
@@ -77,7 +79,9 @@ def prepare(plan: Plan) -> Prepared:
         pretrained = embedding_rows(vectors, vocabulary, data.vocab_size)
     encoded = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]
     # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
-    widths = choose_widths(np.minimum(np.diff(interned.offsets), data.max_length))
+    skips = getattr(load_module(plan.config.model.module), "skips_padding", False)
+    cost = WIDTH_COST_SKIPPING if skips else WIDTH_COST
+    widths = choose_widths(np.minimum(np.diff(interned.offsets), data.max_length), cost=cost)
     return Prepared(split, vocabulary, pretrained, *encoded, widths)
 
 
@@ -155,7 +159,7 @@ def train(
         "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
         "words": len(prepared.vocabulary),
         "words_with_vectors": 0 if prepared.pretrained is None else int(prepared.pretrained[1].sum()),
-        "flops_per_text": _flops_per_text(compiled, best, prepared),
+        "flops_per_text": _flops_per_text(config, compiled, best, prepared),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
         "seconds": {
             "prepare": round(prepare_seconds, 3),
@@ -168,12 +172,12 @@ def train(
     return folder
 
 
-def _flops_per_text(compiled: Programs, state: TrainState, prepared: Prepared) -> int:
-    """Of predicting one text of median length, padded to its width."""
-    median = int(np.median(prepared.train.lengths))
-    width = next(width for width in prepared.widths if width >= median)
-    example = gather(prepared.train, np.arange(0), 1, (width,))
-    return count_flops(compiled.evaluate, state.variables, example)
+def _flops_per_text(config: Config, compiled: Programs, state: TrainState, prepared: Prepared) -> int:
+    """Of predicting one text of median length, padded to a multiple of 8."""
+    median = max(1, int(np.median(prepared.train.lengths)))
+    example = gather(prepared.train, np.arange(0), 1, (-(-median // 8) * 8,))
+    with plain_recurrences():
+        return count_flops(functools.partial(evaluate_step, compiled.module, config), state.variables, example)
 
 
 def _describe(plan: Plan) -> dict[str, Any]:

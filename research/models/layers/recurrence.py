@@ -13,59 +13,80 @@ Keras, (i, f, g, o) and (z, r, g), and so are the parameters and their initialis
 zero bias but 1 for the LSTM's forget gate (Jozefowicz et al. 2015).
 """
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from research.models.layers.activations import ACTIVATIONS
-from research.models.layers.elman import elman
-from research.models.layers.gru import gru
-from research.models.layers.lstm import lstm
+from research.models.layers.cells import cell_of
+from research.models.layers.fused import fused
 from research.models.layers.masks import length_mask, reverse_rows
 
 CELLS = {"rnn": 1, "gru": 3, "lstm": 4}  # how many gates
+_PLAIN = contextvars.ContextVar("plain recurrences", default=False)
 
 
-def gates_of_inputs(inputs: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """What the inputs give to the gates, without recurrence and so outside the loop, time first.
+@contextlib.contextmanager
+def plain_recurrences() -> Iterator[None]:
+    """Within it, programs are traced with `recur` everywhere: for who has to see how often a loop runs."""
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
 
-    Args:
-      inputs: float [B, L, E]. kernel: float [E, GH]. bias: float [GH].
 
-    Returns:
-      float [L, B, GH].
-    """
-    rows, width, features = inputs.shape
-    # One flat product: with the axes kept apart it and its gradient take twice as long on CPU.
-    flat = inputs.swapaxes(0, 1).reshape(width * rows, features) @ kernel + bias[None, :]
-    return flat.reshape(width, rows, -1)
+def recurrence(
+    cell: str,
+    activation: str,
+    inputs: jax.Array,
+    lengths: jax.Array,
+    kernel: jax.Array,
+    recurrent_kernel: jax.Array,
+    bias: jax.Array,
+    recurrent_mask: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """What `recur` computes, by `fused` where that can; arguments and result as there."""
+    found = cell_of(cell, activation, kernel, recurrent_kernel, bias)
+    if found is None or _PLAIN.get():
+        return recur(cell, activation, inputs, lengths, kernel, recurrent_kernel, bias, recurrent_mask)
+    states, last = fused(found[0], inputs.transpose(1, 2, 0), *found[1], recurrent_mask.T, lengths)
+    return states.transpose(2, 0, 1), last.T
 
 
 def recur(
     cell: str,
-    gates_x: jax.Array,
+    activation: str,
+    inputs: jax.Array,
+    lengths: jax.Array,
+    kernel: jax.Array,
     recurrent_kernel: jax.Array,
+    bias: jax.Array,
     recurrent_mask: jax.Array,
-    real: jax.Array,
-    activation: str = "tanh",
-    recurrent_bias: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Runs a recurrence from a zero state: the plain reference of `lstm`, `gru` and `elman`.
+    """Runs a recurrence from a zero state, step by step: the plain reference.
 
     Args:
       cell: a key of `CELLS`, with G gates.
-      gates_x: float [L, B, GH], of `gates_of_inputs`.
-      recurrent_kernel: float [H, GH].
-      recurrent_mask: float [B, H] or [1, 1], multiplies the state before its product; the same at every step.
-      real: bool [L, B], false at padding.
       activation: `a` above, a key of `ACTIVATIONS`.
-      recurrent_bias: float [GH], d above, of the GRU alone.
+      inputs: float [B, L, E]. lengths: int32 [B].
+      kernel: float [E, GH]. recurrent_kernel: float [H, GH].
+      bias: float [GH]; of the GRU [2, GH], b and d above.
+      recurrent_mask: float [B, H] or [1, 1], multiplies the state before its product; the same at every step.
 
     Returns:
-      `(states [L, B, H], last [B, H])`; a row's state stands still at padding, and starts as zero.
+      `(states [B, L, H], last [B, H])`; a row's state stands still from its length on. What stands behind the longest
+      row of the batch is not to be read.
     """
     activate = ACTIVATIONS[activation]
-    zeros = jnp.zeros((gates_x.shape[1], recurrent_kernel.shape[0]), gates_x.dtype)
+    zeros = jnp.zeros((inputs.shape[0], recurrent_kernel.shape[0]), inputs.dtype)
+    bias, of_state = bias if cell == "gru" else (bias, None)
+    gates_x = (inputs @ kernel + bias[None, None, :]).swapaxes(0, 1)  # what the inputs give to the gates, time first
+    real = length_mask(lengths, inputs.shape[1]).T[:, :, None]
 
     def step(carry: tuple[jax.Array, ...], xs: tuple[jax.Array, jax.Array]) -> tuple[tuple[jax.Array, ...], jax.Array]:
         x, real_t = xs
@@ -75,7 +96,7 @@ def recur(
             new = (activate(x + gates_h),)
         elif cell == "gru":
             x_z, x_r, x_g = jnp.split(x, 3, axis=-1)
-            h_z, h_r, h_g = jnp.split(gates_h + recurrent_bias[None, :], 3, axis=-1)
+            h_z, h_r, h_g = jnp.split(gates_h + of_state[None, :], 3, axis=-1)
             z = jax.nn.sigmoid(x_z + h_z)
             new = (z * h + (1 - z) * activate(x_g + jax.nn.sigmoid(x_r + h_r) * h_g),)
         else:
@@ -85,8 +106,8 @@ def recur(
         carry = tuple(jnp.where(real_t, n, old) for n, old in zip(new, carry, strict=True))
         return carry, carry[0]
 
-    carry, states = jax.lax.scan(step, (zeros,) * (2 if cell == "lstm" else 1), (gates_x, real[:, :, None]))
-    return states, carry[0]
+    carry, states = jax.lax.scan(step, (zeros,) * (2 if cell == "lstm" else 1), (gates_x, real))
+    return states.swapaxes(0, 1), carry[0]
 
 
 def _initial_bias(cell: str, hidden_size: int) -> nn.initializers.Initializer:
@@ -98,7 +119,7 @@ def _initial_bias(cell: str, hidden_size: int) -> nn.initializers.Initializer:
 
 
 class RecurrentLayer(nn.Module):
-    """A recurrence with its parameters, forwards or backwards; by `recur` where no derivative is written out.
+    """A recurrence with its parameters, forwards or backwards.
 
     Args of the call:
       inputs: float [B, L, E]. lengths: int32 [B]. recurrent_mask: float [B, H] or None.
@@ -124,20 +145,7 @@ class RecurrentLayer(nn.Module):
         bias = self.param("bias", _initial_bias(self.cell, self.hidden_size), shape)
         if self.backwards:  # a row's own tokens turned round; its padding stays behind them
             inputs = reverse_rows(inputs, lengths)
-        real = length_mask(lengths, inputs.shape[1]).T
         if recurrent_mask is None:
             recurrent_mask = jnp.ones((1, 1), inputs.dtype)
-        if self.cell == "gru":
-            bias, of_state = bias
-        gates_x = gates_of_inputs(inputs, kernel, bias)
-        arguments = (gates_x, recurrent, recurrent_mask, real)
-        if self.cell == "rnn":
-            states, last = elman(self.activation, *arguments)
-        elif self.cell == "gru":
-            states, last = gru(self.activation, *arguments, of_state)
-        elif self.activation == "tanh":
-            states, last = lstm(*arguments)
-        else:
-            states, last = recur(self.cell, *arguments, self.activation)
-        states = states.swapaxes(0, 1)
+        states, last = recurrence(self.cell, self.activation, inputs, lengths, kernel, recurrent, bias, recurrent_mask)
         return (reverse_rows(states, lengths) if self.backwards else states), last
