@@ -164,7 +164,7 @@ def test_nothing_is_compiled_after_the_warm_up(small_corpus, tmp_path):
 
     def count(done, loss):
         compiled = programs(config, 2)
-        counts.append((compiled.train._cache_size(), compiled.evaluate._cache_size()))
+        counts.append((compiled.train_block._cache_size(), compiled.evaluate._cache_size()))
 
     train(config, small_corpus, tmp_path / "run", tick=count)
     assert len(counts) >= 3

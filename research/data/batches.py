@@ -104,6 +104,35 @@ def gather(encoded: Encoded, index: np.ndarray, rows: int, widths: tuple[int, ..
     return Batch(token_ids, lengths, labels, weights)
 
 
+def gather_blocks(
+    encoded: Encoded, order: list[np.ndarray], rows: int, widths: tuple[int, ...], capacity: int
+) -> Iterator[tuple[Batch, int]]:
+    """Yields `(batches [capacity, ...], count)`: the batches of an epoch in their order, in runs of equal width.
+
+    Args:
+      encoded: N texts.
+      order: of `epoch_order`.
+      rows: of each batch.
+      widths: as in `gather`.
+      capacity: most batches of a block; behind the first `count` nothing but zeros.
+    """
+    block: list[Batch] = []
+    for batch in (gather(encoded, index, rows, widths) for index in order):
+        if block and (len(block) == capacity or batch.token_ids.shape != block[0].token_ids.shape):
+            yield _stack(block, capacity), len(block)
+            block = []
+        block.append(batch)
+    yield _stack(block, capacity), len(block)
+
+
+def _stack(block: list[Batch], capacity: int) -> Batch:
+    stacked = Batch(*(np.zeros((capacity, *array.shape), array.dtype) for array in block[0]))
+    for i, batch in enumerate(block):
+        for whole, array in zip(stacked, batch, strict=True):
+            whole[i] = array
+    return stacked
+
+
 def evaluation_batches(
     encoded: Encoded, batch_size: int, widths: tuple[int, ...]
 ) -> Iterator[tuple[np.ndarray, Batch]]:

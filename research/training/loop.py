@@ -8,14 +8,16 @@ import jax
 import numpy as np
 
 from research.data.augmentation import augment
-from research.data.batches import Batch, epoch_order, evaluation_batches, gather
+from research.data.batches import Batch, epoch_order, evaluation_batches, gather_blocks
 from research.data.tokenizer import PADDING_ID, Encoded
 from research.settings import Training
 from research.training.metrics import Metrics, summarise, zero
 from research.training.step import Programs, TrainState
 
-EVALUATION_ROWS = 256
-_TICK = 16  # steps between two reports of progress; losses are read that late, so the device never waits
+EVALUATION_ROWS = 64  # on CPU more would leave the cache
+_MOST_STEPS = 16  # that one call of a program takes
+_AHEAD = 2  # calls that are made before the metrics of one are read
+_MOST_TOKENS = 1 << 20  # of the batches of one call
 
 
 def steps_per_epoch(num_texts: int, batch_size: int) -> int:
@@ -27,11 +29,17 @@ def warm_up(programs: Programs, state: TrainState, training: Training, num_texts
     """Compiles every program of a run, by steps on empty batches whose results are thrown away."""
     if not training.batch_size:
         widths = widths[-1:]
+    rows, most = training.batch_size or num_texts, _steps_of_a_call(training, num_texts, widths)
     for width in widths:
-        rows = training.batch_size or num_texts
-        jax.block_until_ready(programs.train(jax.tree.map(np.array, state), _empty(rows, width)))
+        nothing = Batch(*(np.zeros((most, *array.shape), array.dtype) for array in _empty(rows, width)))
+        jax.block_until_ready(programs.train_block(jax.tree.map(np.array, state), nothing, 0))
     for width in widths:
         jax.block_until_ready(programs.evaluate(state.variables, _empty(EVALUATION_ROWS, width)))
+
+
+def _steps_of_a_call(training: Training, num_texts: int, widths: tuple[int, ...]) -> int:
+    tokens = (training.batch_size or num_texts) * widths[-1]
+    return max(1, min(_MOST_STEPS, steps_per_epoch(num_texts, training.batch_size), _MOST_TOKENS // tokens))
 
 
 def _empty(rows: int, width: int) -> Batch:
@@ -67,19 +75,22 @@ def fit(
       `{"step", "epoch", "split", metric...}`. Training metrics are means over the epoch while it changed.
     """
     steps = steps_per_epoch(len(train.labels), training.batch_size)
+    most = _steps_of_a_call(training, len(train.labels), widths)
     for epoch in range(int(state.step) // steps, training.epochs):
         done: list[Metrics] = []
         texts = train
         if training.random_deletion or training.random_swap:
             deletion, swap = training.random_deletion, training.random_swap
             texts = augment(train, order_seed, epoch, deletion=deletion, swap=swap)
-        for i, index in enumerate(epoch_order(texts.lengths, training.batch_size, order_seed, epoch)):
-            rows = training.batch_size or len(index)
-            state, metrics = programs.train(state, gather(texts, index, rows, widths))
+        taken = 0
+        order = epoch_order(texts.lengths, training.batch_size, order_seed, epoch)
+        for batches, count in gather_blocks(texts, order, training.batch_size or len(texts.labels), widths, most):
+            state, metrics = programs.train_block(state, batches, count)
             done.append(metrics)
-            if i and i % _TICK == 0:
-                late = jax.device_get(done[i - _TICK])
-                tick(epoch + i / steps, float(late.loss) / max(float(late.weight), 1.0))
+            taken += count
+            if len(done) > _AHEAD:  # the device always has work, and no more of it than a stop may wait for
+                late = jax.device_get(done[-1 - _AHEAD])
+                tick(epoch + taken / steps, float(late.loss) / max(float(late.weight), 1.0))
         result = {
             "train": summarise(functools.reduce(Metrics.merge, jax.device_get(done))),
             "validation": summarise(evaluate(programs, state.variables, validation, widths)[0]),

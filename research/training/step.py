@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from research.data.tokenizer import Encoded
 from research.errors import UserError
 from research.models import build, config_from_dict
 from research.settings import Config, Data, Training, to_dict
-from research.training.metrics import Metrics, cross_entropy, measure, probabilities
+from research.training.metrics import Metrics, cross_entropy, measure, probabilities, zero
 from research.training.optimizers import Rates, limit_columns, make_optimizer, rate_factor, rates_of
 
 
@@ -44,6 +45,7 @@ class Programs:
     """The compiled functions of one variant.
 
     train: `(state, batch) -> (state, metrics)`, the state donated.
+    train_block: `(state, batches [K, ...], count) -> (state, metrics)`: that `count` times over, the metrics summed.
     evaluate: `(variables, batch) -> (metrics, probabilities [B, C])`.
     """
 
@@ -53,6 +55,7 @@ class Programs:
         self.optimizer = make_optimizer(config.optimizer)
         step = functools.partial(train_step, self.module, self.optimizer, config)
         self.train = jax.jit(step, donate_argnums=0)
+        self.train_block = jax.jit(functools.partial(repeat_step, step), donate_argnums=0)
         self.evaluate = jax.jit(functools.partial(evaluate_step, self.module, config))
 
 
@@ -220,6 +223,29 @@ def train_step(
         params = limit_columns(params, config.optimizer.max_norm)
     metrics = measure(logits, batch.labels, batch.weights, losses)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+
+def repeat_step(
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]], state: TrainState, batches: Batch, count: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """Takes `step` on the first `count` of K batches, so that a program is started once for many steps.
+
+    Args:
+      step: `train_step` of a variant.
+      state: before the first step.
+      batches: arrays [K, ...].
+      count: int32 [], at most K.
+
+    Returns:
+      the state after the last step, and the metrics of all of them.
+    """
+
+    def one(i: jax.Array, loop: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, metrics = step(loop[0], jax.tree.map(lambda array: array[i], batches))
+        return state, loop[1].merge(metrics)
+
+    nothing = jax.tree.map(jnp.asarray, zero(state.class_weights.shape[0]))
+    return jax.lax.fori_loop(0, count, one, (state, nothing))
 
 
 def evaluate_step(
