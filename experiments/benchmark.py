@@ -78,7 +78,7 @@ def _write_folds(folder: Path) -> None:
     from experiments.peers import Fold, save_folds
     from experiments.variants import load_config
     from research.data.corpora import load
-    from research.training.run import Plan, prepare
+    from research.training.preparation import Plan, prepare
 
     config, corpus = load_config("lstm"), load("rotten_tomatoes")
     prepared = [prepare(Plan(config, corpus, FLAGS.folds, fold, 0)) for fold in range(FLAGS.folds)]

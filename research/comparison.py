@@ -22,7 +22,8 @@ from research.reporting.results import Claims, baseline_of, level_of, pairs_of, 
 from research.settings import Config, config_hash, differences, to_dict, validate
 from research.training.environment import environment
 from research.training.population import Stopped, side_by_side
-from research.training.run import intern_corpus, train
+from research.training.preparation import intern_corpus
+from research.training.run import train
 
 REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
 

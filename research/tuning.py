@@ -22,7 +22,8 @@ from research.errors import UserError
 from research.settings import Config
 from research.training.environment import environment
 from research.training.population import side_by_side
-from research.training.run import intern_corpus, train
+from research.training.preparation import intern_corpus
+from research.training.run import train
 
 TUNED = "tuned.json"
 Space = Mapping[str, tuple]  # field -> ("log", low, high), ("uniform", low, high) or ("choice", value, value, ...)

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from experiments.variants import load_config
 from research.data.batches import gather
 from research.models.linear import hash_pairs
-from research.training.run import Plan, prepare
+from research.training.preparation import Plan, prepare
 from research.training.step import Programs, init_state
 
 

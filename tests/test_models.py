@@ -14,7 +14,7 @@ from research.data.batches import Batch, choose_widths, gather
 from research.data.tokenizer import Encoded
 from research.models import build
 from research.training.metrics import summarise
-from research.training.run import Plan, prepare
+from research.training.preparation import Plan, prepare
 from research.training.step import Programs, apply_in_dtype, init_state
 
 VOCAB_SIZE, LONGEST = 50, 12

@@ -13,7 +13,7 @@ from research.scores import scores
 from research.training import step
 from research.training.loop import evaluate
 from research.training.metrics import Metrics, measure, summarise, zero
-from research.training.run import Plan, prepare
+from research.training.preparation import Plan, prepare
 from research.training.step import Programs, init_state, programs
 
 

@@ -13,7 +13,7 @@ from research.data.files import Row
 from research.errors import UserError
 from research.training import run as run_module
 from research.training.population import side_by_side
-from research.training.run import Plan, prepare
+from research.training.preparation import Plan, prepare
 from research.training.step import programs
 
 FAST = ("--config.training.epochs=3", "--config.model.hidden_size=16", "--config.model.embedding_size=8")

@@ -9,8 +9,9 @@ from experiments.variants import load_config
 from research.data import assets
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
 from research.errors import UserError
+from research.training.preparation import Plan, prepare
 from research.training.restore import restore
-from research.training.run import Plan, prepare, train
+from research.training.run import train
 from research.training.step import Programs, init_state
 
 

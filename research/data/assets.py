@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from research.data.cache import cache_folder
 from research.errors import UserError
 
 
@@ -43,11 +44,6 @@ ASSETS = {
 }
 
 
-def cache_folder() -> Path:
-    """Where assets are kept: below `XDG_CACHE_HOME`, else `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "text-classifier-research" / "assets"
-
-
 def fetch(name: str) -> tuple[Path, ...]:
     """The files of an asset on this machine, in the order of `Asset.files`.
 
@@ -58,7 +54,7 @@ def fetch(name: str) -> tuple[Path, ...]:
       UserError: it cannot be downloaded, or is not what it was when it was pinned.
     """
     asset = ASSETS[name]
-    folder = cache_folder() / f"{name}-{asset.version}"
+    folder = cache_folder("assets") / f"{name}-{asset.version}"
     paths = tuple(folder / Path(file).name for file in asset.files)
     if not all(path.is_file() for path in paths):
         with tempfile.TemporaryDirectory() as temporary:

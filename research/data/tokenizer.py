@@ -9,10 +9,11 @@ Two steps stay outside that file, because its format cannot hold them: HTML enti
 
 import dataclasses
 import html
+import importlib.metadata
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -37,8 +38,7 @@ _TOKENS = {
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]+")
 
 
-@dataclasses.dataclass(frozen=True)
-class Interned:
+class Interned(NamedTuple):
     """A corpus as indices into its own list of words, texts end to end."""
 
     words: tuple[str, ...]
@@ -99,6 +99,13 @@ def _pipeline(data: Data, vocabulary: dict[str, int]) -> "Tokenizer":
         splitting.append(pre_tokenizers.Split(Regex(rf"(?i)\A(?:{'|'.join(listed)})\z"), "removed"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splitting)
     return tokenizer
+
+
+def pipeline_text(data: Data) -> str:
+    """What cleans and splits, in words: equal where `intern_texts` gives equal words for equal texts."""
+    packages = ("tokenizers", "rjieba") if data.tokens == "chinese_words" else ("tokenizers",)
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    return " ".join((Path(__file__).read_text("utf-8"), _pipeline(data, {}).to_str(), data.tokens, *versions))
 
 
 def intern_texts(texts: Sequence[str], data: Data) -> Interned:

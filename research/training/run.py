@@ -4,26 +4,26 @@ import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from research import runs
-from research.data.batches import WIDTH_COST, WIDTH_COST_SKIPPING, choose_widths, gather
+from research.data.batches import gather
 from research.data.corpora import Corpus, load
-from research.data.splits import Split, resolve_folds, split_corpus, stream_seed
-from research.data.tokenizer import Encoded, Interned, build_tokenizer, encode, fit_vocabulary, intern_texts
-from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors, vectors_checksum
+from research.data.splits import resolve_folds, stream_seed
+from research.data.tokenizer import build_tokenizer
+from research.data.vectors import vectors_checksum
 from research.errors import UserError
-from research.models import load_module
 from research.models.layers.recurrence import plain_recurrences
-from research.settings import Config, Data, Training, config_hash, differences, repeat_of, to_dict, validate
+from research.settings import Config, Training, config_hash, differences, repeat_of, to_dict, validate
 from research.training.checkpoints import Checkpoints
 from research.training.environment import environment
 from research.training.flops import count_flops
 from research.training.loop import evaluate, fit, steps_per_epoch, warm_up
 from research.training.metrics import summarise
+from research.training.preparation import Plan, Prepared, prepare
 from research.training.step import Programs, TrainState, evaluate_step, init_state, programs
 
 _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
@@ -32,57 +32,6 @@ _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the
 _MAY_DIFFER = ("corpus.name:", "corpus.source:", "corpus.columns:", "corpus.cleaned:", "widths:")
 
 Tick = Callable[[float, float], None]  # (epochs done, a recent loss)
-
-
-class Plan(NamedTuple):
-    """What a run is a function of."""
-
-    config: Config
-    corpus: Corpus
-    folds: int  # 0 with a corpus that has a test split
-    fold: int
-    repeat: int
-
-
-class Prepared(NamedTuple):
-    """The texts of a run, encoded with its vocabulary."""
-
-    split: Split
-    vocabulary: dict[str, int]
-    pretrained: tuple[np.ndarray, np.ndarray] | None  # the rows that the embeddings start from
-    train: Encoded
-    validation: Encoded
-    test: Encoded
-    widths: tuple[int, ...]
-
-
-def intern_corpus(corpus: Corpus, data: Data) -> Interned:
-    """`intern_texts` of a corpus, once for all runs that clean and split alike."""
-    return _intern(corpus, data.tokens, data.lowercase, data.stop_words)
-
-
-@functools.lru_cache(maxsize=4)
-def _intern(corpus: Corpus, tokens: str, lowercase: bool, stop_words: str) -> Interned:
-    return intern_texts(corpus.texts, Data(tokens=tokens, lowercase=lowercase, stop_words=stop_words))
-
-
-def prepare(plan: Plan) -> Prepared:
-    """Splits and encodes; the vocabulary is that of the training split and, with vectors, of theirs."""
-    data, corpus = plan.config.data, plan.corpus
-    which = {"folds": plan.folds, "fold": plan.fold, "repeat": repeat_of(plan.config, "split", plan.repeat)}
-    split = split_corpus(corpus, plan.config.seed, **which, train_size=data.train_size)
-    interned = intern_corpus(corpus, data)
-    vocabulary, pretrained = fit_vocabulary(interned, split.train, data.vocab_size), None
-    if data.vectors != "none":
-        vectors = read_vectors(data.vectors, interned.words, commonest=data.vocab_size)
-        vocabulary = extend_vocabulary(vocabulary, vectors, data.vocab_size)
-        pretrained = embedding_rows(vectors, vocabulary, data.vocab_size)
-    encoded = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]
-    # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
-    skips = getattr(load_module(plan.config.model.module), "skips_padding", False)
-    cost = WIDTH_COST_SKIPPING if skips else WIDTH_COST
-    widths = choose_widths(np.minimum(np.diff(interned.offsets), data.max_length), cost=cost)
-    return Prepared(split, vocabulary, pretrained, *encoded, widths)
 
 
 def train(

@@ -1,0 +1,38 @@
+"""What took long to fetch, compute or compile is kept in a per-user folder, and can be deleted at any time."""
+
+import contextlib
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+def cache_folder(kind: str) -> Path:
+    """Where things of a kind are kept: below `XDG_CACHE_HOME`, else `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "text-classifier-research" / kind
+
+
+def cached(kind: str, made_from: str, make: Callable[[], Arrays]) -> Arrays:
+    """The arrays that `make` returns, from the cache where they are there already.
+
+    Args:
+      kind: the folder.
+      made_from: all that the arrays are a function of, code and versions included.
+      make: makes them; none of dtype object.
+    """
+    path = cache_folder(kind) / f"{hashlib.sha256(made_from.encode()).hexdigest()[:32]}.npz"
+    with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile), np.load(path) as found:
+        return dict(found)  # one that is missing or damaged is made anew
+    arrays = make()
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):  # no room, or a home that cannot be written to: then not kept
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            np.savez(file, **arrays)
+        unfinished.replace(path)
+    return arrays

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from research.data import audit
+from research.data.cache import cache_folder, cached
+from research.data.tokenizer import intern_texts
+from research.settings import Data
+from research.training import preparation
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def counting():
+    calls = []
+
+    def make():
+        calls.append(1)
+        return {"n": np.arange(3, dtype=np.int32)}
+
+    return calls, make
+
+
+def test_made_once_for_what_it_is_made_from():
+    calls, make = counting()
+    for made_from in ("a", "a", "b"):
+        found = cached("kind", made_from, make)
+        assert found["n"].tolist() == [0, 1, 2]
+        assert found["n"].dtype == np.int32
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"\x93NUMPY junk"])
+def test_a_damaged_file_is_made_anew(content):
+    calls, make = counting()
+    cached("kind", "a", make)
+    (path,) = cache_folder("kind").iterdir()
+    path.write_bytes(content)
+    assert cached("kind", "a", make)["n"].tolist() == [0, 1, 2]
+    assert cached("kind", "a", make)["n"].tolist() == [0, 1, 2]
+    assert len(calls) == 2
+
+
+def test_where_nothing_can_be_kept_it_is_made_all_the_same(folder):
+    folder.write_text("a file where the folder would be")
+    calls, make = counting()
+    assert [cached("kind", "a", make)["n"].tolist() for _ in range(2)] == [[0, 1, 2]] * 2
+    assert len(calls) == 2
+
+
+def test_words_and_near_copies_of_a_long_corpus_come_back_as_they_were(small_corpus, monkeypatch):
+    monkeypatch.setattr(preparation, "_LONG", 0)
+    monkeypatch.setattr(audit, "_LONG", 0)
+    expected, words = audit.audit(small_corpus), intern_texts(small_corpus.texts, Data())
+    for _ in range(2):
+        preparation._intern.cache_clear()
+        found = preparation.intern_corpus(small_corpus, Data())
+        assert found.words == words.words
+        assert all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(found[1:], words[1:], strict=True))
+        assert audit.audit(small_corpus) == expected
+    assert preparation.intern_corpus(small_corpus, Data(tokens="characters")).words != words.words
+    preparation._intern.cache_clear()
