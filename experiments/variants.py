@@ -9,14 +9,17 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from absl import flags
 from ml_collections import config_flags
 
 import configs
-from research.comparison import Variant
 from research.errors import UserError
 from research.settings import Config, leaves, validate
+
+if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without plots
+    from research.comparison import Variant
 
 FOLDER = Path(configs.__file__).parent
 
@@ -116,7 +119,7 @@ def _check_argument(path: Path, argument: str) -> None:
 
 def expand(
     names: Sequence[str], overrides: Sequence[str], vary: Sequence[str], drop: Sequence[str] = ()
-) -> Iterator[Variant]:
+) -> Iterator["Variant"]:
     """Every variant under every combination of the values to vary.
 
     Args:
@@ -125,6 +128,8 @@ def expand(
       vary: `FIELD=VALUE,VALUE...` each; their cross product is taken.
       drop: fields; each variant is also taken with each of them switched off.
     """
+    from research.comparison import Variant
+
     factors = [_factor(text) for text in vary]
     for name in names:
         base, _, argument = name.partition(":")

@@ -9,7 +9,6 @@ of the calibration error spread too widely where bins hold few texts.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from research.scores import macro_scores, scores
 
@@ -113,13 +112,19 @@ def _auroc(label: np.ndarray, probabilities: np.ndarray) -> Measured:
 def _area(positive: np.ndarray, score: np.ndarray) -> Measured:
     """P(score of a positive > that of a negative), ties half; values from DeLong's placements."""
     positives, negatives = int(positive.sum()), int((~positive).sum())
-    among_all = stats.rankdata(score)
+    among_all = _ranks(score)
     placement = np.empty(len(score))
-    placement[positive] = (among_all[positive] - stats.rankdata(score[positive])) / negatives
-    placement[~positive] = 1 - (among_all[~positive] - stats.rankdata(score[~positive])) / positives
+    placement[positive] = (among_all[positive] - _ranks(score[positive])) / negatives
+    placement[~positive] = 1 - (among_all[~positive] - _ranks(score[~positive])) / positives
     area = float(placement[positive].mean())
     weight = np.where(positive, len(score) / positives, len(score) / negatives)
     return Measured(area, area + weight * (placement - area))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """float64 [N], from 1; equal values share the mean of theirs (`scipy.stats`, which has this, is slow to import)."""
+    _, which, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[which]
 
 
 def _jackknife(label: np.ndarray, predicted: np.ndarray, num_classes: int, metric: str) -> Measured:

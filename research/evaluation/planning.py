@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from scipy import stats
+from scipy import special
 
 from research.evaluation.statistics import Estimate, Spread, half_width, is_shorter
 
@@ -40,7 +40,7 @@ def detectable(spread: Spread, *, texts: int, repeats: int, folds: int, level: f
       level: of each interval.
     """
     half = half_width(spread, texts=texts, runs=repeats * (folds or 1), level=level)
-    return half * (1 + stats.norm.ppf(_POWER) / stats.norm.ppf((1 + level) / 2))
+    return half * (1 + special.ndtri(_POWER) / special.ndtri((1 + level) / 2))
 
 
 def needed(

@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from research.evaluation.metrics import measure
 
@@ -238,9 +238,10 @@ def _confidence(half: float, variances: np.ndarray, weights: np.ndarray, texts: 
 @functools.lru_cache
 def _chi_squared(degrees: int) -> tuple[np.ndarray, np.ndarray]:
     """Points of a chi-squared variable and their weights, evenly spread in its logarithm."""
-    ends = np.log(stats.chi2.ppf((1e-9, 1 - 1e-9), degrees))
-    points = np.exp(np.linspace(*ends, 400))
-    weights = points * stats.chi2.pdf(points, degrees)
+    ends = np.log(special.chdtri(degrees, (1 - 1e-9, 1e-9)))
+    logarithms = np.linspace(*ends, 400)
+    points = np.exp(logarithms)
+    weights = np.exp(degrees / 2 * logarithms - points / 2)  # the density times the point, but for a constant
     return points, weights / weights.sum()
 
 
@@ -272,6 +273,8 @@ def mcnemar(a: Outcome, b: Outcome) -> tuple[int, int, float]:
 
     It is about these very models, not about what another training would give.
     """
+    from scipy import stats  # slow to import, and rarely needed
+
     right = [outcome.probabilities.argmax(axis=1) == outcome.label for outcome in (a, b)]
     only_a, only_b = int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0]))
     return only_a, only_b, float(stats.binomtest(only_a, max(only_a + only_b, 1)).pvalue) if only_a + only_b else 1.0
