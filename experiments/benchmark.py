@@ -4,7 +4,8 @@
 
 A comparison is all folds of rotten_tomatoes, in whole processes: start and compilation are included. Of Keras a few
 epochs are measured, without the first, and multiplied. Peers are in `experiments/peers/`, their packages in the extra
-`peers`; each runs in processes of its own, PyTorch in two arrangements, and repeats alternate between them.
+`peers`; each runs in processes of its own, PyTorch in two arrangements, and repeats alternate between them. The limit
+is the rate of a large product of matrices, measured in the same run.
 """
 
 import contextlib
@@ -39,6 +40,7 @@ _HEADER = ("what", "of", "median", "least", "most", "ours, as a share", "test ac
 _KERAS_EPOCHS = 3
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 _STEP, _COMPARISON, _TABLE = "a step of 32 x 100 on one core, ms", "a comparison, s", "the default table, s"
+_PRODUCT, _RATE = "product of matrices on one core, GFLOP/s", "training, GFLOP/s of unpadded tokens a core"
 _HELP, _SECOND = "train --help, s", "a second start with two steps, s"
 
 Measured = tuple[str, str, float, list[float]]  # what, of whom, the value, test accuracies
@@ -56,26 +58,29 @@ def main(overrides: list[str]) -> None:
     folder = Path(FLAGS.workdir)
     runs.require_free(folder)
     runs.make(folder)
-    _write_folds(folder)
+    work = _write_folds(folder)
     measured: list[Measured] = []
     with reporting(FLAGS.repeats, "repeats") as reporter:
         for repeat in range(FLAGS.repeats):
-            for found in _measure(folder):
+            for found in _measure(folder, work):
                 measured.append(found)
                 reporter.say(f"{found[0]}: {found[1]} {found[2]:.2f}")
             reporter.progress("", repeat + 1, float("nan"))
+    from research.reporting.plots import write_bars
     from research.training.environment import environment
 
     names = ("what", "of", "value", "accuracy")
     entries = [dict(zip(names, found, strict=True)) for found in measured]
     runs.write_json(folder / "benchmark.json", {"measured": entries} | environment())
     title = f"Speed: the article's LSTM on rotten_tomatoes, {FLAGS.folds} runs of {FLAGS.epochs} epochs"
+    bars = {what: {who: v for w, who, v, _ in reversed(measured) if w == what} for what in (_COMPARISON, _STEP)}
+    write_bars(folder / "benchmark.png", bars)
     studies.show(title, _HEADER, _rows(measured), time.perf_counter() - start)
 
 
-def _write_folds(folder: Path) -> None:
-    """What the peers train on: the folds, vocabulary and ids of our own runs."""
-    from experiments.peers import Fold, save_folds
+def _write_folds(folder: Path) -> float:
+    """Writes what the peers train on, the folds, vocabulary and ids of our own runs; the FLOPs of an epoch of all."""
+    from experiments.peers import EMBEDDING_SIZE, HIDDEN_SIZE, Fold, save_folds
     from experiments.variants import load_config
     from research.data.corpora import load
     from research.training.preparation import Plan, prepare
@@ -83,12 +88,14 @@ def _write_folds(folder: Path) -> None:
     config, corpus = load_config("lstm"), load("rotten_tomatoes")
     prepared = [prepare(Plan(config, corpus, FLAGS.folds, fold, 0)) for fold in range(FLAGS.folds)]
     save_folds(str(folder / "folds.npz"), [Fold(p.train, p.validation, p.test, p.widths) for p in prepared])
+    tokens = sum(3 * len(p.train.tokens) + len(p.validation.tokens) for p in prepared)  # backwards is twice forwards
+    return 2.0 * tokens * (EMBEDDING_SIZE + HIDDEN_SIZE) * 4 * HIDDEN_SIZE
 
 
-def _measure(folder: Path) -> Iterator[Measured]:
-    """Everything once."""
+def _measure(folder: Path, work: float) -> Iterator[Measured]:
+    """Everything once; `work` is the FLOPs of an epoch of all folds."""
     product = _peer("ours", "product", [_CORES[:1]], [{}])[0]["flops_per_second"]
-    yield "product of matrices on one core, GFLOP/s", "the processor", sorted(product)[len(product) // 2] / 1e9, []
+    yield _PRODUCT, "the processor", sorted(product)[len(product) // 2] / 1e9, []
     for peer in ("ours", *FLAGS.peers):
         seconds = sorted(_peer(peer, "step", [_CORES[:1]], [{}])[0]["seconds"])
         yield _STEP, peer, 1e3 * seconds[len(seconds) // 2], []
@@ -97,16 +104,22 @@ def _measure(folder: Path) -> Iterator[Measured]:
         arguments = ["--variants=lstm", f"--folds={FLAGS.folds}", f"--config.training.epochs={FLAGS.epochs}"]
         seconds, rows = _compare(folder, arguments)
         yield _COMPARISON, f"ours, caches {temperature}", seconds, [float(row["accuracy"]) for row in rows]
+    yield _RATE, "ours", work * FLAGS.epochs / sum(float(row["train_seconds"]) for row in rows) / 1e9, []
     for peer in FLAGS.peers:
         yield from _comparison_of(peer, str(folder / "folds.npz"))
     yield _HELP, "ours", _ours(folder, ["train", "--help"]), []
     short = ["--config.data.train_size=64", "--config.training.epochs=1", "--corpus=rotten_tomatoes"]
-    yield _SECOND, "ours", _ours(folder, ["train", "--config=lstm", *short, f"--workdir={folder / 'run'}"]), []
-    runs.clear(folder / "run")
+    for start in ("first", "second"):
+        seconds = _ours(folder, ["train", "--config=lstm", *short, f"--workdir={folder / 'run'}"])
+        runs.clear(folder / "run")
+        if start == "second":
+            yield _SECOND, "ours", seconds, []
     shutil.rmtree(folder / "cache")
     seconds, rows = _compare(folder, [f"--config.training.epochs={FLAGS.epochs}"])
     yield _TABLE, "ours, caches cold", seconds, []
     yield "its peak memory, MB", "ours", max(int(row["peak_memory_bytes"]) for row in rows) / 1e6, []
+    for what, value in _peer("ours", "encoding", [_CORES], [{}])[0].items():
+        yield what, "ours", value, []
 
 
 def _comparison_of(peer: str, data: str) -> Iterator[Measured]:

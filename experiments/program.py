@@ -173,9 +173,9 @@ def use_devices(*, side_by_side: bool) -> None:
     """
     import jax
 
-    _keep_memory()
-    gc.set_threshold(100_000)  # a collection walks over all that JAX has imported and traced: not every few steps
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    _keep_memory(cores)
+    gc.set_threshold(100_000)  # a collection walks over all that JAX has imported and traced: not every few steps
     given = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if side_by_side and not given:
         jax.config.update("jax_num_cpu_devices", cores)
@@ -184,14 +184,15 @@ def use_devices(*, side_by_side: bool) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def _keep_memory() -> None:
+def _keep_memory(cores: int) -> None:
     """Makes glibc keep freed memory: a training step frees and allocates the same large arrays over and over.
 
     Returned to the system each time, its pages are cleared anew at every step, which long texts pay for.
+    What is kept is bounded by the number of arenas, of which there would be eight a core, each with its own leftovers.
     Does nothing with another C library, or where the user's environment sets it.
     """
     if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
         return
-    mmap_threshold, trim_threshold = -3, -1  # malloc.h
-    for option, bytes_ in ((mmap_threshold, 1 << 30), (trim_threshold, (1 << 31) - 1)):
-        ctypes.CDLL(None).mallopt(option, bytes_)
+    mmap_threshold, trim_threshold, arena_max = -3, -1, -8  # malloc.h
+    for option, value in ((mmap_threshold, 1 << 30), (trim_threshold, (1 << 31) - 1), (arena_max, 2 * cores)):
+        ctypes.CDLL(None).mallopt(option, value)

@@ -1,5 +1,6 @@
-"""This project's step, and what the processor could do: a large product of matrices."""
+"""This project's step and encoding, and what the processor could do: a large product of matrices."""
 
+import time
 from typing import Any
 
 import jax
@@ -9,7 +10,9 @@ from experiments import program
 from experiments.peers import PADDED, answer, example, timed
 from experiments.variants import load_config
 from research.data.batches import Batch
-from research.data.tokenizer import Encoded
+from research.data.corpora import load
+from research.data.tokenizer import Encoded, encode, fit_vocabulary, intern_texts
+from research.settings import Data
 from research.training.step import init_state, programs
 
 _SIZE = 1024
@@ -39,5 +42,22 @@ def product(threads: int) -> dict[str, Any]:
     return {"flops_per_second": [2 * _SIZE**3 / s for s in timed(lambda: jax.block_until_ready(multiply(a, a)))]}
 
 
+def encoding(threads: int) -> dict[str, float]:
+    """IMDb cleaned and split, and then one fold's vocabulary and ids: seconds, and bytes over those of the ids."""
+    corpus, data = load("imdb"), Data(max_length=10_000)
+    start = time.perf_counter()
+    interned = intern_texts(corpus.texts, data)
+    cleaned = time.perf_counter()
+    vocabulary = fit_vocabulary(interned, np.flatnonzero(np.arange(len(corpus)) % 5), data.vocab_size)
+    encoded = encode(interned, vocabulary, corpus.labels, np.arange(len(corpus)), data)
+    done = time.perf_counter()
+    size = encoded.tokens.nbytes + encoded.offsets.nbytes + encoded.labels.nbytes
+    return {
+        "cleaning and splitting IMDb, s": cleaned - start,
+        "a fold's vocabulary and ids, s": done - cleaned,
+        "an encoded corpus, bytes over those of its ids": size / encoded.tokens.nbytes,
+    }
+
+
 if __name__ == "__main__":
-    answer({"step": step, "product": product})
+    answer({"step": step, "product": product, "encoding": encoding})

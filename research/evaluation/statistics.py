@@ -241,7 +241,8 @@ def _chi_squared(degrees: int) -> tuple[np.ndarray, np.ndarray]:
     ends = np.log(special.chdtri(degrees, (1 - 1e-9, 1e-9)))
     logarithms = np.linspace(*ends, 400)
     points = np.exp(logarithms)
-    weights = np.exp(degrees / 2 * logarithms - points / 2)  # the density times the point, but for a constant
+    exponents = degrees / 2 * logarithms - points / 2  # of the density times the point, but for a constant
+    weights = np.exp(exponents - exponents.max())
     return points, weights / weights.sum()
 
 

@@ -55,6 +55,21 @@ def write_plots(results: Results, folder: Path) -> dict[str, str]:
     return shown
 
 
+def write_bars(path: Path, measured: dict[str, dict[str, float]]) -> None:
+    """Draws values by name as bars, a panel a measure, and writes their numbers beside them."""
+    figure = Figure(figsize=(7, 1.2 + 0.5 * sum(map(len, measured.values()))), layout="constrained")
+    heights = [len(values) for values in measured.values()]
+    for axes, (title, values) in zip(
+        figure.subplots(len(measured), squeeze=False, height_ratios=heights)[:, 0], measured.items(), strict=True
+    ):
+        bars = axes.barh(list(values), list(values.values()), color=[_COLOURS[0 if "ours" in n else 5] for n in values])
+        axes.bar_label(bars, [f" {value:.3g}" for value in values.values()])
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.margins(x=0.12)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=144)
+
+
 def _accuracy(results: Results) -> Figure:
     ranked = results.ranked()[::-1]
     figure = Figure(figsize=(7, 1.2 + 0.36 * len(ranked)), layout="constrained")
