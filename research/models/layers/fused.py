@@ -59,7 +59,7 @@ def _longest(lengths: jax.Array) -> jax.Array:
 
 
 @_longest.def_vmap
-def _(axis_size: int, in_batched: list[bool], lengths: jax.Array) -> tuple[jax.Array, bool]:
+def _longest_of_members(axis_size: int, in_batched: list[bool], lengths: jax.Array) -> tuple[jax.Array, bool]:
     return _longest(lengths.reshape(-1)), False
 
 
@@ -90,10 +90,6 @@ def _put_states(array: jax.Array, values: Arrays, t: jax.Array) -> jax.Array:
     return array
 
 
-def _where(on: jax.Array, new: Arrays, old: Arrays) -> Arrays:
-    return tuple(jnp.where(on, n, o) for n, o in zip(new, old, strict=True))
-
-
 def _flat(lengths: jax.Array, mask: jax.Array, hidden_size: int) -> tuple[jax.Array, jax.Array]:
     """Lengths and mask, for each element of a state: int32 and float [H B]."""
     rows = lengths.shape[0]
@@ -116,16 +112,13 @@ def _forward(
     ends, flat_mask = _flat(lengths, mask, hidden_size)
     zero = (jnp.zeros(hidden_size * rows, inputs.dtype),) * cell.carried
 
-    def advance(t: jax.Array, carry: Arrays) -> tuple[Arrays, Arrays]:
-        z = of_input @ _at(inputs, t) + of_state @ (carry[0] * flat_mask).reshape(hidden_size, rows)
-        new, kept = cell.forward(z.reshape(gates * rows) + bias, carry)
-        return _where(t < ends, new, carry), kept
-
     def block(i: jax.Array, loop: tuple) -> tuple:
         def step(s: jax.Array, loop: tuple) -> tuple:
             carry, passed, kept = loop
             t = i * _BLOCK + s
-            carry, kept_t = advance(t, carry)
+            z = of_input @ _at(inputs, t) + of_state @ (carry[0] * flat_mask).reshape(hidden_size, rows)
+            new, kept_t = cell.forward(z.reshape(gates * rows) + bias, carry)
+            carry = tuple(jnp.where(t < ends, n, old) for n, old in zip(new, carry, strict=True))
             return carry, _put_states(passed, carry, t + 1), _put_states(kept, kept_t, t)
 
         return lax.fori_loop(0, _BLOCK, step, loop)
