@@ -15,7 +15,7 @@ import numpy as np
 from research import runs
 from research.data.corpora import Corpus, load
 from research.data.splits import resolve_folds, split_corpus
-from research.errors import UserError
+from research.errors import Diverged, UserError
 from research.evaluation.planning import detectable, typical
 from research.reporting.report import write_report
 from research.reporting.results import Claims, baseline_of, level_of, pairs_of, planned_claims, read_results
@@ -149,7 +149,7 @@ def _train_all(
         for repeat in range(repeats)
         for fold in range(folds or 1)
     ]
-    remaining = [run for run in listed if not runs.is_finished(run.folder)]
+    remaining = [run for run in listed if not runs.is_finished(run.folder) and not runs.has_diverged(run.folder)]
     if len(remaining) < len(listed):
         say(f"{len(listed) - len(remaining)} of {len(listed)} runs are finished already")
     board = _Progress(len(listed) - len(remaining), progress)
@@ -295,16 +295,11 @@ def _train_one(
     flags = (*flags, *corpus_flags, *which, f"--repeat={run.repeat}", "--workdir=RUN")
     command = f"./launch.sh train {shlex.join(flags)}"
     try:
-        train(
-            config,
-            corpus,
-            run.folder,
-            folds=folds,
-            fold=run.fold,
-            repeat=run.repeat,
-            command=command,
-            tick=tick,
-        )
+        train(config, corpus, run.folder, folds=folds, fold=run.fold, repeat=run.repeat, command=command, tick=tick)
+    except Diverged as error:
+        board.update(name, 1.0, float("nan"))
+        say(f"{name}: diverged ({error})")
+        return
     except (UserError, Stopped):
         raise
     except Exception as error:  # noqa: BLE001 - one run's failure must not end the others

@@ -130,6 +130,12 @@ def is_finished(folder: Path) -> bool:
     return path.exists() and read_json(path).get("status") == "done"
 
 
+def has_diverged(folder: Path) -> bool:
+    """Whether the run ended because its loss was not finite any more; it would do so again."""
+    path = folder / RECORD
+    return path.exists() and read_json(path).get("status") == "diverged"
+
+
 def clear(folder: Path) -> None:
     """Removes a run or a comparison, and nothing else that may lie in the folder.
 

@@ -5,6 +5,7 @@ repeat) chooses among them by its own validation texts, in runs that never look 
 the texts that it is tested on.
 """
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from research import runs
 from research.comparison import folder_name, run_name
 from research.data.corpora import Corpus
 from research.data.splits import resolve_folds
-from research.errors import UserError
+from research.errors import Diverged, UserError
 from research.settings import Config
 from research.training.environment import environment
 from research.training.population import side_by_side
@@ -118,7 +119,10 @@ def tune(
         nonlocal done
         config = variant.make(settings[variant.name][trial])
         there = _folder(workdir, variant.name, trial, fold, repeat, folds)
-        train(config, corpus, there, folds=folds, fold=fold, repeat=repeat, test=False, tick=lambda e, loss: check())
+        if not runs.has_diverged(there):
+            with contextlib.suppress(Diverged):  # the worst of all trials
+                tick = lambda epochs, loss: check()  # noqa: E731
+                train(config, corpus, there, folds=folds, fold=fold, repeat=repeat, test=False, tick=tick)
         done += 1
         progress(f"{variant.name} trial {trial}", done, float("nan"))
 
@@ -171,7 +175,9 @@ def _folder(workdir: Path, variant: str, trial: int, fold: int, repeat: int, fol
 
 
 def _validation(folder: Path) -> float:
-    """The accuracy on validation of the epoch that was chosen."""
+    """The accuracy on validation of the epoch that was chosen; 0 where training diverged."""
+    if runs.has_diverged(folder):
+        return 0.0
     best = runs.read_json(folder / runs.RECORD)["best_epoch"]
     found = runs.read_metrics(folder)
     return next(r["accuracy"] for r in found if r["split"] == "validation" and r["epoch"] == best)

@@ -10,6 +10,7 @@ import numpy as np
 from research.data.augmentation import augment
 from research.data.batches import Batch, epoch_order, evaluation_batches, gather_blocks
 from research.data.tokenizer import PADDING_ID, Encoded
+from research.errors import Diverged
 from research.settings import Training
 from research.training.metrics import Metrics, summarise, zero
 from research.training.step import Programs, TrainState
@@ -75,6 +76,9 @@ def fit(
       widths: of batches.
       tick: called now and then with (epochs done, a recent loss).
 
+    Raises:
+      Diverged: a loss is not finite.
+
     Yields:
       after each epoch the state (valid until the next is asked for) and two records, of train and validation:
       `{"step", "epoch", "split", metric...}`. Training metrics are means over the epoch while it changed.
@@ -82,7 +86,7 @@ def fit(
     steps = steps_per_epoch(len(train.labels), training.batch_size)
     most = _steps_of_a_call(training, len(train.labels), widths)
     for epoch in range(int(state.step) // steps, training.epochs):
-        done: list[Metrics] = []
+        done: list[tuple[int, Metrics]] = []  # after so many steps of all, those of one call
         texts = train
         if training.random_deletion or training.random_swap:
             deletion, swap = training.random_deletion, training.random_swap
@@ -91,18 +95,29 @@ def fit(
         order = epoch_order(texts.lengths, training.batch_size, order_seed, epoch)
         for batches, count in gather_blocks(texts, order, training.batch_size or len(texts.labels), widths, most):
             state, metrics = programs.train_block(state, batches, count)
-            done.append(metrics)
             taken += count
+            done.append((epoch * steps + taken, metrics))
             if len(done) > _AHEAD:  # the device always has work, and no more of it than a stop may wait for
-                late = jax.device_get(done[-1 - _AHEAD])
-                tick(epoch + taken / steps, float(late.loss) / max(float(late.weight), 1.0))
+                step, late = done[-1 - _AHEAD]
+                tick(epoch + taken / steps, _require_finite(step, float(late.loss) / max(float(late.weight), 1.0)))
+        for step, late in done[-1 - _AHEAD :]:
+            _require_finite(step, float(late.loss))
         result = {
-            "train": summarise(functools.reduce(Metrics.merge, jax.device_get(done))),
+            "train": summarise(functools.reduce(Metrics.merge, jax.device_get([metrics for _, metrics in done]))),
             "validation": summarise(evaluate(programs, state.variables, validation, widths)[0]),
         }
         tick(epoch + 1.0, result["train"]["loss"])
         at = {"step": int(state.step), "epoch": epoch + 1}
         yield state, [at | {"split": split} | values for split, values in result.items()]
+
+
+def _require_finite(step: int, loss: float) -> float:
+    if not np.isfinite(loss):
+        raise Diverged(
+            f"the loss is not finite by step {step}; a smaller --config.optimizer.learning_rate or "
+            "--config.optimizer.clip_norm=1 may help"
+        )
+    return loss
 
 
 def evaluate(

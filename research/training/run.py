@@ -15,7 +15,7 @@ from research.data.corpora import Corpus, load
 from research.data.splits import resolve_folds, stream_seed
 from research.data.tokenizer import build_tokenizer
 from research.data.vectors import vectors_checksum
-from research.errors import UserError
+from research.errors import Diverged, UserError
 from research.models.layers.recurrence import plain_recurrences
 from research.settings import Config, Training, config_hash, differences, repeat_of, to_dict, validate
 from research.training.checkpoints import Checkpoints
@@ -88,8 +88,14 @@ def train(
     compile_seconds = time.perf_counter() - start
 
     start = time.perf_counter()
-    with Checkpoints((folder / runs.CHECKPOINTS).absolute()) as checkpoints:
-        best = _train_epochs(folder, compiled, state, plan, prepared, checkpoints, tick)
+    try:
+        with Checkpoints((folder / runs.CHECKPOINTS).absolute()) as checkpoints:
+            best = _train_epochs(folder, compiled, state, plan, prepared, checkpoints, tick)
+    except Diverged as error:
+        seconds = {"compile": round(compile_seconds, 3), "train": round(time.perf_counter() - start, 3)}
+        record = {"status": "diverged", "command": command, "error": str(error), "seconds": seconds}
+        runs.write_json(folder / runs.RECORD, record | environment())
+        raise
     train_seconds = time.perf_counter() - start
 
     start = time.perf_counter()
@@ -200,7 +206,11 @@ def _train_epochs(
     checkpoints: Checkpoints,
     tick: Tick,
 ) -> TrainState:
-    """Trains, logs and saves; returns the best state. Goes on from the last checkpoint where there is one."""
+    """Trains, logs and saves; returns the best state. Goes on from the last checkpoint where there is one.
+
+    Raises:
+      Diverged: a loss is not finite; the best state before it is saved.
+    """
     template = jax.eval_shape(lambda: state)
     records = []
     if (last := checkpoints.last_step()) is not None:
@@ -225,20 +235,25 @@ def _train_epochs(
         widths=prepared.widths,
         tick=tick,
     )
-    for state, both in epochs:
-        runs.write_metrics(folder, both, append=True)
-        epoch, selection = both[1]["epoch"], _selection(training.select, both[1])
-        if selection > best_selection:
-            # A copy: the next step is given the memory of this state.
-            best_selection, best_epoch, unsaved = selection, epoch, jax.tree.map(np.array, state)
-        is_last = _is_last(training, epoch, best_epoch)
-        if is_last or time.monotonic() - saved_at > _SAVE_SECONDS:
-            if unsaved is not None and int(unsaved.step) != int(state.step):
-                checkpoints.save(unsaved, selection=best_selection)
-            checkpoints.save(state, selection=selection)
-            unsaved, saved_at = None, time.monotonic()
-        if is_last:
-            break
+    try:
+        for state, both in epochs:
+            runs.write_metrics(folder, both, append=True)
+            epoch, selection = both[1]["epoch"], _selection(training.select, both[1])
+            if selection > best_selection:
+                # A copy: the next step is given the memory of this state.
+                best_selection, best_epoch, unsaved = selection, epoch, jax.tree.map(np.array, state)
+            is_last = _is_last(training, epoch, best_epoch)
+            if is_last or time.monotonic() - saved_at > _SAVE_SECONDS:
+                if unsaved is not None and int(unsaved.step) != int(state.step):
+                    checkpoints.save(unsaved, selection=best_selection)
+                checkpoints.save(state, selection=selection)
+                unsaved, saved_at = None, time.monotonic()
+            if is_last:
+                break
+    except Diverged:
+        if unsaved is not None:
+            checkpoints.save(unsaved, selection=best_selection)
+        raise
     return checkpoints.restore(checkpoints.best_step(), template)
 
 

@@ -1,0 +1,73 @@
+"""A loss that is not finite any more ends its run, and nothing else."""
+
+import csv
+import json
+
+import pytest
+
+from experiments.variants import load_config
+from research import compare, restore, runs, train
+from research.errors import Diverged
+from research.training import run as run_module
+from research.tuning import Searched, tune
+
+_SMALL = ("--config.model.hidden_size=8", "--config.model.embedding_size=8", "--config.training.epochs=3")
+_WILD = ("--config.optimizer.name=sgd", "--config.optimizer.learning_rate=1e38")
+
+
+def lstm(*flags):
+    return load_config("lstm", [*_SMALL, *flags])
+
+
+def test_a_run_stops_and_says_at_which_step_and_what_may_help(small_corpus, tmp_path):
+    with pytest.raises(Diverged, match=r"not finite by step [1-6]; a smaller --config.optimizer.learning_rate or"):
+        train(lstm(*_WILD), small_corpus, tmp_path / "run")
+    record = runs.read_json(tmp_path / "run" / runs.RECORD)
+    assert record["status"] == "diverged"
+    assert not runs.is_finished(tmp_path / "run")
+    assert not (tmp_path / "run" / runs.PREDICTIONS).exists()
+    assert runs.read_metrics(tmp_path / "run") == []  # not an epoch was good
+
+
+def test_the_best_state_before_it_is_kept(small_corpus, tmp_path, monkeypatch):
+    real = run_module.fit
+
+    def fit(*arguments, **keywords):
+        epochs = real(*arguments, **keywords)
+        yield next(epochs)
+        raise Diverged("the loss is not finite by step 9")
+
+    monkeypatch.setattr(run_module, "fit", fit)
+    with pytest.raises(Diverged):
+        train(lstm(), small_corpus, tmp_path / "run")
+    assert restore(tmp_path / "run").predict_proba(["a fine film"]).shape == (1, 2)
+
+
+def test_a_comparison_reports_it_and_goes_on(small_corpus, tmp_path):
+    said = []
+    variants = {"lstm": lstm(), "wild": lstm(*_WILD)}
+    folder = compare(variants, small_corpus, tmp_path / "c", folds=2, say=said.append)
+    assert sum("wild" in line and "diverged" in line for line in said) == 2
+    with (folder / "results.csv").open() as file:
+        status = [(row["variant"], row["status"]) for row in csv.DictReader(file)]
+    assert status == [("lstm", "done")] * 2 + [("wild", "diverged")] * 2
+    assert "wild/fold0-repeat0: diverged" in (folder / "report.md").read_text()
+    assert [v["variant"] for v in json.loads((folder / "comparison.json").read_text())["variants"]] == ["lstm"]
+    before = (folder / "wild" / "fold0-repeat0" / runs.RECORD).stat().st_mtime_ns
+    compare(variants, small_corpus, folder, folds=2)  # it would diverge again
+    assert (folder / "wild" / "fold0-repeat0" / runs.RECORD).stat().st_mtime_ns == before
+
+
+def test_a_trial_that_diverges_is_the_worst(small_corpus, tmp_path):
+    def make(settings):
+        return lstm("--config.optimizer.name=sgd", f"--config.optimizer.learning_rate={settings['rate']}")
+
+    space = {"rate": ("choice", 0.1, 1e38)}
+    for _ in range(2):
+        found = tune([Searched("lstm", space, make)], small_corpus, tmp_path / "t", trials=4, folds=2)
+        of_variant = found["variants"]["lstm"]
+        rates = [settings["rate"] for settings in of_variant["settings"]]
+        assert set(rates) == {0.1, 1e38}
+        for run, scores in of_variant["validation_accuracy"].items():
+            assert [score == 0.0 for score in scores] == [rate == 1e38 for rate in rates]
+            assert rates[of_variant["chosen"][run]] == 0.1
