@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -73,9 +74,10 @@ def main(overrides: list[str]) -> None:
     entries = [dict(zip(names, found, strict=True)) for found in measured]
     runs.write_json(folder / "benchmark.json", {"measured": entries} | environment())
     title = f"Speed: the article's LSTM on rotten_tomatoes, {FLAGS.folds} runs of {FLAGS.epochs} epochs"
-    bars = {what: {who: v for w, who, v, _ in reversed(measured) if w == what} for what in (_COMPARISON, _STEP)}
+    rows = _rows(measured)
+    bars = {what: {row[1]: float(row[2]) for row in rows if row[0] == what} for what in (_COMPARISON, _STEP)}
     write_bars(folder / "benchmark.png", bars)
-    studies.show(title, _HEADER, _rows(measured), time.perf_counter() - start)
+    studies.show(title, _HEADER, rows, time.perf_counter() - start)
 
 
 def _write_folds(folder: Path) -> float:
@@ -200,7 +202,7 @@ def _rows(measured: list[Measured]) -> list[tuple[str, ...]]:
     for what, who, value, accuracy in measured:
         values.setdefault((what, who), []).append(value)
         accuracies.setdefault((what, who), []).extend(accuracy)
-    median = {key: sorted(found)[len(found) // 2] for key, found in values.items()}
+    median = {key: statistics.median(found) for key, found in values.items()}
     ours = {what: value for (what, who), value in median.items() if who.startswith("ours")}  # the last, so the warm one
     rows = []
     for (what, who), found in values.items():
