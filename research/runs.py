@@ -126,14 +126,17 @@ def make(folder: Path) -> None:
 
 def is_finished(folder: Path) -> bool:
     """Whether the run ended well: its record is written last."""
-    path = folder / RECORD
-    return path.exists() and read_json(path).get("status") == "done"
+    return _status(folder) == "done"
 
 
 def has_diverged(folder: Path) -> bool:
     """Whether the run ended because its loss was not finite any more; it would do so again."""
+    return _status(folder) == "diverged"
+
+
+def _status(folder: Path) -> str | None:
     path = folder / RECORD
-    return path.exists() and read_json(path).get("status") == "diverged"
+    return read_json(path).get("status") if path.exists() else None
 
 
 def clear(folder: Path) -> None:
