@@ -1,9 +1,9 @@
 """What the studies (aa, variance, simulate) share: flags, trainings outside a comparison, and a table to be kept."""
 
-import functools
+import itertools
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,21 +58,22 @@ def begin(overrides: list[str]) -> tuple["Corpus", int]:
 
 def train_all(jobs: Sequence[Job], corpus: "Corpus", folds: int, overrides: list[str]) -> None:
     """Trains what is not finished, side by side."""
-    from research.training.population import side_by_side
-    from research.training.run import train
+    from research.training.population import train_many
+    from research.training.run import Run
 
-    done = 0
+    asked = [
+        Run(load_config(FLAGS.variant, [*overrides, f"--config.{job.setting}"]), job.folder, job.fold, job.repeat)
+        for job in jobs
+    ]
+    finished = itertools.count(1)
 
-    def one(job: Job, check: Callable[[], None]) -> None:
-        nonlocal done
-        config = load_config(FLAGS.variant, [*overrides, f"--config.{job.setting}"])
-        tick = lambda epochs, loss: check()  # noqa: E731
-        train(config, corpus, job.folder, folds=folds, fold=job.fold, repeat=job.repeat, tick=tick)
-        done += 1
-        reporter.progress(job.setting, done, float("nan"))
+    def done(at: int, error: Exception | None) -> None:
+        if error is not None:
+            raise error
+        reporter.progress(jobs[at].setting, next(finished), float("nan"))
 
     with reporting(len(jobs), "runs") as reporter:
-        side_by_side([functools.partial(one, job) for job in jobs])
+        train_many(asked, corpus, folds=folds or None, done=done)
 
 
 def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], seconds: float) -> None:

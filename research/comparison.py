@@ -1,7 +1,6 @@
 """A comparison: variants x runs on one corpus, in a folder that can be gone on with and extended."""
 
 import contextlib
-import functools
 import re
 import shlex
 import threading
@@ -21,9 +20,9 @@ from research.reporting.report import write_report
 from research.reporting.results import Claims, baseline_of, level_of, pairs_of, planned_claims, read_results
 from research.settings import Config, config_hash, differences, to_dict, validate
 from research.training.environment import environment
-from research.training.population import Stopped, side_by_side
+from research.training.population import train_many
 from research.training.preparation import intern_corpus
-from research.training.run import train
+from research.training.run import Run
 
 REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
 
@@ -51,7 +50,7 @@ class Variant(NamedTuple):
         return self.tuned[name]
 
 
-class Run(NamedTuple):
+class Planned(NamedTuple):
     """One training of a comparison."""
 
     variant: Variant
@@ -144,7 +143,7 @@ def _train_all(
 ) -> None:
     """Trains what is not finished, side by side."""
     listed = [
-        Run(variant, fold, repeat, folder / folder_name(variant.name) / run_name(fold, repeat, folds))
+        Planned(variant, fold, repeat, folder / folder_name(variant.name) / run_name(fold, repeat, folds))
         for variant in variants  # one after the other, so that its compiled programs are used up before they are let go
         for repeat in range(repeats)
         for fold in range(folds or 1)
@@ -153,7 +152,44 @@ def _train_all(
     if len(remaining) < len(listed):
         say(f"{len(listed) - len(remaining)} of {len(listed)} runs are finished already")
     board = _Progress(len(listed) - len(remaining), progress)
-    side_by_side([functools.partial(_train_one, run, corpus, folds, corpus_flags, board, say) for run in remaining])
+    asked = [_asked(run, folds, corpus_flags) for run in remaining]
+
+    def tick(at: int, epochs: float, loss: float) -> None:
+        board.update(_title(remaining[at], folds), epochs / asked[at].config.training.epochs, loss)
+
+    def done(at: int, error: Exception | None) -> None:
+        if error is not None:
+            board.update(_title(remaining[at], folds), 1.0, float("nan"))
+        say(f"{_title(remaining[at], folds)}: {_outcome(asked[at], error)}")
+
+    train_many(asked, corpus, folds=folds or None, tick=tick, done=done)
+
+
+def _title(run: Planned, folds: int) -> str:
+    return f"{run.variant.name} " + run_name(run.fold, run.repeat, folds).replace("-", " ")
+
+
+def _asked(run: Planned, folds: int, corpus_flags: tuple[str, ...]) -> Run:
+    which = (f"--folds={folds}", f"--fold={run.fold}") if folds else ()
+    config, flags = run.variant.of_run(run.fold, run.repeat, folds)
+    flags = (*flags, *corpus_flags, *which, f"--repeat={run.repeat}", "--workdir=RUN")
+    return Run(config, run.folder, run.fold, run.repeat, f"./launch.sh train {shlex.join(flags)}")
+
+
+def _outcome(run: Run, error: Exception | None) -> str:
+    """How a run ended, in words; a failure that is not the user's is recorded."""
+    if isinstance(error, Diverged):
+        return f"diverged ({error})"
+    if error is not None:
+        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        told = "".join(traceback.format_exception(error))
+        record = {"status": "failed", "command": run.command, "error": problem, "traceback": told}
+        runs.write_json(run.folder / runs.RECORD, record | environment())
+        return f"failed ({problem})"
+    record = runs.read_json(run.folder / runs.RECORD)
+    test = next(r for r in runs.read_metrics(run.folder) if r["split"] == "test")
+    seconds = record["seconds"]["compile"] + record["seconds"]["train"]
+    return f"accuracy {test['accuracy']:.4f}, epoch {record['best_epoch']} chosen, {seconds:.1f} s"
 
 
 def folder_name(variant: str) -> str:
@@ -272,44 +308,3 @@ class _Progress:
         with self._lock:
             self._running[name] = done
             self._progress(name, self._finished + sum(self._running.values()), loss)
-
-
-def _train_one(
-    run: Run,
-    corpus: Corpus,
-    folds: int,
-    corpus_flags: tuple[str, ...],
-    board: _Progress,
-    say: Callable[[str], None],
-    check: Callable[[], None],
-) -> None:
-    name = f"{run.variant.name} " + run_name(run.fold, run.repeat, folds).replace("-", " ")
-
-    which = (f"--folds={folds}", f"--fold={run.fold}") if folds else ()
-    config, flags = run.variant.of_run(run.fold, run.repeat, folds)
-
-    def tick(epochs: float, loss: float) -> None:
-        check()
-        board.update(name, epochs / config.training.epochs, loss)
-
-    flags = (*flags, *corpus_flags, *which, f"--repeat={run.repeat}", "--workdir=RUN")
-    command = f"./launch.sh train {shlex.join(flags)}"
-    try:
-        train(config, corpus, run.folder, folds=folds, fold=run.fold, repeat=run.repeat, command=command, tick=tick)
-    except Diverged as error:
-        board.update(name, 1.0, float("nan"))
-        say(f"{name}: diverged ({error})")
-        return
-    except (UserError, Stopped):
-        raise
-    except Exception as error:  # noqa: BLE001 - one run's failure must not end the others
-        problem = f"{type(error).__name__}: {error}".splitlines()[0]
-        record = {"status": "failed", "command": command, "error": problem, "traceback": traceback.format_exc()}
-        runs.write_json(run.folder / runs.RECORD, record | environment())
-        board.update(name, 1.0, float("nan"))
-        say(f"{name}: failed ({problem})")
-        return
-    record = runs.read_json(run.folder / runs.RECORD)
-    test = next(r for r in runs.read_metrics(run.folder) if r["split"] == "test")
-    seconds = record["seconds"]["compile"] + record["seconds"]["train"]
-    say(f"{name}: accuracy {test['accuracy']:.4f}, epoch {record['best_epoch']} chosen, {seconds:.1f} s")

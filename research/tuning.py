@@ -5,8 +5,7 @@ repeat) chooses among them by its own validation texts, in runs that never look 
 the texts that it is tested on.
 """
 
-import contextlib
-import functools
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,9 +21,9 @@ from research.data.splits import resolve_folds
 from research.errors import Diverged, UserError
 from research.settings import Config
 from research.training.environment import environment
-from research.training.population import side_by_side
+from research.training.population import train_many
 from research.training.preparation import intern_corpus
-from research.training.run import train
+from research.training.run import Run
 
 TUNED = "tuned.json"
 Space = Mapping[str, tuple]  # field -> ("log", low, high), ("uniform", low, high) or ("choice", value, value, ...)
@@ -113,23 +112,24 @@ def tune(
     found["variants"] = there["variants"]
     runs.write_json(workdir / TUNED, found)
     settings = {variant.name: draw(variant.space, trials, seed) for variant in variants}
-    jobs, done, start = [], 0, time.perf_counter()
-
-    def one(variant: Searched, trial: int, fold: int, repeat: int, check: Callable[[], None]) -> None:
-        nonlocal done
-        config = variant.make(settings[variant.name][trial])
-        there = _folder(workdir, variant.name, trial, fold, repeat, folds)
-        if not runs.has_diverged(there):
-            with contextlib.suppress(Diverged):  # the worst of all trials
-                tick = lambda epochs, loss: check()  # noqa: E731
-                train(config, corpus, there, folds=folds, fold=fold, repeat=repeat, test=False, tick=tick)
-        done += 1
-        progress(f"{variant.name} trial {trial}", done, float("nan"))
-
+    asked, start = [], time.perf_counter()
     for variant in variants:
-        intern_corpus(corpus, variant.make(settings[variant.name][0]).data)
-        jobs += [functools.partial(one, variant, trial, *run) for trial in range(trials) for run in which]
-    side_by_side(jobs)
+        configs = [variant.make(drawn) for drawn in settings[variant.name]]
+        intern_corpus(corpus, configs[0].data)
+        asked += [
+            Run(config, _folder(workdir, variant.name, trial, *run, folds), *run)
+            for trial, config in enumerate(configs)
+            for run in which
+        ]
+    remaining = [run for run in asked if not runs.has_diverged(run.folder)]
+    finished = itertools.count(len(asked) - len(remaining) + 1)
+
+    def done(at: int, error: Exception | None) -> None:
+        if error is not None and not isinstance(error, Diverged):  # that is the worst of all trials
+            raise error
+        progress(str(remaining[at].folder.relative_to(workdir).parent), next(finished), float("nan"))
+
+    train_many(remaining, corpus, folds=folds or None, test=False, done=done)
     for variant in variants:
         scores = {
             run_name(*run, folds): [

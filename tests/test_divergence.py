@@ -34,8 +34,9 @@ def test_the_best_state_before_it_is_kept(small_corpus, tmp_path, monkeypatch):
 
     def fit(*arguments, **keywords):
         epochs = real(*arguments, **keywords)
-        yield next(epochs)
-        raise Diverged("the loss is not finite by step 9")
+        states, results = next(epochs)
+        yield states, results
+        yield states, [Diverged("the loss is not finite by step 9")]
 
     monkeypatch.setattr(run_module, "fit", fit)
     with pytest.raises(Diverged):

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from experiments.variants import load_config
 from research.data.batches import gather
 from research.models.linear import hash_pairs
+from research.training.loop import evaluate
 from research.training.preparation import Plan, prepare
 from research.training.step import Programs, init_state
 
@@ -35,8 +36,7 @@ def test_it_fits_what_scikit_learn_fits(small_corpus, classes):
     everything = gather(prepared.train, np.arange(len(labels)), len(labels), prepared.widths)
     for _ in range(config.training.epochs):
         state, _ = programs.train(state, everything)
-    test = gather(prepared.test, np.arange(len(prepared.test.labels)), len(prepared.test.labels), prepared.widths)
-    _, found = programs.evaluate(state.variables, test)
+    _, found = evaluate(programs, state.variables, prepared.test, prepared.widths)
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 

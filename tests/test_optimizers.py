@@ -17,7 +17,7 @@ from research.data.files import Row
 from research.data.tokenizer import Encoded
 from research.errors import UserError
 from research.settings import Optimizer, validate
-from research.training import run as run_module
+from research.training import history
 from research.training.metrics import cross_entropy, probabilities
 from research.training.optimizers import limit_columns, make_optimizer, rate_factor, rates_of
 
@@ -217,7 +217,7 @@ def test_patience_stops_and_stays_stopped(small_corpus, tmp_path, monkeypatch):
     train(config, small_corpus, folder, tick=lambda done, loss: pytest.fail("trained on"))
     assert (folder / runs.PREDICTIONS).read_bytes() == predictions
     # Interrupted before: it ends as if it had not been.
-    monkeypatch.setattr(run_module, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
 
     def interrupt(done, loss):
         if done >= 2:

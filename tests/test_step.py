@@ -152,7 +152,7 @@ def test_programs_of_earlier_variants_are_let_go(small_corpus):
         config = load_config("mlp", [f"--config.model.hidden_size={hidden_size}", "--config.model.embedding_size=4"])
         state = init_state(programs(config, 2), config, texts, (64,))
         state, _ = programs(config, 2).train(state, gather(texts, np.arange(4), 4, (64,)))
-        programs(config, 2).evaluate(state.variables, gather(texts, np.arange(4), 4, (64,)))
+        evaluate(programs(config, 2), state.variables, texts, (64,))
 
     texts = prepare(Plan(load_config("mlp"), small_corpus, 5, 0, 0)).train
     step._programs.cache_clear()  # of other tests

@@ -11,9 +11,11 @@ from research import restore, runs, train
 from research.data.corpora import make_corpus
 from research.data.files import Row
 from research.errors import UserError
+from research.training import history
 from research.training import run as run_module
-from research.training.population import side_by_side
+from research.training.population import train_many
 from research.training.preparation import Plan, prepare
+from research.training.run import Run
 from research.training.step import programs
 
 FAST = ("--config.training.epochs=3", "--config.model.hidden_size=16", "--config.model.embedding_size=8")
@@ -67,10 +69,9 @@ def test_the_same_run_again_is_the_same_to_the_byte(finished, small_corpus, tmp_
 
 def test_runs_side_by_side_are_what_they_are_alone(finished, small_corpus, tmp_path):
     assert len(jax.local_devices()) >= 2
-    jobs = [
-        lambda check, fold=fold: train(fast_lstm(), small_corpus, tmp_path / f"{fold}", fold=fold) for fold in (1, 0, 2)
-    ]
-    side_by_side(jobs)
+    asked, ended = [Run(fast_lstm(), tmp_path / f"{fold}", fold) for fold in (1, 0, 2)], []
+    train_many(asked, small_corpus, done=lambda which, error: ended.append((which, error)))
+    assert sorted(ended) == [(0, None), (1, None), (2, None)]
     assert contents(tmp_path / "0") == contents(finished)
     assert contents(tmp_path / "1")[runs.PREDICTIONS] != contents(finished)[runs.PREDICTIONS]
 
@@ -78,7 +79,7 @@ def test_runs_side_by_side_are_what_they_are_alone(finished, small_corpus, tmp_p
 @pytest.mark.parametrize("save_seconds", [0.0, 1e9])
 def test_an_interrupted_run_goes_on_as_if_it_never_was(finished, small_corpus, tmp_path, monkeypatch, save_seconds):
     """With a checkpoint each epoch, and with none at all."""
-    monkeypatch.setattr(run_module, "_SAVE_SECONDS", save_seconds)
+    monkeypatch.setattr(history, "_SAVE_SECONDS", save_seconds)
 
     class Killed(Exception):
         pass

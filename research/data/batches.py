@@ -82,6 +82,11 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> 
     return [batches[i] for i in random.permutation(len(batches))]
 
 
+def width_of(longest: int, widths: tuple[int, ...]) -> int:
+    """The smallest of ascending widths that holds a text of this length, or a multiple of the last."""
+    return next((width for width in widths if width >= longest), -(-longest // widths[-1]) * widths[-1])
+
+
 def gather(encoded: Encoded, index: np.ndarray, rows: int, widths: tuple[int, ...]) -> Batch:
     """Pads the texts `index` to the smallest of `widths` that holds them, and to `rows` rows.
 
@@ -93,8 +98,7 @@ def gather(encoded: Encoded, index: np.ndarray, rows: int, widths: tuple[int, ..
     """
     lengths = np.zeros(rows, np.int32)
     lengths[: len(index)] = encoded.offsets[index + 1] - encoded.offsets[index]
-    longest = int(lengths.max(initial=0))
-    width = next((w for w in widths if w >= longest), -(-longest // widths[-1]) * widths[-1])
+    width = width_of(int(lengths.max(initial=0)), widths)
     token_ids = np.full((rows, width), PADDING_ID, np.int32)
     for row, n in enumerate(index):
         token_ids[row, : lengths[row]] = encoded.tokens[encoded.offsets[n] : encoded.offsets[n + 1]]
@@ -104,40 +108,15 @@ def gather(encoded: Encoded, index: np.ndarray, rows: int, widths: tuple[int, ..
     return Batch(token_ids, lengths, labels, weights)
 
 
-def gather_blocks(
-    encoded: Encoded, order: list[np.ndarray], rows: int, widths: tuple[int, ...], capacity: int
-) -> Iterator[tuple[Batch, int]]:
-    """Yields `(batches [capacity, ...], count)`: the batches of an epoch in their order, in runs of equal width.
-
-    Args:
-      encoded: N texts.
-      order: of `epoch_order`.
-      rows: of each batch.
-      widths: as in `gather`.
-      capacity: most batches of a block; behind the first `count` nothing but zeros.
-    """
-    block: list[Batch] = []
-    for batch in (gather(encoded, index, rows, widths) for index in order):
-        if block and (len(block) == capacity or batch.token_ids.shape != block[0].token_ids.shape):
-            yield _stack(block, capacity), len(block)
-            block = []
-        block.append(batch)
-    yield _stack(block, capacity), len(block)
-
-
-def _stack(block: list[Batch], capacity: int) -> Batch:
-    stacked = Batch(*(np.zeros((capacity, *array.shape), array.dtype) for array in block[0]))
-    for i, batch in enumerate(block):
-        for whole, array in zip(stacked, batch, strict=True):
-            whole[i] = array
-    return stacked
+def evaluation_order(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """The batches of all texts as arrays of indices, shortest first, so that every batch is narrow."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def evaluation_batches(
     encoded: Encoded, batch_size: int, widths: tuple[int, ...]
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Yields `(indices, batch)` over all texts, shortest first, so that every batch is narrow."""
-    order = np.argsort(encoded.lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        index = order[start : start + batch_size]
+    """Yields `(indices, batch)` over all texts."""
+    for index in evaluation_order(encoded.lengths, batch_size):
         yield index, gather(encoded, index, batch_size, widths)

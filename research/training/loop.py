@@ -1,24 +1,41 @@
-"""Epochs of one run: pure in the state, so a run resumed from a saved state goes on as if never interrupted."""
+"""Epochs of the runs of a population, one or many: pure in their states, so that a run resumed from a saved state goes
+on as if never interrupted.
+
+States, texts and batches have a leading axis of members, [R, ...]; `Programs` knows what becomes of it.
+"""
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from research.data.augmentation import augment
-from research.data.batches import Batch, epoch_order, evaluation_batches, gather_blocks
-from research.data.tokenizer import PADDING_ID, Encoded
+from research.data.batches import Batch, epoch_order, evaluation_order, gather, width_of
+from research.data.tokenizer import Encoded
 from research.errors import Diverged
 from research.settings import Training
+from research.training.feed import Room, Texts, blocks, put
 from research.training.metrics import Metrics, summarise, zero
 from research.training.step import Programs, TrainState
 
 EVALUATION_ROWS = 64  # on CPU more would leave the cache
 _MOST_STEPS = 16  # that one call of a program takes
 _AHEAD = 2  # calls that are made before the metrics of one are read
-_MOST_TOKENS = 1 << 20  # of the batches of one call
+
+Result = (
+    list[dict[str, Any]] | Diverged | None
+)  # of a member's epoch: its records, what ended it, or nothing: it rested
+
+
+class Fed(NamedTuple):
+    """What one member trains on."""
+
+    train: Encoded
+    validation: Encoded  # chooses the epoch
+    order_seed: int  # of the run's "order" stream
 
 
 def steps_per_epoch(num_texts: int, batch_size: int) -> int:
@@ -26,16 +43,29 @@ def steps_per_epoch(num_texts: int, batch_size: int) -> int:
     return -(-num_texts // batch_size) if batch_size else 1
 
 
-def warm_up(programs: Programs, state: TrainState, training: Training, num_texts: int, widths: tuple[int, ...]) -> None:
-    """Compiles every program of a run, by steps on empty batches whose results are thrown away."""
-    if not training.batch_size:
-        widths = widths[-1:]
-    rows, most = training.batch_size or num_texts, _steps_of_a_call(training, num_texts, widths)
-    for width in widths:
-        nothing = Batch(*(np.zeros((most, *array.shape), array.dtype) for array in _empty(rows, width)))
-        jax.block_until_ready(programs.train_block(jax.tree.map(np.array, state), nothing, 0))
+def stack(trees: Sequence[Any]) -> Any:
+    """Trees of arrays of equal shapes -> one with a leading axis of members."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def warm_up(
+    programs: Programs,
+    states: TrainState,
+    members: Sequence[Fed],
+    training: Training,
+    widths: tuple[int, ...],
+    room: Room,
+) -> None:
+    """Compiles every program of a population, by calls that do nothing."""
+    texts, rows = _put(members, room), _rows(training, members)
+    filler = np.full((len(members), _steps_of_a_call(training, members), rows), -1, np.int32)
+    for width in widths if training.batch_size else widths[-1:]:
+        copy = jax.tree.map(np.array, states)
+        jax.block_until_ready(programs.train_block(copy, texts, filler, 0, width=width))
+    empty = np.empty(0, np.int32)
     for width in _evaluation_widths(widths):
-        jax.block_until_ready(programs.evaluate(state.variables, _empty(EVALUATION_ROWS, width)))
+        batch = stack([gather(member.validation, empty, EVALUATION_ROWS, (width,)) for member in members])
+        jax.block_until_ready(programs.evaluate(states.variables, jax.device_put(batch)))
 
 
 def _evaluation_widths(widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -43,95 +73,185 @@ def _evaluation_widths(widths: tuple[int, ...]) -> tuple[int, ...]:
     return widths[::-2][::-1]
 
 
-def _steps_of_a_call(training: Training, num_texts: int, widths: tuple[int, ...]) -> int:
-    tokens = (training.batch_size or num_texts) * widths[-1]
-    return max(1, min(_MOST_STEPS, steps_per_epoch(num_texts, training.batch_size), _MOST_TOKENS // tokens))
+def _steps_of_a_call(training: Training, members: Sequence[Fed]) -> int:
+    return min(_MOST_STEPS, *(steps_per_epoch(len(m.train.labels), training.batch_size) for m in members))
 
 
-def _empty(rows: int, width: int) -> Batch:
-    ids = np.full((rows, width), PADDING_ID, np.int32)
-    return Batch(ids, np.zeros(rows, np.int32), np.zeros(rows, np.int32), np.zeros(rows, np.float32))
+def _rows(training: Training, members: Sequence[Fed]) -> int:
+    """Of a batch; where it is all texts, a multiple, so that folds of almost equal size share a program."""
+    return training.batch_size or -(-max(len(member.train.labels) for member in members) // 64) * 64
+
+
+def _put(members: Sequence[Fed], room: Room) -> Texts:
+    return jax.device_put(stack([put(member.train, room) for member in members]))
 
 
 def fit(
     programs: Programs,
-    state: TrainState,
-    train: Encoded,
-    validation: Encoded,
+    states: TrainState,
+    members: Sequence[Fed],
     training: Training,
     *,
-    order_seed: int,
     widths: tuple[int, ...],
-    tick: Callable[[float, float], None] = lambda epochs, loss: None,
-) -> Iterator[tuple[TrainState, list[dict[str, Any]]]]:
-    """Trains from `state` to the last epoch.
+    room: Room,
+    resting: set[int],
+    tick: Callable[[int, float, float], None] = lambda member, epochs, loss: None,
+) -> Iterator[tuple[TrainState, list[Result]]]:
+    """Trains R members from their states to the last epoch.
 
     Args:
       programs: of the variant.
-      state: fresh, or restored at the end of an epoch; donated.
-      train: training texts.
-      validation: texts that choose the epoch.
+      states: [R, ...], fresh, or restored at the end of an epoch, not all of the same; donated.
+      members: what each is fed with.
       training: the settings.
-      order_seed: of the run's "order" stream.
       widths: of batches.
-      tick: called now and then with (epochs done, a recent loss).
-
-    Raises:
-      Diverged: a loss is not finite.
+      room: that the training texts fit into.
+      resting: members that are not trained; those that the caller adds between epochs and those that diverge rest
+        from then on, whatever the others do.
+      tick: called now and then with (member, epochs done, a recent loss).
 
     Yields:
-      after each epoch the state (valid until the next is asked for) and two records, of train and validation:
-      `{"step", "epoch", "split", metric...}`. Training metrics are means over the epoch while it changed.
+      after each epoch the states (valid until the next are asked for) and what each member did: two records, of train
+      and validation, `{"step", "epoch", "split", metric...}`. Training metrics are means over the epoch while it
+      changed.
     """
-    steps = steps_per_epoch(len(train.labels), training.batch_size)
-    most = _steps_of_a_call(training, len(train.labels), widths)
-    for epoch in range(int(state.step) // steps, training.epochs):
-        done: list[tuple[int, Metrics]] = []  # after so many steps of all, those of one call
-        texts = train
+    steps = [steps_per_epoch(len(member.train.labels), training.batch_size) for member in members]
+    done = [int(step) // of_epoch for step, of_epoch in zip(np.asarray(states.step), steps, strict=True)]
+    validations = [member.validation for member in members]
+    held = [(index, jax.device_put(batch)) for index, batch in batches_to_evaluate(validations, widths)]
+    sizes = [len(encoded.labels) for encoded in validations]
+    texts = _put(members, room)
+    for epoch in range(min(done), training.epochs):
+        active = [r for r in range(len(members)) if r not in resting and done[r] == epoch]
+        if not active:
+            continue
+        fed = members
         if training.random_deletion or training.random_swap:
-            deletion, swap = training.random_deletion, training.random_swap
-            texts = augment(train, order_seed, epoch, deletion=deletion, swap=swap)
-        taken = 0
-        order = epoch_order(texts.lengths, training.batch_size, order_seed, epoch)
-        for batches, count in gather_blocks(texts, order, training.batch_size or len(texts.labels), widths, most):
-            state, metrics = programs.train_block(state, batches, count)
-            taken += count
-            done.append((epoch * steps + taken, metrics))
-            if len(done) > _AHEAD:  # the device always has work, and no more of it than a stop may wait for
-                step, late = done[-1 - _AHEAD]
-                tick(epoch + taken / steps, _require_finite(step, float(late.loss) / max(float(late.weight), 1.0)))
-        for step, late in done[-1 - _AHEAD :]:
-            _require_finite(step, float(late.loss))
-        result = {
-            "train": summarise(functools.reduce(Metrics.merge, jax.device_get([metrics for _, metrics in done]))),
-            "validation": summarise(evaluate(programs, state.variables, validation, widths)[0]),
-        }
-        tick(epoch + 1.0, result["train"]["loss"])
-        at = {"step": int(state.step), "epoch": epoch + 1}
-        yield state, [at | {"split": split} | values for split, values in result.items()]
+            fed = [_augmented(member, training, epoch) for member in members]
+            texts = _put(fed, room)
+        orders = [(f.train.lengths, _order(f, training, epoch) if r in active else []) for r, f in enumerate(fed)]
+        lost: dict[int, Diverged] = {}
+        watch = functools.partial(_watch, active, epoch, steps, lost, tick)
+        planned = blocks(orders, _rows(training, members), widths, _steps_of_a_call(training, members))
+        states, trained = _train_epoch(programs, states, texts, planned, watch)
+        resting.update(lost)
+        results: list[Result] = [lost.get(r) for r in range(len(members))]
+        if len(lost) < len(active):
+            validated = evaluate_members(programs, states.variables, held, sizes)[0]
+            at_step = np.asarray(states.step)
+            for r in set(active) - lost.keys():
+                at = {"step": int(at_step[r]), "epoch": epoch + 1}
+                results[r] = [
+                    at | {"split": split} | summarise(of_member(metrics, r))
+                    for split, metrics in (("train", trained), ("validation", validated))
+                ]
+                done[r] += 1
+                tick(r, epoch + 1.0, results[r][0]["loss"])
+        yield states, results
 
 
-def _require_finite(step: int, loss: float) -> float:
-    if not np.isfinite(loss):
-        raise Diverged(
-            f"the loss is not finite by step {step}; a smaller --config.optimizer.learning_rate or "
-            "--config.optimizer.clip_norm=1 may help"
-        )
-    return loss
+def of_member(tree: Any, member: int) -> Any:
+    """The arrays of one member on the host, copied: the next step is given the memory of its states."""
+    return jax.tree.map(lambda leaf: np.array(np.asarray(leaf)[member]), tree)
+
+
+def _train_epoch(
+    programs: Programs,
+    states: TrainState,
+    texts: Texts,
+    planned: Iterable[tuple[np.ndarray, int, int]],
+    watch: Callable[[int, Metrics], bool],
+) -> tuple[TrainState, Metrics]:
+    """The states after an epoch's blocks and their metrics [R, ...]; ends where `watch`, told late, says so."""
+    calls: list[tuple[int, Metrics]] = []  # how many steps the epoch has after each
+    taken = 0
+    for rows, count, width in planned:
+        states, metrics = programs.train_block(states, texts, rows, count, width=width)
+        taken += count
+        calls.append((taken, metrics))
+        # The device always has work, and no more of it than a stop may wait for.
+        if len(calls) > _AHEAD and not watch(*calls[-1 - _AHEAD]):
+            break
+    for call in calls[-_AHEAD:]:
+        watch(*call)
+    return states, functools.reduce(Metrics.merge, jax.device_get([metrics for _, metrics in calls]))
+
+
+def _watch(
+    active: Sequence[int],
+    epoch: int,
+    steps: Sequence[int],
+    lost: dict[int, Diverged],
+    tick: Callable[[int, float, float], None],
+    taken: int,
+    metrics: Metrics,
+) -> bool:
+    """Looks at the losses of a call that ended after `taken` steps; false where no member has a finite one."""
+    losses, weights = np.asarray(metrics.loss), np.asarray(metrics.weight)
+    for r in set(active) - lost.keys():
+        step = min(taken, steps[r])
+        if np.isfinite(losses[r]):
+            tick(r, epoch + step / steps[r], float(losses[r]) / max(float(weights[r]), 1.0))
+        else:
+            lost[r] = Diverged(
+                f"the loss is not finite by step {epoch * steps[r] + step}; a smaller "
+                "--config.optimizer.learning_rate or --config.optimizer.clip_norm=1 may help"
+            )
+    return len(lost) < len(active)
+
+
+def _augmented(member: Fed, training: Training, epoch: int) -> Fed:
+    deletion, swap = training.random_deletion, training.random_swap
+    return member._replace(train=augment(member.train, member.order_seed, epoch, deletion=deletion, swap=swap))
+
+
+def _order(member: Fed, training: Training, epoch: int) -> list[np.ndarray]:
+    return epoch_order(member.train.lengths, training.batch_size, member.order_seed, epoch)
+
+
+def batches_to_evaluate(texts: Sequence[Encoded], widths: tuple[int, ...]) -> Iterator[tuple[list[np.ndarray], Batch]]:
+    """Yields which texts of each of R members come next, and they, [R, B, ...]: shortest first, of equal shape."""
+    widths = _evaluation_widths(widths)
+    orders = [evaluation_order(encoded.lengths, EVALUATION_ROWS) for encoded in texts]
+    for of_members in itertools.zip_longest(*orders, fillvalue=np.empty(0, np.int64)):
+        chosen = list(zip(texts, of_members, strict=True))
+        width = (width_of(max(int(e.lengths[index].max(initial=0)) for e, index in chosen), widths),)
+        yield list(of_members), stack([gather(e, index, EVALUATION_ROWS, width) for e, index in chosen])
+
+
+def evaluate_members(
+    programs: Programs,
+    variables: dict[str, Any],
+    batches: Iterable[tuple[list[np.ndarray], Batch]],
+    sizes: Sequence[int],
+) -> tuple[Metrics, list[np.ndarray]]:
+    """What each of R members makes of its texts.
+
+    Args:
+      programs: of the variant.
+      variables: [R, ...].
+      batches: of `batches_to_evaluate`.
+      sizes: how many texts each member has.
+
+    Returns:
+      metrics [R, ...] and, for each member, class probabilities float32 [N, C] in the order of its texts.
+    """
+    classes = max(programs.module.num_outputs, 2)
+    found = [(of_members, programs.evaluate(variables, batch)) for of_members, batch in batches]
+    results = [np.empty((size, classes), np.float32) for size in sizes]
+    metrics = stack([zero(classes)] * len(sizes))
+    for of_members, (of_batch, probabilities) in found:  # fetched when all have been dispatched
+        probabilities = np.asarray(probabilities)
+        for r, index in enumerate(of_members):
+            results[r][index] = probabilities[r, : len(index)]
+        metrics = metrics.merge(jax.device_get(of_batch))
+    return metrics, results
 
 
 def evaluate(
     programs: Programs, variables: dict[str, Any], texts: Encoded, widths: tuple[int, ...]
 ) -> tuple[Metrics, np.ndarray]:
-    """The metrics of N texts and their class probabilities float32 [N, C], in the order of the texts."""
-    classes = max(programs.module.num_outputs, 2)
-    batches = [
-        (index, programs.evaluate(variables, batch))
-        for index, batch in evaluation_batches(texts, EVALUATION_ROWS, _evaluation_widths(widths))
-    ]
-    result = np.empty((len(texts.labels), classes), np.float32)
-    metrics = zero(classes)
-    for index, (of_batch, probabilities) in batches:  # fetched when all have been dispatched
-        result[index] = np.asarray(probabilities)[: len(index)]
-        metrics = metrics.merge(jax.device_get(of_batch))
-    return metrics, result
+    """The metrics of one run's N texts and their class probabilities float32 [N, C], in the order of the texts."""
+    one = jax.tree.map(lambda leaf: leaf[None], variables)
+    metrics, results = evaluate_members(programs, one, batches_to_evaluate([texts], widths), [len(texts.labels)])
+    return of_member(metrics, 0), results[0]

@@ -1,9 +1,9 @@
-"""Many runs at once: independent runs side by side, one to a device.
-
-On CPU a program makes one device of each core (`experiments.flags`), because one small recurrence cannot use two
-cores while two runs can; on accelerators it is one run to each.
+"""Many runs at once. On CPU they are trained side by side, a run to a core: one small recurrence cannot use two cores
+while two runs can. On an accelerator runs of equal programs are trained in one program, a share to each device.
 """
 
+import functools
+import json
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -11,11 +11,93 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import jax
 
+from research.data.corpora import Corpus
+from research.errors import UserError
+from research.settings import Config, to_dict
+from research.training.run import Run, train_together
+
 Job = Callable[[Callable[[], None]], None]  # called with `check`, which it calls now and then
+MOST_TOGETHER = 256  # runs in one program; fewer where that many do not fit into the device's memory
 
 
 class Stopped(Exception):
     """Raised inside a job by `check` when all are to stop."""
+
+
+def train_many(
+    asked: Sequence[Run],
+    corpus: Corpus,
+    *,
+    folds: int | None = None,
+    test: bool = True,
+    tick: Callable[[int, float, float], None] = lambda run, epochs, loss: None,
+    done: Callable[[int, Exception | None], None],
+    together: int | None = None,
+) -> None:
+    """Trains runs into their folders, as many at once as the devices are good for.
+
+    On CPU each is bit for bit what it is alone. On an accelerator its steps are those it would take alone but for
+    rounding, and its batches may be padded further.
+
+    Args:
+      asked: the runs, those of a variant one after the other; finished ones are passed over.
+      corpus: labelled texts.
+      folds: as in `train`.
+      test: as in `train`.
+      tick: called now and then with (which run, epochs done, a recent loss), from several threads.
+      done: called with (which run, what it failed with) as each ends; what it raises stops all.
+      together: how many runs in one program at most; by default 1 on CPU.
+
+    Raises:
+      UserError: as in `train`.
+    """
+    if together is None:
+        together = 1 if jax.default_backend() == "cpu" else MOST_TOGETHER
+
+    def job(which: Sequence[int], check: Callable[[], None]) -> None:
+        def checked(at: int, epochs: float, loss: float) -> None:
+            check()
+            tick(which[at], epochs, loss)
+
+        found: Sequence[Exception | None]
+        try:
+            found = train_together([asked[i] for i in which], corpus, folds=folds, test=test, tick=checked)
+        except (UserError, Stopped):
+            raise
+        except Exception as error:  # noqa: BLE001 - one run's failure must not end the others
+            if len(which) > 1:  # too many for the device's memory, or one of them spoils it for the others
+                for half in (which[: len(which) // 2], which[len(which) // 2 :]):
+                    job(half, check)
+                return
+            found = [error]
+        for i, error in zip(which, found, strict=True):
+            done(i, error)
+
+    groups = _groups([run.config for run in asked], together, len(jax.local_devices()))
+    side_by_side([functools.partial(job, which) for which in groups])
+
+
+def _groups(configs: Sequence[Config], together: int, devices: int) -> list[list[int]]:
+    """Which runs are trained in one program: those that differ in nothing but data, shared out among the devices."""
+    alike: dict[str, list[int]] = {}
+    for i, config in enumerate(configs):
+        alike.setdefault(_code(config), []).append(i)
+    groups = []
+    for which in alike.values():
+        size = min(together, -(-len(which) // devices))
+        groups += [which[start : start + size] for start in range(0, len(which), size)]
+    return groups
+
+
+def _code(config: Config) -> str:
+    """What a program and its number of epochs are a function of; the rest, such as seeds and rates, are data."""
+    settings = to_dict(config)
+    settings["seed"] = settings["varies"] = settings["optimizer"]["learning_rate"] = 0
+    for section, name in (("optimizer", "weight_decay"), ("training", "l2")):
+        settings[section][name] = settings[section][name] > 0
+    for name in ("class_weights", "patience", "select"):
+        settings["training"][name] = 0
+    return json.dumps(settings, sort_keys=True)
 
 
 def side_by_side(jobs: Sequence[Job]) -> None:

@@ -13,6 +13,7 @@ from research.data.tokenizer import Encoded, Interned, encode, fit_vocabulary, i
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
 from research.models import load_module
 from research.settings import Config, Data, repeat_of
+from research.training.feed import Room
 
 _LONG = 2_000_000  # characters of a corpus whose words are kept in the cache: a second's work
 
@@ -37,6 +38,7 @@ class Prepared(NamedTuple):
     validation: Encoded
     test: Encoded
     widths: tuple[int, ...]
+    room: Room
 
 
 def intern_corpus(corpus: Corpus, data: Data) -> Interned:
@@ -74,5 +76,6 @@ def prepare(plan: Plan) -> Prepared:
     # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
     skips = getattr(load_module(plan.config.model.module), "skips_padding", False)
     cost = WIDTH_COST_SKIPPING if skips else WIDTH_COST
-    widths = choose_widths(np.minimum(np.diff(interned.offsets), data.max_length), cost=cost)
-    return Prepared(split, vocabulary, pretrained, *encoded, widths)
+    lengths = np.minimum(np.diff(interned.offsets), data.max_length)
+    room = Room(tokens=int(lengths.sum()), texts=len(lengths))
+    return Prepared(split, vocabulary, pretrained, *encoded, choose_widths(lengths, cost=cost), room)

@@ -1,10 +1,12 @@
-"""A run: one training of one variant on one fold and repeat, a function of (config, corpus, fold, repeat)."""
+"""Runs: each one training of one variant on one fold and repeat, a function of (config, corpus, fold, repeat)."""
 
+import contextlib
 import functools
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,21 +19,37 @@ from research.data.tokenizer import build_tokenizer
 from research.data.vectors import vectors_checksum
 from research.errors import Diverged, UserError
 from research.models.layers.recurrence import plain_recurrences
-from research.settings import Config, Training, config_hash, differences, repeat_of, to_dict, validate
+from research.settings import Config, config_hash, differences, repeat_of, to_dict, validate
 from research.training.checkpoints import Checkpoints
 from research.training.environment import environment
 from research.training.flops import count_flops
-from research.training.loop import evaluate, fit, steps_per_epoch, warm_up
-from research.training.metrics import summarise
+from research.training.history import History
+from research.training.loop import (
+    Fed,
+    batches_to_evaluate,
+    evaluate_members,
+    fit,
+    of_member,
+    stack,
+    steps_per_epoch,
+    warm_up,
+)
+from research.training.metrics import Metrics, summarise
 from research.training.preparation import Plan, Prepared, prepare
 from research.training.step import Programs, TrainState, evaluate_step, init_state, programs
-
-_SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
 
 # Between two descriptions of the same run: a file may be moved.
 _MAY_DIFFER = ("corpus.name:", "corpus.source:", "corpus.columns:", "corpus.cleaned:", "widths:")
 
-Tick = Callable[[float, float], None]  # (epochs done, a recent loss)
+
+class Run(NamedTuple):
+    """What is to be trained, and where it is kept."""
+
+    config: Config
+    folder: Path
+    fold: int = 0
+    repeat: int = 0
+    command: str = ""  # that does the same; kept in the record
 
 
 def train(
@@ -44,7 +62,7 @@ def train(
     repeat: int = 0,
     test: bool = True,
     command: str = "",
-    tick: Tick = lambda epochs, loss: None,
+    tick: Callable[[float, float], None] = lambda epochs, loss: None,
 ) -> Path:
     """Trains one run into a folder, or goes on with one that was interrupted.
 
@@ -64,67 +82,165 @@ def train(
 
     Raises:
       UserError: a setting or fold that does not fit, or a folder that holds something else.
+      Diverged: the loss is not finite any more; the best state before is kept.
     """
     if not isinstance(corpus, Corpus):
         corpus = load(corpus)
-    if repeat < 0:
-        raise UserError(f"--repeat is {repeat}, expected at least 0")
-    plan = Plan(validate(config), corpus, resolve_folds(corpus, folds), fold, repeat)
-    folder = Path(workdir)
+    run = Run(config, Path(workdir), fold, repeat, command)
+    (diverged,) = train_together([run], corpus, folds=folds, test=test, tick=lambda member, *done: tick(*done))
+    if diverged is not None:
+        raise diverged
+    return run.folder
+
+
+class _Begun(NamedTuple):
+    """A run whose folder is made and whose training is not finished."""
+
+    at: int  # its place among those that were asked for
+    run: Run
+    plan: Plan
+    prepared: Prepared
+
+
+def train_together(
+    asked: Sequence[Run],
+    corpus: Corpus,
+    *,
+    folds: int | None = None,
+    test: bool = True,
+    tick: Callable[[int, float, float], None] = lambda run, epochs, loss: None,
+) -> list[Diverged | None]:
+    """Trains runs of equal programs and numbers of epochs in one program, on the current default device.
+
+    Args:
+      asked: the runs; those that are finished are passed over.
+      corpus: labelled texts.
+      folds: as in `train`.
+      test: as in `train`.
+      tick: called now and then with (which of the runs, epochs done, a recent loss).
+
+    Returns:
+      for each run what ended it before its time.
+
+    Raises:
+      UserError: as in `train`.
+    """
     start = time.perf_counter()
-    description = _describe(plan)
-    if (folder / runs.CONFIG).exists() and _claim(folder, description):
-        return folder
-    prepared = prepare(plan)
-    widths = prepared.widths
-    compiled = programs(config, len(corpus.class_names))
-    state = _fresh_state(compiled, plan, prepared)  # before anything is written: settings may not fit each other
-    _claim(folder, description)
-    runs.write_json(folder / runs.CONFIG, description | {"widths": list(widths)})
-    build_tokenizer(prepared.vocabulary, config.data).save(str(folder / runs.TOKENIZER))
-    prepare_seconds = time.perf_counter() - start
+    begun = []
+    for at, run in enumerate(asked):
+        if run.repeat < 0:
+            raise UserError(f"--repeat is {run.repeat}, expected at least 0")
+        plan = Plan(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
+        if not ((run.folder / runs.CONFIG).exists() and _claim(run.folder, _describe(plan))):
+            begun.append(_Begun(at, run, plan, prepare(plan)))
+    found: list[Diverged | None] = [None] * len(asked)
+    if not begun:
+        return found
+    training, widths, room = begun[0].plan.config.training, begun[0].prepared.widths, begun[0].prepared.room
+    compiled = programs(begun[0].plan.config, len(corpus.class_names))
+    fresh = [_fresh_state(compiled, b.plan, b.prepared) for b in begun]  # settings may not fit: nothing is written yet
+    for _, run, plan, prepared in begun:
+        description = _describe(plan)
+        _claim(run.folder, description)
+        runs.write_json(run.folder / runs.CONFIG, description | {"widths": list(widths)})
+        build_tokenizer(prepared.vocabulary, plan.config.data).save(str(run.folder / runs.TOKENIZER))
+    seconds = {"prepare": time.perf_counter() - start}
     start = time.perf_counter()
-    warm_up(compiled, state, config.training, len(prepared.train.labels), widths)
-    compile_seconds = time.perf_counter() - start
+    fed = [Fed(b.prepared.train, b.prepared.validation, _seed(b.plan, "order")) for b in begun]
+    warm_up(compiled, jax.device_put(stack(fresh)), fed, training, widths, room)
+    seconds["compile"] = time.perf_counter() - start
 
     start = time.perf_counter()
-    try:
-        with Checkpoints((folder / runs.CHECKPOINTS).absolute()) as checkpoints:
-            best = _train_epochs(folder, compiled, state, plan, prepared, checkpoints, tick)
-    except Diverged as error:
-        seconds = {"compile": round(compile_seconds, 3), "train": round(time.perf_counter() - start, 3)}
-        record = {"status": "diverged", "command": command, "error": str(error), "seconds": seconds}
-        runs.write_json(folder / runs.RECORD, record | environment())
-        raise
-    train_seconds = time.perf_counter() - start
+    diverged: dict[int, Diverged] = {}
+    with contextlib.ExitStack() as stacked:
+        histories = []
+        for (_, run, plan, _), state in zip(begun, fresh, strict=True):
+            checkpoints = stacked.enter_context(Checkpoints((run.folder / runs.CHECKPOINTS).absolute()))
+            histories.append(History(run.folder, plan.config.training, checkpoints, state))
+        del fresh
+        resting = {r for r, history in enumerate(histories) if history.is_over}
+        states = jax.device_put(stack([history.state for history in histories]))
+        epochs = fit(
+            compiled,
+            states,
+            fed,
+            training,
+            widths=widths,
+            room=room,
+            resting=resting,
+            tick=lambda r, done, loss: tick(begun[r].at, done, loss),
+        )
+        del states  # they are donated
+        for after, results in epochs:
+            for r, result in enumerate(results):
+                if isinstance(result, Diverged):
+                    histories[r].save_best()
+                    diverged[r] = found[begun[r].at] = result
+                elif result is not None:
+                    histories[r].add(result, functools.partial(of_member, after, r))
+                    if histories[r].is_over:
+                        resting.add(r)
+            del after  # their memory is given to the next step
+        best = [None if r in diverged else history.best() for r, history in enumerate(histories)]
+    seconds["train"] = time.perf_counter() - start
 
     start = time.perf_counter()
+    done = [r for r in range(len(begun)) if r not in diverged]
+    tested = _evaluate_test(compiled, [best[r] for r in done], [begun[r].prepared for r in done]) if test else []
+    seconds["evaluate"] = time.perf_counter() - start
+    seconds = {what: round(of_all / len(begun), 3) for what, of_all in seconds.items()}
+    about = {"seconds": seconds, "trained_together": len(begun)}
+    for r, error in diverged.items():
+        run = begun[r].run
+        record = {"status": "diverged", "command": run.command, "error": str(error)}
+        runs.write_json(run.folder / runs.RECORD, record | about | environment())
+    for r, of_run in itertools.zip_longest(done, tested):
+        _finish(begun[r], compiled, best[r], of_run, about)
+    return found
+
+
+def _evaluate_test(
+    compiled: Programs, best: Sequence[TrainState], prepared: Sequence[Prepared]
+) -> list[tuple[Metrics, np.ndarray]]:
+    """The metrics of each run's test texts and their probabilities."""
+    if not best:
+        return []
+    texts = [p.test for p in prepared]
+    variables = jax.device_put(stack([state.variables for state in best]))
+    batches = batches_to_evaluate(texts, prepared[0].widths)
+    metrics, probabilities = evaluate_members(compiled, variables, batches, [len(t.labels) for t in texts])
+    return [(of_member(metrics, r), of_run) for r, of_run in enumerate(probabilities)]
+
+
+def _finish(
+    begun: _Begun,
+    compiled: Programs,
+    best: TrainState,
+    tested: tuple[Metrics, np.ndarray] | None,
+    about: dict[str, Any],
+) -> None:
+    """Writes what a run leaves behind; the record comes last."""
+    _, run, plan, prepared = begun
+    corpus, folder = plan.corpus, run.folder
     records = [r for r in runs.read_metrics(folder) if r["split"] != "test"]
     best_epoch = next(r["epoch"] for r in records if r["step"] == int(best.step))
-    if test:
-        metrics, probabilities = evaluate(compiled, best.variables, prepared.test, widths)
+    if tested is not None:
+        metrics, probabilities = tested
         records.append({"step": int(best.step), "epoch": best_epoch, "split": "test"} | summarise(metrics))
         runs.write_metrics(folder, records, append=False)
         ids, labels, groups = (array[prepared.split.test] for array in (corpus.ids, corpus.labels, corpus.groups))
         runs.write_predictions(folder, runs.Predictions(ids, labels, probabilities, groups))
     record = {
         "status": "done",
-        "command": command,
+        "command": run.command,
         "best_epoch": best_epoch,
         "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
         "words": len(prepared.vocabulary),
         "words_with_vectors": 0 if prepared.pretrained is None else int(prepared.pretrained[1].sum()),
-        "flops_per_text": _flops_per_text(config, compiled, best, prepared),
+        "flops_per_text": _flops_per_text(plan.config, compiled, best, prepared),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
-        "seconds": {
-            "prepare": round(prepare_seconds, 3),
-            "compile": round(compile_seconds, 3),
-            "train": round(train_seconds, 3),
-            "evaluate": round(time.perf_counter() - start, 3),
-        },
     }
-    runs.write_json(folder / runs.RECORD, record | environment())
-    return folder
+    runs.write_json(folder / runs.RECORD, record | about | environment())
 
 
 def _flops_per_text(config: Config, compiled: Programs, state: TrainState, prepared: Prepared) -> int:
@@ -195,75 +311,3 @@ def _class_weights(plan: Plan, prepared: Prepared) -> np.ndarray:
     if plan.config.training.class_weights == "none":
         return np.ones(len(count), np.float32)
     return (count.sum() / (len(count) * np.maximum(count, 1))).astype(np.float32)
-
-
-def _train_epochs(
-    folder: Path,
-    compiled: Programs,
-    state: TrainState,
-    plan: Plan,
-    prepared: Prepared,
-    checkpoints: Checkpoints,
-    tick: Tick,
-) -> TrainState:
-    """Trains, logs and saves; returns the best state. Goes on from the last checkpoint where there is one.
-
-    Raises:
-      Diverged: a loss is not finite; the best state before it is saved.
-    """
-    template = jax.eval_shape(lambda: state)
-    records = []
-    if (last := checkpoints.last_step()) is not None:
-        state = checkpoints.restore(last, template)
-        records = [record for record in runs.read_metrics(folder) if record["step"] <= last]
-    runs.write_metrics(folder, records, append=False)
-    training = plan.config.training
-    validated = [r for r in records if r["split"] == "validation"]
-    best = max(validated, key=lambda r: (_selection(training.select, r), -r["epoch"]), default=None)
-    best_selection, best_epoch = (_selection(training.select, best), best["epoch"]) if best else (-np.inf, 0)
-    if validated and _is_last(training, validated[-1]["epoch"], best_epoch):
-        return checkpoints.restore(checkpoints.best_step(), template)
-    unsaved: TrainState | None = None  # the best so far, on the host, where it is not on disk
-    saved_at = time.monotonic()
-    epochs = fit(
-        compiled,
-        state,
-        prepared.train,
-        prepared.validation,
-        training,
-        order_seed=_seed(plan, "order"),
-        widths=prepared.widths,
-        tick=tick,
-    )
-    try:
-        for state, both in epochs:
-            runs.write_metrics(folder, both, append=True)
-            epoch, selection = both[1]["epoch"], _selection(training.select, both[1])
-            if selection > best_selection:
-                # A copy: the next step is given the memory of this state.
-                best_selection, best_epoch, unsaved = selection, epoch, jax.tree.map(np.array, state)
-            is_last = _is_last(training, epoch, best_epoch)
-            if is_last or time.monotonic() - saved_at > _SAVE_SECONDS:
-                if unsaved is not None and int(unsaved.step) != int(state.step):
-                    checkpoints.save(unsaved, selection=best_selection)
-                checkpoints.save(state, selection=selection)
-                unsaved, saved_at = None, time.monotonic()
-            if is_last:
-                break
-    except Diverged:
-        if unsaved is not None:
-            checkpoints.save(unsaved, selection=best_selection)
-        raise
-    return checkpoints.restore(checkpoints.best_step(), template)
-
-
-def _is_last(training: Training, epoch: int, best_epoch: int) -> bool:
-    """Whether training ends with this epoch: it was the last one, or patience ran out."""
-    return epoch >= training.epochs or 0 < training.patience <= epoch - best_epoch
-
-
-def _selection(select: str, record: dict[str, Any]) -> float:
-    """What the best epoch is chosen by, higher is better."""
-    if select == "last":
-        return float(record["epoch"])
-    return -record["loss"] if select == "log_loss" else record[select]

@@ -18,6 +18,7 @@ from research.data.tokenizer import Encoded
 from research.errors import UserError
 from research.models import build, config_from_dict
 from research.settings import Config, Data, Training, to_dict
+from research.training.feed import Texts, take
 from research.training.metrics import Metrics, cross_entropy, measure, probabilities, zero
 from research.training.optimizers import Rates, limit_columns, make_optimizer, rate_factor, rates_of
 
@@ -42,11 +43,13 @@ class TrainState:
 
 
 class Programs:
-    """The compiled functions of one variant.
+    """The compiled functions of one variant, for runs that are trained together: R of them, on the leading axis.
 
-    train: `(state, batch) -> (state, metrics)`, the state donated.
-    train_block: `(state, batches [K, ...], count) -> (state, metrics)`: that `count` times over, the metrics summed.
-    evaluate: `(variables, batch) -> (metrics, probabilities [B, C])`.
+    train_block: `(states, texts, rows [R, K, B], count, width=) -> (states, metrics)`, `repeat_step` of each; the
+      states are donated.
+    evaluate: `(variables, batch) -> (metrics, probabilities [R, B, C])`, `evaluate_step` of each.
+    init: `(key, token_ids, lengths) -> variables` of one run.
+    train: `(state, batch) -> (state, metrics)`, a single `train_step` of one run, the state donated.
     """
 
     def __init__(self, config: Config, num_classes: int):
@@ -54,9 +57,23 @@ class Programs:
         self.module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=num_outputs)
         self.optimizer = make_optimizer(config.optimizer)
         step = functools.partial(train_step, self.module, self.optimizer, config)
+        block = functools.partial(repeat_members, step)
+        self.train_block = jax.jit(block, donate_argnums=0, static_argnames="width")
+        self.evaluate = jax.jit(for_members(functools.partial(evaluate_step, self.module, config)))
+        self.init = jax.jit(functools.partial(self.module.init, deterministic=True))
         self.train = jax.jit(step, donate_argnums=0)
-        self.train_block = jax.jit(functools.partial(repeat_step, step), donate_argnums=0)
-        self.evaluate = jax.jit(functools.partial(evaluate_step, self.module, config))
+
+
+def for_members(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` for each member of the leading axis; as it is where there is one: on CPU faster than `vmap`."""
+
+    def of_members(*arguments: Any) -> Any:
+        if jax.tree.leaves(arguments)[0].shape[0] > 1:
+            return jax.vmap(function)(*arguments)
+        found = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
+        return jax.tree.map(lambda leaf: leaf[None], found)
+
+    return of_members
 
 
 def programs(config: Config, num_classes: int) -> Programs:
@@ -114,8 +131,7 @@ def init_state(
     """
     module = programs.module
     example = gather(train, np.arange(0), 1, widths)
-    init = jax.jit(functools.partial(module.init, deterministic=True))
-    variables = dict(init(jax.random.key(init_seed), example.token_ids, example.lengths))
+    variables = dict(programs.init(jax.random.key(init_seed), example.token_ids, example.lengths))
     if hasattr(module, "fit_constants"):
         every = gather(train, np.arange(len(train.labels)), len(train.labels), widths)
         fit = jax.jit(functools.partial(module.apply, method="fit_constants", mutable="constants"))
@@ -226,26 +242,57 @@ def train_step(
 
 
 def repeat_step(
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]], state: TrainState, batches: Batch, count: jax.Array
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    state: TrainState,
+    texts: Texts,
+    rows: jax.Array,
+    count: jax.Array,
+    *,
+    width: int,
 ) -> tuple[TrainState, Metrics]:
     """Takes `step` on the first `count` of K batches, so that a program is started once for many steps.
 
     Args:
       step: `train_step` of a variant.
       state: before the first step.
-      batches: arrays [K, ...].
+      texts: the training texts.
+      rows: int32 [K, B], the texts of each batch, -1 for filler.
       count: int32 [], at most K.
+      width: that the batches are padded to.
 
     Returns:
       the state after the last step, and the metrics of all of them.
     """
 
     def one(i: jax.Array, loop: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-        state, metrics = step(loop[0], jax.tree.map(lambda array: array[i], batches))
+        state, metrics = step(loop[0], take(texts, rows[i], width))
         return state, loop[1].merge(metrics)
 
     nothing = jax.tree.map(jnp.asarray, zero(state.class_weights.shape[0]))
     return jax.lax.fori_loop(0, count, one, (state, nothing))
+
+
+def repeat_members(
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    states: TrainState,
+    texts: Texts,
+    rows: jax.Array,
+    count: jax.Array,
+    *,
+    width: int,
+) -> tuple[TrainState, Metrics]:
+    """`repeat_step` of each member, on states, texts and rows [R, ...]; one stands still where its rows are filler."""
+
+    def unless_at_rest(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        after, metrics = step(state, batch)
+        trains = jnp.any(batch.weights > 0)
+        return jax.tree.map(lambda new, old: jnp.where(trains, new, old), after, state), metrics
+
+    def of_member(state: TrainState, texts: Texts, rows: jax.Array) -> tuple[TrainState, Metrics]:
+        return repeat_step(step if alone else unless_at_rest, state, texts, rows, count, width=width)
+
+    alone = rows.shape[0] == 1
+    return for_members(of_member)(states, texts, rows)
 
 
 def evaluate_step(

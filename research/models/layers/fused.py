@@ -46,8 +46,8 @@ def fused(
       lengths: int32 [B], each at most L.
 
     Returns:
-      `(states [L, H, B], last [H, B])`; a row's state stands still from its length on, and states are zero from the
-      end of the longest row's block on.
+      `(states [L, H, B], last [H, B])`; a row's state stands still from its length on, and states are zero behind the
+      longest row.
     """
     return _forward(cell, inputs, kernel, recurrent_kernel, bias, mask, lengths)[0]
 
@@ -61,10 +61,6 @@ def _longest(lengths: jax.Array) -> jax.Array:
 @_longest.def_vmap
 def _longest_of_members(axis_size: int, in_batched: list[bool], lengths: jax.Array) -> tuple[jax.Array, bool]:
     return _longest(lengths.reshape(-1)), False
-
-
-def _blocks(lengths: jax.Array) -> jax.Array:
-    return (_longest(lengths) + _BLOCK - 1) // _BLOCK
 
 
 def _at(array: jax.Array, t: jax.Array) -> jax.Array:
@@ -112,21 +108,17 @@ def _forward(
     ends, flat_mask = _flat(lengths, mask, hidden_size)
     zero = (jnp.zeros(hidden_size * rows, inputs.dtype),) * cell.carried
 
-    def block(i: jax.Array, loop: tuple) -> tuple:
-        def step(s: jax.Array, loop: tuple) -> tuple:
-            carry, passed, kept = loop
-            t = i * _BLOCK + s
-            z = of_input @ _at(inputs, t) + of_state @ (carry[0] * flat_mask).reshape(hidden_size, rows)
-            new, kept_t = cell.forward(z.reshape(gates * rows) + bias, carry)
-            carry = tuple(jnp.where(t < ends, n, old) for n, old in zip(new, carry, strict=True))
-            return carry, _put_states(passed, carry, t + 1), _put_states(kept, kept_t, t)
-
-        return lax.fori_loop(0, _BLOCK, step, loop)
+    def step(t: jax.Array, loop: tuple) -> tuple:
+        carry, passed, kept = loop
+        z = of_input @ _at(inputs, t) + of_state @ (carry[0] * flat_mask).reshape(hidden_size, rows)
+        new, kept_t = cell.forward(z.reshape(gates * rows) + bias, carry)
+        carry = tuple(jnp.where(t < ends, n, old) for n, old in zip(new, carry, strict=True))
+        return carry, _put_states(passed, carry, t + 1), _put_states(kept, kept_t, t)
 
     steps, size = len(inputs), hidden_size * rows
     passed = jnp.zeros((steps + 1, cell.carried * size), inputs.dtype)  # begins with the zero state
     kept = jnp.zeros((steps, cell.kept * size), inputs.dtype)
-    carry, passed, kept = lax.fori_loop(0, _blocks(lengths), block, (zero, passed, kept))
+    carry, passed, kept = lax.fori_loop(0, _longest(lengths), step, (zero, passed, kept))
     states = passed[1 : width + 1, :size].reshape(width, hidden_size, rows)
     of_backward = (inputs, kernel, recurrent_kernel, mask, lengths, passed, kept)
     return (states, carry[0].reshape(hidden_size, rows)), of_backward
@@ -146,10 +138,12 @@ def _backward(cell: Cell, of_backward: tuple, cotangents: tuple[jax.Array, jax.A
     if states_are_read:
         of_states = jnp.pad(of_states.reshape(width, size), ((0, steps - width), (0, 0)))
     ends, flat_mask = _flat(lengths, mask, hidden_size)
-    blocks = _blocks(lengths)
+    longest = _longest(lengths)
+    blocks = (longest + _BLOCK - 1) // _BLOCK
 
     def block(i: jax.Array, loop: tuple) -> tuple:
         start = (blocks - 1 - i) * _BLOCK
+        first = jnp.maximum(0, start + _BLOCK - longest)  # of the last steps' block, what lies behind the longest row
 
         def step(j: jax.Array, loop: tuple) -> tuple:
             gradients, of_inputs, dz, block_dz, block_read = loop
@@ -176,7 +170,7 @@ def _backward(cell: Cell, of_backward: tuple, cotangents: tuple[jax.Array, jax.A
             return gradients, of_inputs, dz, block_dz, block_read
 
         gradients, of_inputs, of_both, of_bias, *rooms = loop
-        gradients, of_inputs, *rooms = lax.fori_loop(0, _BLOCK, step, (gradients, of_inputs, *rooms))
+        gradients, of_inputs, *rooms = lax.fori_loop(first, _BLOCK, step, (gradients, of_inputs, *rooms))
         block_dz, block_read = (room.reshape(len(room), -1) for room in rooms[1:])
         product = lax.dot_general(block_read, block_dz, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
         of_bias = of_bias + block_dz.sum(axis=1, dtype=jnp.float32)

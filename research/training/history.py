@@ -1,0 +1,70 @@
+"""One run's epochs: what is logged, which epoch is the best so far, what is saved and when."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research import runs
+from research.settings import Training
+from research.training.checkpoints import Checkpoints
+from research.training.step import TrainState
+
+_SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
+
+
+class History:
+    """The epochs of a run in its folder; those up to its last checkpoint are taken over."""
+
+    def __init__(self, folder: Path, training: Training, checkpoints: Checkpoints, fresh: TrainState):
+        """`fresh` is the state to begin with where there is no checkpoint, and the template of those there are."""
+        self._folder, self._training, self._checkpoints, self._template = folder, training, checkpoints, fresh
+        last, records = checkpoints.last_step(), []
+        self.state = fresh  # to go on from
+        if last is not None:
+            self.state = checkpoints.restore(last, fresh)
+            records = [record for record in runs.read_metrics(folder) if record["step"] <= last]
+        runs.write_metrics(folder, records, append=False)
+        validated = [r for r in records if r["split"] == "validation"]
+        best = max(validated, key=lambda r: (_selection(training.select, r), -r["epoch"]), default=None)
+        self._best = (_selection(training.select, best), best["epoch"]) if best else (-np.inf, 0)
+        self._unsaved: TrainState | None = None  # the best so far, on the host, where it is not on disk
+        self._saved_at = time.monotonic()
+        self.is_over = bool(validated) and self._is_last(validated[-1]["epoch"])
+
+    def _is_last(self, epoch: int) -> bool:
+        """Whether training ends with this epoch: it was the last one, or patience ran out."""
+        return epoch >= self._training.epochs or 0 < self._training.patience <= epoch - self._best[1]
+
+    def add(self, records: list[dict[str, Any]], state_of: Callable[[], TrainState]) -> None:
+        """Takes in an epoch: its records of train and validation, and the state after it, where that is to be kept."""
+        runs.write_metrics(self._folder, records, append=True)
+        epoch, selection = records[1]["epoch"], _selection(self._training.select, records[1])
+        if selection > self._best[0]:
+            self._best, self._unsaved = (selection, epoch), state_of()
+        self.is_over = self._is_last(epoch)
+        if self.is_over or time.monotonic() - self._saved_at > _SAVE_SECONDS:
+            state = state_of()
+            if self._unsaved is not None and int(self._unsaved.step) != int(state.step):
+                self.save_best()
+            self._checkpoints.save(state, selection=selection)
+            self._unsaved, self._saved_at = None, time.monotonic()
+
+    def save_best(self) -> None:
+        """Saves the best state so far, if it is not saved already."""
+        if self._unsaved is not None:
+            self._checkpoints.save(self._unsaved, selection=self._best[0])
+            self._unsaved = None
+
+    def best(self) -> TrainState:
+        """The state of the best epoch, from its checkpoint."""
+        return self._checkpoints.restore(self._checkpoints.best_step(), self._template)
+
+
+def _selection(select: str, record: dict[str, Any]) -> float:
+    """What the best epoch is chosen by, higher is better."""
+    if select == "last":
+        return float(record["epoch"])
+    return -record["loss"] if select == "log_loss" else record[select]

@@ -1,0 +1,180 @@
+"""Runs that are trained in one program: each takes the steps that it would take alone, whatever the others do."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.variants import load_config
+from research import restore, runs
+from research.errors import UserError
+from research.training import history, population
+from research.training.feed import blocks, put
+from research.training.loop import of_member, stack
+from research.training.population import train_many
+from research.training.preparation import Plan, prepare
+from research.training.run import Run, train_together
+from research.training.step import init_state, programs
+
+SMALL = ("--config.model.embedding_size=8",)
+VARIANTS = {
+    "lstm": ("--config.model.hidden_size=8",),
+    "gru": ("--config.model.hidden_size=8",),
+    "cnn:rand": ("--config.model.features=8",),
+    "luong:local_p": ("--config.model.hidden_size=8",),
+    "transformer:pre": (),
+    "linear": (),
+}
+
+
+def config_of(name, *flags):
+    small = () if name.partition(":")[0] in ("linear",) else SMALL
+    return load_config(name, [*small, *VARIANTS[name], "--config.training.epochs=3", *flags])
+
+
+def lstm(*flags):
+    return config_of("lstm", *flags)
+
+
+def members(folder, *configs, folds=None):
+    return [Run(config, folder / str(i), fold=i if folds is None else folds[i]) for i, config in enumerate(configs)]
+
+
+def contents(folder):
+    return {name: (folder / name).read_bytes() for name in (runs.METRICS, runs.PREDICTIONS, runs.TOKENIZER)}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_step_of_many_is_the_step_of_each(name, small_corpus):
+    """From equal states, over batches of other texts and at other rates; the last one rests.
+
+    Not with Adam, which makes steps of gradients that are 0 but for rounding.
+    """
+    config = config_of(name, *([] if name == "linear" else ["--config.optimizer.name=sgd"]))
+    rates = [0.1, 1.0, 0.2]
+    compiled = programs(config, 2)
+    prepared = [prepare(Plan(config, small_corpus, 5, fold, 0)) for fold in range(3)]
+    widths, room = prepared[0].widths[-1:], prepared[0].room
+    states = []
+    for seed, (of_fold, rate) in enumerate(zip(prepared, rates, strict=True)):
+        config.optimizer.learning_rate = rate
+        state = init_state(compiled, config, of_fold.train, widths, init_seed=seed, dropout_seed=seed)
+        states.append(jax.tree.map(np.array, state))
+    batches = [[np.arange(8), np.arange(8, 16)], [np.arange(30, 38), np.arange(3)], []]
+    orders = [(p.train.lengths, batch) for p, batch in zip(prepared, batches, strict=True)]
+    texts = [put(p.train, room) for p in prepared]
+    ((rows, count, width),) = blocks(orders, 8, widths, 2)
+    together, metrics = compiled.train_block(stack(states), stack(texts), rows, count, width=width)
+    for r in (0, 1):
+        alone, of_alone = compiled.train_block(
+            stack([states[r]]), stack([texts[r]]), rows[r : r + 1], count, width=width
+        )
+        for found, expected in zip(
+            jax.tree.leaves(of_member((together.params, together.step, metrics), r)),
+            jax.tree.leaves(of_member((alone.params, alone.step, of_alone), 0)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        assert int(together.step[r]) == 2
+    for found, expected in zip(jax.tree.leaves(of_member(together, 2)), jax.tree.leaves(states[2]), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_runs_trained_together_end_near_what_they_are_alone(small_corpus, tmp_path):
+    configs = [lstm(f"--config.optimizer.learning_rate={rate}") for rate in (0.001, 0.003, 0.02)]
+    ended, ticked = [], set()
+    train_many(
+        members(tmp_path / "together", *configs),
+        small_corpus,
+        together=3,
+        tick=lambda which, epochs, loss: ticked.add(which),
+        done=lambda which, error: ended.append((which, error)),
+    )
+    train_many(members(tmp_path / "alone", *configs), small_corpus, done=lambda which, error: None)
+    assert sorted(ended) == [(0, None), (1, None), (2, None)]
+    assert ticked == {0, 1, 2}
+    for which in "012":
+        together, alone = (tmp_path / how / which for how in ("together", "alone"))
+        assert [runs.read_json(f / runs.RECORD)["trained_together"] for f in (together, alone)] in ([2, 1], [1, 1])
+        for of_together, of_alone in zip(runs.read_metrics(together), runs.read_metrics(alone), strict=True):
+            assert of_together.keys() == of_alone.keys()
+            np.testing.assert_allclose(of_together["loss"], of_alone["loss"], rtol=1e-3)
+        found, expected = runs.read_predictions(together), runs.read_predictions(alone)
+        assert found.id.tolist() == expected.id.tolist()
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-3)
+        np.testing.assert_allclose(
+            restore(together).predict_proba(small_corpus.texts[:9]),
+            restore(alone).predict_proba(small_corpus.texts[:9]),
+            atol=1e-3,
+        )
+
+
+def test_one_that_stops_early_stops_no_other(small_corpus, tmp_path):
+    flags = ("--config.training.epochs=8", "--config.training.select=log_loss", "--config.optimizer.learning_rate=0.03")
+    configs = [lstm(*flags, "--config.training.patience=1"), lstm(*flags)]
+    assert train_together(members(tmp_path, *configs), small_corpus) == [None, None]
+    epochs = [max(r["epoch"] for r in runs.read_metrics(tmp_path / which)) for which in "01"]
+    assert epochs[0] == runs.read_json(tmp_path / "0" / runs.RECORD)["best_epoch"] + 1 < 8
+    assert epochs[1] == 8
+
+
+def test_one_that_diverges_harms_no_other(small_corpus, tmp_path):
+    sgd = ("--config.optimizer.name=sgd",)
+    sane, other, wild = (lstm(*sgd, f"--config.optimizer.learning_rate={rate}") for rate in (0.1, 0.2, 1e38))
+    found = train_together(members(tmp_path / "a", sane, wild), small_corpus)
+    train_together(members(tmp_path / "b", sane, other), small_corpus)
+    assert found[0] is None
+    assert "not finite by step" in str(found[1])
+    assert contents(tmp_path / "a" / "0") == contents(tmp_path / "b" / "0")
+    assert runs.has_diverged(tmp_path / "a" / "1")
+
+
+def test_an_interrupted_population_goes_on_as_if_it_had_not_been(small_corpus, tmp_path, monkeypatch):
+    """One member further than the other, too: it waits."""
+    configs = [lstm(), lstm("--config.seed=1")]
+    train_together(members(tmp_path / "whole", *configs), small_corpus)
+    monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
+
+    class Killed(Exception):
+        pass
+
+    def kill(which, epochs, loss):
+        if epochs >= 2.5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_together(members(tmp_path / "parts", *configs), small_corpus, tick=kill)
+    last = max((tmp_path / "parts" / "1" / runs.CHECKPOINTS).iterdir(), key=lambda path: int(path.name))
+    runs.clear(tmp_path / "parts" / "1")
+    assert not last.exists()
+    train_together(members(tmp_path / "parts", *configs), small_corpus)
+    for which in "01":
+        assert contents(tmp_path / "parts" / which) == contents(tmp_path / "whole" / which)
+
+
+def test_a_population_that_fails_is_tried_in_halves(small_corpus, tmp_path, monkeypatch):
+    sizes, ended = [], {}
+
+    def fail_where_many(asked, *arguments, **keywords):
+        sizes.append(len(asked))
+        if len(asked) > 2 or "3" in [run.folder.name for run in asked]:
+            raise MemoryError("too many")
+        return [None] * len(asked)
+
+    monkeypatch.setattr(population, "train_together", fail_where_many)
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    train_many(members(tmp_path, *[lstm()] * 4), small_corpus, together=4, done=ended.__setitem__)
+    assert sizes == [4, 2, 2, 1, 1]
+    assert {which: str(error) for which, error in ended.items()} == {0: "None", 1: "None", 2: "None", 3: "too many"}
+
+
+def test_a_users_mistake_ends_all(small_corpus, tmp_path):
+    with pytest.raises(UserError, match="--repeat"):
+        train_many([Run(lstm(), tmp_path / "a", repeat=-1)], small_corpus, done=lambda which, error: None)
+
+
+def test_what_differs_in_code_is_trained_apart():
+    configs = [lstm(), lstm("--config.seed=3"), lstm("--config.model.hidden_size=4"), lstm("--config.training.l2=1")]
+    configs += [lstm("--config.optimizer.learning_rate=1"), lstm("--config.training.l2=2"), lstm()]
+    assert population._groups(configs, 256, 1) == [[0, 1, 4, 6], [2], [3, 5]]
+    assert population._groups(configs, 256, 2) == [[0, 1], [4, 6], [2], [3], [5]]
+    assert population._groups(configs, 1, 2) == [[0], [1], [4], [6], [2], [3], [5]]
