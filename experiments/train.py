@@ -21,6 +21,7 @@ flags.DEFINE_string("config", "lstm", "The variant: a name in configs/, perhaps 
 flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
 flags.DEFINE_integer("fold", 0, "The fold that is held out as test.")
 flags.DEFINE_integer("repeat", 0, "Which repetition: own split, initialisation, order and dropout.")
+flags.DEFINE_integer("devices", 0, "Devices that share each batch (default 0: as many as are good for it; 1 on CPU).")
 program.define_corpus()
 program.define_clean()
 program.define_workdir("The run's folder.")
@@ -48,6 +49,7 @@ def main(overrides: list[str]) -> None:
             folds=FLAGS.folds,
             fold=FLAGS.fold,
             repeat=FLAGS.repeat,
+            devices=FLAGS.devices,
             command=shlex.join(["./launch.sh", "train", *sys.argv[1:]]),
             tick=lambda done, loss: reporter.progress(name, done, loss),
         )

@@ -26,11 +26,6 @@ class Texts(NamedTuple):
     labels: jax.Array  # int32 [room.texts]
 
 
-def room_of(encoded: Encoded) -> Room:
-    """The least room that holds these texts."""
-    return Room(max(1, len(encoded.tokens)), max(1, len(encoded.labels)))
-
-
 def put(encoded: Encoded, room: Room) -> Texts:
     """Texts as NumPy arrays of the room's size, ready for the device."""
     return Texts(

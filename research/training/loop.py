@@ -19,9 +19,10 @@ from research.errors import Diverged
 from research.settings import Training
 from research.training.feed import Room, Texts, blocks, put
 from research.training.metrics import Metrics, summarise, zero
+from research.training.sharing import put_rows, put_whole, shares
 from research.training.step import Programs, TrainState
 
-EVALUATION_ROWS = 64  # on CPU more would leave the cache
+_EVALUATION_ROWS = 64  # of a batch; on CPU more would leave the cache
 _MOST_STEPS = 16  # that one call of a program takes
 _AHEAD = 2  # calls that are made before the metrics of one are read
 
@@ -60,12 +61,12 @@ def warm_up(
     texts, rows = _put(members, room), _rows(training, members)
     filler = np.full((len(members), _steps_of_a_call(training, members), rows), -1, np.int32)
     for width in widths if training.batch_size else widths[-1:]:
-        copy = jax.tree.map(np.array, states)
-        jax.block_until_ready(programs.train_block(copy, texts, filler, 0, width=width))
+        copy = put_whole(jax.tree.map(np.array, states))
+        jax.block_until_ready(programs.train_block(copy, texts, put_rows(filler, 2), 0, width=width))
     empty = np.empty(0, np.int32)
     for width in _evaluation_widths(widths):
-        batch = stack([gather(member.validation, empty, EVALUATION_ROWS, (width,)) for member in members])
-        jax.block_until_ready(programs.evaluate(states.variables, jax.device_put(batch)))
+        batch = stack([gather(member.validation, empty, _evaluation_rows(), (width,)) for member in members])
+        jax.block_until_ready(programs.evaluate(states.variables, put_rows(batch, 1)))
 
 
 def _evaluation_widths(widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -79,11 +80,21 @@ def _steps_of_a_call(training: Training, members: Sequence[Fed]) -> int:
 
 def _rows(training: Training, members: Sequence[Fed]) -> int:
     """Of a batch; where it is all texts, a multiple, so that folds of almost equal size share a program."""
-    return training.batch_size or -(-max(len(member.train.labels) for member in members) // 64) * 64
+    if not training.batch_size:
+        return _up(max(len(member.train.labels) for member in members), 64 * shares())
+    return _up(training.batch_size, shares())
+
+
+def _evaluation_rows() -> int:
+    return _up(_EVALUATION_ROWS, shares())
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def _put(members: Sequence[Fed], room: Room) -> Texts:
-    return jax.device_put(stack([put(member.train, room) for member in members]))
+    return put_whole(stack([put(member.train, room) for member in members]))
 
 
 def fit(
@@ -118,7 +129,7 @@ def fit(
     steps = [steps_per_epoch(len(member.train.labels), training.batch_size) for member in members]
     done = [int(step) // of_epoch for step, of_epoch in zip(np.asarray(states.step), steps, strict=True)]
     validations = [member.validation for member in members]
-    held = [(index, jax.device_put(batch)) for index, batch in batches_to_evaluate(validations, widths)]
+    held = [(index, put_rows(batch, 1)) for index, batch in batches_to_evaluate(validations, widths)]
     sizes = [len(encoded.labels) for encoded in validations]
     texts = _put(members, room)
     for epoch in range(min(done), training.epochs):
@@ -166,7 +177,7 @@ def _train_epoch(
     calls: list[tuple[int, Metrics]] = []  # how many steps the epoch has after each
     taken = 0
     for rows, count, width in planned:
-        states, metrics = programs.train_block(states, texts, rows, count, width=width)
+        states, metrics = programs.train_block(states, texts, put_rows(rows, 2), count, width=width)
         taken += count
         calls.append((taken, metrics))
         # The device always has work, and no more of it than a stop may wait for.
@@ -212,11 +223,11 @@ def _order(member: Fed, training: Training, epoch: int) -> list[np.ndarray]:
 def batches_to_evaluate(texts: Sequence[Encoded], widths: tuple[int, ...]) -> Iterator[tuple[list[np.ndarray], Batch]]:
     """Yields which texts of each of R members come next, and they, [R, B, ...]: shortest first, of equal shape."""
     widths = _evaluation_widths(widths)
-    orders = [evaluation_order(encoded.lengths, EVALUATION_ROWS) for encoded in texts]
+    orders = [evaluation_order(encoded.lengths, _evaluation_rows()) for encoded in texts]
     for of_members in itertools.zip_longest(*orders, fillvalue=np.empty(0, np.int64)):
         chosen = list(zip(texts, of_members, strict=True))
         width = (width_of(max(int(e.lengths[index].max(initial=0)) for e, index in chosen), widths),)
-        yield list(of_members), stack([gather(e, index, EVALUATION_ROWS, width) for e, index in chosen])
+        yield list(of_members), stack([gather(e, index, _evaluation_rows(), width) for e, index in chosen])
 
 
 def evaluate_members(
@@ -237,7 +248,7 @@ def evaluate_members(
       metrics [R, ...] and, for each member, class probabilities float32 [N, C] in the order of its texts.
     """
     classes = max(programs.module.num_outputs, 2)
-    found = [(of_members, programs.evaluate(variables, batch)) for of_members, batch in batches]
+    found = [(of_members, programs.evaluate(variables, put_rows(batch, 1))) for of_members, batch in batches]
     results = [np.empty((size, classes), np.float32) for size in sizes]
     metrics = stack([zero(classes)] * len(sizes))
     for of_members, (of_batch, probabilities) in found:  # fetched when all have been dispatched

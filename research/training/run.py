@@ -36,6 +36,7 @@ from research.training.loop import (
 )
 from research.training.metrics import Metrics, summarise
 from research.training.preparation import Plan, Prepared, prepare
+from research.training.sharing import devices_for, put_whole, shared_among, shares
 from research.training.step import Programs, TrainState, evaluate_step, init_state, programs
 
 # Between two descriptions of the same run: a file may be moved.
@@ -62,6 +63,7 @@ def train(
     repeat: int = 0,
     test: bool = True,
     command: str = "",
+    devices: int = 0,
     tick: Callable[[float, float], None] = lambda epochs, loss: None,
 ) -> Path:
     """Trains one run into a folder, or goes on with one that was interrupted.
@@ -75,6 +77,7 @@ def train(
       repeat: which repetition: own split, initialisation, order and dropout.
       test: False for a trial, which never looks at the test texts and leaves no predictions.
       command: the command that does the same; kept in the record.
+      devices: that share each batch; 0 takes as many as are good for it.
       tick: called now and then with (epochs done, a recent loss).
 
     Returns:
@@ -87,7 +90,9 @@ def train(
     if not isinstance(corpus, Corpus):
         corpus = load(corpus)
     run = Run(config, Path(workdir), fold, repeat, command)
-    (diverged,) = train_together([run], corpus, folds=folds, test=test, tick=lambda member, *done: tick(*done))
+    tick_one = lambda member, *done: tick(*done)  # noqa: E731
+    with shared_among(devices or devices_for(config.training.batch_size)):
+        (diverged,) = train_together([run], corpus, folds=folds, test=test, tick=tick_one)
     if diverged is not None:
         raise diverged
     return run.folder
@@ -110,7 +115,7 @@ def train_together(
     test: bool = True,
     tick: Callable[[int, float, float], None] = lambda run, epochs, loss: None,
 ) -> list[Diverged | None]:
-    """Trains runs of equal programs and numbers of epochs in one program, on the current default device.
+    """Trains runs of equal programs and numbers of epochs in one, on the default device or those of `shared_among`.
 
     Args:
       asked: the runs; those that are finished are passed over.
@@ -147,7 +152,7 @@ def train_together(
     seconds = {"prepare": time.perf_counter() - start}
     start = time.perf_counter()
     fed = [Fed(b.prepared.train, b.prepared.validation, _seed(b.plan, "order")) for b in begun]
-    warm_up(compiled, jax.device_put(stack(fresh)), fed, training, widths, room)
+    warm_up(compiled, put_whole(stack(fresh)), fed, training, widths, room)
     seconds["compile"] = time.perf_counter() - start
 
     start = time.perf_counter()
@@ -159,7 +164,7 @@ def train_together(
             histories.append(History(run.folder, plan.config.training, checkpoints, state))
         del fresh
         resting = {r for r, history in enumerate(histories) if history.is_over}
-        states = jax.device_put(stack([history.state for history in histories]))
+        states = put_whole(stack([history.state for history in histories]))
         epochs = fit(
             compiled,
             states,
@@ -189,7 +194,7 @@ def train_together(
     tested = _evaluate_test(compiled, [best[r] for r in done], [begun[r].prepared for r in done]) if test else []
     seconds["evaluate"] = time.perf_counter() - start
     seconds = {what: round(of_all / len(begun), 3) for what, of_all in seconds.items()}
-    about = {"seconds": seconds, "trained_together": len(begun)}
+    about = {"seconds": seconds, "trained_together": len(begun), "shared_among": shares()}
     for r, error in diverged.items():
         run = begun[r].run
         record = {"status": "diverged", "command": run.command, "error": str(error)}
@@ -206,7 +211,7 @@ def _evaluate_test(
     if not best:
         return []
     texts = [p.test for p in prepared]
-    variables = jax.device_put(stack([state.variables for state in best]))
+    variables = put_whole(stack([state.variables for state in best]))
     batches = batches_to_evaluate(texts, prepared[0].widths)
     metrics, probabilities = evaluate_members(compiled, variables, batches, [len(t.labels) for t in texts])
     return [(of_member(metrics, r), of_run) for r, of_run in enumerate(probabilities)]

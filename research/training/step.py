@@ -21,6 +21,7 @@ from research.settings import Config, Data, Training, to_dict
 from research.training.feed import Texts, take
 from research.training.metrics import Metrics, cross_entropy, measure, probabilities, zero
 from research.training.optimizers import Rates, limit_columns, make_optimizer, rate_factor, rates_of
+from research.training.sharing import whole
 
 
 @struct.dataclass
@@ -59,7 +60,8 @@ class Programs:
         step = functools.partial(train_step, self.module, self.optimizer, config)
         block = functools.partial(repeat_members, step)
         self.train_block = jax.jit(block, donate_argnums=0, static_argnames="width")
-        self.evaluate = jax.jit(for_members(functools.partial(evaluate_step, self.module, config)))
+        evaluate = for_members(functools.partial(evaluate_step, self.module, config))
+        self.evaluate = jax.jit(lambda variables, batch: whole(evaluate(variables, batch)))
         self.init = jax.jit(functools.partial(self.module.init, deterministic=True))
         self.train = jax.jit(step, donate_argnums=0)
 
@@ -292,7 +294,7 @@ def repeat_members(
         return repeat_step(step if alone else unless_at_rest, state, texts, rows, count, width=width)
 
     alone = rows.shape[0] == 1
-    return for_members(of_member)(states, texts, rows)
+    return whole(for_members(of_member)(states, texts, rows))
 
 
 def evaluate_step(

@@ -15,6 +15,7 @@ zero bias but 1 for the LSTM's forget gate (Jozefowicz et al. 2015).
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Iterator
 
 import jax
@@ -25,6 +26,7 @@ from research.models.layers.activations import ACTIVATIONS
 from research.models.layers.cells import cell_of
 from research.models.layers.fused import fused
 from research.models.layers.masks import length_mask, reverse_rows
+from research.models.layers.sharding import by_shard
 
 CELLS = {"rnn": 1, "gru": 3, "lstm": 4}  # how many gates
 _PLAIN = contextvars.ContextVar("plain recurrences", default=False)
@@ -54,7 +56,10 @@ def recurrence(
     found = cell_of(cell, activation, kernel, recurrent_kernel, bias)
     if found is None or _PLAIN.get():
         return recur(cell, activation, inputs, lengths, kernel, recurrent_kernel, bias, recurrent_mask)
-    states, last = fused(found[0], inputs.transpose(1, 2, 0), *found[1], recurrent_mask.T, lengths)
+    cell, weights = found
+    mask_at = 1 if len(recurrent_mask) == len(inputs) else None
+    run = by_shard(functools.partial(fused, cell), len(inputs), (2, None, None, None, mask_at, 0), (2, 1))
+    states, last = run(inputs.transpose(1, 2, 0), *weights, recurrent_mask.T, lengths)
     return states.transpose(2, 0, 1), last.T
 
 
