@@ -1,11 +1,13 @@
 """How fast this is: ratios to other libraries that train the same classifier on the same texts, in the same run.
 
-    ./launch.sh benchmark --peers=torch,keras,flax_rnn --workdir=runs/benchmark
+    ./launch.sh benchmark --peers=torch,keras,fasttext,flax_rnn --workdir=runs/benchmark
+    ./launch.sh benchmark --profile --workdir=runs/profile
 
 A comparison is all folds of rotten_tomatoes, in whole processes: start and compilation are included. Of Keras a few
 epochs are measured, without the first, and multiplied. Peers are in `experiments/peers/`, their packages in the extra
 `peers`; each runs in processes of its own, PyTorch in two arrangements, and repeats alternate between them. The limit
-is the rate of a large product of matrices, measured in the same run.
+is the rate of a large product of matrices, measured in the same run. `--profile` measures nothing but where a step of
+ours spends its time, and leaves a trace for TensorBoard or Perfetto besides.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -29,11 +32,12 @@ from experiments.progress import reporting
 from research import runs
 from research.errors import UserError
 
-_NEEDS = {"torch": ("torch",), "keras": ("keras", "tensorflow"), "flax_rnn": ()}
+_NEEDS = {"torch": ("torch",), "keras": ("keras", "tensorflow"), "fasttext": ("fasttext",), "flax_rnn": ()}
 flags.DEFINE_list("peers", ["flax_rnn"], f"Some of {', '.join(_NEEDS)}; the extra 'peers' installs what they need.")
 flags.DEFINE_integer("folds", 5, "Runs of the comparison.", lower_bound=2)
 flags.DEFINE_integer("epochs", 10, "Epochs of each run.", lower_bound=1)
 flags.DEFINE_integer("repeats", 3, "Of every measurement.", lower_bound=1)
+flags.DEFINE_bool("profile", False, "Only account for where a step's time goes, beside a trace of it.")
 flags.DEFINE_string("workdir", None, "Where the measurements are kept, as benchmark.json.")
 studies.define_output()
 FLAGS = flags.FLAGS
@@ -42,6 +46,7 @@ _KERAS_EPOCHS = 3
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 _STEP, _COMPARISON, _TABLE = "a step of 32 x 100 on one core, ms", "a comparison, s", "the default table, s"
 _PRODUCT, _RATE = "product of matrices on one core, GFLOP/s", "training, GFLOP/s of unpadded tokens a core"
+_LINEAR, _POPULATION = "a comparison of linear models, s", "training, texts a second"
 _HELP, _SECOND = "train --help, s", "a second start with two steps, s"
 
 Measured = tuple[str, str, float, list[float]]  # what, of whom, the value, test accuracies
@@ -59,6 +64,9 @@ def main(overrides: list[str]) -> None:
     folder = Path(FLAGS.workdir)
     runs.require_free(folder)
     runs.make(folder)
+    if FLAGS.profile:
+        _account(folder)
+        return
     work = _write_folds(folder)
     measured: list[Measured] = []
     with reporting(FLAGS.repeats, "repeats") as reporter:
@@ -99,6 +107,8 @@ def _measure(folder: Path, work: float) -> Iterator[Measured]:
     product = _peer("ours", "product", [_CORES[:1]], [{}])[0]["flops_per_second"]
     yield _PRODUCT, "the processor", sorted(product)[len(product) // 2] / 1e9, []
     for peer in ("ours", *FLAGS.peers):
+        if peer == "fasttext":
+            continue
         seconds = sorted(_peer(peer, "step", [_CORES[:1]], [{}])[0]["seconds"])
         yield _STEP, peer, 1e3 * seconds[len(seconds) // 2], []
     shutil.rmtree(folder / "cache", ignore_errors=True)
@@ -122,6 +132,8 @@ def _measure(folder: Path, work: float) -> Iterator[Measured]:
     yield "its peak memory, MB", "ours", max(int(row["peak_memory_bytes"]) for row in rows) / 1e6, []
     for what, value in _peer("ours", "encoding", [_CORES], [{}])[0].items():
         yield what, "ours", value, []
+    for what, value in _peer("ours", "populations", [_CORES], [{}])[0].items():
+        yield _POPULATION, f"ours, {what}", value, []
 
 
 def _comparison_of(peer: str, data: str) -> Iterator[Measured]:
@@ -131,6 +143,13 @@ def _comparison_of(peer: str, data: str) -> Iterator[Measured]:
         found = _peer(peer, "epochs", [_CORES], [{"data": data, "folds": [0], "epochs": _KERAS_EPOCHS}])[0]
         later = found["epoch_seconds"][1:]
         yield _COMPARISON, f"keras, {_KERAS_EPOCHS} epochs", sum(later) / len(later) * epochs * len(folds), []
+        return
+    if peer == "fasttext":
+        seconds, rows = _compare(Path(data).parent, ["--variants=linear", f"--folds={FLAGS.folds}"])
+        yield _LINEAR, "ours", seconds, [float(row["accuracy"]) for row in rows]
+        start = time.perf_counter()
+        found = _peer(peer, "epochs", [_CORES], [{"data": data, "folds": folds, "epochs": epochs}])
+        yield _LINEAR, "fasttext", time.perf_counter() - start, found[0]["accuracy"]
         return
     start = time.perf_counter()
     jobs = [{"data": data, "folds": folds[core::share], "epochs": epochs} for core in range(share)]
@@ -149,6 +168,8 @@ def _peer(peer: str, measure: str, cores: Sequence[Sequence[int]], jobs: Sequenc
     for on, job in zip(cores, jobs, strict=True):
         threads = str(len(on))
         environment = os.environ | {"OMP_NUM_THREADS": threads, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if len(on) == 1 and measure in ("step", "product"):  # of a core, not of an accelerator
+            environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
         arguments = [measure, json.dumps(job | {"threads": len(on)})]
         command = [sys.executable, "-P", "-m", f"experiments.peers.{peer}", *arguments]
         with _pinned(on):
@@ -193,6 +214,35 @@ def _compare(folder: Path, arguments: list[str]) -> tuple[float, list[dict[str, 
         rows = list(csv.DictReader(file))
     shutil.rmtree(workdir)
     return seconds, rows
+
+
+_KINDS = {  # of operations, by the names that XLA gives them
+    "products of matrices": r"(ynn_fusion|dot|convolution|gemm|cublas|cutlass)",
+    "filling with zeros": r"wrapped_broadcast",
+    "copies and other layouts": r"(wrapped_)?(copy|transpose|concatenate|bitcast_copy|multiply_transpose|pad|copy_pad)",
+    "rows of the embedding, and their gradient": r".*(gather|scatter)",
+    "element by element": r".*(fusion|wrapped_)",
+}
+
+
+def _account(folder: Path) -> None:
+    """Writes where a step's time goes, by kind of operation, beside what its FLOPs alone would take."""
+    rate = sorted(_peer("ours", "product", [_CORES[:1]], [{}])[0]["flops_per_second"])
+    found = _peer("ours", "profile", [_CORES[:1]], [{"folder": str(folder / "trace")}])[0]
+    kinds, largest = dict.fromkeys(_KINDS, 0.0), []
+    for name, of_step in found["operations"].items():
+        kind = next((kind for kind, pattern in _KINDS.items() if re.fullmatch(rf"{pattern}[\w.-]*", name)), None)
+        if kind:
+            kinds[kind] += of_step
+            largest.append((f"{name} ({kind})", of_step))
+    step, limit = found["traced_step"], 1e3 * found["flops"] / rate[len(rate) // 2]
+    rest = ("loops, starting operations, what overlaps", step - sum(kinds.values()))
+    rows = [("a step of the lstm, 32 texts of similar length", found["step"]), ("the same while it is traced", step)]
+    rows += [("its products of unpadded tokens at the processor's rate (the limit)", limit), *kinds.items(), rest]
+    rows += [(f"largest: {name}", of_step) for name, of_step in sorted(largest, key=lambda row: -row[1])[:8]]
+    cells = [(what, f"{of_step:.3f}", f"{of_step / step:.2f}") for what, of_step in rows]
+    studies.show("Where a training step's time goes, on one core", ("what", "ms", "share"), cells, step / 1e3)
+    print(f"trace: {folder / 'trace'}")
 
 
 def _rows(measured: list[Measured]) -> list[tuple[str, ...]]:

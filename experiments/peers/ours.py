@@ -1,19 +1,26 @@
 """This project's step and encoding, and what the processor could do: a large product of matrices."""
 
+import gzip
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from experiments import program
-from experiments.peers import PADDED, answer, example, timed
+from experiments.peers import EMBEDDING_SIZE, HIDDEN_SIZE, PADDED, answer, example, timed
 from experiments.variants import load_config
-from research.data.batches import Batch
+from research.data.batches import Batch, epoch_order
 from research.data.corpora import load
 from research.data.tokenizer import Encoded, encode, fit_vocabulary, intern_texts
-from research.settings import Data
-from research.training.step import init_state, programs
+from research.settings import Config, Data
+from research.training.feed import blocks, put
+from research.training.loop import Fed, fit, stack
+from research.training.preparation import Plan, Prepared, prepare
+from research.training.sharing import put_whole
+from research.training.step import Programs, init_state, programs
 
 _SIZE = 1024
 
@@ -59,5 +66,63 @@ def encoding(threads: int) -> dict[str, float]:
     }
 
 
+def _fold() -> tuple[Config, Programs, Prepared, Fed]:
+    """What the first fold of rotten_tomatoes is trained with."""
+    config = load_config("lstm")
+    prepared = prepare(Plan(config, load("rotten_tomatoes"), 5, 0, 0))
+    return config, programs(config, 2), prepared, Fed(prepared.train, prepared.validation, 0)
+
+
+def populations(threads: int) -> dict[str, float]:
+    """Training texts a second of an epoch of R runs in one program, for several R."""
+    program.use_devices(side_by_side=False)
+    config, compiled, prepared, fed = _fold()
+    config.training.epochs = 2
+    found = {}
+    for size in (1, 8) if jax.default_backend() == "cpu" else (1, 8, 64, 256):
+        fresh = [init_state(compiled, config, prepared.train, prepared.widths, init_seed=seed) for seed in range(size)]
+        shapes = {"widths": prepared.widths, "room": prepared.room}
+        seconds, start = 0.0, 0.0
+        for after, _ in fit(compiled, put_whole(stack(fresh)), [fed] * size, config.training, resting=set(), **shapes):
+            jax.block_until_ready(after)
+            seconds, start = time.perf_counter() - start, time.perf_counter()  # of the second epoch in the end
+        found[f"{size} run(s) in one program"] = size * len(prepared.train.labels) / seconds
+    return found
+
+
+def profile(folder: str, threads: int) -> dict[str, Any]:
+    """A trace of a call of some training steps, and milliseconds a step of each operation in it."""
+    program.use_devices(side_by_side=False)
+    config, compiled, prepared, _ = _fold()
+    state = init_state(compiled, config, prepared.train, prepared.widths)
+    states, texts = put_whole(stack([state])), put_whole(stack([put(prepared.train, prepared.room)]))
+    order = epoch_order(prepared.train.lengths, config.training.batch_size, 0, 0)
+    block = next(blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.widths, len(order)))
+    rows, count, width = block[0], min(block[1], 32), block[2]
+    lengths = prepared.train.lengths[rows[0, :count]]
+
+    def call() -> float:
+        nonlocal states
+        start = time.perf_counter()
+        states, metrics = compiled.train_block(states, texts, rows, count, width=width)
+        jax.block_until_ready(metrics)
+        return 1e3 * (time.perf_counter() - start) / count
+
+    call()
+    step = sorted(call() for _ in range(7))[3]
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level, options.host_tracer_level = 0, 3
+    with jax.profiler.trace(folder, profiler_options=options):
+        traced_step = call()
+    operations: dict[str, float] = {}
+    for file in Path(folder).rglob("*.trace.json.gz"):
+        for event in json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]:
+            if event.get("ph") == "X":
+                operations[event["name"]] = operations.get(event["name"], 0.0) + event["dur"] / 1e3 / count
+    flops = 2 * 3 * int(lengths.sum()) * (EMBEDDING_SIZE + HIDDEN_SIZE) * 4 * HIDDEN_SIZE / count
+    return {"step": step, "traced_step": traced_step, "operations": operations, "flops": flops}
+
+
 if __name__ == "__main__":
-    answer({"step": step, "product": product, "encoding": encoding})
+    measures = {"step": step, "product": product, "encoding": encoding, "populations": populations, "profile": profile}
+    answer(measures)

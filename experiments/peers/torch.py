@@ -1,4 +1,4 @@
-"""PyTorch: packed sequences, the same batches of similar length."""
+"""PyTorch: packed sequences, the same batches of similar length; on a GPU, where it finds one, by cuDNN."""
 
 import copy
 import time
@@ -10,6 +10,8 @@ from torch import nn
 
 from experiments import peers
 from research.data.batches import epoch_order, evaluation_batches, gather
+
+_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Classifier(nn.Module):
@@ -30,6 +32,10 @@ class Classifier(nn.Module):
         return self.head(self.lstm(inputs)[1][0][-1])[:, 0]
 
 
+def _put(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array).to(_DEVICE)
+
+
 def _stepper(model: Classifier) -> Any:
     optimizer = torch.optim.Adam(model.parameters(), peers.LEARNING_RATE)
     loss_of = nn.BCEWithLogitsLoss()
@@ -37,7 +43,7 @@ def _stepper(model: Classifier) -> Any:
     def step(ids: np.ndarray, lengths: np.ndarray | None, labels: np.ndarray) -> None:
         optimizer.zero_grad(set_to_none=True)
         lengths = None if lengths is None else torch.from_numpy(lengths)
-        loss_of(model(torch.from_numpy(ids), lengths), torch.from_numpy(labels.astype(np.float32))).backward()
+        loss_of(model(_put(ids), lengths), _put(labels.astype(np.float32))).backward()
         optimizer.step()
 
     return step
@@ -48,7 +54,7 @@ def step(threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     ids, labels = peers.example()
-    one = _stepper(Classifier())
+    one = _stepper(Classifier().to(_DEVICE))
     return {"seconds": peers.timed(lambda: one(ids, None, labels))}
 
 
@@ -59,7 +65,7 @@ def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, 
     for fold in folds:
         torch.manual_seed(fold)
         texts = peers.read_fold(data, fold)
-        model = Classifier()
+        model = Classifier().to(_DEVICE)
         one, best = _stepper(model), (-1.0, {})
         for epoch in range(epochs):
             model.train()
@@ -79,7 +85,7 @@ def _accuracy(model: Classifier, texts: Any, widths: tuple[int, ...]) -> float:
     right = 0
     with torch.inference_mode():
         for index, batch in evaluation_batches(texts, 256, widths):
-            logits = model(torch.from_numpy(batch.token_ids), torch.from_numpy(batch.lengths)).numpy()
+            logits = model(_put(batch.token_ids), torch.from_numpy(batch.lengths)).cpu().numpy()
             right += int(((logits > 0) == batch.labels)[: len(index)].sum())
     return right / len(texts.labels)
 

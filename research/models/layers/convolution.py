@@ -1,4 +1,4 @@
-"""Convolution over time as a sum of plain products: on CPU several times faster than the primitive and its gradient."""
+"""Convolution over time as one plain product: on CPU several times faster than the primitive and its gradient."""
 
 import jax
 import jax.numpy as jnp
@@ -29,4 +29,5 @@ class Convolution(nn.Module):
         right = self.width - 1 if self.padding == "full" else self.width // 2
         padded = jnp.pad(inputs, ((0, 0), (left, right), (0, 0)))
         windows = padded.shape[1] - self.width + 1
-        return sum(padded[:, k : k + windows] @ kernel[k] for k in range(self.width)) + bias[None, None, :]
+        unfolded = jnp.concatenate([padded[:, k : k + windows] for k in range(self.width)], axis=-1)
+        return unfolded @ kernel.reshape(-1, self.features) + bias[None, None, :]
