@@ -58,8 +58,8 @@ def begin(overrides: list[str]) -> tuple["Corpus", int]:
 
 def train_all(jobs: Sequence[Job], corpus: "Corpus", folds: int, overrides: list[str]) -> None:
     """Trains what is not finished, side by side."""
+    from research.training.begin import Run
     from research.training.population import train_many
-    from research.training.run import Run
 
     asked = [
         Run(load_config(FLAGS.variant, [*overrides, f"--config.{job.setting}"]), job.folder, job.fold, job.repeat)

@@ -19,10 +19,10 @@ from research.evaluation.planning import detectable, typical
 from research.reporting.report import write_report
 from research.reporting.results import Claims, baseline_of, level_of, pairs_of, planned_claims, read_results
 from research.settings import Config, config_hash, differences, to_dict, validate
+from research.training.begin import Run
 from research.training.environment import environment
 from research.training.population import train_many
 from research.training.preparation import intern_corpus
-from research.training.run import Run
 
 REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
 

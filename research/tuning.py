@@ -20,10 +20,10 @@ from research.data.corpora import Corpus
 from research.data.splits import resolve_folds
 from research.errors import Diverged, UserError
 from research.settings import Config
+from research.training.begin import Run
 from research.training.environment import environment
 from research.training.population import train_many
 from research.training.preparation import intern_corpus
-from research.training.run import Run
 
 TUNED = "tuned.json"
 Space = Mapping[str, tuple]  # field -> ("log", low, high), ("uniform", low, high) or ("choice", value, value, ...)

@@ -8,11 +8,12 @@ from experiments.variants import load_config
 from research import restore, runs
 from research.errors import UserError
 from research.training import history, population
+from research.training.begin import Run
 from research.training.feed import blocks, put
 from research.training.loop import of_member, stack
 from research.training.population import train_many
 from research.training.preparation import Plan, prepare
-from research.training.run import Run, train_together
+from research.training.run import train_together
 from research.training.step import init_state, programs
 
 SMALL = ("--config.model.embedding_size=8",)

@@ -11,11 +11,10 @@ from research import restore, runs, train
 from research.data.corpora import make_corpus
 from research.data.files import Row
 from research.errors import UserError
-from research.training import history
-from research.training import run as run_module
+from research.training import begin, history
+from research.training.begin import Run
 from research.training.population import train_many
 from research.training.preparation import Plan, prepare
-from research.training.run import Run
 from research.training.step import programs
 
 FAST = ("--config.training.epochs=3", "--config.model.hidden_size=16", "--config.model.embedding_size=8")
@@ -229,7 +228,7 @@ def test_balanced_class_weights_are_those_of_scikit_learn(small_corpus):
     plan = Plan(fast_lstm("--config.training.class_weights=balanced"), make_corpus("c", {"all": rows}), 5, 0, 0)
     prepared = prepare(plan)
     expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=prepared.train.labels)
-    np.testing.assert_allclose(run_module._class_weights(plan, prepared), expected, rtol=1e-6)
+    np.testing.assert_allclose(begin._class_weights(plan, prepared), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("source", ["split", "init", "order", "dropout"])
@@ -240,12 +239,12 @@ def test_one_stream_alone_can_differ_between_repeats(small_corpus, source):
     for repeat in (0, 1):
         plan = Plan(config, small_corpus, 5, 0, repeat)
         prepared = prepare(plan)
-        state = run_module._fresh_state(programs(config, 2), plan, prepared)
+        state = begin.fresh_state(programs(config, 2), plan, prepared)
         found.append(
             {
                 "split": prepared.split.test.tolist(),
                 "init": np.asarray(state.params["head"]["kernel"]).tolist(),
-                "order": run_module._seed(plan, "order"),
+                "order": begin.seed(plan, "order"),
                 "dropout": int(state.dropout_seed),
             }
         )

@@ -4,6 +4,7 @@ Groups (exact duplicates, the user's groups) are put into a keyed random order -
 content - and dealt out so that each class is spread evenly; no group straddles a split.
 """
 
+import functools
 import hashlib
 from typing import NamedTuple
 
@@ -57,13 +58,13 @@ def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: in
         resolve_folds(corpus, folds or fold)
         pool, test = np.flatnonzero(corpus.splits == "train"), np.flatnonzero(corpus.splits == "test")
     else:
-        pool = np.flatnonzero((corpus.splits == "all") | (corpus.splits == "train"))
+        pool = _to_deal(corpus)
         groups = len(np.unique(corpus.groups[pool]))
         if not 2 <= folds <= groups:
             raise UserError(f"--folds is {folds}, expected 2 to {groups}: {corpus.name} has {groups} distinct texts")
         if not 0 <= fold < folds:
             raise UserError(f"--fold is {fold}, expected 0 to {folds - 1}")
-        fold_of = deal(corpus, pool, folds, stream_seed(seed, "split", repeat))
+        fold_of = _dealt(corpus, folds, stream_seed(seed, "split", repeat))
         pool, test = pool[fold_of != fold], pool[fold_of == fold]
     if corpus.has("validation"):
         train, validation = pool, np.flatnonzero(corpus.splits == "validation")
@@ -73,6 +74,15 @@ def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: in
     if train_size:
         train = subsample(corpus, train, train_size, stream_seed(seed, "train_size", repeat, fold))
     return Split(train, validation, test)
+
+
+def _to_deal(corpus: Corpus) -> np.ndarray:
+    return np.flatnonzero((corpus.splits == "all") | (corpus.splits == "train"))
+
+
+@functools.lru_cache(maxsize=8)  # the folds of a repeat are asked for one by one
+def _dealt(corpus: Corpus, folds: int, key: int) -> np.ndarray:
+    return deal(corpus, _to_deal(corpus), folds, key)
 
 
 def subsample(corpus: Corpus, train: np.ndarray, size: int, key: int) -> np.ndarray:

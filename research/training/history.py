@@ -18,14 +18,11 @@ _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the
 class History:
     """The epochs of a run in its folder; those up to its last checkpoint are taken over."""
 
-    def __init__(self, folder: Path, training: Training, checkpoints: Checkpoints, fresh: TrainState):
-        """`fresh` is the state to begin with where there is no checkpoint, and the template of those there are."""
-        self._folder, self._training, self._checkpoints, self._template = folder, training, checkpoints, fresh
-        last, records = checkpoints.last_step(), []
-        self.state = fresh  # to go on from
-        if last is not None:
-            self.state = checkpoints.restore(last, fresh)
-            records = [record for record in runs.read_metrics(folder) if record["step"] <= last]
+    def __init__(self, folder: Path, training: Training, checkpoints: Checkpoints, template: TrainState):
+        """`template` is a state of the right shapes and dtypes."""
+        self._folder, self._training, self._checkpoints, self._template = folder, training, checkpoints, template
+        last = checkpoints.last_step()
+        records = [r for r in runs.read_metrics(folder) if r["step"] <= last] if last is not None else []
         runs.write_metrics(folder, records, append=False)
         validated = [r for r in records if r["split"] == "validation"]
         best = max(validated, key=lambda r: (_selection(training.select, r), -r["epoch"]), default=None)
@@ -33,6 +30,11 @@ class History:
         self._unsaved: TrainState | None = None  # the best so far, on the host, where it is not on disk
         self._saved_at = time.monotonic()
         self.is_over = bool(validated) and self._is_last(validated[-1]["epoch"])
+
+    def resume(self, fresh: TrainState) -> TrainState:
+        """The state to go on from: that of the last checkpoint, or a fresh one."""
+        last = self._checkpoints.last_step()
+        return fresh if last is None else self._checkpoints.restore(last, self._template)
 
     def _is_last(self, epoch: int) -> bool:
         """Whether training ends with this epoch: it was the last one, or patience ran out."""

@@ -14,7 +14,8 @@ import jax
 from research.data.corpora import Corpus
 from research.errors import UserError
 from research.settings import Config, to_dict
-from research.training.run import Run, train_together
+from research.training.begin import Run
+from research.training.run import train_together
 
 Job = Callable[[Callable[[], None]], None]  # called with `check`, which it calls now and then
 MOST_TOGETHER = 256  # runs in one program; fewer where that many do not fit into the device's memory

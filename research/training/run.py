@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,12 +14,10 @@ import numpy as np
 from research import runs
 from research.data.batches import gather
 from research.data.corpora import Corpus, load
-from research.data.splits import resolve_folds, stream_seed
-from research.data.tokenizer import build_tokenizer
-from research.data.vectors import vectors_checksum
-from research.errors import Diverged, UserError
+from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
-from research.settings import Config, config_hash, differences, repeat_of, to_dict, validate
+from research.settings import Config
+from research.training.begin import Begun, Run, begin, fresh_state, make_folder, seed
 from research.training.checkpoints import Checkpoints
 from research.training.environment import environment
 from research.training.flops import count_flops
@@ -31,26 +29,12 @@ from research.training.loop import (
     fit,
     of_member,
     stack,
-    steps_per_epoch,
     warm_up,
 )
 from research.training.metrics import Metrics, summarise
-from research.training.preparation import Plan, Prepared, prepare
+from research.training.preparation import Prepared
 from research.training.sharing import devices_for, put_whole, shared_among, shares
-from research.training.step import Programs, TrainState, evaluate_step, init_state, programs
-
-# Between two descriptions of the same run: a file may be moved.
-_MAY_DIFFER = ("corpus.name:", "corpus.source:", "corpus.columns:", "corpus.cleaned:", "widths:")
-
-
-class Run(NamedTuple):
-    """What is to be trained, and where it is kept."""
-
-    config: Config
-    folder: Path
-    fold: int = 0
-    repeat: int = 0
-    command: str = ""  # that does the same; kept in the record
+from research.training.step import Programs, TrainState, evaluate_step, programs
 
 
 def train(
@@ -98,15 +82,6 @@ def train(
     return run.folder
 
 
-class _Begun(NamedTuple):
-    """A run whose folder is made and whose training is not finished."""
-
-    at: int  # its place among those that were asked for
-    run: Run
-    plan: Plan
-    prepared: Prepared
-
-
 def train_together(
     asked: Sequence[Run],
     corpus: Corpus,
@@ -131,94 +106,92 @@ def train_together(
       UserError: as in `train`.
     """
     start = time.perf_counter()
-    begun = []
-    for at, run in enumerate(asked):
-        if run.repeat < 0:
-            raise UserError(f"--repeat is {run.repeat}, expected at least 0")
-        plan = Plan(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
-        if not ((run.folder / runs.CONFIG).exists() and _claim(run.folder, _describe(plan))):
-            begun.append(_Begun(at, run, plan, prepare(plan)))
+    begun = begin(asked, corpus, folds)
     found: list[Diverged | None] = [None] * len(asked)
     if not begun:
         return found
-    training, widths, room = begun[0].plan.config.training, begun[0].prepared.widths, begun[0].prepared.room
     compiled = programs(begun[0].plan.config, len(corpus.class_names))
-    fresh = [_fresh_state(compiled, b.plan, b.prepared) for b in begun]  # settings may not fit: nothing is written yet
-    for _, run, plan, prepared in begun:
-        description = _describe(plan)
-        _claim(run.folder, description)
-        runs.write_json(run.folder / runs.CONFIG, description | {"widths": list(widths)})
-        build_tokenizer(prepared.vocabulary, plan.config.data).save(str(run.folder / runs.TOKENIZER))
+    # Before anything is written: settings may not fit each other.
+    fresh = stack([fresh_state(compiled, b.plan, b.prepared) for b in begun])
+    for of_run in begun:
+        make_folder(of_run)
     seconds = {"prepare": time.perf_counter() - start}
     start = time.perf_counter()
-    fed = [Fed(b.prepared.train, b.prepared.validation, _seed(b.plan, "order")) for b in begun]
-    warm_up(compiled, put_whole(stack(fresh)), fed, training, widths, room)
+    fed = [Fed(b.prepared.train, b.prepared.validation, seed(b.plan, "order")) for b in begun]
+    training, widths, room = begun[0].plan.config.training, begun[0].prepared.widths, begun[0].prepared.room
+    warm_up(compiled, put_whole(fresh), fed, training, widths, room)
     seconds["compile"] = time.perf_counter() - start
-
     start = time.perf_counter()
-    diverged: dict[int, Diverged] = {}
-    with contextlib.ExitStack() as stacked:
-        histories = []
-        for (_, run, plan, _), state in zip(begun, fresh, strict=True):
-            checkpoints = stacked.enter_context(Checkpoints((run.folder / runs.CHECKPOINTS).absolute()))
-            histories.append(History(run.folder, plan.config.training, checkpoints, state))
-        del fresh
-        resting = {r for r, history in enumerate(histories) if history.is_over}
-        states = put_whole(stack([history.state for history in histories]))
-        epochs = fit(
-            compiled,
-            states,
-            fed,
-            training,
-            widths=widths,
-            room=room,
-            resting=resting,
-            tick=lambda r, done, loss: tick(begun[r].at, done, loss),
-        )
-        del states  # they are donated
-        for after, results in epochs:
-            for r, result in enumerate(results):
-                if isinstance(result, Diverged):
-                    histories[r].save_best()
-                    diverged[r] = found[begun[r].at] = result
-                elif result is not None:
-                    histories[r].add(result, functools.partial(of_member, after, r))
-                    if histories[r].is_over:
-                        resting.add(r)
-            del after  # their memory is given to the next step
-        best = [None if r in diverged else history.best() for r, history in enumerate(histories)]
+    trained = _train_epochs(begun, compiled, fresh, fed, tick)
     seconds["train"] = time.perf_counter() - start
-
     start = time.perf_counter()
-    done = [r for r in range(len(begun)) if r not in diverged]
-    tested = _evaluate_test(compiled, [best[r] for r in done], [begun[r].prepared for r in done]) if test else []
+    done = [(b, best) for b, best in zip(begun, trained, strict=True) if not isinstance(best, Diverged)]
+    tested = _evaluate_test(compiled, done) if test else []
     seconds["evaluate"] = time.perf_counter() - start
     seconds = {what: round(of_all / len(begun), 3) for what, of_all in seconds.items()}
     about = {"seconds": seconds, "trained_together": len(begun), "shared_among": shares()}
-    for r, error in diverged.items():
-        run = begun[r].run
-        record = {"status": "diverged", "command": run.command, "error": str(error)}
-        runs.write_json(run.folder / runs.RECORD, record | about | environment())
-    for r, of_run in itertools.zip_longest(done, tested):
-        _finish(begun[r], compiled, best[r], of_run, about)
+    for (at, run, _, _), error in zip(begun, trained, strict=True):
+        if isinstance(error, Diverged):
+            found[at] = error
+            record = {"status": "diverged", "command": run.command, "error": str(error)}
+            runs.write_json(run.folder / runs.RECORD, record | about | environment())
+    for (of_run, best), of_test in itertools.zip_longest(done, tested):
+        _finish(of_run, compiled, best, of_test, about)
     return found
 
 
-def _evaluate_test(
-    compiled: Programs, best: Sequence[TrainState], prepared: Sequence[Prepared]
-) -> list[tuple[Metrics, np.ndarray]]:
+def _train_epochs(
+    begun: Sequence[Begun],
+    compiled: Programs,
+    fresh: TrainState,
+    fed: Sequence[Fed],
+    tick: Callable[[int, float, float], None],
+) -> list[TrainState | Diverged]:
+    """Trains, logs and saves, from the last checkpoints where there are some: each run's best state, or its end."""
+    ended: dict[int, Diverged] = {}
+    template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), fresh)
+    with contextlib.ExitStack() as stacked:
+        histories = []
+        for _, run, plan, _ in begun:
+            checkpoints = stacked.enter_context(Checkpoints((run.folder / runs.CHECKPOINTS).absolute()))
+            histories.append(History(run.folder, plan.config.training, checkpoints, template))
+        resting = {r for r, history in enumerate(histories) if history.is_over}
+        epochs = fit(
+            compiled,
+            put_whole(stack([history.resume(of_member(fresh, r)) for r, history in enumerate(histories)])),
+            fed,
+            begun[0].plan.config.training,
+            widths=begun[0].prepared.widths,
+            room=begun[0].prepared.room,
+            resting=resting,
+            tick=lambda r, done, loss: tick(begun[r].at, done, loss),
+        )
+        for states, results in epochs:
+            for r, result in enumerate(results):
+                if isinstance(result, Diverged):
+                    histories[r].save_best()
+                    ended[r] = result
+                elif result is not None:
+                    histories[r].add(result, functools.partial(of_member, states, r))
+                    if histories[r].is_over:
+                        resting.add(r)
+            del states  # their memory is given to the next step
+        return [ended[r] if r in ended else history.best() for r, history in enumerate(histories)]
+
+
+def _evaluate_test(compiled: Programs, done: Sequence[tuple[Begun, TrainState]]) -> list[tuple[Metrics, np.ndarray]]:
     """The metrics of each run's test texts and their probabilities."""
-    if not best:
+    if not done:
         return []
-    texts = [p.test for p in prepared]
-    variables = put_whole(stack([state.variables for state in best]))
-    batches = batches_to_evaluate(texts, prepared[0].widths)
+    texts = [begun.prepared.test for begun, _ in done]
+    variables = put_whole(stack([best.variables for _, best in done]))
+    batches = batches_to_evaluate(texts, done[0][0].prepared.widths)
     metrics, probabilities = evaluate_members(compiled, variables, batches, [len(t.labels) for t in texts])
     return [(of_member(metrics, r), of_run) for r, of_run in enumerate(probabilities)]
 
 
 def _finish(
-    begun: _Begun,
+    begun: Begun,
     compiled: Programs,
     best: TrainState,
     tested: tuple[Metrics, np.ndarray] | None,
@@ -250,69 +223,10 @@ def _finish(
 
 def _flops_per_text(config: Config, compiled: Programs, state: TrainState, prepared: Prepared) -> int:
     """Of predicting one text of median length, padded to a multiple of 8."""
-    median = max(1, int(np.median(prepared.train.lengths)))
-    example = gather(prepared.train, np.arange(0), 1, (-(-median // 8) * 8,))
-    with plain_recurrences():
-        return count_flops(functools.partial(evaluate_step, compiled.module, config), state.variables, example)
-
-
-def _describe(plan: Plan) -> dict[str, Any]:
-    vectors = plan.config.data.vectors
-    return {
-        "hash": config_hash(plan.config),
-        "settings": to_dict(plan.config),
-        "corpus": {
-            "name": plan.corpus.name,
-            "checksum": plan.corpus.checksum,
-            "source": plan.corpus.source,
-            "columns": list(plan.corpus.columns or ()),
-            "cleaned": plan.corpus.cleaned,
-        },
-        "classes": list(plan.corpus.class_names),
-        "folds": plan.folds,
-        "fold": plan.fold,
-        "repeat": plan.repeat,
-    } | ({} if vectors == "none" else {"vectors_checksum": vectors_checksum(vectors)})
-
-
-def _claim(folder: Path, description: dict[str, Any]) -> bool:
-    """Makes the folder or checks that it is the same run; true where that is finished already."""
-    if (folder / runs.CONFIG).exists():
-        there = runs.read_json(folder / runs.CONFIG)
-        changed = [change for change in differences(there, description) if not change.startswith(_MAY_DIFFER)]
-        if changed:
-            shown = "; ".join(change for change in changed if not change.startswith("hash:"))
-            raise UserError(
-                f"{folder} holds another run ({shown}); name another --workdir, or pass --overwrite (train, compare)"
-            )
-        return runs.is_finished(folder)
-    runs.require_free(folder)
-    runs.make(folder)
-    return False
-
-
-def _seed(plan: Plan, stream: str) -> int:
-    return stream_seed(plan.config.seed, stream, repeat_of(plan.config, stream, plan.repeat), plan.fold)
-
-
-def _fresh_state(compiled: Programs, plan: Plan, prepared: Prepared) -> TrainState:
-    training = plan.config.training
-    return init_state(
-        compiled,
-        plan.config,
-        prepared.train,
-        prepared.widths,
-        init_seed=_seed(plan, "init"),
-        dropout_seed=_seed(plan, "dropout"),
-        class_weights=_class_weights(plan, prepared),
-        num_steps=training.epochs * steps_per_epoch(len(prepared.train.labels), training.batch_size),
-        pretrained=prepared.pretrained,
-    )
-
-
-def _class_weights(plan: Plan, prepared: Prepared) -> np.ndarray:
-    """float32 [C]: ones, or N / (C * count) as scikit-learn's "balanced"."""
-    count = np.bincount(prepared.train.labels, minlength=len(plan.corpus.class_names))
-    if plan.config.training.class_weights == "none":
-        return np.ones(len(count), np.float32)
-    return (count.sum() / (len(count) * np.maximum(count, 1))).astype(np.float32)
+    width = -(-max(1, int(np.median(prepared.train.lengths))) // 8) * 8
+    if width not in compiled.flops:
+        example = gather(prepared.train, np.arange(0), 1, (width,))
+        step = functools.partial(evaluate_step, compiled.module, config)
+        with plain_recurrences():
+            compiled.flops[width] = count_flops(step, state.variables, example)
+    return compiled.flops[width]

@@ -51,6 +51,7 @@ class Programs:
     evaluate: `(variables, batch) -> (metrics, probabilities [R, B, C])`, `evaluate_step` of each.
     init: `(key, token_ids, lengths) -> variables` of one run.
     train: `(state, batch) -> (state, metrics)`, a single `train_step` of one run, the state donated.
+    flops: of predicting one text, by width; filled by who asks for it first.
     """
 
     def __init__(self, config: Config, num_classes: int):
@@ -64,6 +65,7 @@ class Programs:
         self.evaluate = jax.jit(lambda variables, batch: whole(evaluate(variables, batch)))
         self.init = jax.jit(functools.partial(self.module.init, deterministic=True))
         self.train = jax.jit(step, donate_argnums=0)
+        self.flops: dict[int, int] = {}
 
 
 def for_members(function: Callable[..., Any]) -> Callable[..., Any]:

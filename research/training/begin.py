@@ -1,0 +1,128 @@
+"""What a run begins with: its plan, its folder, its texts, its seeds and its state before the first step."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from research import runs
+from research.data.corpora import Corpus
+from research.data.splits import resolve_folds, stream_seed
+from research.data.tokenizer import build_tokenizer
+from research.data.vectors import vectors_checksum
+from research.errors import UserError
+from research.settings import Config, config_hash, differences, repeat_of, to_dict, validate
+from research.training.loop import steps_per_epoch
+from research.training.preparation import Plan, Prepared, prepare
+from research.training.step import Programs, TrainState, init_state
+
+# Between two descriptions of the same run: a file may be moved.
+_MAY_DIFFER = ("corpus.name:", "corpus.source:", "corpus.columns:", "corpus.cleaned:", "widths:")
+
+
+class Run(NamedTuple):
+    """What is to be trained, and where it is kept."""
+
+    config: Config
+    folder: Path
+    fold: int = 0
+    repeat: int = 0
+    command: str = ""  # that does the same; kept in the record
+
+
+class Begun(NamedTuple):
+    """A run whose folder is made and whose training is not finished."""
+
+    at: int  # its place among those that were asked for
+    run: Run
+    plan: Plan
+    prepared: Prepared
+
+
+def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun]:
+    """The runs that are not finished, with their texts; nothing is written."""
+    begun = []
+    for at, run in enumerate(asked):
+        if run.repeat < 0:
+            raise UserError(f"--repeat is {run.repeat}, expected at least 0")
+        plan = Plan(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
+        if not ((run.folder / runs.CONFIG).exists() and _claim(run.folder, _describe(plan))):
+            begun.append(Begun(at, run, plan, prepare(plan)))
+    return begun
+
+
+def make_folder(begun: Begun) -> None:
+    """Claims the folder of a run and writes its settings and tokenizer.
+
+    Raises:
+      UserError: it holds something else.
+    """
+    folder, description = begun.run.folder, _describe(begun.plan)
+    _claim(folder, description)
+    runs.write_json(folder / runs.CONFIG, description | {"widths": list(begun.prepared.widths)})
+    build_tokenizer(begun.prepared.vocabulary, begun.plan.config.data).save(str(folder / runs.TOKENIZER))
+
+
+def _describe(plan: Plan) -> dict[str, Any]:
+    vectors = plan.config.data.vectors
+    return {
+        "hash": config_hash(plan.config),
+        "settings": to_dict(plan.config),
+        "corpus": {
+            "name": plan.corpus.name,
+            "checksum": plan.corpus.checksum,
+            "source": plan.corpus.source,
+            "columns": list(plan.corpus.columns or ()),
+            "cleaned": plan.corpus.cleaned,
+        },
+        "classes": list(plan.corpus.class_names),
+        "folds": plan.folds,
+        "fold": plan.fold,
+        "repeat": plan.repeat,
+    } | ({} if vectors == "none" else {"vectors_checksum": vectors_checksum(vectors)})
+
+
+def _claim(folder: Path, description: dict[str, Any]) -> bool:
+    """Makes the folder or checks that it is the same run; true where that is finished already."""
+    if (folder / runs.CONFIG).exists():
+        there = runs.read_json(folder / runs.CONFIG)
+        changed = [change for change in differences(there, description) if not change.startswith(_MAY_DIFFER)]
+        if changed:
+            shown = "; ".join(change for change in changed if not change.startswith("hash:"))
+            raise UserError(
+                f"{folder} holds another run ({shown}); name another --workdir, or pass --overwrite (train, compare)"
+            )
+        return runs.is_finished(folder)
+    runs.require_free(folder)
+    runs.make(folder)
+    return False
+
+
+def seed(plan: Plan, stream: str) -> int:
+    """Of a named random stream."""
+    return stream_seed(plan.config.seed, stream, repeat_of(plan.config, stream, plan.repeat), plan.fold)
+
+
+def fresh_state(compiled: Programs, plan: Plan, prepared: Prepared) -> TrainState:
+    """The state before the first step."""
+    training = plan.config.training
+    return init_state(
+        compiled,
+        plan.config,
+        prepared.train,
+        prepared.widths,
+        init_seed=seed(plan, "init"),
+        dropout_seed=seed(plan, "dropout"),
+        class_weights=_class_weights(plan, prepared),
+        num_steps=training.epochs * steps_per_epoch(len(prepared.train.labels), training.batch_size),
+        pretrained=prepared.pretrained,
+    )
+
+
+def _class_weights(plan: Plan, prepared: Prepared) -> np.ndarray:
+    """float32 [C]: ones, or N / (C * count) as scikit-learn's "balanced"."""
+    count = np.bincount(prepared.train.labels, minlength=len(plan.corpus.class_names))
+    if plan.config.training.class_weights == "none":
+        return np.ones(len(count), np.float32)
+    return (count.sum() / (len(count) * np.maximum(count, 1))).astype(np.float32)
