@@ -26,9 +26,8 @@ _EVALUATION_ROWS = 64  # of a batch; on CPU more would leave the cache
 _MOST_STEPS = 16  # that one call of a program takes
 _AHEAD = 2  # calls that are made before the metrics of one are read
 
-Result = (
-    list[dict[str, Any]] | Diverged | None
-)  # of a member's epoch: its records, what ended it, or nothing: it rested
+# Of a member's epoch: its records, what ended it, or nothing, where it rested.
+Result = list[dict[str, Any]] | Diverged | None
 
 
 class Fed(NamedTuple):
