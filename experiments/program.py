@@ -10,7 +10,9 @@ import logging
 import os
 import platform
 import re
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +28,7 @@ if TYPE_CHECKING:  # imported where used, so that programs that compare nothing 
     from research.data.corpora import Corpus
     from research.reporting.results import Claims
 
+_STOPPED, _STOP_SECONDS = "stopped; the same command goes on from here", 8.0
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
@@ -111,7 +114,10 @@ def launch(main: Callable[[list[str]], None]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger().setLevel(logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("research").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=UserWarning)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         overrides = _parse(sys.argv)
         main(overrides)
@@ -120,12 +126,26 @@ def launch(main: Callable[[list[str]], None]) -> None:
         print(str(error).replace("\n", " "), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print(_STOPPED, file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe has gone, as with `| head`
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _stop(number: int, frame: object) -> None:
+    """On Ctrl-C and SIGTERM: training stops at its next step and saves; what takes longer (compiling) is left."""
+    signal.signal(number, signal.SIG_DFL)  # a second one ends the program where it stands
+
+    def leave() -> None:
+        print(_STOPPED, file=sys.stderr, flush=True)
+        os._exit(130)
+
+    timer = threading.Timer(_STOP_SECONDS, leave)
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

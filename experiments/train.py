@@ -8,6 +8,7 @@ Interrupted, the same command goes on; finished, it does nothing. `--config.FIEL
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
@@ -32,6 +33,7 @@ def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir")
     config = load_config(FLAGS.config, overrides)
     program.use_devices(side_by_side=False)
+    from research.training.population import side_by_side
     from research.training.run import train
 
     corpus = program.load_corpus()
@@ -42,17 +44,25 @@ def main(overrides: list[str]) -> None:
         print(f"{folder} is finished already; its results:", file=sys.stderr)
     name, epochs = FLAGS.config, config.training.epochs
     with reporting(epochs, "epochs") as reporter:
-        train(
-            config,
-            corpus,
-            folder,
-            folds=FLAGS.folds,
-            fold=FLAGS.fold,
-            repeat=FLAGS.repeat,
-            devices=FLAGS.devices,
-            command=shlex.join(["./launch.sh", "train", *sys.argv[1:]]),
-            tick=lambda done, loss: reporter.progress(name, done, loss),
-        )
+
+        def job(check: Callable[[], None]) -> None:
+            def tick(done: float, loss: float) -> None:
+                check()
+                reporter.progress(name, done, loss)
+
+            train(
+                config,
+                corpus,
+                folder,
+                folds=FLAGS.folds,
+                fold=FLAGS.fold,
+                repeat=FLAGS.repeat,
+                devices=FLAGS.devices,
+                command=shlex.join(["./launch.sh", "train", *sys.argv[1:]]),
+                tick=tick,
+            )
+
+        side_by_side([job])  # in a thread of its own, so that a signal cannot break in between two steps
     records = runs.read_metrics(folder)
     best = runs.read_json(folder / runs.RECORD)["best_epoch"]
     shown = [r for r in records if r["split"] == "test" or r["epoch"] == best]

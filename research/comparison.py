@@ -116,18 +116,19 @@ def compare(
     claims = planned_claims(plan)
     tested = corpus.groups if folds else corpus.groups[corpus.splits == "test"]
     say(_detectable(folder, plan, claims, len(np.unique(tested))))
-    for upto in range(repeats, last + 1):
-        plan["repeats"] = max(plan["repeats"], upto)
-        runs.write_json(folder / runs.PLAN, plan)
-        _train_all(folder, variants, corpus, folds, upto, tuple(corpus_flags), progress, say)
-        pairs = write_report(folder).pairs
-        undecided = sum(pair["verdict"] == "undecided" for pair in pairs)
-        if last > repeats and pairs and not undecided:
-            saved = (last - upto) * len(variants) * (folds or 1)
-            say(f"every pair is decided after {upto} repeat(s); {saved} of the runs that were allowed are saved")
-            break
-        if upto < last:
-            say(f"{undecided} pair(s) undecided after {upto} repeat(s)")
+    with runs.locked(folder):
+        for upto in range(repeats, last + 1):
+            plan["repeats"] = max(plan["repeats"], upto)
+            runs.write_json(folder / runs.PLAN, plan)
+            _train_all(folder, variants, corpus, folds, upto, tuple(corpus_flags), progress, say)
+            pairs = write_report(folder).pairs
+            undecided = sum(pair["verdict"] == "undecided" for pair in pairs)
+            if last > repeats and pairs and not undecided:
+                saved = (last - upto) * len(variants) * (folds or 1)
+                say(f"every pair is decided after {upto} repeat(s); {saved} of the runs that were allowed are saved")
+                break
+            if upto < last:
+                say(f"{undecided} pair(s) undecided after {upto} repeat(s)")
     return folder
 
 

@@ -3,15 +3,23 @@
 JSON and arrays are written to a temporary name and renamed, so a reader never sees half a file.
 """
 
+import contextlib
 import json
+import os
 import shutil
-from collections.abc import Iterable
+import socket
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from research.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where two writers are not kept apart
+    fcntl = None
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -20,6 +28,7 @@ METRICS = "metrics.jsonl"
 PREDICTIONS = "predictions.npz"
 RECORD = "record.json"
 PLAN = "plan.json"  # of a comparison: its variants and runs
+LOCK = "lock"  # there while a process writes, and where one was killed
 _OF_COMPARISON = (
     *(PLAN, "results.csv", "comparison.json", "report.md", "report.html", "report.tex"),
     *(f"plots/{name}.png" for name in ("accuracy", "curves", "cost", "calibration", "confusion", "settings")),
@@ -103,13 +112,52 @@ def read_predictions(folder: Path) -> Predictions:
 
 
 def require_free(folder: Path) -> None:
-    """Makes sure that a folder may be written to: it does not exist, or holds nothing but half-written files of ours.
+    """Makes sure that a folder may be written to: there is none, or it holds half-written files of ours and no others.
 
     Raises:
       UserError: it holds something else.
     """
-    if folder.exists() and (not folder.is_dir() or any(path.suffix != ".tmp" for path in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not all(map(_is_ours, folder.iterdir()))):
         raise UserError(f"{folder} holds neither a run nor a comparison, and is not empty; name another --workdir")
+
+
+def _is_ours(path: Path) -> bool:
+    return path.suffix == ".tmp" or path.name == LOCK
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing into a folder; the system lets go of it when this one ends, however it does.
+
+    Raises:
+      UserError: another process writes into it, or it cannot be written to.
+    """
+    if fcntl is None:
+        yield
+        return
+    path = folder / LOCK
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                file = stack.enter_context(path.open("a+", encoding="utf-8"))
+            except OSError as error:
+                raise UserError(f"{folder}: cannot be written to ({error.strerror})") from error
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise UserError(
+                    f"{folder} is being written by {file.read() or 'another process'}; wait for it"
+                ) from None
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break  # else whoever had it has removed it meanwhile
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def make(folder: Path) -> None:
@@ -143,21 +191,28 @@ def clear(folder: Path) -> None:
     """Removes a run or a comparison, and nothing else that may lie in the folder.
 
     Raises:
-      UserError: the folder is not empty and holds neither.
+      UserError: the folder is not empty and holds neither, or another process writes into it.
     """
-    if (folder / PLAN).exists():
-        for entry in read_json(folder / PLAN)["variants"].values():
-            for run in (folder / entry["folder"]).glob("*repeat*/"):
-                _clear_run(run)
-            _remove_if_empty(folder / entry["folder"])
-        for name in _OF_COMPARISON:
-            (folder / name).unlink(missing_ok=True)
-        _remove_if_empty(folder / "plots")
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-    elif (folder / CONFIG).exists():
-        _clear_run(folder)
-    else:
+    if not (folder / PLAN).exists() and not (folder / CONFIG).exists():
         require_free(folder)
+        return
+    with locked(folder):
+        if (folder / PLAN).exists():
+            _clear_comparison(folder)
+        else:
+            _clear_run(folder)
+    _remove_if_empty(folder)
+
+
+def _clear_comparison(folder: Path) -> None:
+    for entry in read_json(folder / PLAN)["variants"].values():
+        for run in (folder / entry["folder"]).glob("*repeat*/"):
+            _clear_run(run)
+        _remove_if_empty(folder / entry["folder"])
+    for name in _OF_COMPARISON:
+        (folder / name).unlink(missing_ok=True)
+    _remove_if_empty(folder / "plots")
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
 def _clear_run(folder: Path) -> None:

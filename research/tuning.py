@@ -129,7 +129,8 @@ def tune(
             raise error
         progress(str(remaining[at].folder.relative_to(workdir).parent), next(finished), float("nan"))
 
-    train_many(remaining, corpus, folds=folds or None, test=False, done=done)
+    with runs.locked(workdir):
+        train_many(remaining, corpus, folds=folds or None, test=False, done=done)
     for variant in variants:
         scores = {
             run_name(*run, folds): [

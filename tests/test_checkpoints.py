@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, and many runs saving at once in one process."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
@@ -62,3 +63,62 @@ def test_runs_side_by_side_save_without_meeting(tmp_path):
     for number, (best, last, values) in enumerate(results):
         assert (best, last) == (1, 5)
         assert values == [np.float32(number + 0.1), np.float32(number + 0.5)]
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+DAMAGES = {"a bit flipped": flip, "truncated": truncate, "missing": lambda path: path.unlink()}
+
+
+def two_steps(folder):
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(state(1, 0.25), selection=0.9)
+        checkpoints.save(state(2, 0.5), selection=0.1)
+    return [sorted(p for p in (folder / str(step)).rglob("*") if p.is_file() and p.stat().st_size) for step in (1, 2)]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_step_is_passed_over_with_a_warning(tmp_path, caplog, damage):
+    """Whichever of its files it is."""
+    files = [path.relative_to(tmp_path / "0") for path in two_steps(tmp_path / "0")[1]]
+    assert len(files) > 4
+    for number, file in enumerate(files, start=1):
+        folder = tmp_path / str(number)
+        shutil.copytree(tmp_path / "0", folder)
+        DAMAGES[damage](folder / file)
+        caplog.clear()
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            assert (checkpoints.last_step(), checkpoints.best_step()) == (1, 1)
+            np.testing.assert_array_equal(checkpoints.restore(1, state(0)).values, np.full(1000, 0.25, np.float32))
+        assert f"{folder / '2'}: this checkpoint is damaged" in caplog.text
+        with Checkpoints(folder) as checkpoints:
+            checkpoints.save(state(2, 0.75), selection=0.1)
+            assert checkpoints.last_step() == 2
+            assert float(checkpoints.restore(2, state(0)).values[0]) == 0.75
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_where_no_step_is_intact_nothing_is_changed(tmp_path, damage):
+    for files in two_steps(tmp_path / "c"):
+        DAMAGES[damage](files[-1])
+    before = sorted(tmp_path.rglob("*"))
+    for read_only in (True, False):
+        with pytest.raises(UserError, match="no checkpoint is intact"):
+            Checkpoints(tmp_path / "c", read_only=read_only)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_checkpoints_that_an_earlier_version_wrote_are_read(tmp_path):
+    two_steps(tmp_path / "c")
+    for seal in tmp_path.rglob("files.sha256"):
+        seal.unlink()
+    with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
+        assert (checkpoints.last_step(), checkpoints.best_step()) == (2, 1)

@@ -93,6 +93,30 @@ def test_an_interrupted_run_goes_on_as_if_it_never_was(finished, small_corpus, t
     assert contents(train(fast_lstm(), small_corpus, tmp_path / "run")) == contents(finished)
 
 
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(small_corpus, tmp_path, monkeypatch, caplog, which):
+    """Training goes on from the one before, or begins anew where the best epoch's is lost."""
+    monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
+    config = fast_lstm(*LEARNS_FAST)
+    whole = train(config, small_corpus, tmp_path / "whole")
+    best = runs.read_json(whole / runs.RECORD)["best_epoch"]
+
+    def stop(done, loss):
+        if done > best + 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, small_corpus, tmp_path / "run", tick=stop)
+    steps = sorted(int(path.name) for path in (tmp_path / "run" / runs.CHECKPOINTS).iterdir() if path.name.isdigit())
+    assert len(steps) == 2
+    damaged = tmp_path / "run" / runs.CHECKPOINTS / str(steps[which == "last"])
+    largest = max((path for path in damaged.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-1])
+    assert contents(train(config, small_corpus, tmp_path / "run")) == contents(whole)
+    assert str(damaged) in caplog.text
+    assert ("begins anew" in caplog.text) == (which == "best")
+
+
 def test_a_finished_run_is_not_trained_again(finished, small_corpus):
     before = (finished / runs.RECORD).stat().st_mtime_ns
 

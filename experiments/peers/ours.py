@@ -83,7 +83,9 @@ def populations(threads: int) -> dict[str, float]:
         fresh = [init_state(compiled, config, prepared.train, prepared.widths, init_seed=seed) for seed in range(size)]
         shapes = {"widths": prepared.widths, "room": prepared.room}
         seconds, start = 0.0, 0.0
-        for after, _ in fit(compiled, put_whole(stack(fresh)), [fed] * size, config.training, resting=set(), **shapes):
+        for after, _ in fit(
+            compiled, put_whole(stack(fresh)), [fed] * size, config.training, done=[0] * size, resting=set(), **shapes
+        ):
             jax.block_until_ready(after)
             seconds, start = time.perf_counter() - start, time.perf_counter()  # of the second epoch in the end
         found[f"{size} run(s) in one program"] = size * len(prepared.train.labels) / seconds

@@ -1,6 +1,7 @@
 """What a run begins with: its plan, its folder, its texts, its seeds and its state before the first step."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,16 +53,19 @@ def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun
     return begun
 
 
-def make_folder(begun: Begun) -> None:
-    """Claims the folder of a run and writes its settings and tokenizer.
+@contextlib.contextmanager
+def claimed_folder(begun: Begun) -> Iterator[None]:
+    """A run's folder with its settings and tokenizer, kept from other processes.
 
     Raises:
-      UserError: it holds something else.
+      UserError: it holds something else, or another process trains there.
     """
     folder, description = begun.run.folder, _describe(begun.plan)
     _claim(folder, description)
-    runs.write_json(folder / runs.CONFIG, description | {"widths": list(begun.prepared.widths)})
-    build_tokenizer(begun.prepared.vocabulary, begun.plan.config.data).save(str(folder / runs.TOKENIZER))
+    with runs.locked(folder):
+        runs.write_json(folder / runs.CONFIG, description | {"widths": list(begun.prepared.widths)})
+        build_tokenizer(begun.prepared.vocabulary, begun.plan.config.data).save(str(folder / runs.TOKENIZER))
+        yield
 
 
 def _describe(plan: Plan) -> dict[str, Any]:

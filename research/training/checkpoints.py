@@ -3,8 +3,15 @@
 Orbax keeps process-wide state for the save in progress, so saves of runs that train side by side in threads must not
 overlap (they cross-talk, fail or wait for ever). All saves of a process go through one background thread, one after the
 other: asynchronous to training, and never two at once.
+
+Orbax writes a step whole or not at all, but does not notice when its files change afterwards: a flipped bit comes back
+as a wrong weight. So each step is sealed by the SHA-256 of its files, and one that does not match is passed over.
 """
 
+import hashlib
+import logging
+import shutil
+import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +22,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
+from research import runs
 from research.errors import UserError
 
 _WRITER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
 _ORBAX = threading.Lock()  # held during every call into Orbax
+_LOG = logging.getLogger("research")
+_DAMAGED = ".damaged"  # behind the name of a step that is put aside
+_SEAL = "files.sha256"  # in a step's folder, as `sha256sum` writes it
 
 
 def _score(metrics: Any) -> tuple[float, int]:
@@ -26,19 +37,59 @@ def _score(metrics: Any) -> tuple[float, int]:
     return metrics["selection"], -metrics["step"]
 
 
+def _digests(folder: Path) -> str:
+    """A line a file below a step's folder, but for the seal."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (_SEAL, _SEAL + ".tmp"))
+    return "".join(
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n" for path in files
+    )
+
+
+def _intact_steps(folder: Path) -> tuple[list[int], list[int]]:
+    """The steps below a folder, ascending: those that are as they were written, and the others.
+
+    Where no step is sealed, an earlier version wrote them, and all count as intact.
+    """
+    steps = sorted(int(path.name) for path in folder.glob("*/") if path.name.isdigit())
+    if not any((folder / str(step) / _SEAL).exists() for step in steps):
+        return steps, []
+    found: tuple[list[int], list[int]] = ([], [])
+    for step in steps:
+        seal = folder / str(step) / _SEAL
+        found[not seal.exists() or seal.read_text() != _digests(seal.parent)].append(step)
+    return found
+
+
 class Checkpoints:
     """The checkpoints in one folder; a context manager that waits for the writes.
 
-    Retention is bounded: the best by `selection` and the last are kept.
+    Retention is bounded: the best by `selection` and the last are kept. Steps that are damaged are passed over with a
+    warning; who may write puts them aside, and deletes them when the next one is saved.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False):
+        """Raises UserError where there are steps and none is intact."""
         keep = [preservation.LatestN(1), preservation.BestN(get_metric_fn=_score, n=1)]
         self._folder = folder
         self._writes: list[Future[None]] = []
+        intact, damaged = _intact_steps(folder)
+        for step in damaged:
+            _LOG.warning("%s: this checkpoint is damaged and is passed over", folder / str(step))
+        if damaged and not intact:
+            raise UserError(f"{folder}: no checkpoint is intact, nothing is changed; --overwrite (train) begins anew")
+        # Orbax fails where it sees some kinds of damage.
+        seen, self._view = folder.absolute(), None
+        if damaged and read_only:
+            self._view = tempfile.TemporaryDirectory()
+            seen = Path(self._view.name)
+            for step in intact:
+                (seen / str(step)).symlink_to(folder.absolute() / str(step))
+        elif damaged:
+            for step in damaged:
+                (folder / str(step)).rename(folder / f"{step}{_DAMAGED}")
         with _ORBAX:
             self._manager = ocp.CheckpointManager(
-                folder.absolute(),
+                seen,
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=preservation.AnyPreservationPolicy(keep),
                     best_fn=_score,  # without it Orbax writes no metrics
@@ -59,6 +110,8 @@ class Checkpoints:
         finally:
             with _ORBAX:
                 self._manager.close()
+            if self._view is not None:
+                self._view.cleanup()
 
     def _wait(self) -> None:
         """Waits for the writes, and raises what one of them raised."""
@@ -66,18 +119,26 @@ class Checkpoints:
         for write in writes:
             write.result()
 
-    def last_step(self) -> int | None:
-        """The newest step, or None."""
+    def steps(self) -> list[int]:
+        """The intact steps, ascending."""
         self._wait()
         with _ORBAX:
-            return self._manager.latest_step()
+            return sorted(self._manager.all_steps())
+
+    def last_step(self) -> int | None:
+        """The newest step, or None."""
+        return max(self.steps(), default=None)
 
     def best_step(self) -> int | None:
         """The step of the best state, or None where there is no checkpoint."""
-        self._wait()
+        steps = self.steps()
         with _ORBAX:
-            steps = self._manager.all_steps()
             return max(steps, key=lambda step: _score(self._manager.metrics(step)), default=None)
+
+    def selection(self, step: int) -> float:
+        """What a step was saved with."""
+        with _ORBAX:
+            return self._manager.metrics(step)["selection"]
 
     def save(self, state: Any, *, selection: float) -> None:
         """Saves a `TrainState` under its step, in the background; `selection` chooses the best, higher is better."""
@@ -87,9 +148,23 @@ class Checkpoints:
     def _write(self, state: Any, selection: float) -> None:
         step = int(state.step)
         with _ORBAX:
-            if step not in self._manager.all_steps():
-                metrics = {"selection": selection, "step": step}
-                self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+            if step in self._manager.all_steps():
+                if selection <= self._manager.metrics(step)["selection"]:
+                    return
+                self._manager.delete(step)  # kept before its quality was known
+            metrics = {"selection": selection, "step": step}
+            self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+            seal = self._folder / str(step) / _SEAL
+            runs.write_text(seal, _digests(seal.parent))
+        for damaged in self._folder.glob(f"*{_DAMAGED}"):
+            shutil.rmtree(damaged)
+
+    def clear(self) -> None:
+        """Deletes all steps."""
+        self._wait()
+        with _ORBAX:
+            for step in list(self._manager.all_steps()):
+                self._manager.delete(step)
 
     def restore(self, step: int, template: Any) -> Any:
         """The state of a step.

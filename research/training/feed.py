@@ -66,7 +66,7 @@ def blocks(
       widths: ascending.
       capacity: most batches of a block; behind the first `count`, and where a run has no more, all rows are filler.
     """
-    steps = max(len(order) for _, order in members)
+    steps = max((len(order) for _, order in members), default=0)
     all_rows, needed = np.full((len(members), steps, batch_size), -1, np.int32), [0] * steps
     for member, (lengths, order) in enumerate(members):
         for step, index in enumerate(order):

@@ -1,5 +1,6 @@
 """One run's epochs: what is logged, which epoch is the best so far, what is saved and when."""
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from research.settings import Training
 from research.training.checkpoints import Checkpoints
 from research.training.step import TrainState
 
+_LOG = logging.getLogger("research")
+_NEVER_BEST = -1e300  # lower than what any epoch is chosen by
 _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
 
 
@@ -21,15 +24,30 @@ class History:
     def __init__(self, folder: Path, training: Training, checkpoints: Checkpoints, template: TrainState):
         """`template` is a state of the right shapes and dtypes."""
         self._folder, self._training, self._checkpoints, self._template = folder, training, checkpoints, template
-        last = checkpoints.last_step()
-        records = [r for r in runs.read_metrics(folder) if r["step"] <= last] if last is not None else []
+        records, validated, best = self._saved_epochs()
+        if best is not None and best["step"] not in checkpoints.steps():
+            _LOG.warning("%s: the checkpoint of its best epoch is damaged, so training begins anew", folder)
+            checkpoints.clear()
+            records, validated, best = [], [], None
         runs.write_metrics(folder, records, append=False)
-        validated = [r for r in records if r["split"] == "validation"]
-        best = max(validated, key=lambda r: (_selection(training.select, r), -r["epoch"]), default=None)
         self._best = (_selection(training.select, best), best["epoch"]) if best else (-np.inf, 0)
         self._unsaved: TrainState | None = None  # the best so far, on the host, where it is not on disk
         self._saved_at = time.monotonic()
-        self.is_over = bool(validated) and self._is_last(validated[-1]["epoch"])
+        self.epochs = validated[-1]["epoch"] if validated else 0  # that are done
+        self.is_over = self._is_last(self.epochs)
+
+    def _saved_epochs(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any] | None]:
+        """The records up to the last checkpoint, those of validation among them, and the best of these.
+
+        Of a checkpoint that was kept in the midst of an epoch, or before its validation, the epoch is not counted.
+        """
+        last, records = self._checkpoints.last_step(), []
+        if last is not None:
+            end = last + (self._checkpoints.selection(last) > _NEVER_BEST)
+            records = [r for r in runs.read_metrics(self._folder) if r["step"] < end]
+        validated = [r for r in records if r["split"] == "validation"]
+        chosen = max(validated, key=lambda r: (_selection(self._training.select, r), -r["epoch"]), default=None)
+        return records, validated, chosen
 
     def resume(self, fresh: TrainState) -> TrainState:
         """The state to go on from: that of the last checkpoint, or a fresh one."""
@@ -47,12 +65,19 @@ class History:
         if selection > self._best[0]:
             self._best, self._unsaved = (selection, epoch), state_of()
         self.is_over = self._is_last(epoch)
-        if self.is_over or time.monotonic() - self._saved_at > _SAVE_SECONDS:
-            state = state_of()
-            if self._unsaved is not None and int(self._unsaved.step) != int(state.step):
-                self.save_best()
-            self._checkpoints.save(state, selection=selection)
-            self._unsaved, self._saved_at = None, time.monotonic()
+        if self.is_over or self.is_due():
+            self.keep(state_of(), selection)
+
+    def is_due(self) -> bool:
+        """Whether it is time to save."""
+        return time.monotonic() - self._saved_at > _SAVE_SECONDS
+
+    def keep(self, state: TrainState, selection: float = _NEVER_BEST) -> None:
+        """Saves a state to go on from, in the midst of an epoch where nothing is said of its quality."""
+        if self._unsaved is not None and int(self._unsaved.step) != int(state.step):
+            self.save_best()
+        self._checkpoints.save(state, selection=selection)
+        self._unsaved, self._saved_at = None, time.monotonic()
 
     def save_best(self) -> None:
         """Saves the best state so far, if it is not saved already."""

@@ -4,9 +4,10 @@ on as if never interrupted.
 States, texts and batches have a leading axis of members, [R, ...]; `Programs` knows what becomes of it.
 """
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -59,13 +60,18 @@ def warm_up(
     """Compiles every program of a population, by calls that do nothing."""
     texts, rows = _put(members, room), _rows(training, members)
     filler = np.full((len(members), _steps_of_a_call(training, members), rows), -1, np.int32)
-    for width in widths if training.batch_size else widths[-1:]:
+    for width in _training_widths(widths, training, members):
         copy = put_whole(jax.tree.map(np.array, states))
         jax.block_until_ready(programs.train_block(copy, texts, put_rows(filler, 2), 0, width=width))
     empty = np.empty(0, np.int32)
     for width in _evaluation_widths(widths):
         batch = stack([gather(member.validation, empty, _evaluation_rows(), (width,)) for member in members])
         jax.block_until_ready(programs.evaluate(states.variables, put_rows(batch, 1)))
+
+
+def _training_widths(widths: tuple[int, ...], training: Training, members: Sequence[Fed]) -> tuple[int, ...]:
+    """Of many members one: among their batches there is a long one at almost every step."""
+    return widths if training.batch_size and len(members) == 1 else widths[-1:]
 
 
 def _evaluation_widths(widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -104,21 +110,25 @@ def fit(
     *,
     widths: tuple[int, ...],
     room: Room,
+    done: Sequence[int],
     resting: set[int],
     tick: Callable[[int, float, float], None] = lambda member, epochs, loss: None,
+    keep: Callable[[TrainState, bool], None] = lambda states, at_once: None,
 ) -> Iterator[tuple[TrainState, list[Result]]]:
     """Trains R members from their states to the last epoch.
 
     Args:
       programs: of the variant.
-      states: [R, ...], fresh, or restored at the end of an epoch, not all of the same; donated.
+      states: [R, ...], fresh, or handed to `keep` or yielded once, not all after the same step; donated.
       members: what each is fed with.
       training: the settings.
       widths: of batches.
       room: that the training texts fit into.
+      done: how many epochs of each have been yielded.
       resting: members that are not trained; those that the caller adds between epochs and those that diverge rest
         from then on, whatever the others do.
-      tick: called now and then with (member, epochs done, a recent loss).
+      tick: called now and then with (member, epochs done, a recent loss); what it raises ends training.
+      keep: called now and then with states to go on from and whether these are the last, as `tick` ends training.
 
     Yields:
       after each epoch the states (valid until the next are asked for) and what each member did: two records, of train
@@ -126,43 +136,59 @@ def fit(
       changed.
     """
     steps = [steps_per_epoch(len(member.train.labels), training.batch_size) for member in members]
-    done = [int(step) // of_epoch for step, of_epoch in zip(np.asarray(states.step), steps, strict=True)]
+    done, at_step = list(done), np.asarray(states.step)
     validations = [member.validation for member in members]
     held = [(index, put_rows(batch, 1)) for index, batch in batches_to_evaluate(validations, widths)]
     sizes = [len(encoded.labels) for encoded in validations]
     texts = _put(members, room)
     for epoch in range(min(done), training.epochs):
-        active = [r for r in range(len(members)) if r not in resting and done[r] == epoch]
+        active = {  # and how many steps of this epoch they have taken already
+            r: int(at_step[r]) - epoch * steps[r] for r in range(len(members)) if r not in resting and done[r] == epoch
+        }
         if not active:
             continue
+        states = _without_sums(states, [r for r, steps_taken in active.items() if not steps_taken])
         fed = members
         if training.random_deletion or training.random_swap:
             fed = [_augmented(member, training, epoch) for member in members]
             texts = _put(fed, room)
-        orders = [(f.train.lengths, _order(f, training, epoch) if r in active else []) for r, f in enumerate(fed)]
+        orders = [
+            (f.train.lengths, _order(f, training, epoch)[active[r] :] if r in active else []) for r, f in enumerate(fed)
+        ]
         lost: dict[int, Diverged] = {}
-        watch = functools.partial(_watch, active, epoch, steps, lost, tick)
-        planned = blocks(orders, _rows(training, members), widths, _steps_of_a_call(training, members))
-        states, trained = _train_epoch(programs, states, texts, planned, watch)
-        resting.update(lost)
+        watch = functools.partial(_watch, active, epoch, steps, lost, resting, tick)
+        shapes = _training_widths(widths, training, members), _steps_of_a_call(training, members)
+        planned = blocks(orders, _rows(training, members), *shapes)
+        states = _train_epoch(programs, states, texts, planned, watch, keep)
+        at_step = np.asarray(states.step)
         results: list[Result] = [lost.get(r) for r in range(len(members))]
         if len(lost) < len(active):
             validated = evaluate_members(programs, states.variables, held, sizes)[0]
-            at_step = np.asarray(states.step)
-            for r in set(active) - lost.keys():
+            for r in active.keys() - lost.keys():
                 at = {"step": int(at_step[r]), "epoch": epoch + 1}
                 results[r] = [
                     at | {"split": split} | summarise(of_member(metrics, r))
-                    for split, metrics in (("train", trained), ("validation", validated))
+                    for split, metrics in (("train", states.sums), ("validation", validated))
                 ]
                 done[r] += 1
-                tick(r, epoch + 1.0, results[r][0]["loss"])
         yield states, results
+        with _kept_if_ended(keep, states):
+            for r, result in enumerate(results):
+                if isinstance(result, list):
+                    tick(r, epoch + 1.0, result[0]["loss"])
 
 
 def of_member(tree: Any, member: int) -> Any:
     """The arrays of one member on the host, copied: the next step is given the memory of its states."""
     return jax.tree.map(lambda leaf: np.array(np.asarray(leaf)[member]), tree)
+
+
+def _without_sums(states: TrainState, members: Sequence[int]) -> TrainState:
+    """The states with the sums of some members put to zero."""
+    sums = jax.tree.map(np.array, states.sums)
+    for leaf in jax.tree.leaves(sums):
+        leaf[list(members)] = 0
+    return states.replace(sums=put_whole(sums))
 
 
 def _train_epoch(
@@ -171,38 +197,64 @@ def _train_epoch(
     texts: Texts,
     planned: Iterable[tuple[np.ndarray, int, int]],
     watch: Callable[[int, Metrics], bool],
-) -> tuple[TrainState, Metrics]:
-    """The states after an epoch's blocks and their metrics [R, ...]; ends where `watch`, told late, says so."""
-    calls: list[tuple[int, Metrics]] = []  # how many steps the epoch has after each
+    keep: Callable[[TrainState, bool], None],
+) -> TrainState:
+    """The states after an epoch's blocks.
+
+    Args:
+      programs: of the variant.
+      states: [R, ...], donated.
+      texts: [R, ...].
+      planned: the blocks.
+      watch: told, late, of each call's metrics; the epoch ends where it says so.
+      keep: as in `fit`.
+    """
+    calls: list[tuple[int, Metrics]] = []  # how many steps are taken after each
     taken = 0
     for rows, count, width in planned:
         states, metrics = programs.train_block(states, texts, put_rows(rows, 2), count, width=width)
         taken += count
         calls.append((taken, metrics))
-        # The device always has work, and no more of it than a stop may wait for.
-        if len(calls) > _AHEAD and not watch(*calls[-1 - _AHEAD]):
-            break
-    for call in calls[-_AHEAD:]:
-        watch(*call)
-    return states, functools.reduce(Metrics.merge, jax.device_get([metrics for _, metrics in calls]))
+        if len(calls) > _AHEAD:  # the device always has work, and no more of it than a stop may wait for
+            with _kept_if_ended(keep, states):
+                goes_on = watch(*calls[-1 - _AHEAD])
+            if not goes_on:
+                break
+            keep(states, False)
+    with _kept_if_ended(keep, states):
+        for call in calls[-_AHEAD:]:
+            watch(*call)
+    return states
+
+
+@contextlib.contextmanager
+def _kept_if_ended(keep: Callable[[TrainState, bool], None], states: TrainState) -> Iterator[None]:
+    """Keeps the states where what is done within ends training."""
+    try:
+        yield
+    except BaseException:
+        keep(states, True)
+        raise
 
 
 def _watch(
-    active: Sequence[int],
+    active: Mapping[int, int],
     epoch: int,
     steps: Sequence[int],
     lost: dict[int, Diverged],
+    resting: set[int],
     tick: Callable[[int, float, float], None],
     taken: int,
     metrics: Metrics,
 ) -> bool:
     """Looks at the losses of a call that ended after `taken` steps; false where no member has a finite one."""
     losses, weights = np.asarray(metrics.loss), np.asarray(metrics.weight)
-    for r in set(active) - lost.keys():
-        step = min(taken, steps[r])
+    for r in active.keys() - lost.keys():
+        step = min(active[r] + taken, steps[r])
         if np.isfinite(losses[r]):
             tick(r, epoch + step / steps[r], float(losses[r]) / max(float(weights[r]), 1.0))
         else:
+            resting.add(r)
             lost[r] = Diverged(
                 f"the loss is not finite by step {epoch * steps[r] + step}; a smaller "
                 "--config.optimizer.learning_rate or --config.optimizer.clip_norm=1 may help"

@@ -17,7 +17,7 @@ from research.data.corpora import Corpus, load
 from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
 from research.settings import Config
-from research.training.begin import Begun, Run, begin, fresh_state, make_folder, seed
+from research.training.begin import Begun, Run, begin, claimed_folder, fresh_state, seed
 from research.training.checkpoints import Checkpoints
 from research.training.environment import environment
 from research.training.flops import count_flops
@@ -113,10 +113,25 @@ def train_together(
     compiled = programs(begun[0].plan.config, len(corpus.class_names))
     # Before anything is written: settings may not fit each other.
     fresh = stack([fresh_state(compiled, b.plan, b.prepared) for b in begun])
-    for of_run in begun:
-        make_folder(of_run)
-    seconds = {"prepare": time.perf_counter() - start}
-    start = time.perf_counter()
+    with contextlib.ExitStack() as locks:
+        for of_run in begun:
+            locks.enter_context(claimed_folder(of_run))
+        ended = _train_begun(begun, compiled, fresh, time.perf_counter() - start, test, tick)
+    for of_run, error in zip(begun, ended, strict=True):
+        found[of_run.at] = error
+    return found
+
+
+def _train_begun(
+    begun: Sequence[Begun],
+    compiled: Programs,
+    fresh: TrainState,
+    prepare_seconds: float,
+    test: bool,
+    tick: Callable[[int, float, float], None],
+) -> list[Diverged | None]:
+    """From the first step to the records; for each run what ended it before its time."""
+    seconds, start = {"prepare": prepare_seconds}, time.perf_counter()
     fed = [Fed(b.prepared.train, b.prepared.validation, seed(b.plan, "order")) for b in begun]
     training, widths, room = begun[0].plan.config.training, begun[0].prepared.widths, begun[0].prepared.room
     warm_up(compiled, put_whole(fresh), fed, training, widths, room)
@@ -130,14 +145,14 @@ def train_together(
     seconds["evaluate"] = time.perf_counter() - start
     seconds = {what: round(of_all / len(begun), 3) for what, of_all in seconds.items()}
     about = {"seconds": seconds, "trained_together": len(begun), "shared_among": shares()}
-    for (at, run, _, _), error in zip(begun, trained, strict=True):
-        if isinstance(error, Diverged):
-            found[at] = error
+    ended = [best if isinstance(best, Diverged) else None for best in trained]
+    for (_, run, _, _), error in zip(begun, ended, strict=True):
+        if error is not None:
             record = {"status": "diverged", "command": run.command, "error": str(error)}
             runs.write_json(run.folder / runs.RECORD, record | about | environment())
     for (of_run, best), of_test in itertools.zip_longest(done, tested):
         _finish(of_run, compiled, best, of_test, about)
-    return found
+    return ended
 
 
 def _train_epochs(
@@ -156,6 +171,12 @@ def _train_epochs(
             checkpoints = stacked.enter_context(Checkpoints((run.folder / runs.CHECKPOINTS).absolute()))
             histories.append(History(run.folder, plan.config.training, checkpoints, template))
         resting = {r for r, history in enumerate(histories) if history.is_over}
+
+        def keep(states: TrainState, at_once: bool) -> None:
+            for r, history in enumerate(histories):
+                if r not in resting and (at_once or history.is_due()):
+                    history.keep(of_member(states, r))
+
         epochs = fit(
             compiled,
             put_whole(stack([history.resume(of_member(fresh, r)) for r, history in enumerate(histories)])),
@@ -163,8 +184,10 @@ def _train_epochs(
             begun[0].plan.config.training,
             widths=begun[0].prepared.widths,
             room=begun[0].prepared.room,
+            done=[history.epochs for history in histories],
             resting=resting,
             tick=lambda r, done, loss: tick(begun[r].at, done, loss),
+            keep=keep,
         )
         for states, results in epochs:
             for r, result in enumerate(results):

@@ -34,6 +34,7 @@ class TrainState:
     num_texts: jax.Array  # float32 [], of the training split
     num_steps: jax.Array  # float32 [], of the whole run
     rates: Rates
+    sums: Metrics  # of the epoch so far
     params: Any
     constants: Any  # what the module fitted on the training texts before the first step; empty for most
     opt_state: Any
@@ -152,6 +153,7 @@ def init_state(
         num_texts=jnp.asarray(len(train.labels), jnp.float32),
         num_steps=jnp.asarray(num_steps, jnp.float32),
         rates=rates_of(config.optimizer, config.training.l2),
+        sums=jax.tree.map(jnp.asarray, zero(len(class_weights))),
         params=params,
         constants=variables,
         # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
@@ -265,12 +267,13 @@ def repeat_step(
       width: that the batches are padded to.
 
     Returns:
-      the state after the last step, and the metrics of all of them.
+      the state after the last step, and the metrics of all of them, which its `sums` hold as well.
     """
 
     def one(i: jax.Array, loop: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, metrics = step(loop[0], take(texts, rows[i], width))
-        return state, loop[1].merge(metrics)
+        # Step by step, so that an epoch's sums do not depend on where it was interrupted.
+        return state.replace(sums=state.sums.merge(metrics)), loop[1].merge(metrics)
 
     nothing = jax.tree.map(jnp.asarray, zero(state.class_weights.shape[0]))
     return jax.lax.fori_loop(0, count, one, (state, nothing))

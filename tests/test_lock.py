@@ -1,0 +1,65 @@
+"""Two processes never write into one folder."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from experiments.variants import load_config
+from research import compare, runs, train
+from research.errors import UserError
+
+SMALL = ("--config.model.hidden_size=8", "--config.model.embedding_size=8", "--config.training.epochs=1")
+HOLD = "import sys, time; from pathlib import Path; from research import runs\nwith runs.locked(Path(sys.argv[1])):\n"
+HOLD += "    print('locked', flush=True)\n    time.sleep(60)"
+
+
+@pytest.fixture
+def writer():
+    """Starts a process that keeps a folder to itself."""
+    started = []
+
+    def start(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        process = subprocess.Popen([sys.executable, "-P", "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "locked\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_writer_is_refused_with_the_first_ones_host_and_pid(small_corpus, tmp_path, writer):
+    config, first = load_config("lstm", SMALL), writer(tmp_path / "run")
+    with pytest.raises(UserError, match=f"run is being written by process {first.pid} on {os.uname().nodename}"):
+        train(config, small_corpus, tmp_path / "run")
+    writer(tmp_path / "comparison")
+    with pytest.raises(UserError, match="comparison is being written by process"):
+        compare({"lstm": config}, small_corpus, tmp_path / "comparison", folds=2)
+    runs.write_json(tmp_path / "run" / runs.CONFIG, {})
+    with pytest.raises(UserError, match="is being written by process"):
+        runs.clear(tmp_path / "run")
+
+
+def test_the_lock_of_a_dead_process_keeps_nobody_out(small_corpus, tmp_path, writer):
+    first = writer(tmp_path / "run")
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert (tmp_path / "run" / runs.LOCK).exists()
+    folder = train(load_config("lstm", SMALL), small_corpus, tmp_path / "run")
+    assert runs.is_finished(folder)
+    assert not (folder / runs.LOCK).exists()
+
+
+def test_a_lock_is_left_whatever_happens(tmp_path):
+    with pytest.raises(ZeroDivisionError), runs.locked(tmp_path):
+        assert (tmp_path / runs.LOCK).exists()
+        raise ZeroDivisionError
+    with runs.locked(tmp_path), pytest.raises(UserError, match=f"process {os.getpid()} on"), runs.locked(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
