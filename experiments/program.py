@@ -5,6 +5,7 @@ Exit codes: 0 done; 2 the user's mistake, in one sentence on stderr; 1 anything 
 
 import contextlib
 import ctypes
+import errno
 import gc
 import logging
 import os
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # imported where used, so that programs that compare nothing 
     from research.data.corpora import Corpus
     from research.reporting.results import Claims
 
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _STOPPED, _STOP_SECONDS = "stopped; the same command goes on from here", 8.0
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
@@ -132,6 +134,12 @@ def launch(main: Callable[[list[str]], None]) -> None:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        where = error.filename or getattr(flags.FLAGS, "workdir", None) or "the output"
+        print(f"{where}: {error.strerror}; once it can be written, the same command goes on", file=sys.stderr)
+        sys.exit(2)
 
 
 def _stop(number: int, frame: object) -> None:

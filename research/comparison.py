@@ -185,7 +185,8 @@ def _outcome(run: Run, error: Exception | None) -> str:
         problem = f"{type(error).__name__}: {error}".splitlines()[0]
         told = "".join(traceback.format_exception(error))
         record = {"status": "failed", "command": run.command, "error": problem, "traceback": told}
-        runs.write_json(run.folder / runs.RECORD, record | environment())
+        with contextlib.suppress(OSError):  # where it cannot be written either, the run counts as unfinished
+            runs.write_json(run.folder / runs.RECORD, record | environment())
         return f"failed ({problem})"
     record = runs.read_json(run.folder / runs.RECORD)
     test = next(r for r in runs.read_metrics(run.folder) if r["split"] == "test")

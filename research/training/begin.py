@@ -64,7 +64,8 @@ def claimed_folder(begun: Begun) -> Iterator[None]:
     _claim(folder, description)
     with runs.locked(folder):
         runs.write_json(folder / runs.CONFIG, description | {"widths": list(begun.prepared.widths)})
-        build_tokenizer(begun.prepared.vocabulary, begun.plan.config.data).save(str(folder / runs.TOKENIZER))
+        tokenizer = build_tokenizer(begun.prepared.vocabulary, begun.plan.config.data)
+        runs.write_text(folder / runs.TOKENIZER, tokenizer.to_str(pretty=True))
         yield
 
 

@@ -8,8 +8,10 @@ Orbax writes a step whole or not at all, but does not notice when its files chan
 as a wrong weight. So each step is sealed by the SHA-256 of its files, and one that does not match is passed over.
 """
 
+import errno
 import hashlib
 import logging
+import os
 import shutil
 import tempfile
 import threading
@@ -28,6 +30,7 @@ from research.errors import UserError
 _WRITER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
 _ORBAX = threading.Lock()  # held during every call into Orbax
 _LOG = logging.getLogger("research")
+_ROOM = 1 << 20  # bytes that a checkpoint takes beside its arrays, at most
 _DAMAGED = ".damaged"  # behind the name of a step that is put aside
 _SEAL = "files.sha256"  # in a step's folder, as `sha256sum` writes it
 
@@ -153,6 +156,9 @@ class Checkpoints:
                     return
                 self._manager.delete(step)  # kept before its quality was known
             metrics = {"selection": selection, "step": step}
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+            if shutil.disk_usage(self._folder).free < size + _ROOM:  # Orbax would fail too, after a page of traces
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
             self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
             seal = self._folder / str(step) / _SEAL
             runs.write_text(seal, _digests(seal.parent))

@@ -1,0 +1,57 @@
+"""A full disk: said in a sentence, and what was saved before is as it was."""
+
+import csv
+import errno
+import shutil
+
+import pytest
+
+from experiments.variants import load_config
+from research import compare, runs, train
+from research.training import history
+
+SMALL = ("--config.model.hidden_size=8", "--config.model.embedding_size=8", "--config.training.epochs=3")
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk that is full from the n-th look at its free space on."""
+    looks = {"left": 0}
+
+    def usage(folder):
+        looks["left"] -= 1
+        return shutil._ntuple_diskusage(1, 1, 0) if looks["left"] < 0 else real(folder)
+
+    real = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    return looks
+
+
+def test_the_last_checkpoint_stays_and_the_run_goes_on_once_there_is_room(small_corpus, tmp_path, monkeypatch, disk):
+    monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
+    config = load_config("lstm", SMALL)
+    disk["left"] = 1000
+    whole = train(config, small_corpus, tmp_path / "whole")
+    disk["left"] = 2
+    with pytest.raises(OSError, match="No space left on device") as error:
+        train(config, small_corpus, tmp_path / "run")
+    assert error.value.errno == errno.ENOSPC
+    assert not runs.is_finished(tmp_path / "run")
+    assert list((tmp_path / "run" / runs.CHECKPOINTS).rglob("files.sha256"))
+    disk["left"] = 1000
+    train(config, small_corpus, tmp_path / "run")
+    for name in (runs.METRICS, runs.PREDICTIONS):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_comparison_marks_the_run_and_goes_on_with_the_others(small_corpus, tmp_path, disk):
+    disk["left"] = 1  # room for one run's checkpoint
+    said, variants = [], {"lstm": load_config("lstm", [*SMALL, "--config.training.select=last"])}  # a checkpoint a run
+    folder = compare(variants, small_corpus, tmp_path / "c", folds=3, say=said.append)
+    assert sum("No space left on device" in line for line in said) == 2
+    with (folder / "results.csv").open() as file:
+        assert sorted(row["status"] for row in csv.DictReader(file)) == ["done", "failed", "failed"]
+    disk["left"] = 1000
+    compare(variants, small_corpus, tmp_path / "c", folds=3)
+    with (folder / "results.csv").open() as file:
+        assert {row["status"] for row in csv.DictReader(file)} == {"done"}
