@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -64,12 +65,22 @@ def main(overrides: list[str]) -> None:
 
         side_by_side([job])  # in a thread of its own, so that a signal cannot break in between two steps
     records = runs.read_metrics(folder)
-    best = runs.read_json(folder / runs.RECORD)["best_epoch"]
+    record = runs.read_json(folder / runs.RECORD)
+    best = record["best_epoch"]
+    if "init_from" in record:
+        _print_start(config.init_from, record["init_from"])
     shown = [r for r in records if r["split"] == "test" or r["epoch"] == best]
     metrics = ("accuracy", "macro_recall", "macro_f1", "loss")
     rows = [(r["split"], str(r["epoch"]), *(f"{r[metric]:.4f}" for metric in metrics)) for r in shown]
     print_table(f"{name} on {corpus.name}, epoch {best} chosen on validation", ("split", "epoch", *metrics), rows)
     print(f"run folder: {folder}")
+
+
+def _print_start(source: str, what: dict[str, Any]) -> None:
+    print(f"started from {source}, which has {what['words']:,} of the words here")
+    for became in ("taken", "fresh", "misshaped", "skipped"):
+        if what[became]:
+            print(f"  {became}: {', '.join(what[became])}")
 
 
 if __name__ == "__main__":

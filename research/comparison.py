@@ -16,6 +16,7 @@ from research.data.corpora import Corpus, load
 from research.data.splits import resolve_folds, split_corpus
 from research.errors import Diverged, UserError
 from research.evaluation.planning import detectable, typical
+from research.models import config_from_dict
 from research.reporting.report import write_report
 from research.reporting.results import Claims, baseline_of, level_of, pairs_of, planned_claims, read_results
 from research.settings import Config, config_hash, differences, to_dict, validate
@@ -258,12 +259,16 @@ def _claim(
         if variant.tuned is not None:
             entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
         old = plan["variants"].get(variant.name)
-        if old and (old["hash"] != entry["hash"] or not entry.get("tuned", {}).items() >= old.get("tuned", {}).items()):
-            changed = "; ".join(differences(old["settings"], entry["settings"])) or "tuned otherwise"
-            raise UserError(
-                f"{folder} holds {variant.name} with other settings ({changed}); "
-                "name another --workdir, or pass --overwrite"
-            )
+        if old:
+            # Settings that came after it was written have their defaults.
+            changed = differences(to_dict(config_from_dict(old["settings"])), entry["settings"])
+            if not entry.get("tuned", {}).items() >= old.get("tuned", {}).items():
+                changed.append("tuned otherwise")
+            if changed:
+                raise UserError(
+                    f"{folder} holds {variant.name} with other settings ({'; '.join(changed)}); "
+                    "name another --workdir, or pass --overwrite"
+                )
         plan["variants"][variant.name] = entry
     plan["claims"] = claims._replace(looks=len(plan["looks"]))._asdict()
     baseline_of(list(plan["variants"]), claims)  # a wrong one is said at once

@@ -68,6 +68,7 @@ class Training:
 class Config:
     model: Any  # fields of the module, from research.models.settings_for
     seed: int = setting(0, low=0, high=2**31 - 1)  # the base of every random stream
+    init_from: str = "none"  # the folder of a run whose parameters this one starts from, where they fit
     # What differs between repeats: every random stream, or one of them alone (to see what it is responsible for).
     varies: str = setting("all", choices=("all", "split", "init", "order", "dropout"))
     data: Data = dataclasses.field(default_factory=Data)

@@ -81,7 +81,7 @@ def config_from_dict(settings: dict[str, Any]) -> Config:
         return Config(
             model=settings_for(settings["model"]["module"], **model),
             seed=settings["seed"],
-            varies=settings.get("varies", "all"),
+            **{name: settings[name] for name in ("varies", "init_from") if name in settings},
             data=Data(**settings["data"]),
             optimizer=Optimizer(**settings["optimizer"]),
             training=Training(**settings["training"]),

@@ -13,13 +13,17 @@ from research.data.splits import resolve_folds, stream_seed
 from research.data.tokenizer import build_tokenizer
 from research.data.vectors import vectors_checksum
 from research.errors import UserError
+from research.models import config_from_dict
 from research.settings import Config, config_hash, differences, repeat_of, to_dict, validate
+from research.training.checkpoints import fingerprint
 from research.training.loop import steps_per_epoch
 from research.training.preparation import Plan, Prepared, prepare
+from research.training.restore import RestoredRun
 from research.training.step import Programs, TrainState, init_state
+from research.training.warm_start import begin_from, read_source
 
-# Between two descriptions of the same run: a file may be moved.
-_MAY_DIFFER = ("corpus.name:", "corpus.source:", "corpus.columns:", "corpus.cleaned:", "widths:")
+# Between two descriptions of the same run: a file may be moved, and the hash is that of the settings.
+_MAY_DIFFER = ("hash:", "corpus.name:", "corpus.source:", "corpus.columns:", "corpus.cleaned:", "widths:")
 
 
 class Run(NamedTuple):
@@ -39,6 +43,7 @@ class Begun(NamedTuple):
     run: Run
     plan: Plan
     prepared: Prepared
+    source: RestoredRun | None  # that it starts from
 
 
 def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun]:
@@ -49,7 +54,8 @@ def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun
             raise UserError(f"--repeat is {run.repeat}, expected at least 0")
         plan = Plan(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
         if not ((run.folder / runs.CONFIG).exists() and _claim(run.folder, _describe(plan))):
-            begun.append(Begun(at, run, plan, prepare(plan)))
+            prepared = prepare(plan)
+            begun.append(Begun(at, run, plan, prepared, read_source(plan, prepared)))
     return begun
 
 
@@ -70,7 +76,12 @@ def claimed_folder(begun: Begun) -> Iterator[None]:
 
 
 def _describe(plan: Plan) -> dict[str, Any]:
-    vectors = plan.config.data.vectors
+    vectors, source = plan.config.data.vectors, plan.config.init_from
+    checksums = {}
+    if vectors != "none":
+        checksums["vectors_checksum"] = vectors_checksum(vectors)
+    if source != "none":
+        checksums["init_from_checksum"] = fingerprint(Path(source) / runs.CHECKPOINTS)
     return {
         "hash": config_hash(plan.config),
         "settings": to_dict(plan.config),
@@ -85,18 +96,20 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "folds": plan.folds,
         "fold": plan.fold,
         "repeat": plan.repeat,
-    } | ({} if vectors == "none" else {"vectors_checksum": vectors_checksum(vectors)})
+    } | checksums
 
 
 def _claim(folder: Path, description: dict[str, Any]) -> bool:
     """Makes the folder or checks that it is the same run; true where that is finished already."""
     if (folder / runs.CONFIG).exists():
         there = runs.read_json(folder / runs.CONFIG)
+        with contextlib.suppress(KeyError):  # settings that came after it was written have their defaults
+            there["settings"] = to_dict(config_from_dict(there["settings"]))
         changed = [change for change in differences(there, description) if not change.startswith(_MAY_DIFFER)]
         if changed:
-            shown = "; ".join(change for change in changed if not change.startswith("hash:"))
             raise UserError(
-                f"{folder} holds another run ({shown}); name another --workdir, or pass --overwrite (train, compare)"
+                f"{folder} holds another run ({'; '.join(changed)}); "
+                "name another --workdir, or pass --overwrite (train, compare)"
             )
         return runs.is_finished(folder)
     runs.require_free(folder)
@@ -109,8 +122,9 @@ def seed(plan: Plan, stream: str) -> int:
     return stream_seed(plan.config.seed, stream, repeat_of(plan.config, stream, plan.repeat), plan.fold)
 
 
-def fresh_state(compiled: Programs, plan: Plan, prepared: Prepared) -> TrainState:
+def fresh_state(compiled: Programs, begun: Begun) -> TrainState:
     """The state before the first step."""
+    _, _, plan, prepared, source = begun
     training = plan.config.training
     return init_state(
         compiled,
@@ -122,6 +136,7 @@ def fresh_state(compiled: Programs, plan: Plan, prepared: Prepared) -> TrainStat
         class_weights=_class_weights(plan, prepared),
         num_steps=training.epochs * steps_per_epoch(len(prepared.train.labels), training.batch_size),
         pretrained=prepared.pretrained,
+        begin_from=lambda fresh: begin_from(source, prepared.vocabulary, fresh)[0] if source else fresh,
     )
 
 

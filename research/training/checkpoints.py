@@ -63,6 +63,12 @@ def _intact_steps(folder: Path) -> tuple[list[int], list[int]]:
     return found
 
 
+def fingerprint(folder: Path) -> str:
+    """A hash of the checkpoints in a folder, by their seals; that of nothing where there are none."""
+    seals = "".join(seal.read_text() for seal in sorted(folder.glob(f"*/{_SEAL}")))
+    return hashlib.sha256(seals.encode()).hexdigest()
+
+
 class Checkpoints:
     """The checkpoints in one folder; a context manager that waits for the writes.
 
@@ -172,19 +178,21 @@ class Checkpoints:
             for step in list(self._manager.all_steps()):
                 self._manager.delete(step)
 
-    def restore(self, step: int, template: Any) -> Any:
+    def restore(self, step: int, template: Any = None) -> Any:
         """The state of a step.
 
         Args:
           step: of `last_step` or `best_step`.
-          template: a state of equal structure, shapes and dtypes (`jax.eval_shape`), on any device.
+          template: a state of equal structure, shapes and dtypes (`jax.eval_shape`), on any device; without one the
+            fields come back as plain dictionaries and lists, whichever version wrote them.
 
         Raises:
           UserError: the checkpoint cannot be read.
         """
         self._wait()
         # Arrays come back as NumPy: whoever uses them decides on the device.
-        template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
+        if template is not None:
+            template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
         try:
             with _ORBAX:
                 return self._manager.restore(step, args=ocp.args.StandardRestore(template))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from research.models import config_from_dict
 from research.settings import repeat_of
 from research.training.checkpoints import Checkpoints
 from research.training.loop import evaluate
-from research.training.step import init_state, programs
+from research.training.step import programs
 
 
 class RestoredRun:
@@ -42,16 +43,32 @@ class RestoredRun:
         self._programs = programs(self.config, len(self.class_names))
         self._variables = self._restore_variables(folder)
 
-    def _restore_variables(self, folder: Path) -> dict:
-        if not (folder / runs.CHECKPOINTS).is_dir():
-            raise UserError(f"{folder / runs.CHECKPOINTS}: no checkpoints, expected a run that reached its first save")
-        nothing = Encoded(np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.int32))
-        template = jax.eval_shape(lambda: init_state(self._programs, self.config, nothing, self._widths))
-        with Checkpoints(folder / runs.CHECKPOINTS, read_only=True) as checkpoints:
+    def _restore_variables(self, folder: Path) -> dict[str, Any]:
+        """Of the best epoch: nothing else of its state is looked at, so that it may be any version's."""
+        folder = folder / runs.CHECKPOINTS
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no checkpoints, expected a run that reached its first save")
+        with Checkpoints(folder, read_only=True) as checkpoints:
             step = checkpoints.best_step()
             if step is None:
-                raise UserError(f"{folder / runs.CHECKPOINTS}: empty, expected a run that reached its first save")
-            return jax.device_put(checkpoints.restore(step, template).variables)
+                raise UserError(f"{folder}: empty, expected a run that reached its first save")
+            saved = checkpoints.restore(step)
+        variables = {"params": saved["params"], **saved["constants"]}
+        text = np.zeros((1, self._widths[0]), np.int32), np.zeros(1, np.int32)
+        expected = jax.eval_shape(self._programs.init, jax.random.key(0), *text)
+        if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, expected):
+            raise UserError(f"{folder / str(step)} holds other parameters than the model in {runs.CONFIG} has")
+        return jax.device_put(variables)
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Of the best epoch: parameters, and what was fitted or drawn before the first step."""
+        return self._variables
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Word -> id."""
+        return self._tokenizer.get_vocab()
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Texts as token ids."""

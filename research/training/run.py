@@ -35,6 +35,7 @@ from research.training.metrics import Metrics, summarise
 from research.training.preparation import Prepared
 from research.training.sharing import devices_for, put_whole, shared_among, shares
 from research.training.step import Programs, TrainState, evaluate_step, programs
+from research.training.warm_start import begin_from
 
 
 def train(
@@ -112,7 +113,7 @@ def train_together(
         return found
     compiled = programs(begun[0].plan.config, len(corpus.class_names))
     # Before anything is written: settings may not fit each other.
-    fresh = stack([fresh_state(compiled, b.plan, b.prepared) for b in begun])
+    fresh = stack([fresh_state(compiled, of_run) for of_run in begun])
     with contextlib.ExitStack() as locks:
         for of_run in begun:
             locks.enter_context(claimed_folder(of_run))
@@ -146,10 +147,10 @@ def _train_begun(
     seconds = {what: round(of_all / len(begun), 3) for what, of_all in seconds.items()}
     about = {"seconds": seconds, "trained_together": len(begun), "shared_among": shares()}
     ended = [best if isinstance(best, Diverged) else None for best in trained]
-    for (_, run, _, _), error in zip(begun, ended, strict=True):
+    for of_run, error in zip(begun, ended, strict=True):
         if error is not None:
-            record = {"status": "diverged", "command": run.command, "error": str(error)}
-            runs.write_json(run.folder / runs.RECORD, record | about | environment())
+            record = {"status": "diverged", "command": of_run.run.command, "error": str(error)}
+            runs.write_json(of_run.run.folder / runs.RECORD, record | about | environment())
     for (of_run, best), of_test in itertools.zip_longest(done, tested):
         _finish(of_run, compiled, best, of_test, about)
     return ended
@@ -167,7 +168,7 @@ def _train_epochs(
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), fresh)
     with contextlib.ExitStack() as stacked:
         histories = []
-        for _, run, plan, _ in begun:
+        for _, run, plan, *_ in begun:
             checkpoints = stacked.enter_context(Checkpoints((run.folder / runs.CHECKPOINTS).absolute()))
             histories.append(History(run.folder, plan.config.training, checkpoints, template))
         resting = {r for r, history in enumerate(histories) if history.is_over}
@@ -221,7 +222,7 @@ def _finish(
     about: dict[str, Any],
 ) -> None:
     """Writes what a run leaves behind; the record comes last."""
-    _, run, plan, prepared = begun
+    _, run, plan, prepared, source = begun
     corpus, folder = plan.corpus, run.folder
     records = [r for r in runs.read_metrics(folder) if r["split"] != "test"]
     best_epoch = next(r["epoch"] for r in records if r["step"] == int(best.step))
@@ -241,6 +242,8 @@ def _finish(
         "flops_per_text": _flops_per_text(plan.config, compiled, best, prepared),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
     }
+    if source is not None:
+        record["init_from"] = begin_from(source, prepared.vocabulary, best.variables)[1]._asdict()
     runs.write_json(folder / runs.RECORD, record | about | environment())
 
 

@@ -117,6 +117,7 @@ def init_state(
     class_weights: np.ndarray | None = None,
     num_steps: int = 1,
     pretrained: tuple[np.ndarray, np.ndarray] | None = None,
+    begin_from: Callable[[dict[str, Any]], dict[str, Any]] = lambda variables: variables,
 ) -> TrainState:
     """A fresh state.
 
@@ -130,6 +131,7 @@ def init_state(
       class_weights: float32 [C], ones if not given.
       num_steps: of the whole run.
       pretrained: `(values float32 [V, D], found bool [V])`, rows that the embeddings start from.
+      begin_from: fresh variables -> those to start from.
 
     Raises:
       UserError: the module has no embedding of that size.
@@ -143,6 +145,7 @@ def init_state(
         variables |= fit(variables, every.token_ids, every.lengths, every.labels)[1]
     if pretrained is not None:
         variables = _start_from(variables, *pretrained)
+    variables = begin_from(variables)
     params = variables.pop("params")
     if class_weights is None:
         class_weights = np.ones(max(module.num_outputs, 2), np.float32)

@@ -1,0 +1,76 @@
+"""Starting from the parameters of another run, as far as they fit; its words are found by name, not by number."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from research.errors import UserError
+from research.models import load_module
+from research.training.preparation import Plan, Prepared
+from research.training.restore import RestoredRun, restore
+
+
+class Taken(NamedTuple):
+    """What became of each parameter, by names like `forwards_0/kernel`."""
+
+    taken: list[str]
+    fresh: list[str]  # the other run has none of that name
+    misshaped: list[str]  # left fresh too; with both shapes
+    skipped: list[str]  # of the other run, without a place here
+    words: int  # that both vocabularies have: the rows taken of an embedding
+
+
+def read_source(plan: Plan, prepared: Prepared) -> RestoredRun | None:
+    """The run to start from, if any.
+
+    Raises:
+      UserError: it cannot be restored, it was trained on texts that are held out here, or the model cannot start so.
+    """
+    folder, model = plan.config.init_from, plan.config.model.module
+    if folder == "none":
+        return None
+    if hasattr(load_module(model), "fit_constants"):
+        raise UserError(f"config.init_from is {folder!r}, but {model} starts from its own training texts")
+    source = restore(folder)
+    if source.is_own_corpus(plan.corpus):
+        held_out = np.concatenate([prepared.split.validation, prepared.split.test])
+        seen = np.isin(held_out, source.split(plan.corpus).train).sum()
+        if seen:
+            raise UserError(
+                f"config.init_from: {folder} was trained on {seen:,} of the texts that are held out here, expected a "
+                "run of the same fold, repeat and seed, or one on another corpus"
+            )
+    return source
+
+
+def begin_from(source: RestoredRun, vocabulary: dict[str, int], fresh: dict[str, Any]) -> tuple[dict[str, Any], Taken]:
+    """The variables of `source` where fresh ones of that name have their shape; rows of an embedding by their words.
+
+    Args:
+      source: the run to start from.
+      vocabulary: word -> row of the embeddings here.
+      fresh: the variables of a fresh state.
+
+    Returns:
+      the variables to start from, and what became of each.
+    """
+    ours, theirs = flatten_dict(fresh), flatten_dict(source.variables)
+    both = [(row, source.vocabulary[word]) for word, row in vocabulary.items() if word in source.vocabulary]
+    rows, their_rows = np.array(both, np.int32).reshape(-1, 2).T
+    result = dict(ours)
+    found = Taken([], [], [], ["/".join(path[1:]) for path in theirs if path not in ours], len(rows))
+    for path, leaf in ours.items():
+        name, other = "/".join(path[1:]), theirs.get(path)
+        if other is None:
+            found.fresh.append(name)
+        elif path[-1] == "embedding" and leaf.shape[1:] == other.shape[1:]:
+            result[path] = jnp.asarray(leaf).at[rows].set(other[their_rows])
+            found.taken.append(name)
+        elif leaf.shape == other.shape:
+            result[path] = jnp.asarray(other)
+            found.taken.append(name)
+        else:
+            found.misshaped.append(f"{name} {list(other.shape)} there, {list(leaf.shape)} here")
+    return unflatten_dict(result), found
