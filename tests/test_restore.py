@@ -1,0 +1,78 @@
+"""A run is restored from its folder alone: on any number of devices, wherever it lies, read-only, and for ever.
+
+`data/run` was made once and stays: a version that cannot restore it loses its users' runs.
+    ./launch.sh train --config=lstm --corpus=reviews.tsv --workdir=tests/data/run --config.data.vocab_size=300 \
+      --config.model.embedding_size=4 --config.model.hidden_size=8 --config.training.epochs=10 \
+      --config.optimizer.learning_rate=0.03
+on the sentences of `python -m tests.subset reviews.tsv`, and `predict` gave `data/predicted.jsonl`.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from research import restore, runs
+from research.training.checkpoints import Checkpoints
+
+DATA = Path(__file__).parent / "data"
+PREDICT = """
+import os, sys
+import jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+from research import restore
+run = restore(sys.argv[2])
+assert len(jax.devices()) == int(sys.argv[1])
+print(run.predict_proba(sys.stdin.read().splitlines()).tolist())
+"""
+
+
+@pytest.fixture(scope="module")
+def predicted():
+    """Texts, and probabilities float32 [N, 2]."""
+    lines = [json.loads(line) for line in (DATA / "predicted.jsonl").read_text("utf-8").splitlines()]
+    return [line["text"] for line in lines], np.array([list(line["probabilities"].values()) for line in lines])
+
+
+def everything(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_of_an_earlier_version_is_restored(predicted):
+    before = everything(DATA / "run")
+    texts, probabilities = predicted
+    np.testing.assert_allclose(restore(DATA / "run").predict_proba(texts), probabilities, atol=1e-6)
+    assert everything(DATA / "run") == before
+
+
+def test_what_a_run_saves_keeps_its_kinds():
+    """Integers stay integers, and no random key is among them."""
+    with Checkpoints(DATA / "run" / runs.CHECKPOINTS, read_only=True) as checkpoints:
+        saved = checkpoints.restore(checkpoints.last_step())
+    assert (saved["step"].dtype, saved["dropout_seed"].dtype) == (np.int32, np.uint32)
+    count = saved["opt_state"][0]["count"]
+    assert (count.dtype, int(count)) == (np.int32, int(saved["step"]))
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(saved)}
+    assert kinds == {np.dtype(np.int32), np.dtype(np.uint32), np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_elsewhere_and_on_other_devices(predicted, tmp_path, devices):
+    """Moved to another path that may not be written to, by a process with another number of devices."""
+    folder = shutil.copytree(DATA / "run", tmp_path / "another place" / "run")
+    for path in (*folder.rglob("*"), folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    texts, probabilities = predicted
+    command = [sys.executable, "-P", "-c", PREDICT, str(devices), str(folder)]
+    try:
+        done = subprocess.run(command, input="\n".join(texts), capture_output=True, text=True, check=True)
+    finally:
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755)
+    np.testing.assert_allclose(json.loads(done.stdout), probabilities, atol=1e-6)
+    assert everything(folder) == everything(DATA / "run")
