@@ -30,7 +30,8 @@ if TYPE_CHECKING:  # imported where used, so that programs that compare nothing 
     from research.reporting.results import Claims
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
-_STOPPED, _STOP_SECONDS = "stopped; the same command goes on from here", 8.0
+STOP_SECONDS = 8.0  # after which a program is left that was told to stop
+_STOPPED = "stopped; the same command goes on from here"
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
@@ -150,7 +151,7 @@ def _stop(number: int, frame: object) -> None:
         print(_STOPPED, file=sys.stderr, flush=True)
         os._exit(130)
 
-    timer = threading.Timer(_STOP_SECONDS, leave)
+    timer = threading.Timer(STOP_SECONDS, leave)
     timer.daemon = True
     timer.start()
     raise KeyboardInterrupt

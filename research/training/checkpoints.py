@@ -63,6 +63,13 @@ def _intact_steps(folder: Path) -> tuple[list[int], list[int]]:
     return found
 
 
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Of several processes (`processes`) none waits for another one, and the first one alone writes."""
+    here = jax.process_index()
+    alone = {here} if jax.process_count() > 1 else None
+    return ocp.options.MultiprocessingOptions(primary_host=here, active_processes=alone)
+
+
 def fingerprint(folder: Path) -> str:
     """A hash of the checkpoints in a folder, by their seals; that of nothing where there are none."""
     seals = "".join(seal.read_text() for seal in sorted(folder.glob(f"*/{_SEAL}")))
@@ -96,17 +103,20 @@ class Checkpoints:
         elif damaged:
             for step in damaged:
                 (folder / str(step)).rename(folder / f"{step}{_DAMAGED}")
+        if not read_only:
+            runs.make(folder)
         with _ORBAX:
             self._manager = ocp.CheckpointManager(
                 seen,
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=preservation.AnyPreservationPolicy(keep),
                     best_fn=_score,  # without it Orbax writes no metrics
-                    create=not read_only,
+                    create=False,
                     cleanup_tmp_directories=not read_only,
                     read_only=read_only,
                     save_interval_steps=0 if read_only else 1,
                     enable_async_checkpointing=False,
+                    multiprocessing_options=_alone(),
                 ),
             )
 

@@ -18,7 +18,6 @@ from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
 from research.settings import Config
 from research.training.begin import Begun, Run, begin, claimed_folder, fresh_state, seed
-from research.training.checkpoints import Checkpoints
 from research.training.environment import environment
 from research.training.flops import count_flops
 from research.training.history import History
@@ -33,6 +32,7 @@ from research.training.loop import (
 )
 from research.training.metrics import Metrics, summarise
 from research.training.preparation import Prepared
+from research.training.processes import checkpoints_of, own_folder
 from research.training.sharing import devices_for, put_whole, shared_among, shares
 from research.training.step import Programs, TrainState, evaluate_step, programs
 from research.training.warm_start import begin_from
@@ -74,13 +74,13 @@ def train(
     """
     if not isinstance(corpus, Corpus):
         corpus = load(corpus)
-    run = Run(config, Path(workdir), fold, repeat, command)
     tick_one = lambda member, *done: tick(*done)  # noqa: E731
-    with shared_among(devices or devices_for(config.training.batch_size)):
+    with own_folder(Path(workdir)) as folder, shared_among(devices or devices_for(config.training.batch_size)):
+        run = Run(config, folder, fold, repeat, command)
         (diverged,) = train_together([run], corpus, folds=folds, test=test, tick=tick_one)
     if diverged is not None:
         raise diverged
-    return run.folder
+    return Path(workdir)
 
 
 def train_together(
@@ -169,7 +169,7 @@ def _train_epochs(
     with contextlib.ExitStack() as stacked:
         histories = []
         for _, run, plan, *_ in begun:
-            checkpoints = stacked.enter_context(Checkpoints((run.folder / runs.CHECKPOINTS).absolute()))
+            checkpoints = stacked.enter_context(checkpoints_of(run.folder / runs.CHECKPOINTS, template))
             histories.append(History(run.folder, plan.config.training, checkpoints, template))
         resting = {r for r, history in enumerate(histories) if history.is_over}
 

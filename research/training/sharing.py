@@ -4,9 +4,11 @@ The programs are the same as on one device; XLA divides the work by where the ar
 """
 
 import contextlib
+import functools
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from research.errors import UserError
@@ -16,7 +18,9 @@ _LEAST_ROWS = 64  # of a batch for each accelerator: fewer do not pay for the su
 
 
 def devices_for(batch_size: int) -> int:
-    """Among how many of the devices that JAX finds a batch is shared out: on CPU one, which has all the cores."""
+    """Among how many of the devices that JAX finds a batch is shared out: of one process on CPU one, with all cores."""
+    if jax.process_count() > 1:
+        return len(jax.devices())
     if jax.default_backend() == "cpu":
         return 1
     return max(1, min(len(jax.local_devices()), batch_size // _LEAST_ROWS))
@@ -29,6 +33,8 @@ def shared_among(devices: int) -> contextlib.AbstractContextManager[Any]:
       UserError: there are not so many.
     """
     found = jax.devices()
+    if jax.process_count() > 1 and devices != len(found):
+        raise UserError(f"--devices is {devices}, expected none: several processes use all of theirs, {len(found)}")
     if not 1 <= devices <= len(found):
         raise UserError(f"--devices is {devices}, expected 1 to {len(found)}, as many as JAX finds here")
     if devices == 1:
@@ -44,16 +50,29 @@ def shares() -> int:
 
 def put_whole(tree: Any) -> Any:
     """Arrays on every device."""
-    mesh: Mesh = jax.sharding.get_mesh()
-    return jax.device_put(tree) if mesh.empty else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return _put(tree, PartitionSpec())
 
 
 def put_rows(tree: Any, axis: int) -> Any:
     """Arrays whose `axis` holds rows, a share on each device; the rows are a multiple of `shares()`."""
+    return _put(tree, PartitionSpec(*[None] * axis, BATCH))
+
+
+def _put(tree: Any, spec: PartitionSpec) -> Any:
     mesh: Mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return jax.device_put(tree)
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*[None] * axis, BATCH)))
+    sharding = NamedSharding(mesh, spec)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    # Every process has the whole and puts its share; device_put would have all of them compare what they have.
+    return jax.tree.map(functools.partial(_put_share, sharding), tree)
+
+
+def _put_share(sharding: NamedSharding, leaf: Any) -> jax.Array:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return leaf  # it is there already
+    return jax.make_array_from_callback(np.shape(leaf), sharding, np.asarray(leaf).__getitem__)
 
 
 def whole(tree: Any) -> Any:
