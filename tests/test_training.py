@@ -273,3 +273,17 @@ def test_one_stream_alone_can_differ_between_repeats(small_corpus, source):
             }
         )
     assert [name for name in found[0] if found[0][name] != found[1][name]] == [source]
+
+
+def test_a_model_that_no_memory_holds_is_refused_before_anything_is_written(small_corpus, tmp_path):
+    config = load_config("lstm", ["--config.model.hidden_size=3000000"])
+    with pytest.raises(UserError, match=r"the model has [\d,]+ parameters, which take [\d,]+ GB in training"):
+        train(config, small_corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_larger_than_the_corpus_is_the_whole_of_it(small_corpus, tmp_path):
+    batches = (0, 1_000_000_000)
+    folders = [train(fast_lstm(f"--config.training.batch_size={b}"), small_corpus, tmp_path / f"{b}") for b in batches]
+    first, second = (runs.read_predictions(folder).probabilities for folder in folders)
+    np.testing.assert_allclose(first, second, atol=1e-6)  # in another order

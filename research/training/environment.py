@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import math
 import os
 import platform
 import resource
@@ -29,6 +30,18 @@ def environment() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
     }
+
+
+@functools.cache
+def memory_bytes() -> float:
+    """Of the default device, or of the machine where that is the device; infinite where nobody says."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not POSIX
+        return math.inf
 
 
 @functools.cache

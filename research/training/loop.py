@@ -85,9 +85,8 @@ def _steps_of_a_call(training: Training, members: Sequence[Fed]) -> int:
 
 def _rows(training: Training, members: Sequence[Fed]) -> int:
     """Of a batch; where it is all texts, a multiple, so that folds of almost equal size share a program."""
-    if not training.batch_size:
-        return _up(max(len(member.train.labels) for member in members), 64 * shares())
-    return _up(training.batch_size, shares())
+    every = _up(max(len(member.train.labels) for member in members), 64 * shares())
+    return min(every, _up(training.batch_size, shares())) if training.batch_size else every
 
 
 def _evaluation_rows() -> int:
