@@ -27,11 +27,14 @@ from experiments.variants import every_variant, expand, load_config
 from research import runs
 from research.errors import UserError
 
-flags.DEFINE_list("variants", ["linear", "lstm", "cnn", "luong:general"], "Variants, separated by commas, or: all.")
+_DEFAULT = ["linear", "mlp", "rnn:tanh", "gru", "lstm", "cnn", "luong:general", "transformer:pre"]
+flags.DEFINE_list("variants", _DEFAULT, "Variants, separated by commas, or: all.")
 flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
 flags.DEFINE_integer("repeats", None, "Repetitions (default 1 with folds, 5 with a test split).")
 flags.DEFINE_enum("until", "repeats", ["repeats", "decided"], "When to stop: decided adds repeats while a pair is not.")
-flags.DEFINE_integer("max_repeats", 10, "The most repeats that --until=decided goes to.", lower_bound=1)
+flags.DEFINE_integer(
+    "max_repeats", 10, "The most repeats that --until=decided goes to.", lower_bound=1, upper_bound=1000
+)
 flags.DEFINE_list("drop", [], "Settings to switch off in turn (0, false or none): an ablation of each variant.")
 flags.DEFINE_string("tuned", None, "The folder of a search (see the program tune) whose chosen settings are used.")
 flags.DEFINE_multi_string("vary", [], "FIELD=VALUE,VALUE...: a setting to vary; repeated, the cross product is taken.")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # imported where used, so that programs that compare nothing 
     from research.reporting.results import Claims
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_NO_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 STOP_SECONDS = 8.0  # after which a program is left that was told to stop
 _STOPPED = "stopped; the same command goes on from here"
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
@@ -136,6 +137,9 @@ def launch(main: Callable[[list[str]], None]) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
+        if error.errno in _NO_PATH:
+            print(f"{str(error.filename)[:200]}: {error.strerror}, expected a path", file=sys.stderr)
+            sys.exit(2)
         if error.errno not in _CANNOT_WRITE:
             raise
         where = error.filename or getattr(flags.FLAGS, "workdir", None) or "the output"

@@ -18,9 +18,11 @@ from experiments.progress import print_table, reporting
 from experiments.variants import load_config, space_of
 
 flags.DEFINE_list("variants", ["linear", "lstm"], "Variants, separated by commas.")
-flags.DEFINE_integer("trials", 8, "Trials of each variant.", lower_bound=2)
+flags.DEFINE_integer("trials", 8, "Trials of each variant.", lower_bound=2, upper_bound=10_000)
 flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
-flags.DEFINE_integer("repeats", 1, "Repeats of the cross-validation that is to be tuned for.", lower_bound=1)
+flags.DEFINE_integer(
+    "repeats", 1, "Repeats of the cross-validation that is to be tuned for.", lower_bound=1, upper_bound=1000
+)
 flags.DEFINE_integer("seed", 0, "Of the trials.")
 program.define_corpus()
 program.define_clean()

@@ -26,6 +26,7 @@ from research.training.population import train_many
 from research.training.preparation import intern_corpus
 
 REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
+_MOST_REPEATS = 1000
 
 
 class Variant(NamedTuple):
@@ -104,8 +105,8 @@ def compare(
     folds = resolve_folds(corpus, folds)
     if repeats is None:
         repeats = 1 if folds else REPEATS
-    if repeats < 1:
-        raise UserError(f"--repeats is {repeats}, expected at least 1")
+    if not 1 <= repeats <= _MOST_REPEATS:
+        raise UserError(f"--repeats is {repeats}, expected 1 to {_MOST_REPEATS}")
     for variant in variants:
         validate(variant.config)
         for repeat in range(max(repeats, max_repeats or 0)):

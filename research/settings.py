@@ -12,6 +12,8 @@ from typing import Any
 
 from research.errors import UserError
 
+_MOST = 100_000_000  # of an integer setting that names no limit of its own: sizes beyond do not fit into int32 shapes
+
 
 def setting(default: Any, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None) -> Any:
     """A dataclass field with limits that `validate` checks: one of `choices`, or `low <= value <= high`."""
@@ -50,11 +52,11 @@ class Optimizer:
 
 @dataclasses.dataclass
 class Training:
-    epochs: int = setting(10, low=1)
+    epochs: int = setting(10, low=1)  # at most
     batch_size: int = setting(32, low=0)  # 0: the whole training split is one batch
     # What chooses the epoch, on validation; "last" takes the last epoch.
     select: str = setting("accuracy", choices=("accuracy", "macro_recall", "macro_f1", "log_loss", "last"))
-    patience: int = setting(0, low=0)  # stop after so many epochs without a better one; 0: never
+    patience: int = setting(3, low=0)  # stop after so many epochs without a better one; 0: never
     class_weights: str = setting("none", choices=("none", "balanced"))
     # Adds l2 / (2 N) * |matrices|^2 to the mean loss over N training texts: scikit-learn's 1 / C.
     l2: float = setting(0.0, low=0.0)
@@ -113,6 +115,8 @@ def validate(config: Config) -> Config:
         for number in values:
             if isinstance(value, tuple) and not isinstance(number, type(field.default[0])):
                 raise UserError(f"config.{name} is {value!r}, expected numbers like {field.default!r}")
+            if high is None and isinstance(number, int):
+                high = _MOST
             # `not (a <= b)` rather than `a > b`: a NaN is refused too.
             if (low is not None and not low <= number) or (high is not None and not number <= high):
                 upper = "" if high is None else f" and at most {high}"

@@ -55,6 +55,7 @@ def test_tsv_accepts(tmp_path, content, rows):
         ("a.jsonl", '{"text": "a", "label": 0.5}\n', 1, "0.5"),
         ("a.jsonl", '["a", 1]\n', 1, "expected an object"),
         ("a.jsonl", '{"text": "a"}\n', 1, "no column 'label'"),
+        ("a.tsv", "a\t1\n" + "x" * 10_000_001 + "\t0\n", 2, "a text of 10,000,001 characters"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, name, content, line, words):

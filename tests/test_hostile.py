@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from experiments.variants import every_variant, load_config
-from research import compare, train
+from research import compare, runs, train
 from research.data.corpora import load
 from research.data.files import Columns
 from research.data.splits import resolve_folds
@@ -276,3 +276,22 @@ def test_any_command_line_is_done_or_refused(name, fared, ground):
         check()
         process.stdin.close()
     shutil.rmtree(ground / "out", ignore_errors=True)
+
+
+def write(path, rows):
+    path.write_text("".join(f"{text}\t{label}\n" for text, label in rows))
+    return path
+
+
+def test_a_thousand_classes(tmp_path):
+    path = write(tmp_path / "many.tsv", ((f"text {i} on topic{i % 1000}", f"class {i % 1000}") for i in range(4000)))
+    folder = train(load_config("mlp", SMALL), path, tmp_path / "run")
+    assert runs.read_predictions(folder).probabilities.shape[1] == 1000
+
+
+@pytest.mark.parametrize(("rows", "said"), [(2, "has only one text"), (4, "no text can be spared")])
+def test_too_few_texts_to_say_anything(tmp_path, rows, said):
+    path = write(tmp_path / "few.tsv", ((f"text {i}", i % 2) for i in range(rows)))
+    with pytest.raises(UserError, match=said):
+        train(load_config("mlp", SMALL), path, tmp_path / "run", folds=2)
+    assert not (tmp_path / "run").exists()

@@ -25,7 +25,12 @@ history._SAVE_SECONDS = 0.1
 sys.argv = sys.argv[1:]
 runpy.run_module(f"experiments.{sys.argv[0]}", run_name="__main__")
 """
-SMALL = ("--config.training.epochs=12", "--config.training.select=log_loss", "--config.optimizer.learning_rate=0.01")
+SMALL = (
+    "--config.training.epochs=12",
+    "--config.training.patience=0",
+    "--config.training.select=log_loss",
+    "--config.optimizer.learning_rate=0.01",
+)
 COMMANDS = {
     "train": ("train", "--config=lstm", *SMALL, "--config.training.random_deletion=0.1"),
     "compare": ("compare", "--variants=lstm,cnn", "--folds=2", "--config.model.embedding_size=16", *SMALL),
@@ -92,7 +97,7 @@ def has_checkpoint(folder):
 
 @pytest.mark.parametrize(("name", "number"), [("train", signal.SIGTERM), ("compare", signal.SIGINT)])
 def test_a_signal_saves_and_leaves_with_a_line_that_says_how_to_go_on(name, number, small_tsv, tmp_path):
-    command = [*COMMANDS[name], "--config.training.epochs=500"]
+    command = [*COMMANDS[name], "--config.training.epochs=500", "--config.training.patience=0"]
     process = start(command, small_tsv, tmp_path / "run")
     deadline = time.monotonic() + 120
     while not has_checkpoint(tmp_path / "run") and time.monotonic() < deadline:

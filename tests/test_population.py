@@ -110,7 +110,12 @@ def test_runs_trained_together_end_near_what_they_are_alone(small_corpus, tmp_pa
 
 
 def test_one_that_stops_early_stops_no_other(small_corpus, tmp_path):
-    flags = ("--config.training.epochs=8", "--config.training.select=log_loss", "--config.optimizer.learning_rate=0.03")
+    flags = (
+        "--config.training.epochs=8",
+        "--config.training.patience=0",
+        "--config.training.select=log_loss",
+        "--config.optimizer.learning_rate=0.03",
+    )
     configs = [lstm(*flags, "--config.training.patience=1"), lstm(*flags)]
     assert train_together(members(tmp_path, *configs), small_corpus) == [None, None]
     epochs = [max(r["epoch"] for r in runs.read_metrics(tmp_path / which)) for which in "01"]

@@ -13,7 +13,7 @@ import pytest
 from research import runs
 
 SMALL = ("--config=lstm", "--config.model.embedding_size=8", "--config.model.hidden_size=16")
-EPOCHS = "--config.training.epochs=60"
+EPOCHS = ("--config.training.epochs=60", "--config.training.patience=0")
 SENTENCE = "a process of this run was lost or cannot be reached; start all of them again, and they go on"
 
 
@@ -48,11 +48,11 @@ def contents(folder):
 def undisturbed(small_tsv, tmp_path_factory):
     """A run of two processes, and the same run in one."""
     folder = tmp_path_factory.mktemp("processes")
-    processes = ended(start(small_tsv, folder / "two", EPOCHS))
+    processes = ended(start(small_tsv, folder / "two", *EPOCHS))
     assert [code for code, _, _ in processes] == [0, 0], processes
     assert "run folder: " in processes[0][1]
     assert processes[1][1] == ""
-    command = [sys.executable, "-P", "-m", "experiments.train", *SMALL, EPOCHS, f"--corpus={small_tsv}"]
+    command = [sys.executable, "-P", "-m", "experiments.train", *SMALL, *EPOCHS, f"--corpus={small_tsv}"]
     subprocess.run([*command, f"--workdir={folder / 'one'}"], check=True, capture_output=True)
     return folder
 
@@ -71,7 +71,7 @@ def test_two_processes_do_what_one_does(undisturbed):
 
 @pytest.mark.parametrize(("number", "lost"), [(signal.SIGKILL, 0), (signal.SIGTERM, 1)])
 def test_where_one_is_lost_all_end_and_go_on_together(undisturbed, small_tsv, tmp_path, number, lost):
-    processes = start(small_tsv, tmp_path / "run", EPOCHS)
+    processes = start(small_tsv, tmp_path / "run", *EPOCHS)
     wait_for(tmp_path / "run" / runs.METRICS)
     time.sleep(0.5)  # somewhere in the midst
     processes[lost].send_signal(number)
@@ -86,7 +86,7 @@ def test_where_one_is_lost_all_end_and_go_on_together(undisturbed, small_tsv, tm
         assert SENTENCE in errors
         assert not re.search(r"Traceback|\*\*\*|    @ |^[EF]\d{4}", errors, re.MULTILINE)
     assert not runs.is_finished(tmp_path / "run")
-    again = ended(start(small_tsv, tmp_path / "run", EPOCHS))
+    again = ended(start(small_tsv, tmp_path / "run", *EPOCHS))
     assert [code for code, _, _ in again] == [0, 0], again
     assert contents(tmp_path / "run") == contents(undisturbed / "two")
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from research.errors import UserError
 
 SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl")
+_MOST_CHARACTERS = 10_000_000  # of a text, three long novels; the tokenizer takes 200 bytes for each
 _PURPOSES = {
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),
@@ -74,6 +75,10 @@ def read_rows(path: Path, columns: Columns = Columns()) -> list[Row]:
     rows = list(reader(path, read_text(path), columns))
     if not rows:
         raise UserError(f"{path}: no rows, expected at least one labelled text")
+    for row in rows:
+        if len(row.text) > _MOST_CHARACTERS:
+            long = f"a text of {len(row.text):,} characters"
+            raise UserError(f"{row.place}: {long}, expected at most {_MOST_CHARACTERS:,}: split or cut it")
     return rows
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,7 @@ from research.data.tokenizer import Encoded
 from research.errors import UserError
 from research.models import build, config_from_dict
 from research.settings import Config, Data, Training, to_dict
-from research.training.environment import memory_bytes
+from research.training.environment import require_memory
 from research.training.feed import Texts, take
 from research.training.metrics import Metrics, cross_entropy, measure, probabilities, zero
 from research.training.optimizers import Rates, limit_columns, make_optimizer, rate_factor, rates_of
@@ -136,11 +135,11 @@ def init_state(
       begin_from: fresh variables -> those to start from.
 
     Raises:
-      UserError: the module has no embedding of that size, or more parameters than the device has memory for.
+      UserError: the module has no embedding of that size, or takes more memory than there is.
     """
     module = programs.module
     example = gather(train, np.arange(0), 1, widths)
-    _require_memory(jax.eval_shape(programs.init, jax.random.key(0), example.token_ids, example.lengths))
+    require_memory(jax.eval_shape(programs.init, jax.random.key(0), example.token_ids, example.lengths))
     variables = dict(programs.init(jax.random.key(init_seed), example.token_ids, example.lengths))
     if hasattr(module, "fit_constants"):
         every = gather(train, np.arange(len(train.labels)), len(train.labels), widths)
@@ -165,16 +164,6 @@ def init_state(
         # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
         opt_state=jax.tree.map(jnp.copy, programs.optimizer.init(params)),
     )
-
-
-def _require_memory(variables: Any) -> None:
-    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
-    needed, there = 16 * count, memory_bytes()  # of a parameter itself, its gradient and two moments
-    if needed > there:
-        raise UserError(
-            f"the model has {count:,} parameters, which take {needed / 1e9:,.0f} GB in training where there are "
-            f"{there / 1e9:,.0f} GB, expected smaller sizes in --config.model or --config.data.vocab_size"
-        )
 
 
 def _start_from(variables: dict[str, Any], values: np.ndarray, found: np.ndarray) -> dict[str, Any]:
