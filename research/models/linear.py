@@ -76,6 +76,26 @@ class Linear(nn.Module):
             scores = scores / norm[:, None]
         return scores + self.bias[None, :]
 
+    def contributions(self, token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
+        """What each token adds to the logits: float32 [B, L, C], which sum up to them less the bias.
+
+        A pair's share is halved between its two tokens, and that of a presence among its occurrences.
+        """
+        width = token_ids.shape[1]
+        pairs = self.vocab_size + hash_pairs(token_ids[:, :-1], token_ids[:, 1:], self.buckets)
+        mask = jnp.concatenate([length_mask(lengths, width), length_mask(lengths - 1, width - 1)], axis=1)
+        ids = jnp.concatenate([token_ids, pairs], axis=1)
+        count = jnp.sum((ids[:, :, None] == ids[:, None, :]) & mask[:, None, :], axis=2, dtype=jnp.float32)
+        weights = jnp.where(mask[:, :, None], self.weights.value[ids], 0.0)
+        scores = weights * self.kernel[ids]
+        if self.weighting == "nb":
+            scores = scores / jnp.maximum(count, 1.0)[:, :, None]
+        else:
+            squares = jnp.sum(count * jnp.square(weights[:, :, 0]), axis=1)
+            scores = scores / jnp.sqrt(jnp.maximum(squares, jnp.finfo(weights.dtype).tiny))[:, None, None]
+        of_words, of_pairs = scores[:, :width], scores[:, width:] / 2
+        return of_words + sum(jnp.pad(of_pairs, ((0, 0), side, (0, 0))) for side in ((0, 1), (1, 0)))
+
     def fit_constants(self, token_ids: jax.Array, lengths: jax.Array, labels: jax.Array) -> None:
         """Sets the weights from the training texts: int32 [N, L], [N], [N]."""
         ids, mask, nth = self.features(token_ids, lengths)

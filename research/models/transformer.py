@@ -1,6 +1,7 @@
 """The Transformer's encoder over a text, its states averaged (Vaswani et al. 2017)."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -10,10 +11,12 @@ from research.models.layers.pooling import mean_over_time
 from research.settings import setting
 
 
-def sinusoidal_positions(length: int, features: int) -> np.ndarray:
+def sinusoidal_positions(length: int, features: int) -> jax.Array:
     """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos of it (section 3.5): float32 [length, features]."""
-    angles = np.arange(length)[:, None] / 10_000 ** (2 * (np.arange(features)[None, :] // 2) / features)
-    return np.where(np.arange(features)[None, :] % 2, np.cos(angles), np.sin(angles)).astype(np.float32)
+    column = np.arange(features)
+    rates = (10_000.0 ** (-2 * (column // 2) / features)).astype(np.float32)
+    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * rates[None, :]  # the length may be a symbol, in an export
+    return jnp.where(column[None, :] % 2 == 1, jnp.cos(angles), jnp.sin(angles))
 
 
 class Block(nn.Module):

@@ -45,7 +45,7 @@ class LuongAttention(nn.Module):
             scores = nn.Dense(1, use_bias=False, name="score")(jnp.tanh(of_query[:, None] + of_states))[:, :, 0]
         elif self.score == "location":
             of_positions = nn.Dense(self.positions, use_bias=False, name="score")(query)
-            scores = jnp.pad(of_positions, ((0, 0), (0, max(0, width - self.positions))))[:, :width]
+            scores = jnp.pad(of_positions, ((0, 0), (0, width)))[:, :width]
             mask &= position < self.positions
         else:
             projected = query if self.score == "dot" else nn.Dense(features, use_bias=False, name="score")(query)
