@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.models.layers.masks import length_mask
+from research.models.layers.masks import length_mask, positions
 from research.settings import setting
 
 
@@ -57,9 +57,9 @@ class Linear(nn.Module):
         mask = jnp.concatenate([length_mask(lengths, width), length_mask(lengths - 1, width - 1)], axis=1)
         padding = self.vocab_size + self.buckets  # sorts last
         ids = jnp.sort(jnp.where(mask, jnp.concatenate([token_ids, pairs], axis=1), padding), axis=1)
-        position = jnp.arange(ids.shape[1])
+        position = positions(ids.shape[1])
         starts = jnp.pad(ids[:, 1:] != ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
-        nth = position[None, :] - jax.lax.cummax(jnp.where(starts, position[None, :], 0), axis=1)
+        nth = position - jax.lax.cummax(jnp.where(starts, position, 0), axis=1)
         mask = ids < padding
         return jnp.where(mask, ids, 0), mask, nth
 

@@ -36,6 +36,7 @@ class RestoredRun:
             self.class_names: tuple[str, ...] = tuple(described["classes"])
             self.hash: str = described["hash"]
             self._corpus: dict = described["corpus"]
+            self.corpus_name: str = self._corpus["name"]
             self._split = {name: described[name] for name in ("folds", "fold", "repeat")}
             self._widths: tuple[int, ...] = tuple(described["widths"])
         except KeyError as error:
