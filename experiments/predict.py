@@ -4,7 +4,7 @@
     ./launch.sh predict --workdir=runs/lstm --input=texts.txt --output=labels.jsonl
     ./launch.sh predict --workdir=runs/lstm --input=texts.csv --text_column=review --output=labels.csv
 
---explain adds which words speak for the label (`research/serving/explain.py`), some 50 texts a second.
+--explain adds which words speak for the label (`research/serving/explain.py`) and takes some 50 times as long.
 
 An input named .csv or .jsonl has a column of texts. An output named .csv has the columns text, label and a probability
 a class; any other is JSON lines. Files of any size are read and written a piece at a time.
@@ -41,13 +41,13 @@ def main(overrides: list[str]) -> None:
     from research.serving.explain import explainer
     from research.training.restore import restore
 
-    run = restore(FLAGS.workdir)
     output = Path(FLAGS.output)
     as_csv = FLAGS.format == "csv" if FLAGS.format else output.suffix.lower() == ".csv"
     if FLAGS.explain and as_csv:
         raise UserError("--explain has no place in a table; expected an output of JSON lines")
     if FLAGS.output != "-" and output.exists() and not FLAGS.overwrite:
         raise UserError(f"{output} exists already; name another --output, or pass --overwrite")
+    run = restore(FLAGS.workdir)
     with ExitStack() as stack:
         try:
             source = sys.stdin.buffer if FLAGS.input == "-" else stack.enter_context(Path(FLAGS.input).open("rb"))

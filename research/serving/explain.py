@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from research.data.batches import width_of
+from research.data.batches import Batch, width_of
 from research.data.tokenizer import PADDING_ID, UNKNOWN_ID
 from research.models.layers.embedding import FixedEmbedding
 from research.models.layers.masks import length_mask, positions
@@ -58,7 +58,8 @@ def explainer(run: RestoredRun) -> Callable[[str], dict[str, Any]]:
         ids = np.full((ROWS, width), PADDING_ID, np.int32)
         ids[:, : len(words)] = [token_id for _, token_id in words]
         lengths = np.full(ROWS, len(words), np.int32)
-        best = int(run.predict_proba([text])[0].argmax())
+        alone = Batch(ids[:1], lengths[:1], np.zeros(1, np.int32), np.ones(1, np.float32))
+        best = int(run.probabilities(alone)[0].argmax())
         towards = np.zeros(module.num_outputs, np.float32)
         towards[0 if len(towards) == 1 else best] = 1.0 if len(towards) > 1 or best else -1.0
         at = functools.partial(path, variables, ids, lengths, towards)
