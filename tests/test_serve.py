@@ -65,7 +65,7 @@ def address(run):
 @pytest.fixture
 def cold(monkeypatch):
     """Servers say at once that they are ready, and compile when they are asked."""
-    monkeypatch.setattr(serving, "_warm", lambda run, explain: None)
+    monkeypatch.setattr(serving, "_warm", lambda run, explain: iter(()))
 
 
 def ask(address, path, body=None, method=None):
@@ -258,7 +258,7 @@ def test_a_mistake_of_ours_is_logged_without_what_was_asked(run, cold, monkeypat
 
 def test_it_is_not_ready_before_all_is_compiled(run, monkeypatch):
     go_on = threading.Event()
-    monkeypatch.setattr(serving, "warm", lambda run: go_on.wait(30))
+    monkeypatch.setattr(serving, "warm", lambda run: iter(lambda: go_on.wait(30), True))
     with running({"lstm": run}, until_ready=False) as address:
         assert ask(address, "/healthz")[0] == 200
         assert ask(address, "/readyz")[0] == 503

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -95,9 +95,9 @@ def predict_few(run: RestoredRun, texts: Sequence[str]) -> np.ndarray:
     return found
 
 
-def warm(run: RestoredRun) -> None:
-    """Compiles all that `predict_few` may ask for."""
+def warm(run: RestoredRun) -> Iterator[np.ndarray]:
+    """Compiles all that `predict_few` may ask for, a program a step."""
     nothing = run.encode([])
     for width in run.every_width:
         for rows in _ROWS:
-            run.probabilities(gather(nothing, np.arange(0), rows, (width,)))
+            yield run.probabilities(gather(nothing, np.arange(0), rows, (width,)))

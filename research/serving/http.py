@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import functools
+import itertools
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,11 +61,11 @@ def application(
       limits: what is refused.
       ready: called when all programs are compiled.
     """
-    is_ready = threading.Event()
+    is_ready, is_leaving = threading.Event(), threading.Event()
     # One thread predicts and one explains, so that the long work does not stand before the short.
     predicts, explains = ThreadPoolExecutor(1, "predict"), ThreadPoolExecutor(1, "explain")
     served: dict[str, Served] = {}
-    warming: list[Callable[[], None]] = []
+    warming: list[Iterator[Any]] = []
     for name, run in runs.items():
         explain = explainer(run)
         served[name] = Served(
@@ -73,21 +74,27 @@ def application(
             Batcher(functools.partial(predict_few, run), predicts, most=64, wait=_WAIT, room=limits.waiting),
             Batcher(functools.partial(_each, explain), explains, most=1, wait=0.0, room=4 * limits.explained_texts),
         )
-        warming.append(functools.partial(_warm, run, explain))
+        warming.append(_warm(run, explain))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
 
         def warm_all() -> None:
-            for one in warming:
-                one()
+            try:
+                for _ in itertools.chain.from_iterable(warming):
+                    if is_leaving.is_set():
+                        return
+            except Exception:  # no client's text is in it
+                _log.exception("never ready: a program could not be compiled")
+                raise
             is_ready.set()
             ready()
 
         work = [loop.create_task(batcher.run()) for one in served.values() for batcher in (one.predict, one.explain)]
         warmed = loop.run_in_executor(predicts, warm_all)
         yield
+        is_leaving.set()
         for task in work:
             task.cancel()
         await warmed
@@ -108,9 +115,7 @@ def application(
                 probabilities = await one.predict.ask(texts)
                 explanations = await one.explain.ask(texts) if explain else []
         except Busy:
-            raise HTTPException(
-                429, "too many texts are waiting; ask again in a second", {"Retry-After": "1"}
-            ) from None
+            raise _too_many("texts are waiting") from None
         except TimeoutError:
             raise HTTPException(504, f"no answer within {limits.seconds:g} seconds; send fewer texts") from None
         classes = one.run.class_names
@@ -166,10 +171,11 @@ def _each(explain: Callable[[str], Any], texts: list[str]) -> list[Any]:
     return [explain(text) for text in texts]
 
 
-def _warm(run: RestoredRun, explain: Callable[[str], Any]) -> None:
-    warm(run)
+def _warm(run: RestoredRun, explain: Callable[[str], Any]) -> Iterator[Any]:
+    """Compiles all that may be asked for, a program a step."""
+    yield from warm(run)
     for width in run.every_width:
-        explain("x " * width)
+        yield explain("x " * width)
 
 
 async def _answer_with(response: Response, _: Request) -> Response:
