@@ -107,6 +107,20 @@ def test_every_variant_can_be_exported_for_any_number_of_texts_of_any_length(nam
         np.testing.assert_allclose(found.call(token_ids, lengths), apply(token_ids, lengths), rtol=1e-5, atol=1e-6)
 
 
+def test_onnx_where_its_converter_is_installed(tmp_path):
+    """`export --format=onnx` installs it; a test does not."""
+    try:
+        python = exporting.to_onnx.environment(install=False)
+    except UserError as error:
+        pytest.skip(str(error))
+    assert export(RUN, tmp_path / "model", "onnx") < exporting.TOLERANCE
+    assert (tmp_path / "model" / "model.onnx").exists()
+    done = subprocess.run(
+        [python, tmp_path / "model" / "run.py"], input=b"a fine film", capture_output=True, check=True
+    )
+    assert json.loads(done.stdout)["text"] == "a fine film"
+
+
 def test_a_converter_that_fails_is_a_sentence(tmp_path, monkeypatch):
     def fail(*command):
         return subprocess.CompletedProcess(command, 1, "", "Traceback ...\nNotImplementedError: no sort\n")

@@ -48,7 +48,7 @@ def test_a_column_of_texts_is_read_from_csv_and_jsonl():
     [
         ("", b"good\nbad\xff\n", "texts:2: byte 0xff is not UTF-8, expected UTF-8 texts"),
         (".csv", b"id,review\n1,good\n", "texts:1: no column 'text', expected one of id, review"),
-        (".csv", b"", "texts:1: no column 'text', expected one of an empty file"),
+        (".csv", b"", "texts:0: no column 'text', expected one of an empty file"),
         (".csv", b"id,text\n1,good\n2\n", "texts:3: fewer cells than the header has"),
         (".csv", b'text\n"good\n', "texts:2: "),
         (".jsonl", b'{"text": "good"}\n{"text": 3}\n', "texts:2: no string 'text'"),

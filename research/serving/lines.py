@@ -41,45 +41,57 @@ def read_texts(source: BinaryIO, name: str, kind: str = "", column: str = "text"
     Raises:
       UserError: a line that is not UTF-8, too long or not of this kind; says which.
     """
-    place, read = [0], [0]
-    lines = _read_lines(source, name, place, read)
+    lines = _Lines(source, name)
     if kind == ".csv":
-        texts = _of_csv(lines, name, place, column)
+        texts = _of_csv(lines, column)
     elif kind == ".jsonl":
-        texts = (_of_json(line, f"{name}:{place[0]}", column) for line in lines if line.strip())
+        texts = (_of_json(line, lines.place, column) for line in lines if line.strip())
     else:
         texts = (line.removesuffix("\n").removesuffix("\r") for line in lines)
-    return ((text, read[0]) for text in texts)
+    return ((text, lines.read) for text in texts)
 
 
-def _read_lines(source: BinaryIO, name: str, place: list[int], read: list[int]) -> Iterator[str]:
-    """The lines with their ends; `place` and `read` hold the number of the last one and the bytes so far."""
-    while line := source.readline(_LONGEST_LINE):
-        place[0] += 1
-        read[0] += len(line)
-        if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
-            raise UserError(f"{name}:{place[0]}: a line of more than {_LONGEST_LINE >> 20} MiB, expected shorter ones")
-        line = line.removeprefix(b"\xef\xbb\xbf") if place[0] == 1 else line
-        try:
-            yield line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            byte = f"{line[error.start]:#04x}"
-            raise UserError(f"{name}:{place[0]}: byte {byte} is not UTF-8, expected UTF-8 texts") from None
+class _Lines:
+    """The lines of a source with their ends, one after the other, and how far it has been read."""
+
+    def __init__(self, source: BinaryIO, name: str):
+        self._source, self._name = source, name
+        self._number = self.read = 0
+
+    @property
+    def place(self) -> str:
+        """`NAME:LINE` of the last one."""
+        return f"{self._name}:{self._number}"
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._source.readline(_LONGEST_LINE):
+            self._number += 1
+            self.read += len(line)
+            if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+                raise UserError(f"{self.place}: a line of more than {_LONGEST_LINE >> 20} MiB, expected shorter ones")
+            line = line.removeprefix(b"\xef\xbb\xbf") if self._number == 1 else line
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = f"{line[error.start]:#04x}"
+                raise UserError(f"{self.place}: byte {byte} is not UTF-8, expected UTF-8 texts") from None
 
 
-def _of_csv(lines: Iterator[str], name: str, place: list[int], column: str) -> Iterator[str]:
-    csv.field_size_limit(sys.maxsize)
+def _of_csv(lines: _Lines, column: str) -> Iterator[str]:
+    csv.field_size_limit(sys.maxsize)  # the module's limit is 128 KiB a cell
     reader = csv.DictReader(lines, strict=True)
     try:
         if column not in (reader.fieldnames or ()):
             there = ", ".join(reader.fieldnames or ()) or "an empty file"
-            raise UserError(f"{name}:1: no column {column!r}, expected one of {there} (--text_column names another)")
+            raise UserError(
+                f"{lines.place}: no column {column!r}, expected one of {there} (--text_column names another)"
+            )
         for cells in reader:
             if cells[column] is None:
-                raise UserError(f"{name}:{place[0]}: fewer cells than the header has, expected {column!r} among them")
+                raise UserError(f"{lines.place}: fewer cells than the header has, expected {column!r} among them")
             yield cells[column]
     except csv.Error as error:
-        raise UserError(f"{name}:{place[0]}: {error}, expected comma-separated values") from error
+        raise UserError(f"{lines.place}: {error}, expected comma-separated values") from error
 
 
 def _of_json(line: str, place: str, column: str) -> str:

@@ -14,26 +14,29 @@ from research.errors import UserError
 
 CONVERTER = "jax2onnx==0.17.1"
 _PACKAGES = (CONVERTER, "tokenizers", "rjieba")
+_DONE = "installed"  # a file that is there when all is
 _ROOT = Path(__file__).parents[2]
 
 
-def environment() -> Path:
+def environment(install: bool = True) -> Path:
     """The Python of an environment that converts to ONNX and runs it; made on first use, in the per-user cache.
 
     Raises:
-      UserError: it cannot be installed.
+      UserError: it cannot be installed, or is not to be.
     """
     folder = cache_folder("environments") / f"{CONVERTER}-python{sys.version_info.major}.{sys.version_info.minor}"
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    if (folder / "installed").exists():
+    if (folder / _DONE).exists():
         return python
+    if not install:
+        raise UserError(f"{folder} is not installed")
     print(f"installing {CONVERTER} into {folder} (once)", file=sys.stderr)
     venv.create(folder, with_pip=True, clear=True)
     done = _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_PACKAGES)
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "is there a network?")
         raise UserError(f"--format=onnx needs {CONVERTER}, which could not be installed ({reason})")
-    (folder / "installed").touch()
+    (folder / _DONE).touch()
     return python
 
 
@@ -65,9 +68,13 @@ def _main(workdir: str, path: str) -> None:
 
     predict = program_of(restore(workdir))
     shapes = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in (("rows", "width"), ("rows",))]
-    with plain_recurrences():
-        names = {"input_names": ["token_ids", "lengths"], "output_names": ["probabilities"]}
-        to_onnx(predict, shapes, return_mode="file", output_path=path, **names)
+    names = {"input_names": ["token_ids", "lengths"], "output_names": ["probabilities"]}
+    try:
+        with plain_recurrences():
+            model = to_onnx(predict, shapes, **names)
+    except Exception as error:  # noqa: BLE001 - whatever the converter meets
+        sys.exit(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+    Path(path).write_bytes(model.SerializeToString())
 
 
 if __name__ == "__main__":
