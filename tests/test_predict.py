@@ -48,7 +48,7 @@ def test_a_column_of_texts_is_read_from_csv_and_jsonl():
     [
         ("", b"good\nbad\xff\n", "texts:2: byte 0xff is not UTF-8, expected UTF-8 texts"),
         (".csv", b"id,review\n1,good\n", "texts:1: no column 'text', expected one of id, review"),
-        (".csv", b"", "texts:0: no column 'text', expected one of an empty file"),
+        (".csv", b"", "texts:1: no column 'text', expected one of an empty file"),
         (".csv", b"id,text\n1,good\n2\n", "texts:3: fewer cells than the header has"),
         (".csv", b'text\n"good\n', "texts:2: "),
         (".jsonl", b'{"text": "good"}\n{"text": 3}\n', "texts:2: no string 'text'"),
@@ -60,6 +60,12 @@ def test_a_mistake_names_its_line(kind, content, words):
     with pytest.raises(UserError) as mistake:
         read(content, kind)
     assert words in str(mistake.value)
+
+
+def test_a_quote_without_end_is_refused_before_it_fills_the_memory(monkeypatch):
+    monkeypatch.setattr(lines, "_LONGEST_LINE", 1000)
+    with pytest.raises(UserError, match=r"texts:\d+: field larger than field limit"):
+        read(b'text\n"' + b"good\n" * 1000, ".csv")
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory():

@@ -4,7 +4,6 @@ import csv
 import io
 import itertools
 import json
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +60,7 @@ class _Lines:
     @property
     def place(self) -> str:
         """`NAME:LINE` of the last one."""
-        return f"{self._name}:{self._number}"
+        return f"{self._name}:{self._number or 1}"
 
     def __iter__(self) -> Iterator[str]:
         while line := self._source.readline(_LONGEST_LINE):
@@ -78,7 +77,7 @@ class _Lines:
 
 
 def _of_csv(lines: _Lines, column: str) -> Iterator[str]:
-    csv.field_size_limit(sys.maxsize)  # the module's limit is 128 KiB a cell
+    csv.field_size_limit(_LONGEST_LINE)  # of a cell: a quote that is never closed must not fill the memory
     reader = csv.DictReader(lines, strict=True)
     try:
         if column not in (reader.fieldnames or ()):
