@@ -187,7 +187,8 @@ def encode_texts(
     With the tokenizer's `vocabulary`, texts that cleaning would leave as they are (printable ASCII without markup) are
     split by a regular expression and looked up, which gives the same ids in a fraction of the time.
     """
-    plain = [vocabulary is not None and data.stop_words == "none" and _is_plain(text) for text in texts]
+    can = vocabulary is not None and data.tokens in _ASCII_TOKENS and data.stop_words == "none"
+    plain = [can and _is_plain(text) for text in texts]
     others = [text for text, is_plain in zip(texts, plain, strict=True) if not is_plain]
     of_others = iter(_pieces(tokenizer, prepare_texts(others, data.tokens)))
     pieces = [
@@ -200,8 +201,9 @@ def encode_texts(
 def split_text(tokenizer: "Tokenizer", text: str, data: Data) -> list[tuple[str, int]]:
     """The tokens that `encode_texts` makes of a text, as they are written in it, with their ids."""
     (prepared,) = prepare_texts([text], data.tokens)
-    encoding = tokenizer.encode(prepared, add_special_tokens=False)
-    return [(prepared[start:end], i) for (start, end), i in zip(encoding.offsets, encoding.ids, strict=True)]
+    found = tokenizer.encode(prepared)
+    places = zip(found.offsets, found.tokens, found.ids, strict=True)
+    return [(prepared[start:end] or token, token_id) for (start, end), token, token_id in places]
 
 
 def _is_plain(text: str) -> bool:
