@@ -32,6 +32,7 @@ HOMES = {
         "research/data/tokenizer.py",
         "research/training/restore.py",
         "research/serving/run_exported.py",
+        "experiments/peers/torch.py",
     },
 }
 NO_JAX = ("research/data/", "research/evaluation/", "research/reporting/", "research/scores.py", "research/runs.py")
