@@ -21,7 +21,7 @@ _LINE_SECONDS = 10.0  # between two plain lines of progress
 class Reporter:
     """What a program tells while it works; made by `reporting`."""
 
-    def __init__(self, console: Console, bar: Progress | None, total: float, unit: str):
+    def __init__(self, console: Console, bar: Progress | None, total: float | None, unit: str):
         self._console, self._bar, self._total, self._unit = console, bar, total, unit
         self._task = bar.add_task("", total=total, loss="") if bar else None
         self._last, self._lock = time.monotonic(), threading.Lock()
@@ -41,12 +41,13 @@ class Reporter:
                 return
             self._last = time.monotonic()
         shown = "" if math.isnan(loss) else f"loss {loss:.3f}, "
-        self.say(f"{name}: {shown}{done:.1f} of {self._total:g} {self._unit}")
+        total = "" if self._total is None else f" of {self._total:.4g}"
+        self.say(f"{name}: {shown}{done:.1f}{total} {self._unit}")
 
 
 @contextmanager
-def reporting(total: float, unit: str) -> Iterator[Reporter]:
-    """Reports on stderr while in the context; results go to stdout, later."""
+def reporting(total: float | None, unit: str) -> Iterator[Reporter]:
+    """Reports on stderr while in the context; results go to stdout, later. A total of None is unknown."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Reporter(console, None, total, unit)

@@ -232,7 +232,7 @@ def test_corpora_lists_what_there_is(folder):
     assert "imdb" in out
 
 
-@pytest.mark.parametrize("program", ["train", "compare", "evaluate", "predict", "report", "corpora"])
+@pytest.mark.parametrize("program", ["train", "compare", "evaluate", "predict", "serve", "export", "report", "corpora"])
 def test_help_says_what_the_program_does(program, folder):
     out, _ = run(program, "--help", cwd=folder)
     assert "./launch.sh" in out
@@ -276,6 +276,10 @@ def test_help_says_what_the_program_does(program, folder):
         ("evaluate", [], "no such file, expected a run folder"),
         ("predict", [], "no such file, expected a run folder"),
         ("predict", ["--config.seed=1"], "has no meaning here"),
+        ("predict", ["--explain", "--format=csv"], "--explain has no place in a table"),
+        ("serve", ["--port=0"], "no such file, expected a run folder"),
+        ("export", ["--output=exported"], "no such file, expected a run folder"),
+        ("export", [], "--output is missing"),
         ("report", [], "expected a folder that `compare` wrote"),
     ],
 )

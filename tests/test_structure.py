@@ -26,7 +26,14 @@ HOMES = {
     "ml_collections": {"experiments/variants.py"},
     "absl": {"experiments/"},
     "rich": {"experiments/progress.py"},
-    "tokenizers": {"research/data/tokenizer.py", "research/training/restore.py"},
+    "starlette": {"research/serving/http.py"},
+    "uvicorn": {"research/serving/http.py"},
+    "tokenizers": {
+        "research/data/tokenizer.py",
+        "research/training/restore.py",
+        "research/serving/run_exported.py",
+        "experiments/peers/torch.py",
+    },
 }
 NO_JAX = ("research/data/", "research/evaluation/", "research/reporting/", "research/scores.py", "research/runs.py")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from tokenizers import Tokenizer
 
 from research.data import tokenizer as tokenizer_module
-from research.data.tokenizer import build_tokenizer, encode, encode_texts, fit_vocabulary, intern_texts
+from research.data.tokenizer import build_tokenizer, encode, encode_texts, fit_vocabulary, intern_texts, split_text
 from research.settings import Data
 
 
@@ -99,6 +99,35 @@ def test_a_text_encodes_the_same_in_training_and_after_restoring(texts, split, l
     # Alone as in company.
     alone = [encode_texts(restored, [text], data).tokens for text in texts]
     assert np.concatenate(alone).tolist() == later.tokens.tolist()
+    # And token by token, with what is written there.
+    words = [split_text(restored, text, data) for text in texts]
+    assert [token_id for of_text in words for _, token_id in of_text] == later.tokens.tolist()
+
+
+@given(
+    st.lists(st.text(st.characters(max_codepoint=0x17F), max_size=40), min_size=1, max_size=8),
+    st.sampled_from(["words", "characters", "chinese_words"]),
+    st.booleans(),
+    st.sampled_from(["first", "last"]),
+    st.sampled_from(["none", "english"]),
+)
+def test_plain_texts_are_looked_up_with_the_same_result(texts, split, lowercase, keep, stop_words):
+    data = Data(vocab_size=20, max_length=6, keep=keep, tokens=split, lowercase=lowercase, stop_words=stop_words)
+    pytest.importorskip("rjieba")
+    texts = [*texts, "It's a 'FINE' one's_2 [PAD] film!", "a < b", "R&B", "tab\there", ""]
+    _, vocabulary = fitted(texts, range(len(texts)), data)
+    tokenizer = build_tokenizer(vocabulary, data)
+    reference, found = encode_texts(tokenizer, texts, data), encode_texts(tokenizer, texts, data, vocabulary)
+    assert found.tokens.tolist() == reference.tokens.tolist()
+    assert found.offsets.tolist() == reference.offsets.tolist()
+    assert (found.tokens.dtype, found.offsets.dtype) == (reference.tokens.dtype, reference.offsets.dtype)
+
+
+def test_words_are_told_as_they_are_written():
+    data = Data(max_length=5)
+    tokenizer = build_tokenizer({"[PAD]": 0, "[UNK]": 1, "fine": 2, "it's": 3, "&": 4}, data)
+    found = split_text(tokenizer, "IT\u2019S <b>Fine</b> &amp; \uff26INE, but", data)
+    assert found == [("IT\u2019S", 3), ("Fine", 2), ("&", 4), ("\uff26INE", 2), (",", 1)]
 
 
 def test_interning_is_deterministic():

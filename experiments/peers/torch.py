@@ -1,7 +1,11 @@
 """PyTorch: packed sequences, the same batches of similar length; on a GPU, where it finds one, by cuDNN."""
 
 import copy
+import html
+import itertools
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,5 +94,53 @@ def _accuracy(model: Classifier, texts: Any, widths: tuple[int, ...]) -> float:
     return right / len(texts.labels)
 
 
+def predict(weights: str, tokenizer: str, texts: str, output: str, threads: int) -> dict[str, Any]:
+    """Labels a file of a text a line with a trained model, as `predict` does, its tokenizer included."""
+    from tokenizers import Tokenizer
+
+    torch.set_num_threads(threads)
+    model = _of_weights(np.load(weights)).to(_DEVICE).eval()
+    encoder = Tokenizer.from_file(tokenizer)
+    with (
+        Path(texts).open(encoding="utf-8") as lines,
+        Path(output).open("w", encoding="utf-8") as answers,
+        torch.inference_mode(),
+    ):
+        while some := [line.rstrip("\n") for line in itertools.islice(lines, 4096)]:
+            ids = [e.ids for e in encoder.encode_batch_fast([html.unescape(t) for t in some], add_special_tokens=False)]
+            order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+            p = np.empty(len(ids))
+            for start in range(0, len(order), 256):
+                rows = order[start : start + 256]
+                batch = np.zeros((len(rows), max(1, len(ids[rows[-1]]))), np.int64)
+                for row, i in enumerate(rows):
+                    batch[row, : len(ids[i])] = ids[i]
+                lengths = torch.tensor([len(ids[i]) for i in rows])
+                p[rows] = model(_put(batch), lengths).sigmoid().cpu().numpy()
+            for text, of_text in zip(some, p.tolist(), strict=True):
+                answer = {"text": text, "label": str(int(of_text > 0.5)), "probabilities": [1 - of_text, of_text]}
+                answers.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    return {}
+
+
+def _of_weights(saved: Any) -> Classifier:
+    """The classifier with a run's parameters: its gates stand as here, (i, f, g, o), and it has one bias."""
+    model = Classifier()
+    lstm = model.lstm
+    values = {
+        model.embedding.weight: saved["embedding/embedding"],
+        lstm.weight_ih_l0: saved["forwards_0/kernel"].T,
+        lstm.weight_hh_l0: saved["forwards_0/recurrent_kernel"].T,
+        lstm.bias_ih_l0: saved["forwards_0/bias"],
+        lstm.bias_hh_l0: np.zeros_like(saved["forwards_0/bias"]),
+        model.head.weight: saved["head/kernel"].T,
+        model.head.bias: saved["head/bias"],
+    }
+    with torch.no_grad():
+        for parameter, value in values.items():
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+    return model
+
+
 if __name__ == "__main__":
-    peers.answer({"step": step, "epochs": epochs})
+    peers.answer({"step": step, "epochs": epochs, "predict": predict})

@@ -35,6 +35,8 @@ _TOKENS = {
     "characters": r"\S",
     "chinese_words": rf"\p{{Han}}+|[{_UNSPACED}]|{_LETTER}+(?:'{_LETTER}+)*|\S",
 }
+# What `_TOKENS` and the cleaning come to for printable ASCII without markup.
+_ASCII_TOKENS = {name: re.compile(r"\S" if name == "characters" else r"\w+(?:'\w+)*|\S", re.ASCII) for name in _TOKENS}
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]+")
 
 
@@ -177,18 +179,50 @@ def build_tokenizer(vocabulary: dict[str, int], data: Data) -> "Tokenizer":
     return tokenizer
 
 
-def encode_texts(tokenizer: "Tokenizer", texts: Sequence[str], data: Data) -> Encoded:
-    """New texts through a restored tokenizer; labels are zeros."""
-    tokens, offsets = _encode(tokenizer, prepare_texts(texts, data.tokens))
-    return Encoded(tokens, offsets, np.zeros(len(texts), np.int32))
+def encode_texts(
+    tokenizer: "Tokenizer", texts: Sequence[str], data: Data, vocabulary: dict[str, int] | None = None
+) -> Encoded:
+    """New texts through a restored tokenizer; labels are zeros.
+
+    With the tokenizer's `vocabulary`, texts that cleaning would leave as they are (printable ASCII without markup) are
+    split by a regular expression and looked up, which gives the same ids in a fraction of the time.
+    """
+    can = vocabulary is not None and data.tokens in _ASCII_TOKENS and data.stop_words == "none"
+    plain = [can and _is_plain(text) for text in texts]
+    others = [text for text, is_plain in zip(texts, plain, strict=True) if not is_plain]
+    of_others = iter(_pieces(tokenizer, prepare_texts(others, data.tokens)))
+    pieces = [
+        np.array(_look_up(text, data, vocabulary), np.int32) if is_plain else next(of_others)
+        for text, is_plain in zip(texts, plain, strict=True)
+    ]
+    return _join(pieces, np.zeros(len(texts), np.int32))
+
+
+def split_text(tokenizer: "Tokenizer", text: str, data: Data) -> list[tuple[str, int]]:
+    """The tokens that `encode_texts` makes of a text, as they are written in it, with their ids."""
+    (prepared,) = prepare_texts([text], data.tokens)
+    found = tokenizer.encode(prepared)
+    places = zip(found.offsets, found.tokens, found.ids, strict=True)
+    return [(prepared[start:end] or token, token_id) for (start, end), token, token_id in places]
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and "<" not in text and "&" not in text
+
+
+def _look_up(text: str, data: Data, vocabulary: dict[str, int]) -> list[int]:
+    words = _ASCII_TOKENS[data.tokens].findall(text.lower() if data.lowercase else text)
+    words = words[: data.max_length] if data.keep == "first" else words[-data.max_length :]
+    return [vocabulary.get(word, UNKNOWN_ID) for word in words]
 
 
 def _encode(tokenizer: "Tokenizer", decoded: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    encoded = _join(
-        [np.array(e.ids, np.int32) for e in tokenizer.encode_batch_fast(decoded, add_special_tokens=False)],
-        np.zeros(len(decoded), np.int32),
-    )
+    encoded = _join(_pieces(tokenizer, decoded), np.zeros(len(decoded), np.int32))
     return encoded.tokens, encoded.offsets
+
+
+def _pieces(tokenizer: "Tokenizer", decoded: Sequence[str]) -> list[np.ndarray]:
+    return [np.array(e.ids, np.int32) for e in tokenizer.encode_batch_fast(decoded, add_special_tokens=False)]
 
 
 def _join(pieces: Iterable[np.ndarray], labels: np.ndarray) -> Encoded:

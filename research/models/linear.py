@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.models.layers.masks import length_mask
+from research.models.layers.masks import length_mask, positions
 from research.settings import setting
 
 
@@ -57,9 +57,9 @@ class Linear(nn.Module):
         mask = jnp.concatenate([length_mask(lengths, width), length_mask(lengths - 1, width - 1)], axis=1)
         padding = self.vocab_size + self.buckets  # sorts last
         ids = jnp.sort(jnp.where(mask, jnp.concatenate([token_ids, pairs], axis=1), padding), axis=1)
-        position = jnp.arange(ids.shape[1])
+        position = positions(ids.shape[1])
         starts = jnp.pad(ids[:, 1:] != ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
-        nth = position[None, :] - jax.lax.cummax(jnp.where(starts, position[None, :], 0), axis=1)
+        nth = position - jax.lax.cummax(jnp.where(starts, position, 0), axis=1)
         mask = ids < padding
         return jnp.where(mask, ids, 0), mask, nth
 
@@ -75,6 +75,26 @@ class Linear(nn.Module):
             norm = jnp.sqrt(jnp.maximum(jnp.sum(squares, axis=1), jnp.finfo(weights.dtype).tiny))
             scores = scores / norm[:, None]
         return scores + self.bias[None, :]
+
+    def contributions(self, token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
+        """What each token adds to the logits: float32 [B, L, C], which sum up to them less the bias.
+
+        A pair's share is halved between its two tokens, and that of a presence among its occurrences.
+        """
+        width = token_ids.shape[1]
+        pairs = self.vocab_size + hash_pairs(token_ids[:, :-1], token_ids[:, 1:], self.buckets)
+        mask = jnp.concatenate([length_mask(lengths, width), length_mask(lengths - 1, width - 1)], axis=1)
+        ids = jnp.concatenate([token_ids, pairs], axis=1)
+        count = jnp.sum((ids[:, :, None] == ids[:, None, :]) & mask[:, None, :], axis=2, dtype=jnp.float32)
+        weights = jnp.where(mask[:, :, None], self.weights.value[ids], 0.0)
+        scores = weights * self.kernel[ids]
+        if self.weighting == "nb":
+            scores = scores / jnp.maximum(count, 1.0)[:, :, None]
+        else:
+            squares = jnp.sum(count * jnp.square(weights[:, :, 0]), axis=1)
+            scores = scores / jnp.sqrt(jnp.maximum(squares, jnp.finfo(weights.dtype).tiny))[:, None, None]
+        of_words, of_pairs = scores[:, :width], scores[:, width:] / 2
+        return of_words + sum(jnp.pad(of_pairs, ((0, 0), side, (0, 0))) for side in ((0, 1), (1, 0)))
 
     def fit_constants(self, token_ids: jax.Array, lengths: jax.Array, labels: jax.Array) -> None:
         """Sets the weights from the training texts: int32 [N, L], [N], [N]."""

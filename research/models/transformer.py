@@ -1,19 +1,22 @@
 """The Transformer's encoder over a text, its states averaged (Vaswani et al. 2017)."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from research.models.layers.embedding import embedding, head
-from research.models.layers.masks import length_mask
+from research.models.layers.masks import length_mask, positions
 from research.models.layers.pooling import mean_over_time
 from research.settings import setting
 
 
-def sinusoidal_positions(length: int, features: int) -> np.ndarray:
+def sinusoidal_positions(length: int, features: int) -> jax.Array:
     """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos of it (section 3.5): float32 [length, features]."""
-    angles = np.arange(length)[:, None] / 10_000 ** (2 * (np.arange(features)[None, :] // 2) / features)
-    return np.where(np.arange(features)[None, :] % 2, np.cos(angles), np.sin(angles)).astype(np.float32)
+    column = np.arange(features)
+    rates = (10_000.0 ** (-2 * (column // 2) / features)).astype(np.float32)
+    angles = positions(length).astype(jnp.float32).T * rates[None, :]
+    return jnp.where(column[None, :] % 2 == 1, jnp.cos(angles), jnp.sin(angles))
 
 
 class Block(nn.Module):
@@ -66,9 +69,9 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         vectors = embedding(self.vocab_size, self.embedding_size)(token_ids)
-        positions = sinusoidal_positions(token_ids.shape[1], self.embedding_size)[None].astype(vectors.dtype)
+        of_positions = sinusoidal_positions(token_ids.shape[1], self.embedding_size)[None].astype(vectors.dtype)
         # The embedding starts at +-0.05 where the paper's starts near 1 / sqrt(d), scaled by sqrt(d): to unit size.
-        states = 20.0 * vectors + positions
+        states = 20.0 * vectors + of_positions
         states = nn.Dropout(self.dropout, deterministic=deterministic)(states)
         mask = length_mask(lengths, token_ids.shape[1])
         for layer in range(self.layers):

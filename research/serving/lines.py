@@ -1,42 +1,175 @@
-"""Predictions over lines of text, in bounded memory."""
+"""Predictions over files of texts: a chunk at a time, in bounded memory, in the order of the input."""
 
+import csv
+import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO, NamedTuple
+
+import jax
+import numpy as np
 
 from research.errors import UserError
 from research.training.restore import RestoredRun
 
-_CHUNK = 2048  # lines in memory
+_CHUNK_TEXTS, _CHUNK_CHARACTERS = 2048, 1 << 22  # predicted together, and with their like the most in memory
+_LONGEST_LINE = 1 << 26  # bytes
 
 
-def predict_lines(run: RestoredRun, source: Iterable[bytes], name: str) -> Iterator[str]:
-    """Predicts one text a line.
+class Chunk(NamedTuple):
+    """Some texts, one after the other in the input, and what the model says about them."""
+
+    texts: list[str]
+    probabilities: np.ndarray  # float32 [n, C]
+    explanations: list[dict[str, Any]]  # empty, or one a text
+    read: int  # bytes of the input up to here
+
+
+def read_texts(source: BinaryIO, name: str, kind: str = "", column: str = "text") -> Iterator[tuple[str, int]]:
+    """Yields each text and how many bytes have been read by then.
+
+    Args:
+      source: UTF-8; a byte-order mark is dropped.
+      name: of the source, for error messages.
+      kind: ".csv" and ".jsonl" have a column of texts; any other has a text a line, an empty line being an empty text.
+      column: its name.
+
+    Raises:
+      UserError: a line that is not UTF-8, too long or not of this kind; says which.
+    """
+    lines = _Lines(source, name)
+    if kind == ".csv":
+        texts = _of_csv(lines, column)
+    elif kind == ".jsonl":
+        texts = (_of_json(line, lines.place, column) for line in lines if line.strip())
+    else:
+        texts = (line.removesuffix("\n").removesuffix("\r") for line in lines)
+    return ((text, lines.read) for text in texts)
+
+
+class _Lines:
+    """The lines of a source with their ends, one after the other, and how far it has been read."""
+
+    def __init__(self, source: BinaryIO, name: str):
+        self._source, self._name = source, name
+        self._number = self.read = 0
+
+    @property
+    def place(self) -> str:
+        """`NAME:LINE` of the last one."""
+        return f"{self._name}:{self._number or 1}"
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._source.readline(_LONGEST_LINE):
+            self._number += 1
+            self.read += len(line)
+            if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+                raise UserError(f"{self.place}: a line of more than {_LONGEST_LINE >> 20} MiB, expected shorter ones")
+            line = line.removeprefix(b"\xef\xbb\xbf") if self._number == 1 else line
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = f"{line[error.start]:#04x}"
+                raise UserError(f"{self.place}: byte {byte} is not UTF-8, expected UTF-8 texts") from None
+
+
+def _of_csv(lines: _Lines, column: str) -> Iterator[str]:
+    csv.field_size_limit(_LONGEST_LINE)  # of a cell: a quote that is never closed must not fill the memory
+    reader = csv.DictReader(lines, strict=True)
+    try:
+        if column not in (reader.fieldnames or ()):
+            there = ", ".join(reader.fieldnames or ()) or "an empty file"
+            raise UserError(
+                f"{lines.place}: no column {column!r}, expected one of {there} (--text_column names another)"
+            )
+        for cells in reader:
+            if cells[column] is None:
+                raise UserError(f"{lines.place}: fewer cells than the header has, expected {column!r} among them")
+            yield cells[column]
+    except csv.Error as error:
+        raise UserError(f"{lines.place}: {error}, expected comma-separated values") from error
+
+
+def _of_json(line: str, place: str, column: str) -> str:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: not JSON ({error}), expected one object a line") from None
+    if not isinstance(record, dict) or not isinstance(record.get(column), str):
+        raise UserError(f"{place}: no string {column!r}, expected an object with one (--text_column names another)")
+    return record[column].encode("utf-8", "replace").decode()  # a lone surrogate cannot be written again
+
+
+def predict_chunks(
+    run: RestoredRun,
+    texts: Iterable[tuple[str, int]],
+    explain: Callable[[str], dict[str, Any]] | None = None,
+) -> Iterator[Chunk]:
+    """Predicts, on all devices at once, and yields the chunks in the order of the texts.
 
     Args:
       run: the model.
-      source: lines of UTF-8, with or without their line ends; an empty line is an empty text.
-      name: of the source, for error messages.
-
-    Yields:
-      `{"text", "label", "probabilities": {label: p}}` and a line end, one for each line, in order.
-
-    Raises:
-      UserError: a line is not UTF-8.
+      texts: of `read_texts`.
+      explain: explains a text; None for no explanations.
     """
-    numbered = enumerate(source, start=1)
-    while chunk := list(itertools.islice(numbered, _CHUNK)):
-        texts = [_decode(line, name, number) for number, line in chunk]
-        for text, row in zip(texts, run.predict_proba(texts), strict=True):
-            values = dict(zip(run.class_names, map(float, row), strict=True))
-            result = {"text": text, "label": run.class_names[int(row.argmax())], "probabilities": values}
-            yield json.dumps(result, ensure_ascii=False) + "\n"
+    copies = [run.on(device) for device in jax.local_devices()]
+
+    def predict(which: int, chunk: Sequence[tuple[str, int]]) -> Chunk:
+        alone = [text for text, _ in chunk]
+        explanations = [explain(text) for text in alone] if explain else []
+        return Chunk(alone, copies[which % len(copies)].predict_proba(alone), explanations, chunk[-1][1])
+
+    with ThreadPoolExecutor(max_workers=len(copies)) as pool:
+        waiting: deque = deque()
+        for which, chunk in enumerate(_chunks(texts)):
+            waiting.append(pool.submit(predict, which, chunk))
+            if len(waiting) > 2 * len(copies):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
-def _decode(line: bytes, name: str, number: int) -> str:
-    line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line  # a byte-order mark
-    try:
-        return line.decode("utf-8").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        byte = line[error.start]
-        raise UserError(f"{name}:{number}: byte {byte:#04x} is not UTF-8, expected one UTF-8 text a line") from None
+def _chunks(texts: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    chunk: list[tuple[str, int]] = []
+    characters = 0
+    for text, read in texts:
+        chunk.append((text, read))
+        characters += len(text)
+        if len(chunk) == _CHUNK_TEXTS or characters >= _CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+_encode_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def to_jsonl(chunk: Chunk, class_names: Sequence[str]) -> str:
+    """A line `{"text", "label", "probabilities": {label: p}}` for each text, with "explanation" where there are."""
+    lines = []
+    rows, best = chunk.probabilities.tolist(), chunk.probabilities.argmax(axis=1).tolist()
+    for text, row, label, explanation in itertools.zip_longest(chunk.texts, rows, best, chunk.explanations):
+        result = {"text": text, "label": class_names[label], "probabilities": dict(zip(class_names, row, strict=True))}
+        lines.append(_encode_json(result | {"explanation": explanation} if explanation else result))
+    return "\n".join([*lines, ""])
+
+
+def csv_header(class_names: Sequence[str]) -> str:
+    """The first line of what `to_csv` makes."""
+    return _csv([["text", "label", *(f"probability_{name}" for name in class_names)]])
+
+
+def to_csv(chunk: Chunk, class_names: Sequence[str]) -> str:
+    """A row for each text: the text, its label and a probability a class."""
+    rows, best = chunk.probabilities.tolist(), chunk.probabilities.argmax(axis=1).tolist()
+    return _csv([text, class_names[label], *row] for text, row, label in zip(chunk.texts, rows, best, strict=True))
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows(rows)
+    return written.getvalue()

@@ -1,23 +1,26 @@
 """A run restored from its folder alone: settings, tokenizer and best checkpoint."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 
 from research import runs
 from research.data.audit import clean
+from research.data.batches import Batch
 from research.data.corpora import KNOWN, Corpus, load
 from research.data.files import Columns
 from research.data.splits import Split, split_corpus
-from research.data.tokenizer import Encoded, encode_texts
+from research.data.tokenizer import Encoded, encode_texts, split_text
 from research.errors import UserError
 from research.models import config_from_dict
 from research.settings import repeat_of
 from research.training.checkpoints import Checkpoints
-from research.training.loop import evaluate
+from research.training.loop import batches_to_evaluate, evaluate_members
 from research.training.step import programs
 
 
@@ -31,7 +34,9 @@ class RestoredRun:
         try:
             self.config = config_from_dict(described["settings"])
             self.class_names: tuple[str, ...] = tuple(described["classes"])
+            self.hash: str = described["hash"]
             self._corpus: dict = described["corpus"]
+            self.corpus_name: str = self._corpus["name"]
             self._split = {name: described[name] for name in ("folds", "fold", "repeat")}
             self._widths: tuple[int, ...] = tuple(described["widths"])
         except KeyError as error:
@@ -40,8 +45,10 @@ class RestoredRun:
             self._tokenizer = Tokenizer.from_file(str(folder / runs.TOKENIZER))
         except Exception as error:  # the library raises nothing narrower
             raise UserError(f"{folder / runs.TOKENIZER}: cannot be read ({error})") from error
+        self.vocabulary: dict[str, int] = self._tokenizer.get_vocab()  # word -> id
         self._programs = programs(self.config, len(self.class_names))
-        self._variables = self._restore_variables(folder)
+        # With the leading axis of members that programs have.
+        self._members = jax.tree.map(lambda leaf: leaf[None], self._restore_variables(folder))
 
     def _restore_variables(self, folder: Path) -> dict[str, Any]:
         """Of the best epoch: nothing else of its state is looked at, so that it may be any version's."""
@@ -63,16 +70,32 @@ class RestoredRun:
     @property
     def variables(self) -> dict[str, Any]:
         """Of the best epoch: parameters, and what was fitted or drawn before the first step."""
-        return self._variables
+        return jax.tree.map(lambda leaf: leaf[0], self._members)
 
     @property
-    def vocabulary(self) -> dict[str, int]:
-        """Word -> id."""
-        return self._tokenizer.get_vocab()
+    def module(self) -> nn.Module:
+        """The variant."""
+        return self._programs.module
+
+    @property
+    def every_width(self) -> tuple[int, ...]:
+        """Widths of batches for which programs may be compiled once and for all: the last holds any text."""
+        longest = self.config.data.max_length
+        return *(width for width in self._widths if width < longest), longest
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Texts as token ids."""
-        return encode_texts(self._tokenizer, texts, self.config.data)
+        return encode_texts(self._tokenizer, texts, self.config.data, self.vocabulary)
+
+    def words(self, text: str) -> list[tuple[str, int]]:
+        """The tokens that are read of a text, as they are written there, with their ids."""
+        return split_text(self._tokenizer, text, self.config.data)
+
+    def on(self, device: jax.Device) -> "RestoredRun":
+        """The same run, predicting on this device."""
+        other = copy.copy(self)
+        other._members = jax.device_put(self._members, device)
+        return other
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Class probabilities.
@@ -85,7 +108,14 @@ class RestoredRun:
         """
         if isinstance(texts, str):
             raise UserError("predict_proba takes a list of texts, not one text")
-        return evaluate(self._programs, self._variables, self.encode(texts), self._widths)[1]
+        encoded = self.encode(texts)
+        batches = batches_to_evaluate([encoded], self._widths)
+        return evaluate_members(self._programs, self._members, batches, [len(texts)])[1][0]
+
+    def probabilities(self, batch: Batch) -> np.ndarray:
+        """float32 [B, C] of one padded batch, whose shape is compiled for if it is new."""
+        of_member = jax.tree.map(lambda array: array[None], batch)
+        return np.asarray(self._programs.evaluate(self._members, of_member)[1])[0]
 
     def is_own_corpus(self, corpus: Corpus) -> bool:
         """Whether the run was trained on this very corpus."""

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.models.layers.masks import length_mask, masked_softmax
+from research.models.layers.masks import length_mask, masked_softmax, positions
 
 SCORES = ("dot", "general", "concat", "location", "local_m", "local_p")
 
@@ -37,7 +37,7 @@ class LuongAttention(nn.Module):
     def __call__(self, query: jax.Array, states: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         features, width = states.shape[-1], states.shape[1]
         mask = length_mask(lengths, width)
-        position = jnp.arange(width, dtype=states.dtype)[None, :]
+        position = positions(width).astype(states.dtype)
         if self.score == "concat":
             # W_a [h_t; h_s] as the sum of a product with each.
             of_query = nn.Dense(features, use_bias=False, name="score_query")(query)
@@ -45,7 +45,7 @@ class LuongAttention(nn.Module):
             scores = nn.Dense(1, use_bias=False, name="score")(jnp.tanh(of_query[:, None] + of_states))[:, :, 0]
         elif self.score == "location":
             of_positions = nn.Dense(self.positions, use_bias=False, name="score")(query)
-            scores = jnp.pad(of_positions, ((0, 0), (0, max(0, width - self.positions))))[:, :width]
+            scores = jnp.take(of_positions, jnp.minimum(positions(width)[0], self.positions - 1), axis=1)
             mask &= position < self.positions
         else:
             projected = query if self.score == "dot" else nn.Dense(features, use_bias=False, name="score")(query)

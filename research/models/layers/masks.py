@@ -4,6 +4,11 @@ import jax
 import jax.numpy as jnp
 
 
+def positions(width: int) -> jax.Array:
+    """0 to `width` - 1, int32 [1, width]: as one primitive, so that a width which is a symbol can be exported."""
+    return jax.lax.broadcasted_iota(jnp.int32, (1, width), 1)
+
+
 def length_mask(lengths: jax.Array, width: int) -> jax.Array:
     """True at the real positions.
 
@@ -14,7 +19,7 @@ def length_mask(lengths: jax.Array, width: int) -> jax.Array:
     Returns:
       bool [B, L].
     """
-    return jnp.arange(width)[None, :] < lengths[:, None]
+    return positions(width) < lengths[:, None]
 
 
 def reverse_rows(sequences: jax.Array, lengths: jax.Array) -> jax.Array:
@@ -24,7 +29,7 @@ def reverse_rows(sequences: jax.Array, lengths: jax.Array) -> jax.Array:
       sequences: [B, L, ...].
       lengths: int32 [B].
     """
-    position = jnp.arange(sequences.shape[1])[None, :]
+    position = positions(sequences.shape[1])
     source = jnp.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)
     return jnp.take_along_axis(sequences, source.reshape(source.shape + (1,) * (sequences.ndim - 2)), axis=1)
 

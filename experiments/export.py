@@ -1,0 +1,32 @@
+"""Exports a run as a folder that needs nothing of this project, and checks that it predicts what the run does.
+
+    ./launch.sh export --workdir=runs/lstm --output=exported
+    ./launch.sh export --workdir=runs/lstm --output=exported_onnx --format=onnx
+
+The folder holds the model, its tokenizer, requirements.txt, run.py (a page, to be read) and card.md (data, protocol,
+scores with intervals, limits). `stablehlo` runs with jax on CPU, GPU and TPU, `onnx` with onnxruntime. The first
+--format=onnx installs a converter into an environment of its own, in the per-user cache.
+"""
+
+from absl import flags
+
+from experiments import program
+
+flags.DEFINE_string("workdir", None, "The run's folder.")
+flags.DEFINE_string("output", None, "The folder to make.")
+flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx"], "What the model is written as.")
+FLAGS = flags.FLAGS
+
+
+def main(overrides: list[str]) -> None:
+    program.required("workdir", "output")
+    program.no_overrides(overrides)
+    program.use_devices(side_by_side=False)
+    from research.serving.export import SENTENCES, export
+
+    difference = export(FLAGS.workdir, FLAGS.output, FLAGS.format)
+    print(f"{FLAGS.output}: on {SENTENCES:,} texts no probability is further than {difference:.1e} from the run's own")
+
+
+if __name__ == "__main__":
+    program.launch(main)

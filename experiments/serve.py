@@ -1,0 +1,63 @@
+"""Serves runs over HTTP, and a page to try them on.
+
+    ./launch.sh serve --workdir=runs/lstm
+    ./launch.sh serve --workdir=runs/lstm,runs/cnn --port=8080
+    curl -d '{"texts": ["a fine film"]}' http://127.0.0.1:8000/v1/classify
+
+Open http://127.0.0.1:8000 in a browser for the page; /openapi.json describes the interface. SIGTERM and Ctrl-C let it
+answer what it has taken. It listens to this machine alone unless --host says otherwise: it asks nobody for a password.
+"""
+
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import program
+from research.errors import UserError
+
+flags.DEFINE_list("workdir", None, "Folders of runs; the first answers where a client names none.")
+flags.DEFINE_string("host", "127.0.0.1", "The address to listen to.")
+flags.DEFINE_integer("port", 8000, "The port to listen to; 0 takes a free one.", lower_bound=0, upper_bound=65535)
+FLAGS = flags.FLAGS
+
+
+def main(overrides: list[str]) -> None:
+    program.required("workdir")
+    program.no_overrides(overrides)
+    program.use_devices(side_by_side=False)
+    try:
+        from research.serving.http import Limits, application, server
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed: pip install starlette uvicorn, or the extra 'serve'") from None
+    from research.training.restore import restore
+
+    runs = {name: restore(folder) for name, folder in zip(names(FLAGS.workdir), FLAGS.workdir, strict=True)}
+    family = socket.AF_INET6 if ":" in FLAGS.host else socket.AF_INET
+    try:
+        listening = socket.create_server((FLAGS.host, FLAGS.port), family=family, backlog=2048)
+    except OSError as error:
+        raise UserError(f"--host={FLAGS.host} --port={FLAGS.port}: cannot listen there ({error.strerror})") from error
+    host = f"[{FLAGS.host}]" if ":" in FLAGS.host else FLAGS.host
+    print(f"http://{host}:{listening.getsockname()[1]} serves {', '.join(runs)}", file=sys.stderr, flush=True)
+    app = application(runs, Limits(), ready=lambda: print("ready", file=sys.stderr, flush=True))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the server's own stand while it runs, and it raises them again after
+    server(app).run(sockets=[listening])
+    print("stopped", file=sys.stderr)
+
+
+def names(folders: list[str]) -> list[str]:
+    """The shortest ends of the paths that tell them apart, with the variant's name where they are of a comparison."""
+    parts = [Path(folder).resolve().parts for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        found = ["/".join(path[-count:]) for path in parts]
+        if len(set(found)) == len(found) and not any(name.startswith(("fold", "repeat")) for name in found):
+            return found
+    raise UserError(f"--workdir={','.join(folders)} names a folder twice")
+
+
+if __name__ == "__main__":
+    program.launch(main)

@@ -1,0 +1,91 @@
+"""The card of an exported model: what it is, how well it does, on what evidence, and where it ends."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from research import runs
+from research.evaluation.metrics import METRICS
+from research.evaluation.statistics import Outcome, estimate
+from research.training.restore import RestoredRun
+
+_TOKENS = {"words": "words", "characters": "characters", "chinese_words": "words, Chinese ones by a dictionary"}
+
+
+def card(folder: Path, run: RestoredRun, checked: str) -> str:
+    """The card as Markdown.
+
+    Args:
+      folder: of the run.
+      run: what is in it.
+      checked: a sentence on how the exported model was compared with the run.
+    """
+    config = runs.read_json(folder / runs.CONFIG)
+    record = runs.read_json(folder / runs.RECORD) if (folder / runs.RECORD).exists() else {}
+    settings, data = config["settings"], run.config.data
+    texts = ", ".join(f"{count:,} {name}" for name, count in record.get("texts", {}).items())
+    held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"
+    versions = "; ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
+    return f"""# {settings["model"]["module"]} on {run.corpus_name}
+
+Says which of {len(run.class_names)} classes a text belongs to, and how probable each is: {", ".join(run.class_names)}.
+
+## Data
+
+{run.corpus_name}, SHA-256 `{config["corpus"]["checksum"]}`; {texts or "how many texts is not recorded"}.
+
+## Protocol
+
+Vocabulary and weights come from the training texts. {_epoch(run, record)}
+The test texts ({held_out}, repeat {config["repeat"]}) were looked at once, afterwards.
+
+## How well it does
+
+{_scores(folder)}
+
+## Where it ends
+
+- It was trained and tested on {run.corpus_name} alone. On texts of another kind, time or language it does worse, and
+  the intervals do not say by how much.
+- It reads the {data.keep} {data.max_length:,} tokens of a text ({_TOKENS[data.tokens]}) and no more, and knows
+  {len(run.vocabulary) - 2:,} of them; all others are one and the same to it.
+- Every text gets one of its classes, one without any meaning too.
+- What is unjust or wrong in the labels that it learned from, it has learned.
+
+## How to use it
+
+`pip install -r requirements.txt`, then `echo "a text" | python run.py`; `run.py` is short and shows the rest.
+`tokenizer.json` opens in any client of the `tokenizers` library. Two steps are not in it: HTML entities (`&amp;`) are
+decoded before it, and where `tokens` in `model.json` is `chinese_words`, blanks are put between the words that `rjieba`
+finds in runs of Chinese characters. Token ids are padded with 0 behind the text.
+
+{checked}
+
+## Settings
+
+Hash `{run.hash}`; {versions or "versions are not recorded"}.
+
+```json
+{json.dumps(settings, indent=2, ensure_ascii=False)}
+```
+"""
+
+
+def _epoch(run: RestoredRun, record: dict[str, Any]) -> str:
+    training, epoch = run.config.training, record.get("best_epoch", "not recorded")
+    if training.select == "last":
+        return f"The last epoch ({epoch}) was taken."
+    return f"The epoch ({epoch} of {training.epochs}) was chosen by {training.select} on validation texts."
+
+
+def _scores(folder: Path) -> str:
+    if not (folder / runs.PREDICTIONS).exists():
+        return "It was not tested."
+    found = runs.read_predictions(folder)
+    outcome = Outcome((0, 0), found.id, found.label, found.probabilities, found.group)
+    lines = [f"On {len(found.id):,} test texts:", "", "| metric | value | 95 % interval |", "|---|---:|---:|"]
+    for metric in METRICS:
+        value = estimate([outcome], metric, folds=0)
+        lines.append(f"| {metric} | {value.mean:.4f} | [{value.low:.4f}, {value.high:.4f}] |")
+    about = "The intervals are for this trained model, over texts like these; they say nothing about another training."
+    return "\n".join([*lines, "", about])

@@ -1,0 +1,194 @@
+"""Why a model says what it says: which words speak for the label, where it looks, and what dropout makes of it.
+
+Integrated gradients (Sundararajan, Taly & Yan 2017, eq. 1) with word vectors of zero as the baseline: with x_i the
+vector of token i and F the label's logit,
+
+    attribution_i = x_i . integral over s from 0 to 1 of dF/dx_i at (s x_1, ..., s x_L)
+
+x_i . dF/dx_i is the derivative of F by a factor of token i's vector, so one number a token is differentiated, at Gauss
+and Legendre's nodes. Their sum is F(x) - F(0) ("completeness"): nodes are added until it is, within 1 %.
+A module without word vectors says itself what its tokens add (`contributions`).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from research.data.batches import Batch, width_of
+from research.data.tokenizer import PADDING_ID, UNKNOWN_ID
+from research.models.layers.embedding import FixedEmbedding
+from research.models.layers.masks import length_mask, positions
+from research.training.metrics import probabilities
+from research.training.restore import RestoredRun
+
+ROWS = 32  # of a batch: nodes of one text's path, or samples of its dropout
+_NODES = (ROWS - 2, 4 * ROWS - 2, 16 * ROWS - 2, 64 * ROWS - 2)  # the ends of the path take two rows
+_TOLERANCE, _NEGLIGIBLE = 0.01, 1e-4  # of completeness: as a share, and in the unit of a logit
+
+
+def explainer(run: RestoredRun) -> Callable[[str], dict[str, Any]]:
+    """A function that explains the run's prediction of a text, compiled for few shapes.
+
+    It depends on nothing but the text. Its result, of JSON types:
+      label: the predicted label.
+      words: `{"word", "known", "attribution"}` for each token that is read; the attribution is in the unit of a logit
+        and above 0 where the word speaks for the label. Unknown words share one vector.
+      logit, baseline: the label's logit of the text, and of the text with vectors of zero.
+      gap: the attributions' sum less (logit - baseline).
+      nodes: how many the path took; 0 where the attribution is exact.
+      attention: a list over the tokens for each layer or hop of attention, where the model has any.
+      uncertainty: `{"samples", "mean": {label: p}, "deviation": {label: p}}` over dropout masks, where the model drops
+        anything out (Gal & Ghahramani 2016).
+    """
+    module, variables, widths = run.module, run.variables, run.every_width
+    path = jax.jit(functools.partial(along_path, module))
+    dropped = jax.jit(functools.partial(_with_dropout, module))
+    exact = hasattr(module, "contributions")
+    contributions = jax.jit(functools.partial(module.apply, method="contributions")) if exact else None
+
+    def explain(text: str) -> dict[str, Any]:
+        words = run.words(text)
+        width = width_of(len(words), widths)
+        ids = np.full((ROWS, width), PADDING_ID, np.int32)
+        ids[:, : len(words)] = [token_id for _, token_id in words]
+        lengths = np.full(ROWS, len(words), np.int32)
+        alone = Batch(ids[:1], lengths[:1], np.zeros(1, np.int32), np.ones(1, np.float32))
+        best = int(run.probabilities(alone)[0].argmax())
+        towards = np.zeros(module.num_outputs, np.float32)
+        towards[0 if len(towards) == 1 else best] = 1.0 if len(towards) > 1 or best else -1.0
+        at = functools.partial(path, variables, ids, lengths, towards)
+        if exact:
+            attribution = np.asarray(contributions(variables, ids[:1], lengths[:1]))[0, : len(words)] @ towards
+            found = {"nodes": 0, "logit": float(at(np.ones(ROWS, np.float32))[0][0])}
+            found["baseline"] = float(path(variables, ids, 0 * lengths, towards, np.ones(ROWS, np.float32))[0][0])
+            attention = []
+        else:
+            attribution, found, attention = _integrate(at, len(words))
+        found["gap"] = float(attribution.sum()) - (found["logit"] - found["baseline"])
+        explained = [
+            {"word": word, "known": token_id != UNKNOWN_ID, "attribution": float(value)}
+            for (word, token_id), value in zip(words, attribution, strict=True)
+        ]
+        result = {"label": run.class_names[best], "words": explained} | found
+        if attention:
+            result["attention"] = attention
+        if _drops(run):
+            samples = np.asarray(dropped(variables, ids, lengths), np.float64)
+            moments = (
+                dict(zip(run.class_names, map(float, m), strict=True)) for m in (samples.mean(0), samples.std(0))
+            )
+            result["uncertainty"] = {"samples": ROWS} | dict(zip(("mean", "deviation"), moments, strict=True))
+        return result
+
+    return explain
+
+
+def along_path(
+    module: nn.Module,
+    variables: dict[str, Any],
+    token_ids: jax.Array,
+    lengths: jax.Array,
+    towards: jax.Array,
+    shares: jax.Array,
+) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
+    """Points on the straight path from word vectors of zero to those of the tokens.
+
+    Args:
+      module: a variant with an embedding.
+      variables: its variables.
+      token_ids: int32 [B, L]. lengths: int32 [B].
+      towards: float32 [C], the weight of each logit in F.
+      shares: float32 [B], where on the path each row stands, from 0 to 1.
+
+    Returns:
+      `(F [B], its derivative by a factor of each token's vector [B, L], attention weights, [B, L] a layer or hop)`;
+      what is embedded besides the tokens, such as padding that is read as a word, is left as it is.
+    """
+    rows, width = token_ids.shape
+    position = jnp.where(length_mask(lengths, width), 1 + positions(width), 0)
+    read: list[jax.Array] = []  # which token stands where the embedding is read: counted from 1, 0 for none
+
+    def note(ids: jax.Array, vectors: jax.Array) -> jax.Array:
+        read.append(ids)
+        return vectors
+
+    _apply(module, variables, position, lengths, note)
+
+    def logit_of(factors: jax.Array) -> tuple[jax.Array, Any]:
+        factors = jnp.pad(factors, ((0, 0), (1, 0)), constant_values=1.0)
+
+        def scale(ids: jax.Array, vectors: jax.Array) -> jax.Array:
+            return vectors * jnp.take_along_axis(factors, read[0], axis=1)[:, :, None]
+
+        logits, sown = _apply(module, variables, token_ids, lengths, scale)
+        found = logits @ towards
+        return jnp.sum(found), (found, sown)
+
+    factors = jnp.broadcast_to(shares[:, None], (rows, width))
+    slopes, (found, sown) = jax.grad(logit_of, has_aux=True)(factors)
+    return found, slopes, [weights for layer in jax.tree.leaves(sown) for weights in _over_tokens(layer, lengths)]
+
+
+def _apply(
+    module: nn.Module,
+    variables: dict[str, Any],
+    token_ids: jax.Array,
+    lengths: jax.Array,
+    change: Callable[[jax.Array, jax.Array], jax.Array],
+) -> tuple[jax.Array, Any]:
+    """The logits with `change(ids, vectors)` in the place of embedded vectors, and what is sown on the way."""
+
+    def intercept(method: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        called = context.method_name == "__call__"
+        if called and isinstance(context.module, nn.MultiHeadDotProductAttention):
+            kwargs = kwargs | {"sow_weights": True}
+        found = method(*args, **kwargs)
+        return change(args[0], found) if called and isinstance(context.module, (nn.Embed, FixedEmbedding)) else found
+
+    with nn.intercept_methods(intercept):
+        return module.apply(variables, token_ids, lengths, deterministic=True, mutable="intermediates")
+
+
+def _over_tokens(weights: jax.Array, lengths: jax.Array) -> list[jax.Array]:
+    """[B, L], [B, hops, L] or [B, heads, queries, L] -> [B, L] each; the mean over heads and the text's own queries."""
+    if weights.ndim == 2:
+        return [weights]
+    if weights.ndim == 3:
+        return [weights[:, hop] for hop in range(weights.shape[1])]
+    queries = length_mask(lengths, weights.shape[2])[:, None, :, None]
+    total = jnp.sum(jnp.where(queries, weights, 0.0), axis=(1, 2))
+    return [total / (weights.shape[1] * jnp.maximum(lengths, 1)).astype(total.dtype)[:, None]]
+
+
+def _integrate(at: Callable[[np.ndarray], Any], length: int) -> tuple[np.ndarray, dict[str, Any], list[list[float]]]:
+    """Attributions float64 [length] from `along_path` at shares [ROWS], what is known of them, and the attention."""
+    for count in _NODES:
+        nodes, weights = np.polynomial.legendre.leggauss(count)
+        shares = np.concatenate([[0.0, 1.0], (nodes + 1) / 2]).astype(np.float32)
+        parts = [at(block) for block in np.split(shares, len(shares) // ROWS)]
+        logits = np.concatenate([np.asarray(part[0], np.float64) for part in parts])
+        slopes = np.concatenate([np.asarray(part[1], np.float64) for part in parts])[2:, :length]
+        attribution = weights / 2 @ slopes
+        change = logits[1] - logits[0]
+        if abs(attribution.sum() - change) <= max(_TOLERANCE * abs(change), _NEGLIGIBLE):
+            break
+    attention = [np.asarray(layer)[1, :length].tolist() for layer in parts[0][2]]
+    return attribution, {"nodes": count, "logit": float(logits[1]), "baseline": float(logits[0])}, attention
+
+
+def _drops(run: RestoredRun) -> bool:
+    model = run.config.model
+    rates = (getattr(model, field.name) for field in dataclasses.fields(model) if field.name.endswith("dropout"))
+    return any(rate > 0 for rate in rates)
+
+
+def _with_dropout(module: nn.Module, variables: dict[str, Any], token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Probabilities float32 [B, C], each row with its own dropout masks, always the same."""
+    rngs = {"dropout": jax.random.key(0)}
+    return probabilities(module.apply(variables, token_ids, lengths, deterministic=False, rngs=rngs))

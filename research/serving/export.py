@@ -1,0 +1,152 @@
+"""A run as a folder that needs nothing of this project: the model, its tokenizer, a card, and a program of a page.
+
+The model is a program in a format that others run, from the plain recurrences, of any number of texts of any length:
+StableHLO by `jax.export`, or ONNX by jax2onnx, in an environment of its own because of what that pins.
+"""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export as jax_export
+
+from research import runs
+from research.data.batches import Batch
+from research.data.corpora import load
+from research.errors import UserError
+from research.models.layers.recurrence import plain_recurrences
+from research.serving import to_onnx
+from research.serving.card import card
+from research.training.metrics import probabilities
+from research.training.restore import RestoredRun, restore
+from research.training.step import apply_in_dtype
+
+FORMATS = ("stablehlo", "onnx")
+TOLERANCE, SENTENCES = 1e-5, 1000  # of the comparison with the run
+_ODD = (
+    "",
+    "&lt;b&gt; it&#39;s <i>fine</i> &amp; dull",
+    "电影很好看, the WiFi isn't 稳定",
+    "[PAD] [UNK] \u2019s",
+    "x " * 3000,
+)
+_PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def export(workdir: Path | str, output: Path | str, kind: str) -> float:
+    """Writes a run as a self-contained folder, and checks it by running it.
+
+    Args:
+      workdir: the run's folder.
+      output: the folder to make; there must be none.
+      kind: one of `FORMATS`.
+
+    Returns:
+      the largest difference of a probability from the run's own, over `SENTENCES` texts.
+
+    Raises:
+      UserError: the variant cannot be converted, or what came out predicts otherwise; no folder is left.
+    """
+    folder, output = Path(workdir), Path(output)
+    if output.exists():
+        raise UserError(f"{output} exists already; name another --output")
+    run = restore(folder)
+    python = to_onnx.environment() if kind == "onnx" else Path(sys.executable)
+    unfinished = output.with_name(output.name + ".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    runs.make(unfinished)
+    try:
+        if kind == "onnx":
+            to_onnx.convert(folder, unfinished / "model.onnx", python)
+        else:
+            (unfinished / "model.stablehlo").write_bytes(_stablehlo(run))
+        about = {"classes": run.class_names, "tokens": run.config.data.tokens}
+        runs.write_text(unfinished / "model.json", json.dumps(about, ensure_ascii=False) + "\n")
+        runs.write_text(unfinished / "requirements.txt", _requirements(run, kind, python))
+        shutil.copyfile(folder / runs.TOKENIZER, unfinished / runs.TOKENIZER)
+        shutil.copyfile(Path(__file__).with_name("run_exported.py"), unfinished / "run.py")
+        difference = _difference(run, unfinished, python)
+        checked = (
+            f"Run on {SENTENCES:,} texts, no probability differed from the trained run's by more than {difference:.1e}."
+        )
+        runs.write_text(unfinished / "card.md", card(folder, run, checked))
+        unfinished.replace(output)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return difference
+
+
+def program_of(run: RestoredRun) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Token ids int32 [B, L] and lengths int32 [B] -> probabilities float32 [B, C], the weights in it."""
+    variables = run.variables
+
+    def predict(token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
+        batch = Batch(token_ids, lengths, lengths, lengths)  # labels and weights are not read
+        return probabilities(apply_in_dtype(run.module, run.config, variables, batch))
+
+    return predict
+
+
+def any_shape(program: Callable[[jax.Array, jax.Array], jax.Array]) -> jax_export.Exported:
+    """A program of token ids int32 [B, L] and lengths int32 [B], for any B, any L >= 1 and every kind of device."""
+    rows, width = jax_export.symbolic_shape("rows, width", constraints=("width >= 1",))
+    shapes = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((rows, width), (rows,)))
+    with plain_recurrences():
+        return jax_export.export(jax.jit(program), platforms=_PLATFORMS)(*shapes)
+
+
+def _stablehlo(run: RestoredRun) -> bytes:
+    try:
+        return any_shape(program_of(run)).serialize()
+    except ImportError:
+        raise UserError("flatbuffers is not installed: pip install flatbuffers, or the extra 'export'") from None
+
+
+def _requirements(run: RestoredRun, kind: str, python: Path) -> str:
+    """What `run.py` imports, in the versions that it was checked with."""
+    packages = ["numpy", "tokenizers"] + ["rjieba"] * (run.config.data.tokens == "chinese_words")
+    packages += ["onnxruntime"] if kind == "onnx" else ["jax", "flatbuffers"]
+    ask = "import sys, importlib.metadata as m; [print(f'{name}=={m.version(name)}') for name in sys.argv[1:]]"
+    return subprocess.run([python, "-c", ask, *packages], capture_output=True, text=True, check=True).stdout
+
+
+def _difference(run: RestoredRun, folder: Path, python: Path) -> float:
+    """The largest difference between what `run.py` in the folder and the run itself say.
+
+    Raises:
+      UserError: it is beyond `TOLERANCE`, or `run.py` does not run.
+    """
+    texts = _sentences(run)
+    done = subprocess.run(
+        [python, "-I", folder / "run.py"], input="\n".join([*texts, ""]).encode(), capture_output=True
+    )
+    if done.returncode or done.stdout.count(b"\n") != len(texts):
+        reason = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1][:300]
+        raise UserError(f"the exported model does not run ({reason}); it is not kept")
+    answers = [json.loads(line)["probabilities"] for line in done.stdout.splitlines()]
+    found = np.array([[answer[name] for name in run.class_names] for answer in answers])
+    difference = float(np.abs(found - run.predict_proba(texts)).max())
+    if not difference <= TOLERANCE:
+        raise UserError(
+            f"the exported model's probabilities are up to {difference:.1e} from the run's own, expected at most "
+            f"{TOLERANCE:.0e}; it is not kept"
+        )
+    return difference
+
+
+def _sentences(run: RestoredRun) -> list[str]:
+    """`SENTENCES` texts of a line: odd ones, then the run's own corpus while there is any, then film reviews."""
+    try:
+        own = run.own_corpus().texts
+    except UserError:
+        own = ()
+    texts = itertools.islice(itertools.chain(_ODD, own, load("rotten_tomatoes").texts), SENTENCES)
+    return [re.sub(r"[\r\n]", " ", text).encode("utf-8", "replace").decode() for text in texts]

@@ -1,0 +1,81 @@
+"""ONNX by jax2onnx, in an environment of its own: it pins an older orbax-checkpoint than training wants.
+
+This file runs on both sides: `convert` here, and `python -m research.serving.to_onnx RUN FILE` in there.
+"""
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from research.data.cache import cache_folder
+from research.errors import UserError
+
+CONVERTER = "jax2onnx==0.17.1"
+_PACKAGES = (CONVERTER, "tokenizers", "rjieba")
+_DONE = "installed"  # a file that is there when all is
+_ROOT = Path(__file__).parents[2]
+
+
+def environment(install: bool = True) -> Path:
+    """The Python of an environment that converts to ONNX and runs it; made on first use, in the per-user cache.
+
+    Raises:
+      UserError: it cannot be installed, or is not to be.
+    """
+    folder = cache_folder("environments") / f"{CONVERTER}-python{sys.version_info.major}.{sys.version_info.minor}"
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if (folder / _DONE).exists():
+        return python
+    if not install:
+        raise UserError(f"{folder} is not installed")
+    print(f"installing {CONVERTER} into {folder} (once)", file=sys.stderr)
+    venv.create(folder, with_pip=True, clear=True)
+    done = _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_PACKAGES)
+    if done.returncode:
+        reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "is there a network?")
+        raise UserError(f"--format=onnx needs {CONVERTER}, which could not be installed ({reason})")
+    (folder / _DONE).touch()
+    return python
+
+
+def convert(workdir: Path, path: Path, python: Path) -> None:
+    """Writes a run's program, of any number of texts of any length, as an ONNX file.
+
+    Raises:
+      UserError: the converter cannot do it.
+    """
+    done = _run(python, "-P", "-m", __name__, str(workdir.resolve()), str(path.resolve()))
+    if done.returncode or not path.exists():
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:300]
+        raise UserError(f"{CONVERTER} cannot convert this variant ({reason}); --format=stablehlo can")
+
+
+def _run(*command: Path | str) -> subprocess.CompletedProcess:
+    given = os.environ | {"PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=given)
+
+
+def _main(workdir: str, path: str) -> None:
+    import jax
+    import jax.numpy as jnp
+    from jax2onnx import to_onnx
+
+    from research.models.layers.recurrence import plain_recurrences
+    from research.serving.export import program_of
+    from research.training.restore import restore
+
+    predict = program_of(restore(workdir))
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in (("rows", "width"), ("rows",))]
+    names = {"input_names": ["token_ids", "lengths"], "output_names": ["probabilities"]}
+    try:
+        with plain_recurrences():
+            model = to_onnx(predict, shapes, **names)
+    except Exception as error:  # noqa: BLE001 - whatever the converter meets
+        sys.exit(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+    Path(path).write_bytes(model.SerializeToString())
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

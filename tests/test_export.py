@@ -1,0 +1,132 @@
+"""Exported folders: moved, run in a process that cannot import this project, and refused where they would differ."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("flatbuffers")
+
+from research import restore
+from research.errors import UserError
+from research.models import build
+from research.serving import export as exporting
+from research.serving.export import export
+from tests.test_explain import embedded
+from tests.test_models import LENGTHS, VOCAB_SIZE, batch_of_ids, small_config
+
+RUN = Path(__file__).parent / "data" / "run"
+TEXTS = ["a fine film", "", "caf&eacute; &amp; <b>bad</b>\u2028film", "\u7535\u5f71", "x " * 500]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    return folder, export(RUN, folder, "stablehlo")
+
+
+def test_it_runs_elsewhere_without_this_project(exported, tmp_path):
+    folder, difference = exported
+    assert 0 <= difference < exporting.TOLERANCE
+    moved = shutil.copytree(folder, tmp_path / "elsewhere")
+    # Whatever of this project it imported would fail.
+    code = """
+import runpy, sys
+sys.modules["research"] = sys.modules["flax"] = None
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(moved / "run.py")],
+        input="\r\n".join(TEXTS).encode(),
+        capture_output=True,
+        check=True,
+        cwd="/",
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["text"] for answer in answers] == TEXTS
+    expected = restore(RUN).predict_proba(TEXTS)
+    np.testing.assert_allclose([list(answer["probabilities"].values()) for answer in answers], expected, atol=1e-5)
+    assert [answer["label"] for answer in answers] == ["01"[i] for i in expected.argmax(axis=1)]
+
+
+def test_the_folder_says_what_it_is(exported):
+    folder, _ = exported
+    files = {path.name for path in folder.iterdir()}
+    assert files == {"model.stablehlo", "model.json", "tokenizer.json", "requirements.txt", "run.py", "card.md"}
+    card = (folder / "card.md").read_text("utf-8")
+    record = json.loads((RUN / "metrics.jsonl").read_text("utf-8").splitlines()[-1])
+    for words in (
+        "172 train, 20 validation, 48 test",
+        "fold 0 of 5",
+        f"| accuracy | {record['accuracy']:.4f} | [",
+        "first 100 tokens",
+        "no probability differed",
+    ):
+        assert words in card
+    assert all("==" in line for line in (folder / "requirements.txt").read_text().splitlines())
+
+
+def test_a_folder_that_predicts_otherwise_is_not_left(tmp_path, monkeypatch):
+    wrong = 'import sys\nfor line in sys.stdin: print(\'{"probabilities": {"0": 0.5, "1": 0.5}}\')\n'
+    monkeypatch.setattr(exporting.shutil, "copyfile", lambda source, target: target.write_text(wrong))
+    with pytest.raises(UserError, match=r"up to 0\.\d+|e-01 from the run's own, expected at most 1e-05"):
+        export(RUN, tmp_path / "model", "stablehlo")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_does_not_run_is_not_left_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        exporting.shutil, "copyfile", lambda source, target: target.write_text("raise ValueError('no')")
+    )
+    with pytest.raises(UserError, match=r"does not run \(ValueError: no\)"):
+        export(RUN, tmp_path / "model", "stablehlo")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "model").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        export(RUN, tmp_path / "model", "stablehlo")
+
+
+@pytest.mark.parametrize("name", ["linear:tfidf", "linear:nb", *embedded()])
+def test_every_variant_can_be_exported_for_any_number_of_texts_of_any_length(name):
+    module = build(small_config(name).model, vocab_size=VOCAB_SIZE, num_outputs=1)
+    ids = batch_of_ids()
+    variables = module.init(jax.random.key(0), ids, LENGTHS, deterministic=True)
+
+    def apply(token_ids, lengths):
+        return module.apply(variables, token_ids, lengths, deterministic=True)
+
+    found = exporting.any_shape(apply)
+    for rows, width in ((6, 31), (1, 1)):
+        token_ids = np.resize(ids, (rows, width))
+        lengths = np.minimum(LENGTHS[:rows], width)
+        np.testing.assert_allclose(found.call(token_ids, lengths), apply(token_ids, lengths), rtol=1e-5, atol=1e-6)
+
+
+def test_onnx_where_its_converter_is_installed(tmp_path):
+    """`export --format=onnx` installs it; a test does not."""
+    try:
+        python = exporting.to_onnx.environment(install=False)
+    except UserError as error:
+        pytest.skip(str(error))
+    assert export(RUN, tmp_path / "model", "onnx") < exporting.TOLERANCE
+    assert (tmp_path / "model" / "model.onnx").exists()
+    done = subprocess.run(
+        [python, tmp_path / "model" / "run.py"], input=b"a fine film", capture_output=True, check=True
+    )
+    assert json.loads(done.stdout)["text"] == "a fine film"
+
+
+def test_a_converter_that_fails_is_a_sentence(tmp_path, monkeypatch):
+    def fail(*command):
+        return subprocess.CompletedProcess(command, 1, "", "Traceback ...\nNotImplementedError: no sort\n")
+
+    monkeypatch.setattr(exporting.to_onnx, "environment", lambda: Path(sys.executable))
+    monkeypatch.setattr(exporting.to_onnx, "_run", fail)
+    with pytest.raises(UserError, match=r"cannot convert this variant \(NotImplementedError: no sort\)"):
+        export(RUN, tmp_path / "model", "onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,137 @@
+"""Predictions over files: every kind of input and output, in order, in bounded memory, by the run that tests keep."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from research import restore
+from research.errors import UserError
+from research.serving import lines
+
+RUN = Path(__file__).parent / "data" / "run"
+TEXTS = ["a fine film", "", "tab\there", '"quoted", with commas', "\u7535\u5f71 <b>bad</b>", "two hours of my life"]
+
+
+@pytest.fixture(scope="module")
+def run():
+    return restore(RUN)
+
+
+def read(content, kind="", column="text"):
+    return [text for text, _ in lines.read_texts(io.BytesIO(content), "texts", kind, column)]
+
+
+def as_csv(texts, column="text"):
+    written = io.StringIO()
+    csv.writer(written).writerows([["id", column], *([i, text] for i, text in enumerate(texts))])
+    return written.getvalue().encode()
+
+
+def test_a_column_of_texts_is_read_from_csv_and_jsonl():
+    texts = [*TEXTS, "two\nlines"]
+    assert read(b"\xef\xbb\xbf" + as_csv(texts, "review"), ".csv", "review") == texts
+    jsonl = "\n".join(json.dumps({"review": text, "id": 1}) for text in texts)
+    assert read(b"\xef\xbb\xbf" + jsonl.encode(), ".jsonl", "review") == texts
+    assert read(b'{"text": "lone \\ud800"}', ".jsonl") == ["lone ?"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "words"),
+    [
+        ("", b"good\nbad\xff\n", "texts:2: byte 0xff is not UTF-8, expected UTF-8 texts"),
+        (".csv", b"id,review\n1,good\n", "texts:1: no column 'text', expected one of id, review"),
+        (".csv", b"", "texts:1: no column 'text', expected one of an empty file"),
+        (".csv", b"id,text\n1,good\n2\n", "texts:3: fewer cells than the header has"),
+        (".csv", b'text\n"good\n', "texts:2: "),
+        (".jsonl", b'{"text": "good"}\n{"text": 3}\n', "texts:2: no string 'text'"),
+        (".jsonl", b'{"text": "good"}\n["text"]\n', "texts:2: no string 'text'"),
+        (".jsonl", b'{"text": "good"\n', "texts:1: not JSON"),
+    ],
+)
+def test_a_mistake_names_its_line(kind, content, words):
+    with pytest.raises(UserError) as mistake:
+        read(content, kind)
+    assert words in str(mistake.value)
+
+
+def test_a_quote_without_end_is_refused_before_it_fills_the_memory(monkeypatch):
+    monkeypatch.setattr(lines, "_LONGEST_LINE", 1000)
+    with pytest.raises(UserError, match=r"texts:\d+: field larger than field limit"):
+        read(b'text\n"' + b"good\n" * 1000, ".csv")
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory():
+    class Endless:
+        given = 0
+
+        def readline(self, limit):
+            self.given += limit
+            return b"x" * limit
+
+    source = Endless()
+    with pytest.raises(UserError, match="texts:1: a line of more than 64 MiB"):
+        list(lines.read_texts(source, "texts"))
+    assert source.given == 1 << 26
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 2048])
+def test_the_answers_stand_in_the_order_of_the_texts_whatever_the_chunks(run, chunk, monkeypatch):
+    monkeypatch.setattr(lines, "_CHUNK_TEXTS", chunk)
+    texts = TEXTS * 3
+    chunks = list(lines.predict_chunks(run, ((text, i) for i, text in enumerate(texts))))
+    assert len(jax.local_devices()) == 2  # two at a time
+    assert [text for of_chunk in chunks for text in of_chunk.texts] == texts
+    assert [of_chunk.read for of_chunk in chunks] == [*range(chunk - 1, len(texts) - 1, chunk), len(texts) - 1]
+    np.testing.assert_allclose(
+        np.concatenate([of_chunk.probabilities for of_chunk in chunks]), run.predict_proba(texts), atol=1e-6
+    )
+
+
+def test_no_more_texts_are_read_than_a_few_chunks(run, monkeypatch):
+    """However many come: the input is read as the answers are taken."""
+    monkeypatch.setattr(lines, "_CHUNK_TEXTS", 8)
+    read = []
+
+    def endless():
+        while True:
+            read.append(1)
+            yield "a fine film", len(read)
+
+    found = lines.predict_chunks(run, endless())
+    for done in range(1, 6):
+        next(found)
+        assert len(read) <= 8 * (done + 2 * len(jax.local_devices()))
+    found.close()
+
+
+def test_csv_and_json_lines_say_the_same(run):
+    (chunk,) = lines.predict_chunks(run, ((text, 0) for text in TEXTS))
+    answers = [json.loads(line) for line in lines.to_jsonl(chunk, run.class_names).splitlines()]
+    table = lines.csv_header(run.class_names) + lines.to_csv(chunk, run.class_names)
+    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+    assert [row["text"] for row in rows] == [answer["text"] for answer in answers] == TEXTS
+    for row, answer, probabilities in zip(rows, answers, chunk.probabilities, strict=True):
+        assert row["label"] == answer["label"] == "01"[probabilities.argmax()]
+        for name, p in zip("01", probabilities.tolist(), strict=True):
+            assert float(row[f"probability_{name}"]) == answer["probabilities"][name] == p
+
+
+def test_the_program_reads_and_writes_csv(run, tmp_path):
+    (tmp_path / "texts.csv").write_bytes(as_csv(TEXTS, "review"))
+    command = [sys.executable, "-P", "-m", "experiments.predict", f"--workdir={RUN}", "--input=texts.csv"]
+    flags = ("--text_column=review", "--output=labels.csv")
+    done = subprocess.run([*command, *flags], cwd=tmp_path, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert "labels.csv: 6 texts" in done.stderr
+    rows = list(csv.DictReader((tmp_path / "labels.csv").open(newline="", encoding="utf-8")))
+    assert [row["text"] for row in rows] == TEXTS
+    np.testing.assert_allclose([float(row["probability_1"]) for row in rows], run.predict_proba(TEXTS)[:, 1], atol=1e-6)
+    assert not (tmp_path / "labels.csv.part").exists()
