@@ -10,8 +10,8 @@ import numpy as np
 from research import runs
 from research.data.corpora import Corpus
 from research.data.splits import resolve_folds, stream_seed
-from research.data.tokenizer import build_tokenizer
 from research.data.vectors import vectors_checksum
+from research.data.weights import weights_checksum
 from research.errors import UserError
 from research.settings import Config, config_hash, differences, repeat_of, to_dict, validate
 from research.training.loop import steps_per_epoch
@@ -64,14 +64,15 @@ def claimed_folder(begun: Begun) -> Iterator[None]:
     _claim(folder, description)
     with runs.locked(folder):
         runs.write_json(folder / runs.CONFIG, description | {"widths": list(begun.prepared.widths)})
-        tokenizer = build_tokenizer(begun.prepared.vocabulary, begun.plan.config.data)
-        runs.write_text(folder / runs.TOKENIZER, tokenizer.to_str(pretty=True))
+        runs.write_text(folder / runs.TOKENIZER, begun.prepared.tokenizer)
         yield
 
 
 def _describe(plan: Plan) -> dict[str, Any]:
-    vectors = plan.config.data.vectors
-    return {
+    vectors, weights = plan.config.data.vectors, plan.config.data.weights
+    started_from = {} if vectors == "none" else {"vectors_checksum": vectors_checksum(vectors)}
+    started_from |= {} if weights == "none" else {"weights_checksum": weights_checksum(weights)}
+    return started_from | {
         "hash": config_hash(plan.config),
         "settings": to_dict(plan.config),
         "corpus": {
@@ -85,7 +86,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "folds": plan.folds,
         "fold": plan.fold,
         "repeat": plan.repeat,
-    } | ({} if vectors == "none" else {"vectors_checksum": vectors_checksum(vectors)})
+    }
 
 
 def _claim(folder: Path, description: dict[str, Any]) -> bool:
@@ -122,6 +123,7 @@ def fresh_state(compiled: Programs, plan: Plan, prepared: Prepared) -> TrainStat
         class_weights=_class_weights(plan, prepared),
         num_steps=training.epochs * steps_per_epoch(len(prepared.train.labels), training.batch_size),
         pretrained=prepared.pretrained,
+        weights=prepared.weights,
     )
 
 

@@ -117,6 +117,7 @@ def init_state(
     class_weights: np.ndarray | None = None,
     num_steps: int = 1,
     pretrained: tuple[np.ndarray, np.ndarray] | None = None,
+    weights: dict[str, np.ndarray] | None = None,
 ) -> TrainState:
     """A fresh state.
 
@@ -130,9 +131,10 @@ def init_state(
       class_weights: float32 [C], ones if not given.
       num_steps: of the whole run.
       pretrained: `(values float32 [V, D], found bool [V])`, rows that the embeddings start from.
+      weights: name -> float32, tensors that the module starts from (`start_from`).
 
     Raises:
-      UserError: the module has no embedding of that size.
+      UserError: the module has no embedding of that size, or no place for the tensors.
     """
     module = programs.module
     example = gather(train, np.arange(0), 1, widths)
@@ -144,6 +146,10 @@ def init_state(
     if pretrained is not None:
         variables = _start_from(variables, *pretrained)
     params = variables.pop("params")
+    if weights is not None:
+        if not hasattr(module, "start_from"):
+            raise UserError("config.data.weights is set, but the model is no encoder that can start from them")
+        params = module.start_from(params, weights)
     if class_weights is None:
         class_weights = np.ones(max(module.num_outputs, 2), np.float32)
     return TrainState(
