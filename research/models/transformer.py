@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from research.models.layers.block import Block
 from research.models.layers.embedding import embedding, head
 from research.models.layers.masks import length_mask
 from research.models.layers.pooling import mean_over_time
@@ -14,41 +15,6 @@ def sinusoidal_positions(length: int, features: int) -> np.ndarray:
     """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos of it (section 3.5): float32 [length, features]."""
     angles = np.arange(length)[:, None] / 10_000 ** (2 * (np.arange(features)[None, :] // 2) / features)
     return np.where(np.arange(features)[None, :] % 2, np.cos(angles), np.sin(angles)).astype(np.float32)
-
-
-class Block(nn.Module):
-    """Self-attention and a feed-forward layer, each with a residual and a layer normalisation.
-
-    Args of the call:
-      states: float [B, L, D]. mask: bool [B, L], the real positions, the only ones attended to.
-    """
-
-    heads: int
-    feed_forward: int
-    dropout: float
-    norm: str
-
-    @nn.compact
-    def __call__(self, states: jax.Array, mask: jax.Array, *, deterministic: bool) -> jax.Array:
-        def drop(values: jax.Array) -> jax.Array:
-            return nn.Dropout(self.dropout, deterministic=deterministic)(values)
-
-        def attend(values: jax.Array) -> jax.Array:
-            attention = nn.MultiHeadDotProductAttention(self.heads, name="attention")
-            return drop(attention(values, mask=mask[:, None, None, :]))
-
-        def feed(values: jax.Array) -> jax.Array:
-            hidden = nn.relu(nn.Dense(self.feed_forward, name="expand")(values))
-            return drop(nn.Dense(values.shape[-1], name="contract")(hidden))
-
-        for i, sublayer in enumerate((attend, feed)):
-            normalise = nn.LayerNorm(name=f"norm_{i}")
-            # Post-norm as in the paper; pre-norm (Xiong et al. 2020) trains without a warm-up.
-            if self.norm == "post":
-                states = normalise(states + sublayer(states))
-            else:
-                states = states + sublayer(normalise(states))
-        return states
 
 
 class Transformer(nn.Module):

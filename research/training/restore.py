@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,6 +53,11 @@ class RestoredRun:
             if step is None:
                 raise UserError(f"{folder / runs.CHECKPOINTS}: empty, expected a run that reached its first save")
             return jax.device_put(checkpoints.restore(step, template).variables)
+
+    @property
+    def params(self) -> Any:
+        """The parameters of its module."""
+        return self._variables["params"]
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Texts as token ids."""

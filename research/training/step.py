@@ -149,7 +149,7 @@ def init_state(
     if weights is not None:
         if not hasattr(module, "start_from"):
             raise UserError("config.data.weights is set, but the model is no encoder that can start from them")
-        params = module.start_from(params, weights)
+        params = module.start_from(params, weights, config.data.weights)
     if class_weights is None:
         class_weights = np.ones(max(module.num_outputs, 2), np.float32)
     return TrainState(
