@@ -1,13 +1,13 @@
 """How the references of test_bert.py were made, by PyTorch and transformers: neither is needed to test against them.
 
-    python tests/huggingface.py make tests/data            writes tiny_bert/, tiny_bert.npz
-    python tests/huggingface.py states FOLDER FILE.npz     what transformers makes of a folder
-    python tests/huggingface.py compare RUN FOLDER         a run's predictions, and those of what it was exported to
+    python tests/huggingface.py make tests/data                a small BERT, tiny_bert/, and its states, tiny_bert.npz
+    python tests/huggingface.py states FOLDER FILE.npz         the states of another
+    python tests/huggingface.py compare FOLDER PREDICTIONS     an exported run's predictions, there and here
 
-Run with torch 2.15.0 and transformers 5.24.0 on 2 cores of an AMD EPYC, 2026-11-26. `compare` is a check of an export
-by the library that it is for, and needs this package too.
+Run with torch 2.15.0 and transformers 5.24.0 on 2 cores of an AMD EPYC, 2026-11-26.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def states(folder: str, file: str, most: int = 512) -> None:
 
 
 def make(folder: str) -> None:
-    """A random BERT that is small enough to be kept, with a vocabulary of its own, and what transformers makes of it."""
+    """A random BERT, small enough to be kept, with a vocabulary of its own, and what transformers makes of it."""
     import tokenizers
     import torch
     import transformers
@@ -90,25 +90,21 @@ def make(folder: str) -> None:
     states(str(path), f"{path}.npz", 64)
 
 
-def compare(run: str, folder: str) -> None:
-    """Prints the largest difference of a run's probabilities and those of its export in transformers."""
+def compare(folder: str, file: str) -> None:
+    """Prints by how much the output of `./launch.sh predict` differs from what transformers makes of the export."""
     import torch
     import transformers
 
-    from research import restore
-
-    restored = restore(run)
-    expected = restored.predict_proba(SENTENCES)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    found = []
-    for sentence, ids in zip(SENTENCES, restored.encode(SENTENCES).tokens_of(), strict=True):
-        encoded = tokenizer(sentence, truncation=True, return_tensors="pt")
-        assert encoded["input_ids"][0].tolist() == ids.tolist(), sentence
+    differences = []
+    for line in Path(file).read_text("utf-8").rstrip("\n").split("\n"):
+        ours = json.loads(line)
         with torch.inference_mode():
-            found.append(model(**encoded).logits.softmax(dim=-1)[0].numpy())
-    print(f"{len(SENTENCES)} sentences, largest difference of a probability {np.abs(np.stack(found) - expected).max():.1e}")
-    print(f"labels there: {model.config.id2label}, here: {restored.class_names}")
+            logits = model(**tokenizer(ours["text"], truncation=True, return_tensors="pt")).logits[0]
+        for label, p in enumerate(logits.softmax(dim=-1).tolist()):
+            differences.append(abs(p - ours["probabilities"][model.config.id2label[label]]))
+    print(f"{file}: {len(differences)} probabilities, largest difference {max(differences):.1e}")
 
 
 if __name__ == "__main__":

@@ -55,8 +55,13 @@ def fields_from(described: dict[str, Any], source: str) -> dict[str, Any]:
         raise UserError(f"{source}: its config.json says model_type {kind!r}, expected 'bert'")
     if positions != "absolute" or described.get("is_decoder"):
         raise UserError(f"{source}: its config.json says a decoder or {positions} positions, expected a plain encoder")
-    fields = {ours: described.get(theirs, default) for theirs, ours, default in _SETTINGS}
-    return fields | {"vocab_size": described.get("vocab_size", 30_522)}
+    fields = {}
+    for theirs, ours, default in (*_SETTINGS, ("vocab_size", "vocab_size", 30_522)):
+        value = described.get(theirs, default)
+        if not isinstance(value, (type(default), int)) or isinstance(value, bool):
+            raise UserError(f"{source}: its config.json says {theirs} {value!r}, expected something like {default!r}")
+        fields[ours] = type(default)(value)
+    return fields
 
 
 def describe(model: Any, vocab_size: int) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import jax
 from flax import linen as nn
 
+from research.errors import UserError
+
 
 class Block(nn.Module):
     """Self-attention and a feed-forward layer, each with a residual and a layer normalisation.
@@ -24,6 +26,11 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, states: jax.Array, mask: jax.Array, *, deterministic: bool) -> jax.Array:
+        if states.shape[-1] % self.heads:
+            raise UserError(
+                f"config.model.heads is {self.heads}, expected a divisor of {states.shape[-1]}, the features"
+            )
+
         def drop(values: jax.Array) -> jax.Array:
             return nn.Dropout(self.dropout, deterministic=deterministic)(values)
 
