@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import program
+from experiments import peers, program
 from experiments.peers import EMBEDDING_SIZE, HIDDEN_SIZE, PADDED, answer, example, timed
 from experiments.variants import load_config
 from research.data.batches import Batch, epoch_order
@@ -92,6 +92,27 @@ def populations(threads: int) -> dict[str, float]:
     return found
 
 
+def tuning(threads: int) -> dict[str, float]:
+    """Unpadded tokens a second of fine-tuning MiniLM-L6, and the FLOPs of its products for each, backwards included."""
+    program.use_devices(side_by_side=False)
+    config, prepared, order = peers.tuning()
+    compiled = programs(config, 2)
+    state = init_state(compiled, config, prepared.train, prepared.widths, num_steps=1000, weights=prepared.weights)
+    states, texts = put_whole(stack([state])), put_whole(stack([put(prepared.train, prepared.room)]))
+    planned = list(blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.widths, 16))
+    seconds = 0.0
+    for compiled_already in (False, True):
+        start = time.perf_counter()
+        for rows, count, width in planned:
+            states, metrics = compiled.train_block(states, texts, rows, count if compiled_already else 1, width=width)
+        jax.block_until_ready(metrics)
+        seconds = time.perf_counter() - start
+    tokens = sum(int(prepared.train.lengths[index].sum()) for index in order)
+    model = config.model
+    of_block = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.feed_forward
+    return {"tokens_per_second": tokens / seconds, "flops_per_token": 6.0 * model.layers * of_block}
+
+
 def profile(folder: str, threads: int) -> dict[str, Any]:
     """A trace of a call of some training steps, and milliseconds a step of each operation in it."""
     program.use_devices(side_by_side=False)
@@ -126,5 +147,5 @@ def profile(folder: str, threads: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    measures = {"step": step, "product": product, "encoding": encoding, "populations": populations, "profile": profile}
-    answer(measures)
+    measures = {"step": step, "product": product, "encoding": encoding, "populations": populations}
+    answer(measures | {"tuning": tuning, "profile": profile})
