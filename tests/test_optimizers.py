@@ -87,7 +87,10 @@ def test_decay_shrinks_matrices_and_leaves_biases(name):
         ("lstm", {"embedding": 0, "forwards_0": 1, "head": 2}),
         ("mlp:dan", {"embedding": 0, "hidden_0": 1, "hidden_1": 2, "head": 3}),
         ("transformer:pre", {"embedding": 0, "block_0": 1, "block_1": 2, "norm": 3, "head": 3}),
-        ("bert:tiny", {"embedding_token": 0, "embedding_norm": 0, "block_0": 1, "block_1": 2, "pooler": 3, "head": 3}),
+        (
+            "bert:tiny",
+            {"embedding_position": 0, "embedding_norm": 0, "block_0": 1, "block_1": 2, "pooler": 3, "head": 3},
+        ),
         ("cnn", {"embedding": 0, "width_3": 1, "width_5": 1, "head": 1}),
         ("linear", {"kernel": 1, "bias": 1}),
     ],

@@ -46,14 +46,12 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
-        def table(rows: int, name: str) -> nn.Embed:
-            return nn.Embed(rows, self.hidden_size, embedding_init=_NORMAL, name=name)
-
+        tokens = nn.Embed(self.vocab_size, self.hidden_size, embedding_init=_NORMAL, name="embedding")
+        positions = self.param("embedding_position", _NORMAL, (self.max_positions, self.hidden_size))
+        segments = self.param("embedding_segment", _NORMAL, (self.segments, self.hidden_size))
         # Behind the last position there is only padding.
         position = jnp.minimum(jnp.arange(token_ids.shape[1]), self.max_positions - 1)
-        states = table(self.vocab_size, "embedding_token")(token_ids)
-        states += table(self.max_positions, "embedding_position")(position)[None]
-        states += table(self.segments, "embedding_segment")(jnp.zeros((1, 1), jnp.int32))
+        states = tokens(token_ids) + (positions[position] + segments[:1])[None]
         states = nn.LayerNorm(epsilon=self.epsilon, name="embedding_norm")(states)
         states = nn.Dropout(self.dropout, deterministic=deterministic)(states)
         mask = length_mask(lengths, token_ids.shape[1])

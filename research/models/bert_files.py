@@ -25,7 +25,7 @@ _SETTINGS = (
     ("attention_probs_dropout_prob", "attention_dropout", 0.1),
 )
 _PLACES = {
-    "encoder/embedding_token": "embeddings.word_embeddings",
+    "encoder/embedding": "embeddings.word_embeddings",
     "encoder/embedding_position": "embeddings.position_embeddings",
     "encoder/embedding_segment": "embeddings.token_type_embeddings",
     "encoder/embedding_norm": "embeddings.LayerNorm",
@@ -41,6 +41,7 @@ _PLACES_IN_BLOCK = {
     "contract": "output.dense",
     "norm_1": "output.LayerNorm",
 }
+_LEAVES = ("kernel", "bias", "scale", "embedding")  # of linen's layers; other parameters have a name of their own
 _HEADS = ("cls.", "classifier.", "qa_outputs.", "pooler.")  # what may stand above an encoder without being read
 
 
@@ -130,7 +131,7 @@ def tensors_of(params: Any) -> dict[str, np.ndarray]:
 def _name_and_shape(path: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[str | None, tuple[int, ...]]:
     """Where a parameter stands in their files, matrices as [outputs, inputs]; no name for the classifier."""
     *modules, leaf = (str(key.key) for key in path)
-    module = "/".join(modules)
+    module = "/".join(modules if leaf in _LEAVES else [*modules, leaf])
     if module == "head":
         return None, shape
     if module in _PLACES:

@@ -15,12 +15,12 @@ from flax import struct
 
 from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
-from research.errors import UserError
 from research.models import build, config_from_dict
 from research.settings import Config, Data, Training, to_dict
 from research.training.feed import Texts, take
 from research.training.metrics import Metrics, cross_entropy, measure, probabilities, zero
 from research.training.optimizers import Rates, limit_columns, make_optimizer, rate_factor, rates_of
+from research.training.pretrained import start_from_vectors, start_from_weights
 from research.training.sharing import whole
 
 
@@ -144,12 +144,10 @@ def init_state(
         fit = jax.jit(functools.partial(module.apply, method="fit_constants", mutable="constants"))
         variables |= fit(variables, every.token_ids, every.lengths, every.labels)[1]
     if pretrained is not None:
-        variables = _start_from(variables, *pretrained)
-    params = variables.pop("params")
+        variables = start_from_vectors(variables, *pretrained)
     if weights is not None:
-        if not hasattr(module, "start_from"):
-            raise UserError("config.data.weights is set, but the model is no encoder that can start from them")
-        params = module.start_from(params, weights, config.data.weights)
+        variables = start_from_weights(module, variables, weights, config.data.weights)
+    params = variables.pop("params")
     if class_weights is None:
         class_weights = np.ones(max(module.num_outputs, 2), np.float32)
     return TrainState(
@@ -165,28 +163,6 @@ def init_state(
         # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
         opt_state=jax.tree.map(jnp.copy, programs.optimizer.init(params)),
     )
-
-
-def _start_from(variables: dict[str, Any], values: np.ndarray, found: np.ndarray) -> dict[str, Any]:
-    """Puts the found rows into every embedding; the others keep their direction at the spread of those (Kim 2014)."""
-    tables = []
-
-    def put(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        if path[-1].key != "embedding":
-            return leaf
-        tables.append(leaf.shape)
-        if leaf.shape != values.shape:
-            raise UserError(
-                f"the vectors have {values.shape[1]} numbers a word and the model's embedding has {leaf.shape[1]}, "
-                f"expected --config.model.embedding_size={values.shape[1]}"
-            )
-        spread = np.float32(values[found].std()) / jnp.std(leaf)
-        return jnp.where(found[:, None], values, leaf * spread)
-
-    variables = jax.tree_util.tree_map_with_path(put, variables)
-    if not tables:
-        raise UserError("config.data.vectors is set, but the model has no embedding to start from them")
-    return variables
 
 
 def apply_in_dtype(
