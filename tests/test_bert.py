@@ -273,6 +273,17 @@ def test_an_export_is_the_encoder_to_the_bit_and_its_classifier_gives_the_runs_p
         export(run, folder)
 
 
+def test_an_export_of_the_mean_is_the_encoder_alone(folder, small_corpus, tmp_path):
+    config = config_of(folder, "model.pooling=mean", "training.epochs=1", "data.train_size=32", "data.max_length=64")
+    run = train(config, small_corpus, tmp_path / "run")
+    out = export(run, tmp_path / "out")
+    assert json.loads((out / "config.json").read_text())["architectures"] == ["BertModel"]
+    assert not [name for name in read_tensors(out / TENSORS) if not name.startswith(("embeddings.", "encoder."))]
+    found = started(config_of(out, "model.pooling=mean", "data.max_length=64"))[1]
+    same = jax.tree.map(lambda a, b: (np.asarray(a) == b).all(), found["encoder"], restore(run).params["encoder"])
+    assert jax.tree.all(same)
+
+
 def test_only_bert_is_exported(small_corpus, tmp_path):
     config = load_config("mlp", ["--config.training.epochs=1"])
     with pytest.raises(UserError, match=r"is a run of mlp\.MLP, expected one of bert"):
