@@ -32,7 +32,13 @@ from experiments.progress import reporting
 from research import runs
 from research.errors import UserError
 
-_NEEDS = {"torch": ("torch",), "keras": ("keras", "tensorflow"), "fasttext": ("fasttext",), "flax_rnn": ()}
+_NEEDS = {
+    "torch": ("torch",),
+    "transformers": ("torch", "transformers"),
+    "keras": ("keras", "tensorflow"),
+    "fasttext": ("fasttext",),
+    "flax_rnn": (),
+}
 flags.DEFINE_list("peers", ["flax_rnn"], f"Some of {', '.join(_NEEDS)}; the extra 'peers' installs what they need.")
 flags.DEFINE_integer("folds", 5, "Runs of the comparison.", lower_bound=2)
 flags.DEFINE_integer("epochs", 10, "Epochs of each run.", lower_bound=1)
@@ -47,6 +53,8 @@ _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") els
 _STEP, _COMPARISON, _TABLE = "a step of 32 x 100 on one core, ms", "a comparison, s", "the default table, s"
 _PRODUCT, _RATE = "product of matrices on one core, GFLOP/s", "training, GFLOP/s of unpadded tokens a core"
 _LINEAR, _POPULATION = "a comparison of linear models, s", "training, texts a second"
+_TUNING, _TUNING_RATE = "fine-tuning MiniLM-L6, tokens a second", "its products, GFLOP/s of unpadded tokens"
+_PRODUCT_ALL = "product of matrices on all cores, GFLOP/s"
 _HELP, _SECOND = "train --help, s", "a second start with two steps, s"
 
 Measured = tuple[str, str, float, list[float]]  # what, of whom, the value, test accuracies
@@ -107,7 +115,7 @@ def _measure(folder: Path, work: float) -> Iterator[Measured]:
     product = _peer("ours", "product", [_CORES[:1]], [{}])[0]["flops_per_second"]
     yield _PRODUCT, "the processor", sorted(product)[len(product) // 2] / 1e9, []
     for peer in ("ours", *FLAGS.peers):
-        if peer == "fasttext":
+        if peer in ("fasttext", "transformers"):
             continue
         seconds = sorted(_peer(peer, "step", [_CORES[:1]], [{}])[0]["seconds"])
         yield _STEP, peer, 1e3 * seconds[len(seconds) // 2], []
@@ -117,6 +125,8 @@ def _measure(folder: Path, work: float) -> Iterator[Measured]:
         seconds, rows = _compare(folder, ["--variants=lstm", f"--folds={FLAGS.folds}", *epochs])
         yield _COMPARISON, f"ours, caches {temperature}", seconds, [float(row["accuracy"]) for row in rows]
     yield _RATE, "ours", work * FLAGS.epochs / sum(float(row["train_seconds"]) for row in rows) / 1e9, []
+    if "transformers" in FLAGS.peers:
+        yield from _tuning()
     for peer in FLAGS.peers:
         yield from _comparison_of(peer, str(folder / "folds.npz"))
     yield _HELP, "ours", _ours(folder, ["train", "--help"]), []
@@ -136,9 +146,21 @@ def _measure(folder: Path, work: float) -> Iterator[Measured]:
         yield _POPULATION, f"ours, {what}", value, []
 
 
+def _tuning() -> Iterator[Measured]:
+    """An encoder fine-tuned on all cores, by us and in PyTorch."""
+    product = sorted(_peer("ours", "product", [_CORES], [{}])[0]["flops_per_second"])
+    yield _PRODUCT_ALL, "the processor", product[len(product) // 2] / 1e9, []
+    for who in ("transformers", "ours"):
+        found = _peer(who, "tuning", [_CORES], [{}])[0]
+        yield _TUNING, who, found["tokens_per_second"], []
+    yield _TUNING_RATE, "ours", found["tokens_per_second"] * found["flops_per_token"] / 1e9, []
+
+
 def _comparison_of(peer: str, data: str) -> Iterator[Measured]:
     """The folds trained by a peer."""
     folds, epochs, share = list(range(FLAGS.folds)), FLAGS.epochs, len(_CORES)
+    if peer == "transformers":
+        return
     if peer == "keras":
         found = _peer(peer, "epochs", [_CORES], [{"data": data, "folds": [0], "epochs": _KERAS_EPOCHS}])[0]
         later = found["epoch_seconds"][1:]

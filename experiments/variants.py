@@ -29,10 +29,14 @@ def known() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
 
 
-def every_variant() -> list[str]:
-    """The names of the repository's variants with each of their arguments, the linear baseline first."""
-    listed = {name: arguments(FOLDER / f"{name}.py") for name in sorted(known(), key=lambda name: name != "linear")}
-    return [f"{name}:{argument}" if argument else name for name, of_name in listed.items() for argument in of_name]
+def every_variant(listed: str = "ARGUMENTS") -> list[str]:
+    """The names of the repository's variants with each of their arguments, the linear baseline first.
+
+    Args:
+      listed: where a config file lists its arguments; those in NAMED_ALONE take long, and `all` does without them.
+    """
+    found = {name: arguments(FOLDER / f"{name}.py", listed) for name in sorted(known(), key=lambda n: n != "linear")}
+    return [f"{name}:{argument}" if argument else name for name, of_name in found.items() for argument in of_name]
 
 
 def space_of(name: str) -> dict[str, tuple]:
@@ -91,13 +95,17 @@ def _find(name: str) -> tuple[Path, str, str]:
     return path.resolve(), colon, argument
 
 
-def arguments(path: Path) -> tuple[str, ...]:
-    """What `ARGUMENTS` of a config file lists; "" stands for none.
+def arguments(path: Path, listed: str = "ARGUMENTS") -> tuple[str, ...]:
+    """What `ARGUMENTS` or `NAMED_ALONE` of a config file lists; "" stands for none, FOLDER for any of the user's.
 
     Raises:
       UserError: the file cannot be loaded.
     """
-    return tuple(getattr(_load(path), "ARGUMENTS", ("",)))
+    return tuple(getattr(_load(path), listed, ("",) if listed == "ARGUMENTS" else ()))
+
+
+def _every_argument(path: Path) -> tuple[str, ...]:
+    return arguments(path) + arguments(path, "NAMED_ALONE")
 
 
 def _load(path: Path) -> ModuleType:
@@ -111,8 +119,8 @@ def _load(path: Path) -> ModuleType:
 
 
 def _check_argument(path: Path, argument: str) -> None:
-    known = arguments(path)
-    if argument and argument not in known:
+    known = _every_argument(path)
+    if argument and argument not in known and not ("FOLDER" in known and Path(argument).is_dir()):
         listed = ", ".join(f"{path.stem}:{a}" if a else path.stem for a in known)
         raise UserError(f"there is no variant {path.stem}:{argument}, expected {listed}")
 
@@ -134,6 +142,9 @@ def expand(
     for name in names:
         base, _, argument = name.partition(":")
         short = Path(base).stem + (f":{argument}" if argument else "")
+        if argument and argument not in _every_argument(_find(name)[0]) and Path(argument).is_dir():  # the user's
+            argument = str(Path(argument).resolve())
+            short, name = f"{Path(base).stem}:{Path(argument).name}", f"{base}:{argument}"
         for values in itertools.product(*(values for _, values in factors)):
             chosen = [f"{field}={value}" for (field, _), value in zip(factors, values, strict=True)]
             given = [*overrides, *(f"--config.{choice}" for choice in chosen)]

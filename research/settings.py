@@ -28,12 +28,14 @@ class Data:
     max_length: int = setting(100, low=1)  # tokens kept of a text
     keep: str = setting("first", choices=("first", "last"))  # which end of a longer text is kept
     # "words" takes each Chinese character for one, "chinese_words" asks a dictionary (the extra `chinese`).
-    tokens: str = setting("words", choices=("words", "characters", "chinese_words"))
+    # "pieces" are those of the tokenizer that comes with `weights`.
+    tokens: str = setting("words", choices=("words", "characters", "chinese_words", "pieces"))
     lowercase: bool = True
     # Removed words; "not" is one, so off by default.
     stop_words: str = setting("none", choices=("none", "english", "chinese"))
     train_size: int = setting(0, low=0)  # training texts that are used; 0: all
     vectors: str = "none"  # the embedding starts from: glove (50 numbers a word), or a .txt or .vec file
+    weights: str = "none"  # the encoder starts from: minilm, or a folder as HuggingFace's libraries save one
 
 
 @dataclasses.dataclass
@@ -48,6 +50,9 @@ class Optimizer:
     weight_decay: float = setting(0.0, low=0.0)  # of matrices alone
     clip_norm: float = setting(0.0, low=0.0)  # of the whole gradient; 0: not clipped
     max_norm: float = setting(0.0, low=0.0)  # of each column of the classifier's matrix (Kim 2014); 0: no limit
+    # The rate of each layer as a share of that of the layer above it (Howard & Ruder 2018); 1: all learn alike.
+    layer_decay: float = setting(1.0, low=0.0, high=1.0)
+    frozen: int = setting(0, low=0)  # lowest layers that stay as they are; the first is the embedding
 
 
 @dataclasses.dataclass
@@ -128,6 +133,15 @@ def validate(config: Config) -> Config:
         raise UserError(f"config.optimizer.momentum is read by sgd alone, not by {optimizer.name}")
     if optimizer.schedule == "rsqrt" and not optimizer.warmup:
         raise UserError("config.optimizer.schedule=rsqrt falls from the end of the warmup, expected a warmup above 0")
+    if optimizer.frozen and optimizer.name == "lbfgs":
+        raise UserError("config.optimizer.frozen is not read by lbfgs")
+    data, positions = config.data, getattr(config.model, "max_positions", config.data.max_length)
+    if (data.tokens == "pieces") != (data.weights != "none"):
+        raise UserError("config.data.tokens=pieces and config.data.weights need each other, expected both or neither")
+    if data.weights != "none" and (data.vectors, data.stop_words, data.lowercase) != ("none", "none", True):
+        raise UserError("config.data.weights come with a tokenizer: vectors, stop_words and lowercase are not read")
+    if data.max_length > positions:
+        raise UserError(f"config.data.max_length is {data.max_length}, expected at most max_positions={positions}")
     return config
 
 

@@ -20,7 +20,7 @@ from research.training.step import Programs, apply_in_dtype, init_state
 
 VOCAB_SIZE, LONGEST = 50, 12
 LENGTHS = np.array([12, 5, 1, 0, 7, 12], np.int32)
-SMALL = {"embedding_size": 6, "hidden_size": 5, "features": 4, "buckets": 64, "width": LONGEST, "heads": 2}
+SMALL = {"embedding_size": 6, "hidden_size": 8, "features": 4, "buckets": 64, "width": LONGEST, "heads": 2}
 
 
 def small_config(name):
@@ -182,7 +182,7 @@ def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
     batch = gather(texts, index, 64, widths)
     first = Encoded(texts.tokens, texts.offsets[:65], texts.labels[:64])
     programs = Programs(config, 2)
-    state = init_state(programs, config, texts, widths)
+    state = init_state(programs, config, texts, widths, num_steps=300)
     for step in range(1, 301):
         state, _ = programs.train(state, batch)
         if step % 10 == 0 and summarise(evaluate(programs, state.variables, first, widths)[0])["accuracy"] == 1.0:

@@ -19,7 +19,8 @@ from research.errors import UserError
 from research.settings import Optimizer, validate
 from research.training import history
 from research.training.metrics import cross_entropy, probabilities
-from research.training.optimizers import limit_columns, make_optimizer, rate_factor, rates_of
+from research.training.optimizers import depths, limit_columns, make_optimizer, rate_factor, rates_of
+from research.training.step import Programs
 
 PARAMS = {"matrix": jnp.array([[1.0, -2.0], [3.0, 4.0]]), "bias": jnp.array([1.0, -1.0])}
 GRADIENTS = {"matrix": jnp.array([[0.1, 0.2], [-0.3, 0.4]]), "bias": jnp.array([0.5, -0.5])}
@@ -78,6 +79,61 @@ def test_decay_shrinks_matrices_and_leaves_biases(name):
     after = optax.apply_updates(PARAMS, updates)
     assert (jnp.abs(after["matrix"]) < jnp.abs(PARAMS["matrix"])).all()
     np.testing.assert_array_equal(after["bias"], PARAMS["bias"])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lstm", {"embedding": 0, "forwards_0": 1, "head": 2}),
+        ("mlp:dan", {"embedding": 0, "hidden_0": 1, "hidden_1": 2, "head": 3}),
+        ("transformer:pre", {"embedding": 0, "block_0": 1, "block_1": 2, "norm": 3, "head": 3}),
+        (
+            "bert:tiny",
+            {"embedding_position": 0, "embedding_norm": 0, "block_0": 1, "block_1": 2, "pooler": 3, "head": 3},
+        ),
+        ("cnn", {"embedding": 0, "width_3": 1, "width_5": 1, "head": 1}),
+        ("linear", {"kernel": 1, "bias": 1}),
+    ],
+)
+def test_layers_are_counted_from_the_input(name, expected):
+    programs = Programs(load_config(name), 2)
+    ids, lengths = np.zeros((1, 8), np.int32), np.ones(1, np.int32)
+    found = {}
+    for path, depth in jax.tree_util.tree_leaves_with_path(
+        depths(programs.init(jax.random.key(0), ids, lengths)["params"])
+    ):
+        found |= {key.key: depth for key in path}
+    assert {part: found[part] for part in expected} == expected
+
+
+LAYERS = {"embedding": jnp.ones((2, 2)), "block_0": jnp.ones(2), "block_1": jnp.ones((2, 2)), "head": jnp.ones(2)}
+
+
+def moved(settings):
+    """How far each layer is moved by a gradient of ones."""
+    optimizer = make_optimizer(settings)
+    ones = jax.tree.map(jnp.ones_like, LAYERS)
+    updates, _ = optimizer.update(ones, optimizer.init(LAYERS), LAYERS, rates=rates_of(settings))
+    return {name: float(-update.mean()) for name, update in updates.items()}
+
+
+def test_the_rate_falls_from_layer_to_layer():
+    found = moved(Optimizer(name="sgd", learning_rate=1.0, layer_decay=0.5))
+    assert found == {"embedding": 0.125, "block_0": 0.25, "block_1": 0.5, "head": 1.0}
+
+
+def test_frozen_layers_do_not_move_and_have_no_part_in_the_norm_that_is_clipped():
+    settings = Optimizer(name="sgd", learning_rate=1.0, weight_decay=0.5, clip_norm=1.0, frozen=2, layer_decay=0.5)
+    found = moved(settings)
+    assert found["embedding"] == found["block_0"] == 0
+    alone = {name: LAYERS[name] for name in ("block_1", "head")}
+    clipped = 1 / optax.global_norm(alone)
+    assert found["head"] == pytest.approx(float(clipped))
+    assert found["block_1"] == pytest.approx(0.5 * float(clipped + 0.5))
+    with pytest.raises(UserError, match="frozen is 4, expected at most 3"):
+        moved(Optimizer(frozen=4))
+    with pytest.raises(UserError, match="not read by lbfgs"):
+        load_config("lstm", ["--config.optimizer.name=lbfgs", "--config.optimizer.frozen=1"])
 
 
 def test_clipping_limits_the_whole_gradient():
@@ -166,6 +222,8 @@ def small(*overrides):
         "optimizer.weight_decay=0.1",
         "optimizer.clip_norm=0.01",
         "optimizer.max_norm=0.01",
+        "optimizer.layer_decay=0.5",
+        "optimizer.frozen=1",
         "training.label_smoothing=0.2",
         "training.random_deletion=0.3",
         "training.random_swap=0.3",

@@ -1,5 +1,7 @@
 """From flags to variants: what is varied, what is dropped."""
 
+from pathlib import Path
+
 import pytest
 
 from experiments.variants import every_variant, expand
@@ -11,6 +13,26 @@ def test_all_variants_start_with_the_linear_baseline():
     assert names[0] == "linear:tfidf"
     assert {"article", "lstm", "cnn:static", "luong:local_p"} < set(names)
     assert len(set(names)) == len(names)
+
+
+def test_what_takes_long_is_taken_where_it_is_named(tmp_path):
+    assert every_variant("NAMED_ALONE") == ["bert:minilm", "bert:FOLDER"]
+    assert "bert:tiny" in every_variant()
+    assert not set(every_variant()) & set(every_variant("NAMED_ALONE"))
+    with pytest.raises(
+        UserError, match="there is no variant bert:minilmm, expected bert:tiny, bert:minilm, bert:FOLDER"
+    ):
+        list(expand(["bert:minilmm"], [], []))
+
+
+def test_a_variant_of_a_folder_is_called_by_its_name(monkeypatch):
+    data = Path(__file__).parent / "data"
+    monkeypatch.chdir(data)
+    (found,) = expand(["bert:tiny_bert"], [], [])
+    assert found.name == "bert:tiny_bert"
+    assert found.flags == (f"--config=bert:{data / 'tiny_bert'}",)
+    assert found.config.data.weights == str(data / "tiny_bert")
+    assert (found.config.model.layers, found.config.data.vocab_size) == (3, 190)
 
 
 def test_dropping_takes_each_component_away_in_turn():

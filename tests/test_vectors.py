@@ -1,6 +1,7 @@
 """Pretrained vectors: files, GloVe's package, and the embeddings that start from them."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from research.data import assets
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
 from research.errors import UserError
 from research.training.preparation import Plan, prepare
+from research.training.pretrained import start_from_pretrained
 from research.training.restore import restore
 from research.training.run import train
 from research.training.step import Programs, init_state
@@ -125,7 +127,8 @@ def test_embeddings_start_from_them_and_fixed_ones_stay(small_corpus, some_vecto
     values, found = prepared.pretrained
     assert found.sum() > 100
     programs = Programs(config, 2)
-    state = init_state(programs, config, prepared.train, prepared.widths, pretrained=prepared.pretrained)
+    start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
+    state = init_state(programs, config, prepared.train, prepared.widths, start_from=start_from)
     after = restore(train(config, small_corpus, tmp_path / "run", folds=5))._variables
     tables = []
     if channels != "fixed":
@@ -144,5 +147,7 @@ def test_an_embedding_of_another_size_and_none_at_all_are_sentences(small_corpus
         config = load_config(name)
         config.data.vectors = some_vectors
         prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+        programs = Programs(config, 2)
+        start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
         with pytest.raises(UserError, match=message):
-            init_state(Programs(config, 2), config, prepared.train, prepared.widths, pretrained=prepared.pretrained)
+            init_state(programs, config, prepared.train, prepared.widths, start_from=start_from)

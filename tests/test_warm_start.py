@@ -9,7 +9,7 @@ from research import restore, runs, train
 from research.errors import UserError
 from research.training.begin import Run, begin, fresh_state
 from research.training.step import programs
-from research.training.warm_start import begin_from
+from research.training.warm_start import start_from_run
 
 SIZES = ("--config.model.embedding_size=8", "--config.model.hidden_size=16", "--config.training.epochs=1")
 
@@ -32,7 +32,7 @@ def start(config, corpus, folder, **which):
 def test_the_same_run_starts_where_the_other_one_ended(source, small_corpus, tmp_path):
     begun, state = start(small(f"--config.init_from={source}"), small_corpus, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, state.params, restore(source).variables["params"])
-    taken = begin_from(begun.source, begun.prepared.vocabulary, state.variables)[1]
+    taken = start_from_run(state.variables, begun.source, begun.prepared.vocabulary)[1]
     assert sorted(taken.taken) == [
         *("embedding/embedding", "forwards_0/bias", "forwards_0/kernel", "forwards_0/recurrent_kernel"),
         *("head/bias", "head/kernel"),
@@ -70,7 +70,7 @@ def test_what_has_no_place_or_another_shape_is_named(source, small_corpus, tmp_p
     assert what["taken"] == ["forwards_0/bias", "forwards_0/recurrent_kernel", "head/bias", "head/kernel"]
     back = small(f"--config.init_from={folder}", "--config.model.embedding_size=4")
     begun, state = start(back, small_corpus, tmp_path / "back")
-    skipped = begin_from(begun.source, begun.prepared.vocabulary, state.variables)[1].skipped
+    skipped = start_from_run(state.variables, begun.source, begun.prepared.vocabulary)[1].skipped
     assert skipped == ["forwards_1/bias", "forwards_1/kernel", "forwards_1/recurrent_kernel"]
 
 

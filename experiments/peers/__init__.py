@@ -15,6 +15,7 @@ import numpy as np
 from research.data.tokenizer import Encoded
 
 VOCAB_SIZE, EMBEDDING_SIZE, HIDDEN_SIZE, BATCH_SIZE, LEARNING_RATE, PADDED = 10_000, 64, 128, 32, 1e-3, 100
+TUNING_STEPS = 48
 
 
 class Fold(NamedTuple):
@@ -70,6 +71,19 @@ def example() -> tuple[np.ndarray, np.ndarray]:
     """Ids int32 [32, 100] and labels int32 [32] of the article's padded step."""
     random = np.random.default_rng(0)
     return random.integers(2, VOCAB_SIZE, (BATCH_SIZE, PADDED), np.int32), random.integers(0, 2, BATCH_SIZE, np.int32)
+
+
+def tuning() -> tuple[Any, Any, list[np.ndarray]]:
+    """What is fine-tuned: the config of `bert:minilm`, a prepared fold of rotten_tomatoes, and some of its batches."""
+    from experiments.variants import load_config
+    from research.data.batches import epoch_order
+    from research.data.corpora import load
+    from research.training.preparation import Plan, prepare
+
+    config = load_config("bert:minilm")
+    prepared = prepare(Plan(config, load("rotten_tomatoes"), 5, 0, 0))
+    order = epoch_order(prepared.train.lengths, config.training.batch_size, 0, 0)
+    return config, prepared, order[:TUNING_STEPS]
 
 
 def answer(measures: dict[str, Callable[..., dict[str, Any]]]) -> None:

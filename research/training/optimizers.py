@@ -4,6 +4,8 @@ Rates are data, and so is the share of steps done that the schedule is a functio
 lengths share one compiled program.
 """
 
+import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,11 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from research.errors import UserError
 from research.settings import Optimizer
+
+# The layers that are stacked in a model, by the names of their parameters.
+_LAYER = re.compile(r"(?:block|forwards|backwards|hidden|stage)_(\d+)")
 
 
 @struct.dataclass
@@ -34,7 +40,8 @@ def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs
     """The Optax chain that the settings name; its update takes `rates` besides.
 
     Weight decay is of matrices alone; adamw and lion decouple it from the gradient (Loshchilov & Hutter 2019), the
-    others add it to the gradient. L-BFGS searches along a line and reads no rate.
+    others add it to the gradient. L-BFGS searches along a line and reads no rate. Frozen layers have no part in any of
+    it, the norm that is clipped included.
     """
     if settings.name == "lbfgs":
         return optax.with_extra_args_support(optax.lbfgs())
@@ -49,7 +56,53 @@ def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs
     decoupled = settings.name in ("adamw", "lion")
     clip = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
     chain = [*clip, core, *decay] if decoupled else [*clip, *decay, core]
-    return optax.chain(*chain, _with_rates(lambda update, param, rates: -rates.learning_rate * update))
+    by_layer = [_by_layer(settings.layer_decay)] if settings.layer_decay < 1 else []
+    chain += [*by_layer, _with_rates(lambda update, param, rates: -rates.learning_rate * update)]
+    if not settings.frozen:
+        return optax.chain(*chain)
+    kinds = {"frozen": optax.set_to_zero(), "trained": optax.chain(*chain)}
+    return optax.partition(kinds, functools.partial(_kinds, frozen=settings.frozen))
+
+
+def depths(params: Any) -> Any:
+    """How far each parameter is from the input: 0 for embeddings, 1 for the lowest layer; the highest are of no layer.
+
+    Args:
+      params: a tree whose names say the layers: `embedding`, `block_0`, `forwards_0`, `hidden_0`, `stage_0`, ...
+
+    Returns:
+      the tree with integers.
+    """
+
+    def named(path: tuple[Any, ...], _: Any) -> int:
+        names = [str(key.key) for key in path]
+        found = next((match for name in names if (match := _LAYER.match(name))), None)
+        if found:
+            return 1 + int(found[1])
+        return 0 if any("embedding" in name for name in names) else -1
+
+    tree = jax.tree_util.tree_map_with_path(named, params)
+    top = 1 + max(0, *jax.tree.leaves(tree))
+    return jax.tree.map(lambda depth: top if depth < 0 else depth, tree)
+
+
+def _kinds(params: Any, *, frozen: int) -> Any:
+    tree = depths(params)
+    top = max(jax.tree.leaves(tree))
+    if frozen > top:
+        raise UserError(f"config.optimizer.frozen is {frozen}, expected at most {top}, the layers below the classifier")
+    return jax.tree.map(lambda depth: "frozen" if depth < frozen else "trained", tree)
+
+
+def _by_layer(decay: float) -> optax.GradientTransformation:
+    """Multiplies the update of each layer by `decay` for every layer that is above it."""
+
+    def change(updates: Any, params: Any) -> Any:
+        tree = depths(params)
+        top = max(jax.tree.leaves(tree))
+        return jax.tree.map(lambda update, depth: update * decay ** (top - depth), updates, tree)
+
+    return optax.stateless(change)
 
 
 def _decay(update: jax.Array, param: jax.Array, rates: Rates) -> jax.Array:

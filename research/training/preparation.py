@@ -1,6 +1,7 @@
 """What a run trains on: its split of a corpus, the vocabulary of its training texts, and all texts as ids."""
 
 import functools
+import importlib.metadata
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,20 @@ from research.data.batches import WIDTH_COST, WIDTH_COST_SKIPPING, choose_widths
 from research.data.cache import cached
 from research.data.corpora import Corpus
 from research.data.splits import Split, split_corpus
-from research.data.tokenizer import Encoded, Interned, encode, fit_vocabulary, intern_texts, pipeline_text
+from research.data.tokenizer import (
+    Encoded,
+    Interned,
+    build_tokenizer,
+    encode,
+    encode_texts,
+    fit_vocabulary,
+    intern_texts,
+    pipeline_text,
+    pretrained_tokenizer,
+    read_tokenizer,
+)
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
+from research.data.weights import read_weights
 from research.models import load_module
 from research.settings import Config, Data, repeat_of
 from research.training.feed import Room
@@ -33,7 +46,9 @@ class Prepared(NamedTuple):
 
     split: Split
     vocabulary: dict[str, int]
+    tokenizer: str  # `tokenizer.json`
     pretrained: tuple[np.ndarray, np.ndarray] | None  # the rows that the embeddings start from
+    weights: dict[str, np.ndarray] | None  # the tensors that an encoder starts from
     train: Encoded
     validation: Encoded
     test: Encoded
@@ -61,21 +76,59 @@ def _intern(corpus: Corpus, tokens: str, lowercase: bool, stop_words: str) -> In
     return Interned(tuple(found["words"].tobytes().decode().split("\n")), found["tokens"], found["offsets"])
 
 
+class _Words(NamedTuple):
+    """A corpus as ids, for one split of it."""
+
+    vocabulary: dict[str, int]
+    tokenizer: str
+    pretrained: tuple[np.ndarray, np.ndarray] | None
+    weights: dict[str, np.ndarray] | None
+    parts: list[Encoded]  # of the split
+    lengths: np.ndarray  # int [N], of all texts
+
+
 def prepare(plan: Plan) -> Prepared:
-    """Splits and encodes; the vocabulary is that of the training split and, with vectors, of theirs."""
+    """Splits and encodes."""
     data, corpus = plan.config.data, plan.corpus
     which = {"folds": plan.folds, "fold": plan.fold, "repeat": repeat_of(plan.config, "split", plan.repeat)}
     split = split_corpus(corpus, plan.config.seed, **which, train_size=data.train_size)
+    *start, parts, lengths = (_fitted_words if data.weights == "none" else _pretrained_pieces)(corpus, split, data)
+    # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
+    skips = getattr(load_module(plan.config.model.module), "skips_padding", False)
+    widths = choose_widths(lengths, cost=WIDTH_COST_SKIPPING if skips else WIDTH_COST)
+    return Prepared(split, *start, *parts, widths, Room(tokens=int(lengths.sum()), texts=len(lengths)))
+
+
+def _fitted_words(corpus: Corpus, split: Split, data: Data) -> _Words:
+    """With the vocabulary of the training split and, with vectors, of theirs."""
     interned = intern_corpus(corpus, data)
     vocabulary, pretrained = fit_vocabulary(interned, split.train, data.vocab_size), None
     if data.vectors != "none":
         vectors = read_vectors(data.vectors, interned.words, commonest=data.vocab_size)
         vocabulary = extend_vocabulary(vocabulary, vectors, data.vocab_size)
         pretrained = embedding_rows(vectors, vocabulary, data.vocab_size)
-    encoded = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]
-    # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
-    skips = getattr(load_module(plan.config.model.module), "skips_padding", False)
-    cost = WIDTH_COST_SKIPPING if skips else WIDTH_COST
+    tokenizer = build_tokenizer(vocabulary, data).to_str(pretty=True)
+    parts = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]
     lengths = np.minimum(np.diff(interned.offsets), data.max_length)
-    room = Room(tokens=int(lengths.sum()), texts=len(lengths))
-    return Prepared(split, vocabulary, pretrained, *encoded, choose_widths(lengths, cost=cost), room)
+    return _Words(vocabulary, tokenizer, pretrained, None, parts, lengths)
+
+
+def _pretrained_pieces(corpus: Corpus, split: Split, data: Data) -> _Words:
+    """With the vocabulary of the encoder that is started from."""
+    tokenizer = pretrained_tokenizer(data)
+    every = _encode_corpus(corpus, text := tokenizer.to_str(pretty=True))
+    parts = [every.take(part, corpus.labels[part]) for part in split]
+    return _Words(tokenizer.get_vocab(), text, None, read_weights(data.weights), parts, every.lengths)
+
+
+@functools.lru_cache(maxsize=2)
+def _encode_corpus(corpus: Corpus, tokenizer: str) -> Encoded:
+    """All texts as pieces, once for all runs."""
+
+    def make() -> dict[str, np.ndarray]:
+        return vars(encode_texts(read_tokenizer(tokenizer), corpus.texts, Data(tokens="pieces")))
+
+    if sum(map(len, corpus.texts)) < _LONG:
+        return Encoded(**make())
+    version = importlib.metadata.version("tokenizers")
+    return Encoded(**cached("pieces", f"{corpus.checksum} {tokenizer} {version}", make))

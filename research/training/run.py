@@ -35,7 +35,7 @@ from research.training.preparation import Prepared
 from research.training.processes import checkpoints_of, own_folder
 from research.training.sharing import devices_for, put_whole, shared_among, shares
 from research.training.step import Programs, TrainState, evaluate_step, programs
-from research.training.warm_start import begin_from
+from research.training.warm_start import start_from_run
 
 
 def train(
@@ -243,7 +243,7 @@ def _finish(
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
     }
     if source is not None:
-        record["init_from"] = begin_from(source, prepared.vocabulary, best.variables)[1]._asdict()
+        record["init_from"] = start_from_run(best.variables, source, prepared.vocabulary)[1]._asdict()
     runs.write_json(folder / runs.RECORD, record | about | environment())
 
 

@@ -15,7 +15,6 @@ from flax import struct
 
 from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
-from research.errors import UserError
 from research.models import build, config_from_dict
 from research.settings import Config, Data, Training, to_dict
 from research.training.environment import require_memory
@@ -117,8 +116,7 @@ def init_state(
     dropout_seed: int = 0,
     class_weights: np.ndarray | None = None,
     num_steps: int = 1,
-    pretrained: tuple[np.ndarray, np.ndarray] | None = None,
-    begin_from: Callable[[dict[str, Any]], dict[str, Any]] = lambda variables: variables,
+    start_from: Callable[[dict[str, Any]], dict[str, Any]] = lambda variables: variables,
 ) -> TrainState:
     """A fresh state.
 
@@ -131,11 +129,10 @@ def init_state(
       dropout_seed: of the run's "dropout" stream.
       class_weights: float32 [C], ones if not given.
       num_steps: of the whole run.
-      pretrained: `(values float32 [V, D], found bool [V])`, rows that the embeddings start from.
-      begin_from: fresh variables -> those to start from.
+      start_from: fresh variables -> those to start from.
 
     Raises:
-      UserError: the module has no embedding of that size, or takes more memory than there is.
+      UserError: the model takes more memory than there is.
     """
     module = programs.module
     example = gather(train, np.arange(0), 1, widths)
@@ -145,9 +142,7 @@ def init_state(
         every = gather(train, np.arange(len(train.labels)), len(train.labels), widths)
         fit = jax.jit(functools.partial(module.apply, method="fit_constants", mutable="constants"))
         variables |= fit(variables, every.token_ids, every.lengths, every.labels)[1]
-    if pretrained is not None:
-        variables = _start_from(variables, *pretrained)
-    variables = begin_from(variables)
+    variables = start_from(variables)
     params = variables.pop("params")
     if class_weights is None:
         class_weights = np.ones(max(module.num_outputs, 2), np.float32)
@@ -164,28 +159,6 @@ def init_state(
         # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
         opt_state=jax.tree.map(jnp.copy, programs.optimizer.init(params)),
     )
-
-
-def _start_from(variables: dict[str, Any], values: np.ndarray, found: np.ndarray) -> dict[str, Any]:
-    """Puts the found rows into every embedding; the others keep their direction at the spread of those (Kim 2014)."""
-    tables = []
-
-    def put(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        if path[-1].key != "embedding":
-            return leaf
-        tables.append(leaf.shape)
-        if leaf.shape != values.shape:
-            raise UserError(
-                f"the vectors have {values.shape[1]} numbers a word and the model's embedding has {leaf.shape[1]}, "
-                f"expected --config.model.embedding_size={values.shape[1]}"
-            )
-        spread = np.float32(values[found].std()) / jnp.std(leaf)
-        return jnp.where(found[:, None], values, leaf * spread)
-
-    variables = jax.tree_util.tree_map_with_path(put, variables)
-    if not tables:
-        raise UserError("config.data.vectors is set, but the model has no embedding to start from them")
-    return variables
 
 
 def apply_in_dtype(

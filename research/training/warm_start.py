@@ -45,13 +45,15 @@ def read_source(plan: Plan, prepared: Prepared) -> RestoredRun | None:
     return source
 
 
-def begin_from(source: RestoredRun, vocabulary: dict[str, int], fresh: dict[str, Any]) -> tuple[dict[str, Any], Taken]:
+def start_from_run(
+    fresh: dict[str, Any], source: RestoredRun, vocabulary: dict[str, int]
+) -> tuple[dict[str, Any], Taken]:
     """The variables of `source` where fresh ones of that name have their shape; rows of an embedding by their words.
 
     Args:
+      fresh: the variables of a fresh state.
       source: the run to start from.
       vocabulary: word -> row of the embeddings here.
-      fresh: the variables of a fresh state.
 
     Returns:
       the variables to start from, and what became of each.

@@ -1,0 +1,111 @@
+"""BERT: a Transformer encoder that is pre-trained and then fine-tuned (Devlin et al. 2019).
+
+[CLS] and [SEP] are among the tokens where these are pieces of a pretrained encoder's tokenizer. Where they are words of
+the training texts, because the encoder starts at random, there are none, and `pooling="cls"` reads the first word.
+How its parameters are called in the files of pretrained encoders is in `bert_files.py`.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from research.models import bert_files
+from research.models.layers.block import Block
+from research.models.layers.embedding import head
+from research.models.layers.masks import length_mask
+from research.models.layers.pooling import mean_over_time
+from research.settings import setting
+
+ACTIVATIONS = {
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu_new": nn.gelu,  # with tanh instead of the error function
+    "relu": nn.relu,
+}
+_NORMAL = nn.initializers.normal(0.02)
+
+
+class Encoder(nn.Module):
+    """`(token_ids int32 [B, L], lengths int32 [B]) -> states float [B, L, D]`; what stands at padding means nothing."""
+
+    vocab_size: int
+    hidden_size: int
+    layers: int
+    heads: int
+    feed_forward: int
+    max_positions: int
+    segments: int
+    activation: str
+    epsilon: float
+    dropout: float
+    attention_dropout: float
+
+    @nn.compact
+    def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
+        tokens = nn.Embed(self.vocab_size, self.hidden_size, embedding_init=_NORMAL, name="embedding")
+        positions = self.param("embedding_position", _NORMAL, (self.max_positions, self.hidden_size))
+        segments = self.param("embedding_segment", _NORMAL, (self.segments, self.hidden_size))
+        # Behind the last position there is only padding.
+        position = jnp.minimum(jnp.arange(token_ids.shape[1]), self.max_positions - 1)
+        states = tokens(token_ids) + (positions[position] + segments[:1])[None]
+        states = nn.LayerNorm(epsilon=self.epsilon, name="embedding_norm")(states)
+        states = nn.Dropout(self.dropout, deterministic=deterministic)(states)
+        mask = length_mask(lengths, token_ids.shape[1])
+        for layer in range(self.layers):
+            states = Block(
+                self.heads,
+                self.feed_forward,
+                self.dropout,
+                "post",
+                attention_dropout=self.attention_dropout,
+                activation=ACTIVATIONS[self.activation],
+                epsilon=self.epsilon,
+                kernel_init=_NORMAL,
+                name=f"block_{layer}",
+            )(states, mask, deterministic=deterministic)
+        return states
+
+
+class Bert(nn.Module):
+    """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
+
+    vocab_size: int
+    num_outputs: int
+    hidden_size: int = setting(128, low=1)
+    layers: int = setting(2, low=1)
+    heads: int = setting(2, low=1)
+    feed_forward: int = setting(512, low=1)
+    max_positions: int = setting(512, low=1)
+    segments: int = setting(2, low=1)  # kinds of segments that are told apart; a text is of the first
+    activation: str = setting("gelu", choices=tuple(ACTIVATIONS))
+    epsilon: float = setting(1e-12, low=0.0)  # of the layer normalisations
+    dropout: float = setting(0.1, low=0.0, high=0.95)
+    attention_dropout: float = setting(0.1, low=0.0, high=0.95)
+    # "cls": a layer with tanh over the first state, as in the paper; "mean": the mean of the states.
+    pooling: str = setting("cls", choices=("cls", "mean"))
+
+    def setup(self):
+        names = {field.name for field in dataclasses.fields(Encoder)} - {"parent", "name"}
+        self.encoder = Encoder(**{name: getattr(self, name) for name in names})
+        self.pooler = nn.Dense(self.hidden_size, kernel_init=_NORMAL) if self.pooling == "cls" else None
+        self.drop = nn.Dropout(self.dropout)
+        self.dense = head(self.num_outputs)
+
+    def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
+        pooled = self.pool(self.encoder(token_ids, lengths, deterministic=deterministic), lengths)
+        return self.dense(self.drop(pooled, deterministic=deterministic))
+
+    def pool(self, states: jax.Array, lengths: jax.Array) -> jax.Array:
+        """One vector a text: float [B, L, D], int32 [B] -> float [B, D]."""
+        if self.pooler is None:
+            return mean_over_time(states, lengths)
+        first = jnp.where((lengths > 0)[:, None], states[:, 0], 0.0)
+        return jnp.tanh(self.pooler(first))
+
+    def start_from(self, params: Any, tensors: dict[str, np.ndarray], source: str) -> Any:
+        """The parameters with those of a pretrained encoder in their places; see `bert_files.place`."""
+        return bert_files.place(params, tensors, source)

@@ -1,0 +1,64 @@
+"""Fine-tuned encoders, out of a run's folder and into one that other libraries open."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research import runs
+from research.data.weights import write_folder
+from research.errors import UserError
+from research.models import bert_files
+from research.training.restore import restore
+
+
+def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
+    """Writes the encoder of a run as HuggingFace's libraries lay it out, and as `bert:FOLDER` reads it.
+
+    With `pooling="cls"` this is a BertForSequenceClassification whose softmax gives the run's probabilities: of two
+    classes, the first has logit 0. With `pooling="mean"` it is a BertModel without pooler; there is no place in this
+    format for a classifier of the mean.
+
+    Args:
+      run_folder: of a `bert` variant.
+      folder: made where it does not exist; empty.
+
+    Returns:
+      the folder, with `config.json`, `model.safetensors`, `tokenizer.json` and `tokenizer_config.json`.
+
+    Raises:
+      UserError: the run is of another variant, or the folder is not empty.
+    """
+    run, folder = restore(run_folder), Path(folder)
+    model, params = run.config.model, run.variables["params"]
+    if not model.module.startswith("bert."):
+        raise UserError(f"{run_folder}: is a run of {model.module}, expected one of bert")
+    runs.require_free(folder)
+    names = run.class_names
+    settings: dict[str, Any] = {"model_type": "bert", "architectures": ["BertModel"]}
+    settings |= bert_files.describe(model, run.config.data.vocab_size)
+    tensors = bert_files.tensors_of(params)
+    if model.pooling == "cls":
+        settings["architectures"] = ["BertForSequenceClassification"]
+        settings["id2label"], settings["label2id"] = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
+        settings["problem_type"] = "single_label_classification"
+        kernel, bias = (np.asarray(params["head"][name], np.float32) for name in ("kernel", "bias"))
+        if len(names) == 2:
+            kernel, bias = np.pad(kernel, ((0, 0), (1, 0))), np.pad(bias, (1, 0))
+        tensors = {f"bert.{name}": tensor for name, tensor in tensors.items()}
+        tensors |= {"classifier.weight": kernel.T, "classifier.bias": bias}
+    tokenizer = (Path(run_folder) / runs.TOKENIZER).read_text("utf-8")
+    write_folder(folder, settings, tensors, tokenizer, _about(tokenizer, run.config.data))
+    return folder
+
+
+def _about(tokenizer: str, data: Any) -> dict[str, Any]:
+    """What `transformers` asks beside `tokenizer.json`: the roles of special tokens, and where texts are cut."""
+    special = {token["content"] for token in json.loads(tokenizer)["added_tokens"] if token["special"]}
+    roles = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": data.max_length,
+        "truncation_side": "right" if data.keep == "first" else "left",
+    } | {role: token for role, token in roles.items() if token in special}
