@@ -23,7 +23,7 @@ from research.settings import Config, config_hash, differences, to_dict, validat
 from research.training.begin import Run
 from research.training.environment import environment
 from research.training.population import train_many
-from research.training.preparation import intern_corpus
+from research.training.preparation import split_into_tokens
 
 REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
 _MOST_REPEATS = 1000
@@ -112,7 +112,7 @@ def compare(
         for repeat in range(max(repeats, max_repeats or 0)):
             variant.of_run(0, repeat, folds)  # tuned settings that are missing are said at once
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # a wrong --folds is said at once
-        intern_corpus(corpus, variant.config.data)  # here, so that no two threads do it at once
+        split_into_tokens(corpus, variant.config.data)  # here, so that no two threads do it at once
     last = max(repeats, max_repeats or repeats)
     plan = _claim(folder, variants, corpus, folds, range(repeats, last + 1), command, claims)
     claims = planned_claims(plan)

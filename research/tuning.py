@@ -23,7 +23,7 @@ from research.settings import Config
 from research.training.begin import Run
 from research.training.environment import environment
 from research.training.population import train_many
-from research.training.preparation import intern_corpus
+from research.training.preparation import split_into_tokens
 
 TUNED = "tuned.json"
 Space = Mapping[str, tuple]  # field -> ("log", low, high), ("uniform", low, high) or ("choice", value, value, ...)
@@ -115,7 +115,7 @@ def tune(
     asked, start = [], time.perf_counter()
     for variant in variants:
         configs = [variant.make(drawn) for drawn in settings[variant.name]]
-        intern_corpus(corpus, configs[0].data)
+        split_into_tokens(corpus, configs[0].data)
         asked += [
             Run(config, _folder(workdir, variant.name, trial, *run, folds), *run)
             for trial, config in enumerate(configs)

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.variants import load_config
-from research import restore, runs, train
+from experiments.variants import expand, load_config
+from research import compare, restore, runs, train
 from research.data.batches import gather
 from research.data.safetensors import read_tensors, write_tensors
 from research.data.tokenizer import encode_texts, pretrained_tokenizer
@@ -294,6 +294,13 @@ def test_only_bert_is_exported(small_corpus, tmp_path):
     config = load_config("mlp", ["--config.training.epochs=1"])
     with pytest.raises(UserError, match=r"is a run of mlp\.MLP, expected one of bert"):
         write_encoder(train(config, small_corpus, tmp_path / "run"), tmp_path / "out")
+
+
+def test_it_stands_in_a_table_beside_others(small_corpus, tmp_path):
+    fast = ["--config.training.epochs=1", "--config.data.max_length=24"]
+    variants = list(expand([f"bert:{DATA / 'tiny_bert'}", "linear"], fast, []))
+    rows = (compare(variants, small_corpus, tmp_path / "table", folds=2) / "results.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["variant", *["bert:tiny_bert"] * 2, *["linear"] * 2]
 
 
 def test_weights_that_have_changed_are_another_run(folder, small_corpus, tmp_path):

@@ -122,3 +122,14 @@ def test_checkpoints_that_an_earlier_version_wrote_are_read(tmp_path):
         seal.unlink()
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
         assert (checkpoints.last_step(), checkpoints.best_step()) == (2, 1)
+
+
+def test_a_step_whose_writer_was_killed_before_it_was_sealed_counts_later_too(tmp_path):
+    """It was the only one, the one before it being deleted; then another is saved, and sealed."""
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(state(1, 0.25), selection=0.9)
+    (tmp_path / "c" / "1" / "files.sha256").unlink()
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(state(2, 0.5), selection=0.1)
+    with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
+        assert (checkpoints.best_step(), checkpoints.last_step()) == (1, 2)

@@ -5,8 +5,6 @@ import contextlib
 import http.client
 import json
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -338,21 +336,3 @@ def test_a_port_that_is_taken_is_a_sentence():
         done = subprocess.run([*command, f"--port={port}"], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"--host=127.0.0.1 --port={port}: cannot listen there")
-
-
-def test_the_page_in_a_browser(address):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("no Chromium found")
-    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=10000")
-    url = f"http://{address[0]}:{address[1]}/#text=a%20fine%20%3Cfilm%3E%20zyzzyva"
-    done = subprocess.run([browser, *flags, "--dump-dom", url], capture_output=True, text=True, timeout=120)
-    assert "CONSOLE" not in done.stderr
-    page = done.stdout
-    for heading in ("<h2>lstm</h2>", "<h2>other</h2>"):
-        assert heading in page
-    label = classify(address, ["a fine zyzzyva"])[1]["labels"][0]
-    assert page.count(f'<div class="label">{label}</div>') == 2
-    assert ">fine</span>" in page
-    assert re.search(r'class="[^"]*unknown"[^>]*>zyzzyva<', page)
-    assert re.search(r"Against: |For: ", page)

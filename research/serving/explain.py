@@ -49,8 +49,8 @@ def explainer(run: RestoredRun) -> Callable[[str], dict[str, Any]]:
     module, variables, widths = run.module, run.variables, run.every_width
     path = jax.jit(functools.partial(along_path, module))
     dropped = jax.jit(functools.partial(_with_dropout, module))
-    exact = hasattr(module, "contributions")
-    contributions = jax.jit(functools.partial(module.apply, method="contributions")) if exact else None
+    logits_of = jax.jit(functools.partial(module.apply, deterministic=True))
+    contributions = jax.jit(functools.partial(module.apply, method="contributions"))
 
     def explain(text: str) -> dict[str, Any]:
         words = run.words(text)
@@ -62,13 +62,13 @@ def explainer(run: RestoredRun) -> Callable[[str], dict[str, Any]]:
         best = int(run.probabilities(alone)[0].argmax())
         towards = np.zeros(module.num_outputs, np.float32)
         towards[0 if len(towards) == 1 else best] = 1.0 if len(towards) > 1 or best else -1.0
-        at = functools.partial(path, variables, ids, lengths, towards)
-        if exact:
-            attribution = np.asarray(contributions(variables, ids[:1], lengths[:1]))[0, : len(words)] @ towards
-            found = {"nodes": 0, "logit": float(at(np.ones(ROWS, np.float32))[0][0])}
-            found["baseline"] = float(path(variables, ids, 0 * lengths, towards, np.ones(ROWS, np.float32))[0][0])
-            attention = []
+        if hasattr(module, "contributions"):
+            added = np.asarray(contributions(variables, alone.token_ids, alone.lengths), np.float64)
+            attribution, found, attention = added[0, : len(words)] @ towards, {"nodes": 0}, []
+            for name, length in (("logit", alone.lengths), ("baseline", 0 * alone.lengths)):
+                found[name] = float(np.asarray(logits_of(variables, alone.token_ids, length))[0] @ towards)
         else:
+            at = functools.partial(path, variables, ids, lengths, towards)
             attribution, found, attention = _integrate(at, len(words))
         found["gap"] = float(attribution.sum()) - (found["logit"] - found["baseline"])
         explained = [
@@ -80,10 +80,9 @@ def explainer(run: RestoredRun) -> Callable[[str], dict[str, Any]]:
             result["attention"] = attention
         if _drops(run):
             samples = np.asarray(dropped(variables, ids, lengths), np.float64)
-            moments = (
-                dict(zip(run.class_names, map(float, m), strict=True)) for m in (samples.mean(0), samples.std(0))
-            )
-            result["uncertainty"] = {"samples": ROWS} | dict(zip(("mean", "deviation"), moments, strict=True))
+            moments = {"mean": samples.mean(axis=0), "deviation": samples.std(axis=0)}
+            of_labels = {name: dict(zip(run.class_names, of.tolist(), strict=True)) for name, of in moments.items()}
+            result["uncertainty"] = {"samples": ROWS} | of_labels
         return result
 
     return explain

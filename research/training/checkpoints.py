@@ -48,6 +48,10 @@ def _digests(folder: Path) -> str:
     )
 
 
+def _seal(folder: Path) -> None:
+    runs.write_text(folder / _SEAL, _digests(folder))
+
+
 def _intact_steps(folder: Path) -> tuple[list[int], list[int]]:
     """The steps below a folder, ascending: those that are as they were written, and the others.
 
@@ -105,6 +109,9 @@ class Checkpoints:
                 (folder / str(step)).rename(folder / f"{step}{_DAMAGED}")
         if not read_only:
             runs.make(folder)
+            # Of an earlier version, or its writer was killed before: beside sealed ones it would count as damaged.
+            for unsealed in (folder / str(step) for step in intact if not (folder / str(step) / _SEAL).exists()):
+                _seal(unsealed)
         with _ORBAX:
             self._manager = ocp.CheckpointManager(
                 seen,
@@ -176,8 +183,7 @@ class Checkpoints:
             if shutil.disk_usage(self._folder).free < size + _ROOM:  # Orbax would fail too, after a page of traces
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
             self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
-            seal = self._folder / str(step) / _SEAL
-            runs.write_text(seal, _digests(seal.parent))
+            _seal(self._folder / str(step))
         for damaged in self._folder.glob(f"*{_DAMAGED}"):
             shutil.rmtree(damaged)
 

@@ -56,6 +56,13 @@ class Prepared(NamedTuple):
     room: Room
 
 
+def split_into_tokens(corpus: Corpus, data: Data) -> Interned | Encoded:
+    """The words of a corpus or, with weights, the pieces of their tokenizer; once for all runs that split alike."""
+    if data.weights == "none":
+        return intern_corpus(corpus, data)
+    return _encode_corpus(corpus, pretrained_tokenizer(data).to_str(pretty=True))
+
+
 def intern_corpus(corpus: Corpus, data: Data) -> Interned:
     """`intern_texts` of a corpus, once for all runs that clean and split alike."""
     return _intern(corpus, data.tokens, data.lowercase, data.stop_words)
@@ -121,9 +128,9 @@ def _pretrained_pieces(corpus: Corpus, split: Split, data: Data) -> _Words:
     return _Words(tokenizer.get_vocab(), text, None, read_weights(data.weights), parts, every.lengths)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _encode_corpus(corpus: Corpus, tokenizer: str) -> Encoded:
-    """All texts as pieces, once for all runs."""
+    """All texts as pieces."""
 
     def make() -> dict[str, np.ndarray]:
         return vars(encode_texts(read_tokenizer(tokenizer), corpus.texts, Data(tokens="pieces")))
