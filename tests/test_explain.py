@@ -71,8 +71,8 @@ def test_attributions_sum_to_the_difference_of_the_logits(name):
     for layer in attention:
         assert len(layer) == LENGTH
         assert sum(layer) <= 1.0 + 1e-5
-    has_attention = name.startswith(("luong", "memory", "transformer"))
-    assert len(attention) == (has_attention and {"m": 3, "t": 2}.get(name[0], 1))
+    has_attention = name.startswith(("luong", "memory", "transformer", "bert"))
+    assert len(attention) == (has_attention and {"m": 3, "t": 2, "b": 2}.get(name[0], 1))
 
 
 def test_attributions_are_the_integral_written_out():

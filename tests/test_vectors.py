@@ -129,7 +129,7 @@ def test_embeddings_start_from_them_and_fixed_ones_stay(small_corpus, some_vecto
     programs = Programs(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
     state = init_state(programs, config, prepared.train, prepared.widths, start_from=start_from)
-    after = restore(train(config, small_corpus, tmp_path / "run", folds=5))._variables
+    after = restore(train(config, small_corpus, tmp_path / "run", folds=5)).variables
     tables = []
     if channels != "fixed":
         tables.append((state.params["embedding"], after["params"]["embedding"], True))
