@@ -1,4 +1,4 @@
-"""Strict JAX for every test: two CPU devices, no silent promotion of ranks.
+"""Strict JAX for every test: two CPU devices (JAX_NUM_CPU_DEVICES=8 says otherwise), no silent promotion of ranks.
 
 Promotion of dtypes is forbidden where variants are applied (`test_models.py`); Optax itself relies on it.
 """
@@ -13,13 +13,21 @@ import pytest
 from research.data.corpora import load
 from tests.subset import write_subset
 
-jax.config.update("jax_num_cpu_devices", 2)
+if "JAX_NUM_CPU_DEVICES" not in os.environ:
+    jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("default")
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def two_devices():
+    """Skips where there are fewer."""
+    if len(jax.local_devices()) < 2:
+        pytest.skip("one device, expected two: JAX_NUM_CPU_DEVICES=2")
 
 
 @pytest.fixture(scope="session")

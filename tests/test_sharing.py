@@ -13,6 +13,8 @@ from research.training.preparation import Plan, prepare
 from research.training.sharing import devices_for, put_rows, put_whole, shared_among, shares
 from research.training.step import init_state, programs
 
+pytestmark = pytest.mark.usefixtures("two_devices")
+
 VARIANTS = {
     "lstm:variational": ("--config.model.hidden_size=8", "--config.model.embedding_size=8"),
     "bilstm": ("--config.model.hidden_size=8", "--config.model.embedding_size=8"),
@@ -36,15 +38,16 @@ def test_a_step_of_several_devices_is_that_of_one(name, small_corpus):
     order = [(prepared.train.lengths, [np.arange(8), np.arange(8, 11)])]
     ((rows, count, width),) = blocks(order, 8, widths, 2)
     found = []
-    for devices in (1, 2):
+    for devices in sorted({1, 2, len(jax.local_devices())}):
         with shared_among(devices):
             assert shares() == devices
             states, texts = put_whole(stack([fresh])), put_whole(stack([put(prepared.train, prepared.room)]))
             given = put_rows(rows, 2)
             assert len(given.devices()) == devices
             found.append(of_member(compiled.train_block(states, texts, given, count, width=width), 0))
-    for one, two in zip(*map(jax.tree.leaves, found), strict=True):
-        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-5)
+    for one, *others in zip(*map(jax.tree.leaves, found), strict=True):
+        for several in others:
+            np.testing.assert_allclose(several, one, rtol=1e-5, atol=1e-5)
 
 
 def test_a_run_of_several_devices_ends_near_what_it_is_on_one(small_corpus, tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 
@@ -67,8 +66,7 @@ def test_the_same_run_again_is_the_same_to_the_byte(finished, small_corpus, tmp_
     assert contents(train(fast_lstm(), small_corpus, tmp_path / "again")) == contents(finished)
 
 
-def test_runs_side_by_side_are_what_they_are_alone(finished, small_corpus, tmp_path):
-    assert len(jax.local_devices()) >= 2
+def test_runs_side_by_side_are_what_they_are_alone(finished, small_corpus, tmp_path, two_devices):
     asked, ended = [Run(fast_lstm(), tmp_path / f"{fold}", fold) for fold in (1, 0, 2)], []
     train_many(asked, small_corpus, done=lambda which, error: ended.append((which, error)))
     assert sorted(ended) == [(0, None), (1, None), (2, None)]
