@@ -34,10 +34,15 @@ def embedded():
 
 
 def random_variables(module, ids, lengths):
-    """Away from zeros, so that nothing cancels."""
+    """Nothing cancels, and word vectors make a difference; no initialisation is compiled."""
     random = np.random.default_rng(0)
-    variables = module.init(jax.random.key(0), ids, lengths, deterministic=True)
-    return jax.tree.map(lambda leaf: leaf + 0.1 * random.standard_normal(leaf.shape).astype(np.float32), variables)
+
+    def drawn(path, leaf):
+        spread = 0.5 if path[-1].key == "embedding" else 0.2
+        return jnp.asarray((path[-1].key == "scale") + spread * random.standard_normal(leaf.shape, np.float32))
+
+    shapes = jax.eval_shape(functools.partial(module.init, deterministic=True), jax.random.key(0), ids, lengths)
+    return jax.tree_util.tree_map_with_path(drawn, shapes)
 
 
 def a_text(rows=ROWS):
@@ -55,19 +60,19 @@ def test_attributions_sum_to_the_difference_of_the_logits(name):
     towards = np.array([0.0, 1.0, 0.0], np.float32)
     at = functools.partial(jax.jit(functools.partial(along_path, module)), variables, ids, lengths, towards)
     attribution, found, attention = explain._integrate(at, LENGTH)
-    logits = functools.partial(module.apply, token_ids=ids[:1], lengths=lengths[:1], deterministic=True)
-    assert found["logit"] == pytest.approx(float(logits(variables)[0, 1]), abs=1e-5)
+    logits = jax.jit(functools.partial(module.apply, deterministic=True))
+    assert found["logit"] == pytest.approx(float(logits(variables, ids, lengths)[0, 1]), abs=1e-5)
     if name != "article":  # whose padding is a word that stays
 
         def emptied(path, leaf):
             return 0.0 * leaf if path[-1].key == "embedding" else leaf
 
         nothing = jax.tree_util.tree_map_with_path(emptied, variables)
-        assert found["baseline"] == pytest.approx(float(logits(nothing)[0, 1]), abs=1e-5)
+        assert found["baseline"] == pytest.approx(float(logits(nothing, ids, lengths)[0, 1]), abs=1e-5)
     change = found["logit"] - found["baseline"]
     assert abs(change) > 1e-3
     assert attribution.sum() == pytest.approx(change, rel=0.01, abs=1e-4)
-    assert (np.abs(attribution) > 0).sum() >= LENGTH - 1
+    assert (np.abs(attribution) > 0).sum() >= LENGTH // 2  # max-pooling reads some words nowhere
     for layer in attention:
         assert len(layer) == LENGTH
         assert sum(layer) <= 1.0 + 1e-5

@@ -6,7 +6,8 @@ vector of token i and F the label's logit,
     attribution_i = x_i . integral over s from 0 to 1 of dF/dx_i at (s x_1, ..., s x_L)
 
 x_i . dF/dx_i is the derivative of F by a factor of token i's vector, so one number a token is differentiated, at Gauss
-and Legendre's nodes. Their sum is F(x) - F(0) ("completeness"): nodes are added until it is, within 1 %.
+and Legendre's nodes. Their sum is F(x) - F(0) ("completeness"): where it is not, within 1 %, the path has kinks, and is
+divided further where they are.
 A module without word vectors says itself what its tokens add (`contributions`).
 """
 
@@ -28,8 +29,8 @@ from research.training.metrics import probabilities
 from research.training.restore import RestoredRun
 
 ROWS = 32  # of a batch: nodes of one text's path, or samples of its dropout
-_NODES = (ROWS - 2, 4 * ROWS - 2, 16 * ROWS - 2, 64 * ROWS - 2)  # the ends of the path take two rows
-_TOLERANCE, _NEGLIGIBLE = 0.01, 1e-4  # of completeness: as a share, and in the unit of a logit
+_MOST_INTERVALS = 64 * ROWS  # of a path with kinks
+_TOLERANCE, _NEGLIGIBLE = 0.01, 2e-5  # of completeness: as a share, and in the unit of a logit
 
 
 def explainer(run: RestoredRun) -> Callable[[str], dict[str, Any]]:
@@ -167,18 +168,48 @@ def _over_tokens(weights: jax.Array, lengths: jax.Array) -> list[jax.Array]:
 
 def _integrate(at: Callable[[np.ndarray], Any], length: int) -> tuple[np.ndarray, dict[str, Any], list[list[float]]]:
     """Attributions float64 [length] from `along_path` at shares [ROWS], what is known of them, and the attention."""
-    for count in _NODES:
-        nodes, weights = np.polynomial.legendre.leggauss(count)
-        shares = np.concatenate([[0.0, 1.0], (nodes + 1) / 2]).astype(np.float32)
-        parts = [at(block) for block in np.split(shares, len(shares) // ROWS)]
-        logits = np.concatenate([np.asarray(part[0], np.float64) for part in parts])
-        slopes = np.concatenate([np.asarray(part[1], np.float64) for part in parts])[2:, :length]
-        attribution = weights / 2 @ slopes
-        change = logits[1] - logits[0]
-        if abs(attribution.sum() - change) <= max(_TOLERANCE * abs(change), _NEGLIGIBLE):
-            break
-    attention = [np.asarray(layer)[1, :length].tolist() for layer in parts[0][2]]
-    return attribution, {"nodes": count, "logit": float(logits[1]), "baseline": float(logits[0])}, attention
+    nodes, weights = np.polynomial.legendre.leggauss(ROWS - 2)
+    logits, slopes, attention = at(np.concatenate([[0.0, 1.0], (nodes + 1) / 2]).astype(np.float32))
+    attribution, count = weights / 2 @ np.asarray(slopes, np.float64)[2:, :length], ROWS - 2
+    baseline, logit = (float(of_end) for of_end in np.asarray(logits)[:2])
+    if not _complete(attribution.sum() - (logit - baseline), logit - baseline):
+        attribution, count = _integrate_kinks(at, logit - baseline, length)
+    looks = [np.asarray(layer)[1, :length].tolist() for layer in attention]
+    return attribution, {"nodes": count, "logit": logit, "baseline": baseline}, looks
+
+
+def _complete(gap: float, change: float) -> bool:
+    return abs(gap) <= max(_TOLERANCE * abs(change), _NEGLIGIBLE)
+
+
+def _integrate_kinks(at: Callable[[np.ndarray], Any], change: float, length: int) -> tuple[np.ndarray, int]:
+    """Attributions along a path whose slope jumps (rectifiers, maxima), and how many nodes they took.
+
+    Completeness holds between any two points of the path: of the intervals, each with the slopes at its middle, those
+    that miss their own difference of the logit by most are halved, until all together miss theirs by little.
+    """
+
+    def evaluate(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits, slopes, _ = at(shares.astype(np.float32))
+        return np.asarray(logits, np.float64), np.asarray(slopes, np.float64)[:, :length]
+
+    left, width = np.arange(ROWS) / ROWS, np.full(ROWS, 1.0 / ROWS)
+    below = evaluate(left)[0]  # the logit where an interval begins
+    rise = np.append(below[1:], below[0] + change) - below
+    middle, slopes = evaluate(left + width / 2)
+    while True:
+        gaps = width * slopes.sum(axis=1) - rise
+        if _complete(gaps.sum(), change) or len(width) >= _MOST_INTERVALS:
+            return width @ slopes, 2 * len(width)
+        order = np.argsort(-np.abs(gaps))
+        worst, rest = order[: ROWS // 2], order[ROWS // 2 :]
+        half, lower = width[worst] / 2, middle[worst] - below[worst]
+        halves = np.concatenate([left[worst], left[worst] + half])
+        found = evaluate(halves + np.tile(half / 2, 2))
+        left, width = np.append(left[rest], halves), np.append(width[rest], np.tile(half, 2))
+        rise = np.concatenate([rise[rest], lower, rise[worst] - lower])
+        below = np.concatenate([below[rest], below[worst], middle[worst]])
+        middle, slopes = np.append(middle[rest], found[0]), np.concatenate([slopes[rest], found[1]])
 
 
 def _drops(run: RestoredRun) -> bool:
