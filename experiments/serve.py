@@ -11,12 +11,12 @@ answer what it has taken. It listens to this machine alone unless --host says ot
 import signal
 import socket
 import sys
-from pathlib import Path
 
 from absl import flags
 
 from experiments import program
 from research.errors import UserError
+from research.runs import short_names
 
 flags.DEFINE_list("workdir", None, "Folders of runs; the first answers where a client names none.")
 flags.DEFINE_string("host", "127.0.0.1", "The address to listen to.")
@@ -34,7 +34,7 @@ def main(overrides: list[str]) -> None:
         raise UserError(f"{error.name} is not installed: pip install starlette uvicorn, or the extra 'serve'") from None
     from research.training.restore import restore
 
-    runs = {name: restore(folder) for name, folder in zip(names(FLAGS.workdir), FLAGS.workdir, strict=True)}
+    runs = {name: restore(folder) for name, folder in zip(short_names(FLAGS.workdir), FLAGS.workdir, strict=True)}
     family = socket.AF_INET6 if ":" in FLAGS.host else socket.AF_INET
     try:
         listening = socket.create_server((FLAGS.host, FLAGS.port), family=family, backlog=2048)
@@ -47,16 +47,6 @@ def main(overrides: list[str]) -> None:
         signal.signal(number, signal.SIG_IGN)  # the server's own stand while it runs, and it raises them again after
     server(app).run(sockets=[listening])
     print("stopped", file=sys.stderr)
-
-
-def names(folders: list[str]) -> list[str]:
-    """The shortest ends of the paths that tell them apart, with the variant's name where they are of a comparison."""
-    parts = [Path(folder).resolve().parts for folder in folders]
-    for count in range(1, max(map(len, parts)) + 1):
-        found = ["/".join(path[-count:]) for path in parts]
-        if len(set(found)) == len(found) and not any(name.startswith(("fold", "repeat")) for name in found):
-            return found
-    raise UserError(f"--workdir={','.join(folders)} names a folder twice")
 
 
 if __name__ == "__main__":

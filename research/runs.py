@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -185,6 +185,20 @@ def has_diverged(folder: Path) -> bool:
 def _status(folder: Path) -> str | None:
     path = folder / RECORD
     return read_json(path).get("status") if path.exists() else None
+
+
+def short_names(folders: Sequence[str]) -> list[str]:
+    """The shortest ends of paths that tell runs apart, with the variant's name where they are of a comparison.
+
+    Raises:
+      UserError: a folder is named twice.
+    """
+    parts = [Path(folder).resolve().parts for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        found = ["/".join(path[-count:]) for path in parts]
+        if len(set(found)) == len(found) and not any(name.startswith(("fold", "repeat")) for name in found):
+            return found
+    raise UserError(f"--workdir={','.join(folders)} names a folder twice")
 
 
 def clear(folder: Path) -> None:

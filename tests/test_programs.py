@@ -251,7 +251,7 @@ def test_help_says_what_the_program_does(program, folder):
         ("train", ["--config.training.epochs=1.5"], "invalid literal for int"),
         ("train", ["--config.seed"], "config.seed"),
         ("train", ["--config.model=3"], "no setting 'model'"),
-        ("train", ["--config=nothing"], "no variant 'nothing', expected one of article, bilstm, cnn"),
+        ("train", ["--config=nothing"], "no variant 'nothing', expected one of article, bert, bilstm, cnn"),
         ("train", ["--config=missing.py"], "no variant 'missing.py'"),
         ("train", ["--config=luong:typo"], "there is no variant luong:typo, expected luong:general, luong:dot"),
         ("train", ["--config=cnn:typo"], "there is no variant cnn:typo, expected cnn"),

@@ -21,9 +21,9 @@ from hypothesis import given, settings
 
 pytest.importorskip("uvicorn")
 
-from experiments.serve import names
 from research import restore
 from research.errors import UserError
+from research.runs import short_names
 from research.serving import http as serving
 from research.serving.batching import Batcher, Busy, predict_few
 from research.serving.http import Limits, application
@@ -299,11 +299,11 @@ def test_what_waits_is_answered_together_within_bounds():
 
 def test_runs_are_called_by_what_tells_them_apart(tmp_path):
     folders = [str(tmp_path / name) for name in ("a/lstm", "a/cnn", "b/lstm", "a/gru/fold0-repeat0")]
-    assert names(folders[:2]) == ["lstm", "cnn"]
-    assert names(folders[:3]) == ["a/lstm", "a/cnn", "b/lstm"]
-    assert names(folders[3:]) == ["gru/fold0-repeat0"]
+    assert short_names(folders[:2]) == ["lstm", "cnn"]
+    assert short_names(folders[:3]) == ["a/lstm", "a/cnn", "b/lstm"]
+    assert short_names(folders[3:]) == ["gru/fold0-repeat0"]
     with pytest.raises(UserError, match="twice"):
-        names([folders[0], folders[0]])
+        short_names([folders[0], folders[0]])
 
 
 def test_sigterm_lets_it_answer_what_it_has_taken():
