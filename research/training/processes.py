@@ -32,7 +32,12 @@ def join(coordinator: str, processes: int, process: int) -> None:
       coordinator: HOST:PORT of the first process; "auto" where the cluster says all three (Slurm, Open MPI, TPU).
       processes: how many there are.
       process: which of them this one is, from 0.
+
+    Raises:
+      UserError: there is no such process.
     """
+    if coordinator != "auto" and not 0 <= process < processes:
+        raise UserError(f"--process is {process}, expected 0 to {processes - 1}, as --processes={processes} says")
     given = (None, None, None) if coordinator == "auto" else (coordinator, processes, process)
     patience = {"heartbeat_timeout_seconds": _PATIENCE_SECONDS, "shutdown_timeout_seconds": _PATIENCE_SECONDS}
     jax.distributed.initialize(*given, initialization_timeout=_JOIN_SECONDS, **patience)
