@@ -21,7 +21,7 @@ from research.reporting.report import write_report
 from research.reporting.results import Claims, baseline_of, level_of, pairs_of, planned_claims, read_results
 from research.settings import Config, config_hash, differences, to_dict, validate
 from research.training.begin import Run
-from research.training.environment import environment
+from research.training.environment import environment, release_memory
 from research.training.population import train_many
 from research.training.preparation import split_into_tokens
 
@@ -114,6 +114,7 @@ def compare(
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # a wrong --folds is said at once
         split_into_tokens(corpus, variant.config.data)  # here, so that no two threads do it at once
     last = max(repeats, max_repeats or repeats)
+    release_memory()  # of files that were read
     plan = _claim(folder, variants, corpus, folds, range(repeats, last + 1), command, claims)
     claims = planned_claims(plan)
     tested = corpus.groups if folds else corpus.groups[corpus.splits == "test"]
@@ -123,6 +124,7 @@ def compare(
             plan["repeats"] = max(plan["repeats"], upto)
             runs.write_json(folder / runs.PLAN, plan)
             _train_all(folder, variants, corpus, folds, upto, tuple(corpus_flags), progress, say)
+            release_memory()  # to matplotlib
             pairs = write_report(folder).pairs
             undecided = sum(pair["verdict"] == "undecided" for pair in pairs)
             if last > repeats and pairs and not undecided:

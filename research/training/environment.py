@@ -1,5 +1,6 @@
 """What a result was made with and on, for records and reports."""
 
+import ctypes
 import functools
 import importlib.metadata
 import math
@@ -32,6 +33,12 @@ def environment() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
     }
+
+
+def release_memory() -> None:
+    """Gives free memory back to the system, where the C library is glibc: compilers and readers leave much of it."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def require_memory(variables: Any) -> None:

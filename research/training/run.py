@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
 from research.settings import Config
 from research.training.begin import Begun, Run, begin, claimed_folder, fresh_state, seed
-from research.training.environment import environment
+from research.training.environment import environment, release_memory
 from research.training.flops import count_flops
 from research.training.history import History
 from research.training.loop import (
@@ -123,6 +124,12 @@ def train_together(
     return found
 
 
+@functools.cache
+def _compiling() -> threading.Semaphore:
+    """Held while programs are compiled: XLA takes several cores for one, and much memory."""
+    return threading.Semaphore(max(1, len(jax.local_devices()) // 2))
+
+
 def _train_begun(
     begun: Sequence[Begun],
     compiled: Programs,
@@ -135,8 +142,11 @@ def _train_begun(
     seconds, start = {"prepare": prepare_seconds}, time.perf_counter()
     fed = [Fed(b.prepared.train, b.prepared.validation, seed(b.plan, "order")) for b in begun]
     training, widths, room = begun[0].plan.config.training, begun[0].prepared.widths, begun[0].prepared.room
-    warm_up(compiled, put_whole(fresh), fed, training, widths, room)
+    with _compiling():
+        warm_up(compiled, put_whole(fresh), fed, training, widths, room)
     seconds["compile"] = time.perf_counter() - start
+    if seconds["compile"] > 1:
+        release_memory()
     start = time.perf_counter()
     trained = _train_epochs(begun, compiled, fresh, fed, tick)
     seconds["train"] = time.perf_counter() - start
