@@ -153,19 +153,21 @@ def _train_all(
         for repeat in range(repeats)
         for fold in range(folds or 1)
     ]
-    remaining = [run for run in listed if not runs.is_finished(run.folder) and not runs.has_diverged(run.folder)]
-    if len(remaining) < len(listed):
-        say(f"{len(listed) - len(remaining)} of {len(listed)} runs are finished already")
-    board = _Progress(len(listed) - len(remaining), progress)
-    asked = [_asked(run, folds, corpus_flags) for run in remaining]
+    ended = {i for i, run in enumerate(listed) if runs.is_finished(run.folder) or runs.has_diverged(run.folder)}
+    if ended:
+        say(f"{len(ended)} of {len(listed)} runs are finished already")
+    board = _Progress(len(ended), progress)
+    asked = [_asked(run, folds, corpus_flags) for run in listed]
 
     def tick(at: int, epochs: float, loss: float) -> None:
-        board.update(_title(remaining[at], folds), epochs / asked[at].config.training.epochs, loss)
+        board.update(_title(listed[at], folds), epochs / asked[at].config.training.epochs, loss)
 
     def done(at: int, error: Exception | None) -> None:
+        if at in ended:
+            return
         if error is not None:
-            board.update(_title(remaining[at], folds), 1.0, float("nan"))
-        say(f"{_title(remaining[at], folds)}: {_outcome(asked[at], error)}")
+            board.update(_title(listed[at], folds), 1.0, float("nan"))
+        say(f"{_title(listed[at], folds)}: {_outcome(asked[at], error)}")
 
     train_many(asked, corpus, folds=folds or None, tick=tick, done=done)
 

@@ -121,16 +121,15 @@ def tune(
             for trial, config in enumerate(configs)
             for run in which
         ]
-    remaining = [run for run in asked if not runs.has_diverged(run.folder)]
-    finished = itertools.count(len(asked) - len(remaining) + 1)
+    finished = itertools.count(1)
 
     def done(at: int, error: Exception | None) -> None:
         if error is not None and not isinstance(error, Diverged):  # that is the worst of all trials
             raise error
-        progress(str(remaining[at].folder.relative_to(workdir).parent), next(finished), float("nan"))
+        progress(str(asked[at].folder.relative_to(workdir).parent), next(finished), float("nan"))
 
     with runs.locked(workdir):
-        train_many(remaining, corpus, folds=folds or None, test=False, done=done)
+        train_many(asked, corpus, folds=folds or None, test=False, done=done)
     for variant in variants:
         scores = {
             run_name(*run, folds): [

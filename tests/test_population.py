@@ -7,7 +7,7 @@ import pytest
 from experiments.variants import load_config
 from research import restore, runs
 from research.errors import UserError
-from research.training import history, population
+from research.training import history, population, run
 from research.training.begin import Run
 from research.training.feed import blocks, put
 from research.training.loop import of_member, stack
@@ -155,6 +155,55 @@ def test_an_interrupted_population_goes_on_as_if_it_had_not_been(small_corpus, t
     train_together(members(tmp_path / "parts", *configs), small_corpus)
     for which in "01":
         assert contents(tmp_path / "parts" / which) == contents(tmp_path / "whole" / which)
+
+
+def test_one_that_is_killed_while_its_runs_are_finished_ends_as_if_it_had_not_been(small_corpus, tmp_path, monkeypatch):
+    """What is left is a smaller population, which would round otherwise: it has nothing to compute any more."""
+
+    class Killed(Exception):
+        pass
+
+    def write(path, value):
+        if path == tmp_path / "parts" / "1" / runs.RECORD:
+            raise Killed
+        write_json(path, value)
+
+    write_json, configs = runs.write_json, [lstm(f"--config.seed={seed}") for seed in range(3)]
+    train_together(members(tmp_path / "whole", *configs), small_corpus)
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "write_json", write)
+        with pytest.raises(Killed):
+            train_together(members(tmp_path / "parts", *configs), small_corpus)
+    assert [runs.is_finished(tmp_path / "parts" / which) for which in "012"] == [True, False, False]
+    monkeypatch.setattr(run, "evaluate_members", None)  # of test texts; it is not called again
+    train_together(members(tmp_path / "parts", *configs), small_corpus)
+    for which in "012":
+        assert runs.is_finished(tmp_path / "parts" / which)
+        assert contents(tmp_path / "parts" / which) == contents(tmp_path / "whole" / which)
+
+
+def test_what_is_left_after_a_kill_is_trained_as_it_would_have_been(small_corpus, tmp_path, monkeypatch):
+    """In the groups that were planned, of which some are finished."""
+    groups = []
+
+    def ended(asked, *arguments, **keywords):
+        groups.append([run.folder.name for run in asked])
+        for run in asked:
+            runs.make(run.folder)
+            runs.write_json(run.folder / runs.RECORD, {"status": "done"})
+        return [None] * len(asked)
+
+    monkeypatch.setattr(population, "train_together", ended)
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    asked = members(tmp_path, *[lstm()] * 5)
+    train_many(asked, small_corpus, together=3, done=lambda which, error: None)
+    runs.write_json(asked[0].folder / runs.RECORD, {"status": "diverged", "error": "not finite"})
+    found = {}
+    train_many(asked, small_corpus, together=3, done=found.__setitem__)
+    assert groups == [["0", "1", "2"], ["3", "4"], ["1", "2"], ["3", "4"]]
+    assert {which: str(error) for which, error in found.items()} == dict.fromkeys(range(1, 5), "None") | {
+        0: "not finite"
+    }
 
 
 def test_a_population_that_fails_is_tried_in_halves(small_corpus, tmp_path, monkeypatch):

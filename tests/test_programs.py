@@ -259,6 +259,7 @@ def test_help_says_what_the_program_does(program, folder):
         ("train", ["--corpus=nothing"], "nothing: no such file or folder, nor a known corpus (rotten_tomatoes"),
         ("train", ["--wrokdir=x"], "--wrokdir is no flag of this program, expected --config"),
         ("train", ["--fold=7"], "--fold is 7, expected 0 to 4"),
+        ("train", ["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process is 2, expected 0 to 1"),
         ("train", ["--folds=1"], "--folds is 1, expected 2 to"),
         ("train", ["--fold=x"], "fold"),
         ("train", ["stray"], "'stray' is not a flag"),

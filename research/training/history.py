@@ -29,12 +29,13 @@ class History:
             _LOG.warning("%s: the checkpoint of its best epoch is damaged, so training begins anew", folder)
             checkpoints.clear()
             records, validated, best = [], [], None
-        runs.write_metrics(folder, records, append=False)
         self._best = (_selection(training.select, best), best["epoch"]) if best else (-np.inf, 0)
         self._unsaved: TrainState | None = None  # the best so far, on the host, where it is not on disk
         self._saved_at = time.monotonic()
         self.epochs = validated[-1]["epoch"] if validated else 0  # that are done
         self.is_over = self._is_last(self.epochs)
+        kept = [r for r in records if self.is_over or r["split"] != "test"]
+        runs.write_metrics(folder, kept, append=False)
 
     def _saved_epochs(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any] | None]:
         """The records up to the last checkpoint, those of validation among them, and the best of these.

@@ -11,8 +11,9 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import jax
 
+from research import runs
 from research.data.corpora import Corpus
-from research.errors import UserError
+from research.errors import Diverged, UserError
 from research.settings import Config, to_dict
 from research.training.begin import Run
 from research.training.run import train_together
@@ -41,12 +42,13 @@ def train_many(
     rounding, and its batches may be padded further.
 
     Args:
-      asked: the runs, those of a variant one after the other; finished ones are passed over.
+      asked: the runs, those of a variant one after the other; finished ones and diverged ones are passed over, but
+        count in what is trained together, so that those left after a kill are trained as they would have been.
       corpus: labelled texts.
       folds: as in `train`.
       test: as in `train`.
       tick: called now and then with (which run, epochs done, a recent loss), from several threads.
-      done: called with (which run, what it failed with) as each ends; what it raises stops all.
+      done: called with (which run, what it failed with) as each ends or is passed over; what it raises stops all.
       together: how many runs in one program at most; by default 1 on CPU.
 
     Raises:
@@ -61,6 +63,10 @@ def train_many(
             tick(which[at], epochs, loss)
 
         found: Sequence[Exception | None]
+        over = [i for i in which if runs.has_diverged(asked[i].folder)]
+        for i in over:
+            done(i, Diverged(runs.read_json(asked[i].folder / runs.RECORD)["error"]))
+        which = [i for i in which if i not in over]
         try:
             found = train_together([asked[i] for i in which], corpus, folds=folds, test=test, tick=checked)
         except (UserError, Stopped):

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ from research.training.loop import (
     stack,
     warm_up,
 )
-from research.training.metrics import Metrics, summarise
+from research.training.metrics import summarise
 from research.training.preparation import Prepared
 from research.training.processes import checkpoints_of, own_folder
 from research.training.sharing import devices_for, put_whole, shared_among, shares
@@ -152,17 +151,19 @@ def _train_begun(
     seconds["train"] = time.perf_counter() - start
     start = time.perf_counter()
     done = [(b, best) for b, best in zip(begun, trained, strict=True) if not isinstance(best, Diverged)]
-    tested = _evaluate_test(compiled, done) if test else []
+    if test and not all(_is_tested(b.run.folder) for b, _ in done):
+        _test(compiled, done)
     seconds["evaluate"] = time.perf_counter() - start
     seconds = {what: round(of_all / len(begun), 3) for what, of_all in seconds.items()}
     about = {"seconds": seconds, "trained_together": len(begun), "shared_among": shares()}
     ended = [best if isinstance(best, Diverged) else None for best in trained]
+    # The records come last: runs that are left after some have theirs need nothing of what they did together.
     for of_run, error in zip(begun, ended, strict=True):
         if error is not None:
             record = {"status": "diverged", "command": of_run.run.command, "error": str(error)}
             runs.write_json(of_run.run.folder / runs.RECORD, record | about | environment())
-    for (of_run, best), of_test in itertools.zip_longest(done, tested):
-        _finish(of_run, compiled, best, of_test, about)
+    for of_run, best in done:
+        _finish(of_run, compiled, best, about)
     return ended
 
 
@@ -213,39 +214,37 @@ def _train_epochs(
         return [ended[r] if r in ended else history.best() for r, history in enumerate(histories)]
 
 
-def _evaluate_test(compiled: Programs, done: Sequence[tuple[Begun, TrainState]]) -> list[tuple[Metrics, np.ndarray]]:
-    """The metrics of each run's test texts and their probabilities."""
-    if not done:
-        return []
+def _test(compiled: Programs, done: Sequence[tuple[Begun, TrainState]]) -> None:
+    """Writes the metrics of each run's test texts and their probabilities."""
     texts = [begun.prepared.test for begun, _ in done]
     variables = put_whole(stack([best.variables for _, best in done]))
     batches = batches_to_evaluate(texts, done[0][0].prepared.widths)
     metrics, probabilities = evaluate_members(compiled, variables, batches, [len(t.labels) for t in texts])
-    return [(of_member(metrics, r), of_run) for r, of_run in enumerate(probabilities)]
+    for r, (begun, best) in enumerate(done):
+        corpus, folder, split = begun.plan.corpus, begun.run.folder, begun.prepared.split
+        records = [record for record in runs.read_metrics(folder) if record["split"] != "test"]
+        at = {"step": int(best.step), "epoch": _best_epoch(records, best), "split": "test"}
+        runs.write_metrics(folder, [*records, at | summarise(of_member(metrics, r))], append=False)
+        ids, labels, groups = (array[split.test] for array in (corpus.ids, corpus.labels, corpus.groups))
+        runs.write_predictions(folder, runs.Predictions(ids, labels, probabilities[r], groups))
 
 
-def _finish(
-    begun: Begun,
-    compiled: Programs,
-    best: TrainState,
-    tested: tuple[Metrics, np.ndarray] | None,
-    about: dict[str, Any],
-) -> None:
-    """Writes what a run leaves behind; the record comes last."""
+def _is_tested(folder: Path) -> bool:
+    """Whether it was when it was interrupted, perhaps together with others that are finished."""
+    return (folder / runs.PREDICTIONS).exists() and runs.read_metrics(folder)[-1]["split"] == "test"
+
+
+def _best_epoch(records: Sequence[dict[str, Any]], best: TrainState) -> int:
+    return next(record["epoch"] for record in records if record["step"] == int(best.step))
+
+
+def _finish(begun: Begun, compiled: Programs, best: TrainState, about: dict[str, Any]) -> None:
+    """Writes what a run was; with it, it is finished."""
     _, run, plan, prepared, source = begun
-    corpus, folder = plan.corpus, run.folder
-    records = [r for r in runs.read_metrics(folder) if r["split"] != "test"]
-    best_epoch = next(r["epoch"] for r in records if r["step"] == int(best.step))
-    if tested is not None:
-        metrics, probabilities = tested
-        records.append({"step": int(best.step), "epoch": best_epoch, "split": "test"} | summarise(metrics))
-        runs.write_metrics(folder, records, append=False)
-        ids, labels, groups = (array[prepared.split.test] for array in (corpus.ids, corpus.labels, corpus.groups))
-        runs.write_predictions(folder, runs.Predictions(ids, labels, probabilities, groups))
     record = {
         "status": "done",
         "command": run.command,
-        "best_epoch": best_epoch,
+        "best_epoch": _best_epoch(runs.read_metrics(run.folder), best),
         "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
         "words": len(prepared.vocabulary),
         "words_with_vectors": 0 if prepared.pretrained is None else int(prepared.pretrained[1].sum()),
@@ -254,7 +253,7 @@ def _finish(
     }
     if source is not None:
         record["init_from"] = start_from_run(best.variables, source, prepared.vocabulary)[1]._asdict()
-    runs.write_json(folder / runs.RECORD, record | about | environment())
+    runs.write_json(run.folder / runs.RECORD, record | about | environment())
 
 
 def _flops_per_text(config: Config, compiled: Programs, state: TrainState, prepared: Prepared) -> int:
