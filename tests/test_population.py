@@ -7,7 +7,8 @@ import pytest
 from experiments.variants import load_config
 from research import restore, runs
 from research.errors import UserError
-from research.training import history, population, run
+from research.training import history, population
+from research.training import run as runs_of_training
 from research.training.begin import Run
 from research.training.feed import blocks, put
 from research.training.loop import of_member, stack
@@ -175,7 +176,7 @@ def test_one_that_is_killed_while_its_runs_are_finished_ends_as_if_it_had_not_be
         with pytest.raises(Killed):
             train_together(members(tmp_path / "parts", *configs), small_corpus)
     assert [runs.is_finished(tmp_path / "parts" / which) for which in "012"] == [True, False, False]
-    monkeypatch.setattr(run, "evaluate_members", None)  # of test texts; it is not called again
+    monkeypatch.setattr(runs_of_training, "evaluate_members", None)  # of test texts; it is not called again
     train_together(members(tmp_path / "parts", *configs), small_corpus)
     for which in "012":
         assert runs.is_finished(tmp_path / "parts" / which)
