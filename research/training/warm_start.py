@@ -1,5 +1,6 @@
 """Starting from the parameters of another run, as far as they fit; its words are found by name, not by number."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from research.errors import UserError
 from research.models import load_module
 from research.training.preparation import Plan, Prepared
-from research.training.restore import RestoredRun, restore
+from research.training.restore import Restored, restore_source
 
 
 class Taken(NamedTuple):
@@ -22,18 +23,26 @@ class Taken(NamedTuple):
     words: int  # that both vocabularies have: the rows taken of an embedding
 
 
-def read_source(plan: Plan, prepared: Prepared) -> RestoredRun | None:
+def source_folder(plan: Plan) -> Path | None:
+    """The folder of the run to start from, if any; {fold} and {repeat} in its name are those of the plan."""
+    name = plan.config.init_from
+    if name == "none":
+        return None
+    return Path(name.replace("{fold}", str(plan.fold)).replace("{repeat}", str(plan.repeat)))
+
+
+def read_source(plan: Plan, prepared: Prepared) -> Restored | None:
     """The run to start from, if any.
 
     Raises:
       UserError: it cannot be restored, it was trained on texts that are held out here, or the model cannot start so.
     """
-    folder, model = plan.config.init_from, plan.config.model.module
-    if folder == "none":
+    folder, model = source_folder(plan), plan.config.model.module
+    if folder is None:
         return None
     if hasattr(load_module(model), "fit_constants"):
-        raise UserError(f"config.init_from is {folder!r}, but {model} starts from its own training texts")
-    source = restore(folder)
+        raise UserError(f"config.init_from is {str(folder)!r}, but {model} starts from its own training texts")
+    source = restore_source(folder)
     if source.is_own_corpus(plan.corpus):
         held_out = np.concatenate([prepared.split.validation, prepared.split.test])
         seen = np.isin(held_out, source.split(plan.corpus).train).sum()
@@ -45,9 +54,7 @@ def read_source(plan: Plan, prepared: Prepared) -> RestoredRun | None:
     return source
 
 
-def start_from_run(
-    fresh: dict[str, Any], source: RestoredRun, vocabulary: dict[str, int]
-) -> tuple[dict[str, Any], Taken]:
+def start_from_run(fresh: dict[str, Any], source: Restored, vocabulary: dict[str, int]) -> tuple[dict[str, Any], Taken]:
     """The variables of `source` where fresh ones of that name have their shape; rows of an embedding by their words.
 
     Args:
