@@ -112,8 +112,8 @@ def cut(lengths: Iterable[tuple[int, bool]], most: int, *, across: bool) -> Iter
             if end > begin and (end - begin + part > most or not (across or goes_on)):
                 yield begin, end, goes_on
                 begin = end
-            end, length = end + part, length - part
-            goes_on = length > 0 or not last
+            end, length, goes_on = end + part, length - part, True
+        goes_on = goes_on and not last
     if end > begin:
         yield begin, end, False
 

@@ -18,7 +18,7 @@ import numpy as np
 from research import runs
 from research.data.corpora import Corpus
 from research.data.stream import Rows, batches, go_to, position_of
-from research.data.texts import TextFile, open_texts
+from research.data.texts import Part, TextFile, open_texts
 from research.data.weights import read_weights, write_folder
 from research.errors import Diverged
 from research.models import bert_files
@@ -35,6 +35,7 @@ from research.training.pretrain_preparation import (
     check_batch,
     prepare_stream,
     resolve_pretraining_folds,
+    split_texts,
 )
 from research.training.pretrain_step import PretrainPrograms, PretrainState, init_state
 from research.training.processes import checkpoints_of, own_folder
@@ -78,22 +79,29 @@ def pretrain(
     if not isinstance(texts, (Corpus, TextFile)):
         texts = open_texts(str(texts))
     plan = Plan(validate(config), texts, resolve_pretraining_folds(texts, folds, fold), fold, repeat)
-    shapes = check(plan)
+    shapes, parts = check(plan), split_texts(plan)
     with own_folder(Path(workdir)) as folder, shared_among(devices or devices_for(config.training.batch_size)):
         check_batch(config.training, shares())
         description = describe(plan) | {"widths": [config.data.max_length]}
         if (folder / runs.CONFIG).exists() and claim(folder, description):
             return Path(workdir)
         with claimed_folder(folder, description):
-            _train(plan, folder, command, shapes, tick)
+            _train(plan, parts, folder, command, shapes, tick)
     return Path(workdir)
 
 
-def _train(plan: Plan, folder: Path, command: str, shapes: Any, tick: Callable[[float, float], None]) -> None:
+def _train(
+    plan: Plan,
+    parts: tuple[Part, Part],
+    folder: Path,
+    command: str,
+    shapes: Any,
+    tick: Callable[[float, float], None],
+) -> None:
     """From the texts to the record."""
     start, seconds = time.perf_counter(), {}
     config, training = plan.config, plan.config.training
-    prepared = prepare_stream(plan, folder)
+    prepared = prepare_stream(plan, *parts, folder)
     programs = PretrainPrograms(config, prepared.special, prepared.pieces)
     order = seed(plan, "order")
     feed = batches(prepared.train, prepared.fill, training.batch_size, order, epochs=training.epochs, shuffled=True)

@@ -22,6 +22,7 @@ from research.data.word_pieces import END, MASK, START, learn_word_pieces
 from research.errors import UserError
 from research.models import load_module
 from research.settings import Config, Optimizer, Pretraining, repeat_of
+from research.training.environment import require_memory
 from research.training.preparation import Plan
 from research.training.pretrain_step import init_variables
 
@@ -66,6 +67,7 @@ def check(plan: Plan) -> Any:
     if plan.repeat < 0:
         raise UserError(f"--repeat is {plan.repeat}, expected at least 0")
     shapes = init_variables(config)
+    require_memory(shapes)
     masked = load_module(config.model.module).objective == "masked"
     data, least = config.data, 5 if masked else 2
     if masked != (data.tokens == "pieces"):
@@ -98,15 +100,19 @@ def check_batch(training: Pretraining, devices: int) -> None:
         )
 
 
-def prepare_stream(plan: Plan, folder: Path) -> Prepared:
+def split_texts(plan: Plan) -> tuple[Part, Part]:
+    """The texts to train on, and those that are only looked at."""
+    texts = plan.corpus
+    if isinstance(texts, TextFile):
+        return Part(texts, None), Part(texts, None, held_out=True)
+    which = {"folds": plan.folds, "fold": plan.fold, "repeat": repeat_of(plan.config, "split", plan.repeat)}
+    split = pretraining_split(texts, plan.config.seed, **which, train_size=plan.config.data.train_size)
+    return Part(texts, split.train), Part(texts, split.validation)
+
+
+def prepare_stream(plan: Plan, train: Part, validation: Part, folder: Path) -> Prepared:
     """Learns the vocabulary and writes the tokens, unless that was done before the run was interrupted."""
-    data, texts, batch = plan.config.data, plan.corpus, plan.config.training.batch_size
-    if isinstance(texts, Corpus):
-        which = {"folds": plan.folds, "fold": plan.fold, "repeat": repeat_of(plan.config, "split", plan.repeat)}
-        split = pretraining_split(texts, plan.config.seed, **which, train_size=data.train_size)
-        train, validation = Part(texts, split.train), Part(texts, split.validation)
-    else:
-        train, validation = Part(texts, None), Part(texts, None, held_out=True)
+    data, batch = plan.config.data, plan.config.training.batch_size
     path = folder / runs.TOKENIZER
     if path.exists():
         tokenizer = read_tokenizer(path.read_text("utf-8"))
@@ -131,5 +137,5 @@ def prepare_stream(plan: Plan, folder: Path) -> Prepared:
     )
     streams = write(folder / runs.STREAM / "train", train), write(folder / runs.STREAM / "validation", validation)
     if not len(streams[0].rows):
-        raise UserError(f"{texts.name}: no token to train on, expected at least two texts")
+        raise UserError(f"{plan.corpus.name}: no token to train on, expected at least two texts")
     return Prepared(text, special, len(vocabulary), *streams, rows_of(objective, (batch, data.max_length), special))

@@ -15,7 +15,6 @@ from research.data.stream import Rows
 from research.errors import UserError
 from research.models import build
 from research.settings import Config
-from research.training.environment import require_memory
 from research.training.objectives import Examples, Sums, examples_of, measure, zero
 from research.training.optimizers import Rates, make_optimizer, rates_of
 from research.training.sharing import whole
@@ -75,11 +74,7 @@ def init_state(
       num_steps: of the whole run.
       position: uint8 [256], of an iterator that has not begun.
       start_from: fresh parameters -> those to start from.
-
-    Raises:
-      UserError: the model takes more memory than there is.
     """
-    require_memory(jax.eval_shape(programs.init, jax.random.key(0)))
     params = start_from(programs.init(jax.random.key(init_seed))["params"])
     return PretrainState(
         step=jnp.zeros((), jnp.int32),
