@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,7 +106,8 @@ class Part:
     def __iter__(self) -> Iterator[str]:
         if isinstance(self.texts, Corpus):
             return (self.texts.texts[n] for n in self.which)
-        return (text for n, text in enumerate(self.texts) if _is_held_out(n) == self.held_out)
+        numbered = itertools.islice(enumerate(self.texts), _EVERY * _MOST if self.held_out else None)
+        return (text for n, text in numbered if _is_held_out(n) == self.held_out)
 
 
 def _is_held_out(n: int) -> bool:

@@ -37,7 +37,7 @@ from research.training.pretrain_preparation import (
     resolve_pretraining_folds,
     split_texts,
 )
-from research.training.pretrain_step import PretrainPrograms, PretrainState, init_state
+from research.training.pretrain_step import PretrainPrograms, PretrainState, init_state, pretrain_programs
 from research.training.processes import checkpoints_of, own_folder
 from research.training.sharing import devices_for, put_rows, put_whole, shared_among, shares
 
@@ -102,7 +102,7 @@ def _train(
     start, seconds = time.perf_counter(), {}
     config, training = plan.config, plan.config.training
     prepared = prepare_stream(plan, *parts, folder)
-    programs = PretrainPrograms(config, prepared.special, prepared.pieces)
+    programs = pretrain_programs(config, prepared.special, prepared.pieces)
     order = seed(plan, "order")
     feed = batches(prepared.train, prepared.fill, training.batch_size, order, epochs=training.epochs, shuffled=True)
     steps = -(-len(prepared.train.rows) // training.batch_size)
@@ -219,4 +219,5 @@ def _write_encoder(folder: Path, config: Config, params: Any, tokenizer: str) ->
     settings |= bert_files.describe(config.model, config.data.vocab_size)
     tensors = bert_files.tensors_of(params)
     tensors = {name if name.startswith("cls.") else f"bert.{name}": tensor for name, tensor in tensors.items()}
-    write_folder(folder, settings, tensors, tokenizer, bert_files.describe_tokenizer(tokenizer, config.data))
+    about = bert_files.describe_tokenizer(tokenizer, config.data)
+    write_folder(folder, settings, tensors, tokenizer, about, runs.read_json(folder.parent / runs.CONFIG))

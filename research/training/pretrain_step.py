@@ -1,6 +1,8 @@
 """State and step of pre-training: pure functions over (state, rows), as `step.py` has them for classifiers."""
 
+import dataclasses
 import functools
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +15,8 @@ from flax import struct
 
 from research.data.stream import Rows
 from research.errors import UserError
-from research.models import build
-from research.settings import Config
+from research.models import build, config_from_dict
+from research.settings import Config, Data, Pretraining, to_dict
 from research.training.objectives import Examples, Sums, examples_of, measure, zero
 from research.training.optimizers import Rates, make_optimizer, rates_of
 from research.training.sharing import whole
@@ -52,6 +54,23 @@ class PretrainPrograms:
         self.init = jax.jit(functools.partial(_init, self.module))
         self.step = jax.jit(step, donate_argnums=0)
         self.evaluate = jax.jit(functools.partial(_evaluate, self.module, config, examples))
+
+
+def pretrain_programs(config: Config, special: dict[str, int], pieces: int) -> PretrainPrograms:
+    """The programs, shared by all runs that differ in nothing that a step reads."""
+    decay = float(config.optimizer.weight_decay > 0)
+    read = Config(
+        model=config.model,
+        data=Data(vocab_size=config.data.vocab_size),
+        optimizer=dataclasses.replace(config.optimizer, learning_rate=1.0, weight_decay=decay),
+        training=Pretraining(compute_dtype=config.training.compute_dtype),
+    )
+    return _programs(json.dumps(to_dict(read), sort_keys=True), tuple(special.items()), pieces)
+
+
+@functools.lru_cache(maxsize=2)
+def _programs(config_json: str, special: tuple[tuple[str, int], ...], pieces: int) -> PretrainPrograms:
+    return PretrainPrograms(config_from_dict(json.loads(config_json)), dict(special), pieces)
 
 
 def init_state(

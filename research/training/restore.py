@@ -39,7 +39,7 @@ class Restored:
             self.hash: str = described["hash"]
             self._corpus: dict = described["corpus"]
             self.corpus_name: str = self._corpus["name"]
-            self._split = {name: described[name] for name in ("folds", "fold", "repeat")}
+            self.described = described | {name: described[name] for name in ("folds", "fold", "repeat")}
             self._widths: tuple[int, ...] = tuple(described["widths"])
         except KeyError as error:
             raise UserError(f"{folder / runs.CONFIG}: no {error}, expected the config.json of a run") from error
@@ -102,8 +102,20 @@ class Restored:
 
     def split(self, corpus: Corpus) -> Split:
         """The split of the run's own corpus: what it trained on, chose on, and never saw."""
-        which = self._split | {"repeat": repeat_of(self.config, "split", self._split["repeat"])}
-        return pretraining_split(corpus, self.config.seed, **which, train_size=self.config.data.train_size)
+        return _split_of(self.described, corpus)
+
+
+def _split_of(described: dict[str, Any], corpus: Corpus) -> Split:
+    config = config_from_dict(described["settings"])
+    which = {name: described[name] for name in ("folds", "fold", "repeat")}
+    which["repeat"] = repeat_of(config, "split", which["repeat"])
+    return pretraining_split(corpus, config.seed, **which, train_size=config.data.train_size)
+
+
+def trained_on(described: dict[str, Any], corpus: Corpus) -> np.ndarray:
+    """Which texts of a corpus, int [n], a run with this `config.json` was trained on; none of another corpus."""
+    own = described["corpus"]["checksum"] == corpus.checksum
+    return _split_of(described, corpus).train if own else np.empty(0, np.int64)
 
 
 class RestoredRun(Restored):

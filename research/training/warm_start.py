@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from research.data.weights import read_pretraining
 from research.errors import UserError
 from research.models import load_module
 from research.training.preparation import Plan, Prepared
-from research.training.restore import Restored, restore_source
+from research.training.restore import Restored, restore_source, trained_on
 
 
 class Taken(NamedTuple):
@@ -37,21 +38,27 @@ def read_source(plan: Plan, prepared: Prepared) -> Restored | None:
     Raises:
       UserError: it cannot be restored, it was trained on texts that are held out here, or the model cannot start so.
     """
-    folder, model = source_folder(plan), plan.config.model.module
+    weights, folder, model = plan.config.data.weights, source_folder(plan), plan.config.model.module
+    if described := read_pretraining(weights):
+        _require_unseen(described, plan, prepared, f"config.data.weights: {weights}")
     if folder is None:
         return None
     if hasattr(load_module(model), "fit_constants"):
         raise UserError(f"config.init_from is {str(folder)!r}, but {model} starts from its own training texts")
     source = restore_source(folder)
-    if source.is_own_corpus(plan.corpus):
-        held_out = np.concatenate([prepared.split.validation, prepared.split.test])
-        seen = np.isin(held_out, source.split(plan.corpus).train).sum()
-        if seen:
-            raise UserError(
-                f"config.init_from: {folder} was trained on {seen:,} of the texts that are held out here, expected a "
-                "run of the same fold, repeat and seed, or one on another corpus"
-            )
+    _require_unseen(source.described, plan, prepared, f"config.init_from: {folder}")
     return source
+
+
+def _require_unseen(described: dict[str, Any], plan: Plan, prepared: Prepared, name: str) -> None:
+    """Raises UserError where the run of this description was trained on texts that are held out here."""
+    held_out = np.concatenate([prepared.split.validation, prepared.split.test])
+    seen = np.isin(held_out, trained_on(described, plan.corpus)).sum()
+    if seen:
+        raise UserError(
+            f"{name} was trained on {seen:,} of the texts that are held out here, expected a run of the same fold, "
+            "repeat and seed, or one on another corpus"
+        )
 
 
 def start_from_run(fresh: dict[str, Any], source: Restored, vocabulary: dict[str, int]) -> tuple[dict[str, Any], Taken]:
