@@ -84,6 +84,7 @@ def describe_tokenizer(tokenizer: str, data: Data) -> dict[str, Any]:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": data.max_length,
         "truncation_side": "right" if data.keep == "first" else "left",
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
     } | {role: token for role, token in roles.items() if token in special}
 
 
