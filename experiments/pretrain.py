@@ -25,6 +25,7 @@ from experiments.progress import print_table
 from experiments.single import define_single, run_alone, set_up
 from experiments.variants import load_config
 from research import runs
+from research.errors import UserError
 
 flags.DEFINE_string("config", "bert:tiny", "The variant: a name in configs/, perhaps NAME:ARGUMENT, or a config file.")
 define_single("Folds of the cross-validation whose training texts are used (default: none, all texts are).")
@@ -45,7 +46,9 @@ def main(overrides: list[str]) -> None:
 
     config = load_config(FLAGS.config, overrides, for_pretraining)
     texts = open_texts(FLAGS.corpus, program.columns())
-    if FLAGS.clean and isinstance(texts, Corpus):
+    if FLAGS.clean:
+        if not isinstance(texts, Corpus):
+            raise UserError(f"--clean looks at labels, and {FLAGS.corpus} has none")
         texts = clean(texts)
     name, folder = FLAGS.config, Path(FLAGS.workdir)
 

@@ -252,8 +252,12 @@ def test_a_plain_file_has_no_folds_and_needs_texts(tmp_path):
     (tmp_path / "x.txt").write_text("one text\n")
     with pytest.raises(UserError, match="has no labels to make folds by"):
         pretrain(config_of("lstm"), tmp_path / "x.txt", tmp_path / "run", folds=2)
-    with pytest.raises(UserError, match="no token to train on, expected at least two texts"):
+    with pytest.raises(UserError, match="fewer than two texts, expected one to train on and one to look at"):
         pretrain(config_of("lstm"), tmp_path / "x.txt", tmp_path / "run")
+    (tmp_path / "x.txt").write_text("one text\n" * 90 + "a\ttab\n")
+    with pytest.raises(UserError, match=r"x\.txt:91: a tab where the first line has none"):
+        pretrain(config_of("lstm"), tmp_path / "x.txt", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

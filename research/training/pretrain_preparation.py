@@ -52,6 +52,11 @@ def for_pretraining(config: Config) -> Config:
 
 
 def resolve_pretraining_folds(texts: Corpus | TextFile, folds: int | None, fold: int) -> int:
+    """The folds, 0 where none are asked for: then nothing is held out but a test split.
+
+    Raises:
+      UserError: they do not go with the texts.
+    """
     if isinstance(texts, TextFile):
         if folds or fold:
             raise UserError(f"{texts.path} has no labels to make folds by, expected neither --folds nor --fold")
@@ -62,7 +67,11 @@ def resolve_pretraining_folds(texts: Corpus | TextFile, folds: int | None, fold:
 
 
 def check(plan: Plan) -> Any:
-    """What settings promise must be read, and those of a model must fit each other; the shapes of its variables."""
+    """The shapes of the model's variables.
+
+    Raises:
+      UserError: a setting is not read, does not fit another one, or takes more memory than there is.
+    """
     config = plan.config
     if plan.repeat < 0:
         raise UserError(f"--repeat is {plan.repeat}, expected at least 0")
@@ -92,6 +101,7 @@ def check(plan: Plan) -> Any:
 
 
 def check_batch(training: Pretraining, devices: int) -> None:
+    """Raises UserError where a batch cannot be taken in equal parts."""
     parts = training.accumulation * devices
     if training.batch_size % parts:
         raise UserError(
@@ -101,9 +111,16 @@ def check_batch(training: Pretraining, devices: int) -> None:
 
 
 def split_texts(plan: Plan) -> tuple[Part, Part]:
-    """The texts to train on, and those that are only looked at."""
+    """The texts to train on, and those that are only looked at.
+
+    Raises:
+      UserError: there are none to train on, or a line of a file cannot be read; it is read through, so that nothing is
+        written before that is known.
+    """
     texts = plan.corpus
     if isinstance(texts, TextFile):
+        if sum(1 for _ in texts) < 2:
+            raise UserError(f"{texts.path}: fewer than two texts, expected one to train on and one to look at")
         return Part(texts, None), Part(texts, None, held_out=True)
     which = {"folds": plan.folds, "fold": plan.fold, "repeat": repeat_of(plan.config, "split", plan.repeat)}
     split = pretraining_split(texts, plan.config.seed, **which, train_size=plan.config.data.train_size)
@@ -137,5 +154,5 @@ def prepare_stream(plan: Plan, train: Part, validation: Part, folder: Path) -> P
     )
     streams = write(folder / runs.STREAM / "train", train), write(folder / runs.STREAM / "validation", validation)
     if not len(streams[0].rows):
-        raise UserError(f"{plan.corpus.name}: no token to train on, expected at least two texts")
+        raise UserError(f"{plan.corpus.name}: its texts hold no token to train on")
     return Prepared(text, special, len(vocabulary), *streams, rows_of(objective, (batch, data.max_length), special))
