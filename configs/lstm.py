@@ -4,6 +4,15 @@
 
     ./launch.sh compare --variants=lstm,lstm:variational,lstm:naive_dropout --workdir=runs/lstm
 
+Embedding and LSTM can be pre-trained as a language model (Dai & Le 2015; the reference that the article gives for this
+could not be found under its title), a run for each fold on its training texts alone, from which that fold then starts:
+
+    for k in 0 1 2 3 4; do
+      ./launch.sh pretrain --config=lstm --corpus=imdb --folds=5 --fold=$k --workdir=runs/lm/fold$k
+    done
+    ./launch.sh compare --variants=lstm --vary='init_from=none,runs/lm/fold{fold}' --corpus=imdb \\
+      --config.data.train_size=1000 --workdir=runs/semi
+
 Test accuracy on rotten_tomatoes, 5 folds, 2026-11-25 (experiments/results/): lstm 74.9 [73.9, 75.9], variational 74.5
 [73.2, 75.8], naive_dropout 75.1 [73.7, 76.5].
 """

@@ -163,7 +163,7 @@ def _stop(number: int, frame: object) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     main_module = sys.modules["__main__"]
-    modules = ("__main__", "experiments.studies", __name__)
+    modules = ("__main__", "experiments.studies", "experiments.single", __name__)
     own = [flag for module in modules for flag in flags.FLAGS.get_flags_for_module(module)]
     if any(argument in _HELP for argument in argv[1:]):
         print(f"{(main_module.__doc__ or '').strip()}\n\nflags:")

@@ -9,8 +9,6 @@ Several processes, on one machine or many, train one run together where each is 
     ./launch.sh train ... --coordinator=HOST:PORT --processes=2 --process=0
 """
 
-import contextlib
-import itertools
 import shlex
 import sys
 from collections.abc import Callable
@@ -20,19 +18,13 @@ from typing import Any
 from absl import flags
 
 from experiments import program
-from experiments.progress import print_table, reporting
+from experiments.progress import print_table
+from experiments.single import define_single, run_alone, set_up
 from experiments.variants import load_config
-from experiments.watched import ends_with_the_others, watched
 from research import runs
 
 flags.DEFINE_string("config", "lstm", "The variant: a name in configs/, perhaps NAME:ARGUMENT, or a config file.")
-flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
-flags.DEFINE_integer("fold", 0, "The fold that is held out as test.")
-flags.DEFINE_integer("repeat", 0, "Which repetition: own split, initialisation, order and dropout.")
-flags.DEFINE_integer("devices", 0, "Devices that share each batch (default 0: as many as are good for it; 1 on CPU).")
-flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes; auto: as the cluster says.")
-flags.DEFINE_integer("processes", 1, "How many processes train this run together (with --coordinator).")
-flags.DEFINE_integer("process", 0, "Which of them this one is.")
+define_single("Folds of the cross-validation (default 5; none where there is a test split).")
 program.define_corpus()
 program.define_clean()
 program.define_workdir("The run's folder.")
@@ -42,47 +34,26 @@ FLAGS = flags.FLAGS
 def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir")
     config = load_config(FLAGS.config, overrides)
-    program.use_devices(side_by_side=False)
-    from research.training import processes
-    from research.training.population import side_by_side
+    set_up()
     from research.training.run import train
 
-    if FLAGS.coordinator:
-        watched()
-        processes.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
     corpus = program.load_corpus()
-    folder = Path(FLAGS.workdir)
-    if FLAGS.overwrite and processes.is_first():
-        runs.clear(folder)
-    if runs.is_finished(folder):
-        print(f"{folder} is finished already; its results:", file=sys.stderr)
-    name, epochs = FLAGS.config, config.training.epochs
-    with reporting(epochs, "epochs") as reporter:
+    name, folder = FLAGS.config, Path(FLAGS.workdir)
 
-        def job(check: Callable[[], None]) -> None:
-            calls = itertools.count()
+    def run(tick: Callable[[float, float], None]) -> None:
+        train(
+            config,
+            corpus,
+            folder,
+            folds=FLAGS.folds,
+            fold=FLAGS.fold,
+            repeat=FLAGS.repeat,
+            devices=FLAGS.devices,
+            command=shlex.join(["./launch.sh", "train", *sys.argv[1:]]),
+            tick=tick,
+        )
 
-            def tick(done: float, loss: float) -> None:
-                check()
-                if processes.told_to_stop(next(calls)):
-                    raise KeyboardInterrupt
-                reporter.progress(name, done, loss)
-
-            train(
-                config,
-                corpus,
-                folder,
-                folds=FLAGS.folds,
-                fold=FLAGS.fold,
-                repeat=FLAGS.repeat,
-                devices=FLAGS.devices,
-                command=shlex.join(["./launch.sh", "train", *sys.argv[1:]]),
-                tick=tick,
-            )
-
-        with ends_with_the_others() if FLAGS.coordinator else contextlib.nullcontext():
-            side_by_side([job])  # in a thread of its own, so that a signal cannot break in between two steps
-    if not processes.is_first():
+    if not run_alone(name, config.training.epochs, folder, run):
         return
     records = runs.read_metrics(folder)
     record = runs.read_json(folder / runs.RECORD)

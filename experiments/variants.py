@@ -6,7 +6,7 @@ Files and typed overrides are read by `ml_collections.config_flags`; its faults 
 import importlib.util
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -45,13 +45,16 @@ def space_of(name: str) -> dict[str, tuple]:
     return dict(getattr(_load(path), "SPACE", {"optimizer.learning_rate": ("log", 3e-4, 1e-2)}))
 
 
-def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    name: str, overrides: Sequence[str] = (), prepare: Callable[[Config], Config] = lambda config: config
+) -> Config:
     """The config of a variant.
 
     Args:
       name: `NAME[:ARGUMENT]` or `FILE.py[:ARGUMENT]`; a file that does not exist where the user stands is looked for
         in the repository's `configs/`.
       overrides: `--config.FIELD=VALUE`, in order.
+      prepare: what becomes of the config before them.
 
     Raises:
       UserError: no such variant, argument or field, or a value of the wrong type or out of range.
@@ -63,7 +66,8 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     try:
         config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["", given])
         values(["", given])
-        fields = {field for field, _, _ in leaves(values.config)}
+        config = prepare(values.config)
+        fields = {field for field, _, _ in leaves(config)}
     except UserError:
         raise
     except Exception as error:  # the file is the user's code: anything may come
@@ -75,9 +79,9 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
         if field not in fields:
             raise UserError(f"{name}: there is no setting {field!r}, expected one of {', '.join(sorted(fields))}")
     values = flags.FlagValues()
-    argv = ["", given, *overrides]
+    argv = ["", *overrides]
     try:
-        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+        config_flags.DEFINE_config_dataclass("config", config, flag_values=values, sys_argv=argv)
         values(argv)
     except (flags.Error, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{name}: {' '.join(str(error).split())}") from error

@@ -12,6 +12,7 @@ from typing import Any
 _HOME = {
     "compare": "research.comparison",
     "load": "research.data.corpora",
+    "pretrain": "research.training.pretrain",
     "restore": "research.training.restore",
     "train": "research.training.run",
 }

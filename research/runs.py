@@ -27,6 +27,8 @@ CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 PREDICTIONS = "predictions.npz"
 RECORD = "record.json"
+ENCODER = "encoder"  # of a pre-trained one, as HuggingFace's libraries lay it out
+STREAM = "stream"  # the tokens that it is trained on, while it is
 PLAN = "plan.json"  # of a comparison: its variants and runs
 LOCK = "lock"  # there while a process writes, and where one was killed
 _OF_COMPARISON = (
@@ -232,7 +234,8 @@ def _clear_comparison(folder: Path) -> None:
 def _clear_run(folder: Path) -> None:
     for name in (RECORD, PREDICTIONS, METRICS, TOKENIZER, CONFIG):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for name in (CHECKPOINTS, ENCODER, STREAM):
+        shutil.rmtree(folder / name, ignore_errors=True)
     _remove_if_empty(folder)
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from research.errors import UserError
 
@@ -36,6 +36,7 @@ class Data:
     train_size: int = setting(0, low=0)  # training texts that are used; 0: all
     vectors: str = "none"  # the embedding starts from: glove (50 numbers a word), or a .txt or .vec file
     weights: str = "none"  # the encoder starts from: minilm, or a folder as HuggingFace's libraries save one
+    from_scratch: bool = False  # takes the tokenizer and the sizes of `weights` alone, and starts at random
 
 
 @dataclasses.dataclass
@@ -72,15 +73,28 @@ class Training:
 
 
 @dataclasses.dataclass
+class Pretraining:
+    """What `pretrain` has in the place of `Training`; see `research.training.pretrain`."""
+
+    epochs: int = setting(10, low=1)
+    batch_size: int = setting(64, low=1)  # rows of a step
+    accumulation: int = setting(1, low=1)  # parts that a batch is taken in, one after the other, for want of memory
+    select: str = setting("last", choices=("last", "log_loss"))  # which epoch is kept
+    compute_dtype: str = setting("float32", choices=("float32", "bfloat16"))  # of activations; weights are float32
+    patience: ClassVar[int] = 0
+
+
+@dataclasses.dataclass
 class Config:
     model: Any  # fields of the module, from research.models.settings_for
     seed: int = setting(0, low=0, high=2**31 - 1)  # the base of every random stream
-    init_from: str = "none"  # the folder of a run whose parameters this one starts from, where they fit
+    # The folder of a run whose parameters this one starts from, where they fit; {fold}, {repeat}: those of this run.
+    init_from: str = "none"
     # What differs between repeats: every random stream, or one of them alone (to see what it is responsible for).
     varies: str = setting("all", choices=("all", "split", "init", "order", "dropout"))
     data: Data = dataclasses.field(default_factory=Data)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
-    training: Training = dataclasses.field(default_factory=Training)
+    training: Training | Pretraining = dataclasses.field(default_factory=Training)
 
 
 def repeat_of(config: Config, stream: str, repeat: int) -> int:
@@ -136,10 +150,13 @@ def validate(config: Config) -> Config:
     if optimizer.frozen and optimizer.name == "lbfgs":
         raise UserError("config.optimizer.frozen is not read by lbfgs")
     data, positions = config.data, getattr(config.model, "max_positions", config.data.max_length)
-    if (data.tokens == "pieces") != (data.weights != "none"):
+    fits_tokenizer = isinstance(config.training, Pretraining) and data.tokens == "pieces"
+    if (data.tokens == "pieces") != (data.weights != "none") and not fits_tokenizer:
         raise UserError("config.data.tokens=pieces and config.data.weights need each other, expected both or neither")
     if data.weights != "none" and (data.vectors, data.stop_words, data.lowercase) != ("none", "none", True):
         raise UserError("config.data.weights come with a tokenizer: vectors, stop_words and lowercase are not read")
+    if data.from_scratch and data.weights == "none":
+        raise UserError("config.data.from_scratch takes the tokenizer of config.data.weights, expected a bert:FOLDER")
     if data.max_length > positions:
         raise UserError(f"config.data.max_length is {data.max_length}, expected at most max_positions={positions}")
     return config
@@ -155,6 +172,11 @@ def to_dict(config: Config) -> dict[str, Any]:
 def config_hash(config: Config) -> str:
     """A hash over the resolved settings."""
     return hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_pretraining(settings: dict[str, Any]) -> bool:
+    """Whether what `to_dict` wrote is of a run without labels."""
+    return "accumulation" in settings.get("training", {})
 
 
 def differences(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[str]:

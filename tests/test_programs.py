@@ -232,7 +232,9 @@ def test_corpora_lists_what_there_is(folder):
     assert "imdb" in out
 
 
-@pytest.mark.parametrize("program", ["train", "compare", "evaluate", "predict", "serve", "export", "report", "corpora"])
+@pytest.mark.parametrize(
+    "program", ["train", "pretrain", "compare", "evaluate", "predict", "serve", "export", "report", "corpora"]
+)
 def test_help_says_what_the_program_does(program, folder):
     out, _ = run(program, "--help", cwd=folder)
     assert "./launch.sh" in out
@@ -242,7 +244,7 @@ def test_help_says_what_the_program_does(program, folder):
 @pytest.mark.parametrize(
     ("program", "flags", "words"),
     [
-        ("train", ["--config.typo=1"], "no setting 'typo', expected one of data.keep"),
+        ("train", ["--config.typo=1"], "no setting 'typo', expected one of data.from_scratch"),
         ("train", ["--config.optimizer.learning_rate=abc"], "could not convert string to float: 'abc'"),
         ("train", ["--config.optimizer.learning_rate=-1"], "expected at least 0"),
         ("train", ["--config.optimizer.learning_rate=nan"], "expected at least 0"),

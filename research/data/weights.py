@@ -19,6 +19,7 @@ from research.errors import UserError
 NAMES = ("minilm",)  # of assets
 SETTINGS, TENSORS, TOKENIZER, VOCABULARY = "config.json", "model.safetensors", "tokenizer.json", "vocab.txt"
 _TOKENIZER_SETTINGS = "tokenizer_config.json"
+_PRETRAINING = "pretraining.json"  # the config.json of the run that made the folder, where `pretrain` did
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -43,6 +44,12 @@ def folder_of(source: str) -> Path:
 def read_settings(source: str) -> dict[str, Any]:
     """What `config.json` says of an encoder."""
     return _read_json(folder_of(source) / SETTINGS)
+
+
+def read_pretraining(source: str) -> dict[str, Any]:
+    """What the run that pre-trained an encoder says of itself; nothing where none here did."""
+    path = Path(source) / _PRETRAINING
+    return _read_json(path) if source not in ("none", *NAMES) and path.exists() else {}
 
 
 def read_tokenizer_settings(source: str) -> dict[str, Any]:
@@ -92,7 +99,12 @@ def _checksum(files: tuple[tuple[Path, int, int], ...]) -> str:
 
 
 def write_folder(
-    folder: Path, settings: dict[str, Any], tensors: dict[str, np.ndarray], tokenizer: str, about: dict[str, Any]
+    folder: Path,
+    settings: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    tokenizer: str,
+    about: dict[str, Any],
+    pretraining: dict[str, Any] | None = None,
 ) -> None:
     """Writes a folder that `transformers` opens.
 
@@ -102,9 +114,12 @@ def write_folder(
       tensors: name -> float32.
       tokenizer: `tokenizer.json`.
       about: `tokenizer_config.json`.
+      pretraining: the `config.json` of the run that made it, where that had no labels.
     """
     runs.make(folder)
     runs.write_json(folder / SETTINGS, settings)
     runs.write_text(folder / TOKENIZER, tokenizer)
     runs.write_json(folder / _TOKENIZER_SETTINGS, about)
+    if pretraining is not None:
+        runs.write_json(folder / _PRETRAINING, pretraining)
     write_tensors(folder / TENSORS, tensors, {"format": "pt"})  # without which transformers refuses it

@@ -13,7 +13,7 @@ from typing import Any
 from flax import linen as nn
 
 from research.errors import UserError
-from research.settings import Config, Data, Optimizer, Training
+from research.settings import Config, Data, Optimizer, Pretraining, Training, is_pretraining
 
 _FROM_CORPUS = ("vocab_size", "num_outputs")
 _OF_LINEN = ("parent", "name")
@@ -78,13 +78,14 @@ def config_from_dict(settings: dict[str, Any]) -> Config:
     """
     model = {name: tuple(v) if isinstance(v, list) else v for name, v in settings["model"].items() if name != "module"}
     try:
+        kind = Pretraining if is_pretraining(settings) else Training
         return Config(
             model=settings_for(settings["model"]["module"], **model),
             seed=settings["seed"],
             **{name: settings[name] for name in ("varies", "init_from") if name in settings},
             data=Data(**settings["data"]),
             optimizer=Optimizer(**settings["optimizer"]),
-            training=Training(**settings["training"]),
+            training=kind(**settings["training"]),
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"settings that this version does not know: {error}") from error

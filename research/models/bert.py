@@ -19,6 +19,7 @@ from research.models.layers.block import Block
 from research.models.layers.embedding import head
 from research.models.layers.masks import length_mask
 from research.models.layers.pooling import mean_over_time
+from research.models.layers.vocabulary import Guesses, Output
 from research.settings import setting
 
 ACTIVATIONS = {
@@ -30,7 +31,10 @@ _NORMAL = nn.initializers.normal(0.02)
 
 
 class Encoder(nn.Module):
-    """`(token_ids int32 [B, L], lengths int32 [B]) -> states float [B, L, D]`; what stands at padding means nothing."""
+    """`(token_ids int32 [B, L], lengths int32 [B]) -> states float [B, L, D]`; what stands at padding means nothing.
+
+    All tokens are of the first segment where `segment_ids` int32 [B, L] do not say otherwise.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -43,20 +47,29 @@ class Encoder(nn.Module):
     epsilon: float
     dropout: float
     attention_dropout: float
+    remat: bool
 
     @nn.compact
-    def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
+    def __call__(
+        self, token_ids: jax.Array, lengths: jax.Array, segment_ids: jax.Array | None = None, *, deterministic: bool
+    ) -> jax.Array:
         tokens = nn.Embed(self.vocab_size, self.hidden_size, embedding_init=_NORMAL, name="embedding")
         positions = self.param("embedding_position", _NORMAL, (self.max_positions, self.hidden_size))
         segments = self.param("embedding_segment", _NORMAL, (self.segments, self.hidden_size))
         # Behind the last position there is only padding.
         position = jnp.minimum(jnp.arange(token_ids.shape[1]), self.max_positions - 1)
-        states = tokens(token_ids) + (positions[position] + segments[:1])[None]
+        of_segments = segments[:1][None] if segment_ids is None else segments[segment_ids]
+        states = tokens(token_ids) + (positions[position][None] + of_segments)
         states = nn.LayerNorm(epsilon=self.epsilon, name="embedding_norm")(states)
         states = nn.Dropout(self.dropout, deterministic=deterministic)(states)
         mask = length_mask(lengths, token_ids.shape[1])
+
+        def through(block: Block, states: jax.Array) -> jax.Array:
+            return block(states, mask, deterministic=deterministic)
+
+        through = nn.remat(through) if self.remat else through
         for layer in range(self.layers):
-            states = Block(
+            block = Block(
                 self.heads,
                 self.feed_forward,
                 self.dropout,
@@ -66,12 +79,15 @@ class Encoder(nn.Module):
                 epsilon=self.epsilon,
                 kernel_init=_NORMAL,
                 name=f"block_{layer}",
-            )(states, mask, deterministic=deterministic)
+            )
+            states = through(block, states)
         return states
 
 
 class Bert(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
+
+    objective = "masked"  # that it is pre-trained by
 
     vocab_size: int
     num_outputs: int
@@ -87,6 +103,7 @@ class Bert(nn.Module):
     attention_dropout: float = setting(0.1, low=0.0, high=0.95)
     # "cls": a layer with tanh over the first state, as in the paper; "mean": the mean of the states.
     pooling: str = setting("cls", choices=("cls", "mean"))
+    remat: bool = False  # computes the blocks anew for their gradients instead of keeping what is in them
 
     def setup(self):
         names = {field.name for field in dataclasses.fields(Encoder)} - {"parent", "name"}
@@ -94,10 +111,29 @@ class Bert(nn.Module):
         self.pooler = nn.Dense(self.hidden_size, kernel_init=_NORMAL) if self.pooling == "cls" else None
         self.drop = nn.Dropout(self.dropout)
         self.dense = head(self.num_outputs)
+        # Of pre-training alone.
+        activation = ACTIVATIONS[self.activation]
+        self.predictions = Output(self.vocab_size, self.hidden_size, activation, self.epsilon, _NORMAL)
+        self.next_sentence = nn.Dense(2, kernel_init=_NORMAL)
 
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         pooled = self.pool(self.encoder(token_ids, lengths, deterministic=deterministic), lengths)
         return self.dense(self.drop(pooled, deterministic=deterministic))
+
+    def guess(
+        self,
+        token_ids: jax.Array,
+        segment_ids: jax.Array,
+        lengths: jax.Array,
+        positions: jax.Array,
+        *,
+        deterministic: bool,
+    ) -> Guesses:
+        """What stands at `positions` int32 [B, P] of [CLS] a [SEP] b [SEP], and whether b follows a (section 3.1)."""
+        states = self.encoder(token_ids, lengths, segment_ids, deterministic=deterministic)
+        vectors, bias = self.predictions(jnp.take_along_axis(states, positions[:, :, None], axis=1))
+        table = self.encoder.variables["params"]["embedding"]["embedding"]
+        return Guesses(vectors, table, bias, self.next_sentence(self.pool(states, lengths)))
 
     def pool(self, states: jax.Array, lengths: jax.Array) -> jax.Array:
         """One vector a text: float [B, L, D], int32 [B] -> float [B, D]."""

@@ -1,6 +1,7 @@
 """How BERT is kept in HuggingFace's format: the settings in `config.json`, the tensors in `model.safetensors`."""
 
 import functools
+import json
 import logging
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 
 from research.errors import UserError
+from research.settings import Data
 
 _LOG = logging.getLogger("research")
 _MOST_NAMES = 12  # of tensors in a sentence
@@ -30,6 +32,10 @@ _PLACES = {
     "encoder/embedding_segment": "embeddings.token_type_embeddings",
     "encoder/embedding_norm": "embeddings.LayerNorm",
     "pooler": "pooler.dense",
+    "predictions": "cls.predictions",
+    "predictions/transform": "cls.predictions.transform.dense",
+    "predictions/norm": "cls.predictions.transform.LayerNorm",
+    "next_sentence": "cls.seq_relationship",
 }
 _PLACES_IN_BLOCK = {
     "attention/query": "attention.self.query",
@@ -70,6 +76,18 @@ def describe(model: Any, vocab_size: int) -> dict[str, Any]:
     return {theirs: getattr(model, ours) for theirs, ours, _ in _SETTINGS} | {"vocab_size": vocab_size}
 
 
+def describe_tokenizer(tokenizer: str, data: Data) -> dict[str, Any]:
+    """What `transformers` asks beside `tokenizer.json`: the roles of special tokens, and where texts are cut."""
+    special = {token["content"] for token in json.loads(tokenizer)["added_tokens"] if token["special"]}
+    roles = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": data.max_length,
+        "truncation_side": "right" if data.keep == "first" else "left",
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+    } | {role: token for role, token in roles.items() if token in special}
+
+
 def place(params: Any, tensors: dict[str, np.ndarray], source: str) -> Any:
     """The parameters of a `Bert` with the tensors in their places; the classifier stays as it is.
 
@@ -102,7 +120,7 @@ def place(params: Any, tensors: dict[str, np.ndarray], source: str) -> Any:
         return leaf
 
     placed = jax.tree_util.tree_map_with_path(put, params)
-    fresh = [name for name in missing if name.startswith("pooler.")]
+    fresh = [name for name in missing if name.startswith(("pooler.", "cls."))]
     missing = [name for name in missing if name not in fresh]
     passed = [name for name in left if name.startswith(_HEADS)]
     unexpected = [name for name in left if name not in passed]

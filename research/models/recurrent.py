@@ -16,17 +16,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.errors import UserError
 from research.models.layers.activations import ACTIVATIONS
 from research.models.layers.dropout import drop_word_types, dropout_mask
 from research.models.layers.embedding import embedding, head
 from research.models.layers.pooling import AttentivePooling, max_over_time, mean_over_time
 from research.models.layers.recurrence import CELLS, RecurrentLayer
+from research.models.layers.vocabulary import Guesses, Output
 from research.settings import setting
 
 
 class Recurrent(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
 
+    objective = "next"  # that it is pre-trained by
     skips_padding = True  # the recurrence ends with the longest text: one width is enough
 
     vocab_size: int
@@ -57,6 +60,7 @@ class Recurrent(nn.Module):
         ]
         self.pool = AttentivePooling(name="pool") if self.readout == "attention" else None
         self.dense = head(self.num_outputs)
+        self.predictions = Output(self.vocab_size, self.embedding_size)  # of pre-training alone
 
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         drops = self.dropout > 0 or self.word_dropout > 0
@@ -68,10 +72,33 @@ class Recurrent(nn.Module):
         samples = [self._logits(token_ids, lengths, key, shared=True) for key in keys]
         return _logit_of_mean_probability(jnp.stack(samples))
 
-    def _logits(
-        self, token_ids: jax.Array, lengths: jax.Array, key: jax.Array | None = None, shared: bool = False
-    ) -> jax.Array:
-        """With dropout where there is a key; its masks are shared by all rows, or drawn for each."""
+    def guess(
+        self,
+        token_ids: jax.Array,
+        segment_ids: jax.Array,
+        lengths: jax.Array,
+        positions: jax.Array,
+        *,
+        deterministic: bool,
+    ) -> Guesses:
+        """What follows `positions` int32 [B, P]: a language model (Dai & Le 2015, section 2). Segments are not read."""
+        if self.bidirectional:
+            raise UserError(
+                "config.model.bidirectional sees the words that a language model is to guess, expected false"
+            )
+        key = None if deterministic else self.make_rng("dropout")
+        states, _ = self._states(token_ids, lengths, key, shared=False)
+        states = self._drop(states, key, 3 * len(self.stack) + 1, token_ids.shape[0])
+        vectors, bias = self.predictions(jnp.take_along_axis(states, positions[:, :, None], axis=1))
+        return Guesses(vectors, self.embed.embedding, bias, None)
+
+    def _states(
+        self, token_ids: jax.Array, lengths: jax.Array, key: jax.Array | None, shared: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """Of the highest layer, at each token [B, L, H] and at the end [B, H].
+
+        With dropout where there is a key; its masks are shared by all rows, or drawn for each.
+        """
         states, last = self.embed(token_ids), None
         rows = 1 if shared else token_ids.shape[0]
         if key is not None and self.word_dropout:
@@ -92,6 +119,13 @@ class Recurrent(nn.Module):
                 outputs.append(layer(states, lengths, mask))
             states = jnp.concatenate([of_tokens for of_tokens, _ in outputs], axis=-1)
             last = jnp.concatenate([at_end for _, at_end in outputs], axis=-1)
+        return states, last
+
+    def _logits(
+        self, token_ids: jax.Array, lengths: jax.Array, key: jax.Array | None = None, shared: bool = False
+    ) -> jax.Array:
+        states, last = self._states(token_ids, lengths, key, shared)
+        rows = 1 if shared else token_ids.shape[0]
         if self.readout == "last":
             pooled = last
         elif self.readout == "attention":

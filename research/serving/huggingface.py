@@ -1,6 +1,5 @@
 """Fine-tuned encoders, out of a run's folder and into one that other libraries open."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +48,5 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
         tensors = {f"bert.{name}": tensor for name, tensor in tensors.items()}
         tensors |= {"classifier.weight": kernel.T, "classifier.bias": bias}
     tokenizer = (Path(run_folder) / runs.TOKENIZER).read_text("utf-8")
-    write_folder(folder, settings, tensors, tokenizer, _about(tokenizer, run.config.data))
+    write_folder(folder, settings, tensors, tokenizer, bert_files.describe_tokenizer(tokenizer, run.config.data))
     return folder
-
-
-def _about(tokenizer: str, data: Any) -> dict[str, Any]:
-    """What `transformers` asks beside `tokenizer.json`: the roles of special tokens, and where texts are cut."""
-    special = {token["content"] for token in json.loads(tokenizer)["added_tokens"] if token["special"]}
-    roles = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": data.max_length,
-        "truncation_side": "right" if data.keep == "first" else "left",
-    } | {role: token for role, token in roles.items() if token in special}

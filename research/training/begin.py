@@ -19,9 +19,9 @@ from research.training.checkpoints import fingerprint
 from research.training.loop import steps_per_epoch
 from research.training.preparation import Plan, Prepared, prepare
 from research.training.pretrained import start_from_pretrained
-from research.training.restore import RestoredRun
+from research.training.restore import Restored
 from research.training.step import Programs, TrainState, init_state
-from research.training.warm_start import read_source, start_from_run
+from research.training.warm_start import read_source, source_folder, start_from_run
 
 # Between two descriptions of the same run: a file may be moved, and the hash is that of the settings.
 _MAY_DIFFER = ("hash:", "corpus.name:", "corpus.source:", "corpus.columns:", "corpus.cleaned:", "widths:")
@@ -44,7 +44,7 @@ class Begun(NamedTuple):
     run: Run
     plan: Plan
     prepared: Prepared
-    source: RestoredRun | None  # that it starts from
+    source: Restored | None  # that it starts from
 
 
 def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun]:
@@ -54,36 +54,35 @@ def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun
         if run.repeat < 0:
             raise UserError(f"--repeat is {run.repeat}, expected at least 0")
         plan = Plan(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
-        if not ((run.folder / runs.CONFIG).exists() and _claim(run.folder, _describe(plan))):
+        if not ((run.folder / runs.CONFIG).exists() and claim(run.folder, describe(plan))):
             prepared = prepare(plan)
             begun.append(Begun(at, run, plan, prepared, read_source(plan, prepared)))
     return begun
 
 
 @contextlib.contextmanager
-def claimed_folder(begun: Begun) -> Iterator[None]:
-    """A run's folder with its settings and tokenizer, kept from other processes.
+def claimed_folder(folder: Path, description: dict[str, Any]) -> Iterator[None]:
+    """A run's folder with its description, kept from other processes.
 
     Raises:
       UserError: it holds something else, or another process trains there.
     """
-    folder, description = begun.run.folder, _describe(begun.plan)
-    _claim(folder, description)
+    claim(folder, description)
     with runs.locked(folder):
-        runs.write_json(folder / runs.CONFIG, description | {"widths": list(begun.prepared.widths)})
-        runs.write_text(folder / runs.TOKENIZER, begun.prepared.tokenizer)
+        runs.write_json(folder / runs.CONFIG, description)
         yield
 
 
-def _describe(plan: Plan) -> dict[str, Any]:
-    data, source = plan.config.data, plan.config.init_from
+def describe(plan: Plan) -> dict[str, Any]:
+    """What `config.json` says of a run, so that another one in its folder is noticed."""
+    data, source = plan.config.data, source_folder(plan)
     checksums = {}
     if data.vectors != "none":
         checksums["vectors_checksum"] = vectors_checksum(data.vectors)
     if data.weights != "none":
         checksums["weights_checksum"] = weights_checksum(data.weights)
-    if source != "none":
-        checksums["init_from_checksum"] = fingerprint(Path(source) / runs.CHECKPOINTS)
+    if source is not None:
+        checksums["init_from_checksum"] = fingerprint(source / runs.CHECKPOINTS)
     return {
         "hash": config_hash(plan.config),
         "settings": to_dict(plan.config),
@@ -101,7 +100,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
     } | checksums
 
 
-def _claim(folder: Path, description: dict[str, Any]) -> bool:
+def claim(folder: Path, description: dict[str, Any]) -> bool:
     """Makes the folder or checks that it is the same run; true where that is finished already."""
     if (folder / runs.CONFIG).exists():
         there = runs.read_json(folder / runs.CONFIG)

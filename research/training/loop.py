@@ -4,10 +4,9 @@ on as if never interrupted.
 States, texts and batches have a leading axis of members, [R, ...]; `Programs` knows what becomes of it.
 """
 
-import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +17,7 @@ from research.data.batches import Batch, epoch_order, evaluation_order, gather, 
 from research.data.tokenizer import Encoded
 from research.errors import Diverged
 from research.settings import Training
+from research.training.epoch import kept_if_ended, train_epoch, watch_losses
 from research.training.feed import Room, Texts, blocks, put
 from research.training.metrics import Metrics, summarise, zero
 from research.training.sharing import put_rows, put_whole, shares
@@ -25,7 +25,6 @@ from research.training.step import Programs, TrainState
 
 _EVALUATION_ROWS = 64  # of a batch; on CPU more would leave the cache
 _MOST_STEPS = 16  # that one call of a program takes
-_AHEAD = 2  # calls that are made before the metrics of one are read
 
 # Of a member's epoch: its records, what ended it, or nothing, where it rested.
 Result = list[dict[str, Any]] | Diverged | None
@@ -155,10 +154,11 @@ def fit(
             (f.train.lengths, _order(f, training, epoch)[active[r] :] if r in active else []) for r, f in enumerate(fed)
         ]
         lost: dict[int, Diverged] = {}
-        watch = functools.partial(_watch, active, epoch, steps, lost, resting, tick)
+        watch = functools.partial(watch_losses, active, epoch, steps, lost, resting, tick)
         shapes = _training_widths(widths, training, members), _steps_of_a_call(training, members)
         planned = blocks(orders, _rows(training, members), *shapes)
-        states = _train_epoch(programs, states, texts, planned, watch, keep)
+        calls = ((functools.partial(_call, programs, texts, *block), block[1]) for block in planned)
+        states = train_epoch(calls, states, watch, keep)
         at_step = np.asarray(states.step)
         results: list[Result] = [lost.get(r) for r in range(len(members))]
         if len(lost) < len(active):
@@ -171,7 +171,7 @@ def fit(
                 ]
                 done[r] += 1
         yield states, results
-        with _kept_if_ended(keep, states):
+        with kept_if_ended(keep, states):
             for r, result in enumerate(results):
                 if isinstance(result, list):
                     tick(r, epoch + 1.0, result[0]["loss"])
@@ -190,75 +190,10 @@ def _without_sums(states: TrainState, members: Sequence[int]) -> TrainState:
     return states.replace(sums=put_whole(sums))
 
 
-def _train_epoch(
-    programs: Programs,
-    states: TrainState,
-    texts: Texts,
-    planned: Iterable[tuple[np.ndarray, int, int]],
-    watch: Callable[[int, Metrics], bool],
-    keep: Callable[[TrainState, bool], None],
-) -> TrainState:
-    """The states after an epoch's blocks.
-
-    Args:
-      programs: of the variant.
-      states: [R, ...], donated.
-      texts: [R, ...].
-      planned: the blocks.
-      watch: told, late, of each call's metrics; the epoch ends where it says so.
-      keep: as in `fit`.
-    """
-    calls: list[tuple[int, Metrics]] = []  # how many steps are taken after each
-    taken = 0
-    for rows, count, width in planned:
-        states, metrics = programs.train_block(states, texts, put_rows(rows, 2), count, width=width)
-        taken += count
-        calls.append((taken, metrics))
-        if len(calls) > _AHEAD:  # the device always has work, and no more of it than a stop may wait for
-            with _kept_if_ended(keep, states):
-                goes_on = watch(*calls[-1 - _AHEAD])
-            if not goes_on:
-                break
-            keep(states, False)
-    with _kept_if_ended(keep, states):
-        for call in calls[-_AHEAD:]:
-            watch(*call)
-    return states
-
-
-@contextlib.contextmanager
-def _kept_if_ended(keep: Callable[[TrainState, bool], None], states: TrainState) -> Iterator[None]:
-    """Keeps the states where what is done within ends training."""
-    try:
-        yield
-    except BaseException:
-        keep(states, True)
-        raise
-
-
-def _watch(
-    active: Mapping[int, int],
-    epoch: int,
-    steps: Sequence[int],
-    lost: dict[int, Diverged],
-    resting: set[int],
-    tick: Callable[[int, float, float], None],
-    taken: int,
-    metrics: Metrics,
-) -> bool:
-    """Looks at the losses of a call that ended after `taken` steps; false where no member has a finite one."""
-    losses, weights = np.asarray(metrics.loss), np.asarray(metrics.weight)
-    for r in active.keys() - lost.keys():
-        step = min(active[r] + taken, steps[r])
-        if np.isfinite(losses[r]):
-            tick(r, epoch + step / steps[r], float(losses[r]) / max(float(weights[r]), 1.0))
-        else:
-            resting.add(r)
-            lost[r] = Diverged(
-                f"the loss is not finite by step {epoch * steps[r] + step}; a smaller "
-                "--config.optimizer.learning_rate or --config.optimizer.clip_norm=1 may help"
-            )
-    return len(lost) < len(active)
+def _call(
+    programs: Programs, texts: Texts, rows: np.ndarray, count: int, width: int, states: TrainState
+) -> tuple[TrainState, Metrics]:
+    return programs.train_block(states, texts, put_rows(rows, 2), count, width=width)
 
 
 def _augmented(member: Fed, training: Training, epoch: int) -> Fed:

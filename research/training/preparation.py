@@ -125,7 +125,8 @@ def _pretrained_pieces(corpus: Corpus, split: Split, data: Data) -> _Words:
     tokenizer = pretrained_tokenizer(data)
     every = _encode_corpus(corpus, text := tokenizer.to_str(pretty=True))
     parts = [every.take(part, corpus.labels[part]) for part in split]
-    return _Words(tokenizer.get_vocab(), text, None, read_weights(data.weights), parts, every.lengths)
+    weights = None if data.from_scratch else read_weights(data.weights)
+    return _Words(tokenizer.get_vocab(), text, None, weights, parts, every.lengths)
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,6 +1,7 @@
 """A run restored from its folder alone: settings, tokenizer and best checkpoint."""
 
 import copy
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,30 +15,31 @@ from research.data.audit import clean
 from research.data.batches import Batch
 from research.data.corpora import KNOWN, Corpus, load
 from research.data.files import Columns
-from research.data.splits import Split, split_corpus
+from research.data.splits import Split
+from research.data.texts import pretraining_split
 from research.data.tokenizer import Encoded, encode_texts, split_text
 from research.errors import UserError
 from research.models import config_from_dict
-from research.settings import repeat_of
+from research.settings import is_pretraining, repeat_of
 from research.training.checkpoints import Checkpoints
 from research.training.loop import batches_to_evaluate, evaluate_members
-from research.training.step import programs
+from research.training.pretrain_step import init_variables
+from research.training.step import Programs, programs
 
 
-class RestoredRun:
-    """A trained variant that predicts; made by `restore`."""
+class Restored:
+    """What a run has learnt, with labels or without them; made by `restore` or `restore_source`."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, described: dict[str, Any]):
         from tokenizers import Tokenizer  # imported here, so that training imports without it
 
-        described = runs.read_json(folder / runs.CONFIG)
         try:
             self.config = config_from_dict(described["settings"])
             self.class_names: tuple[str, ...] = tuple(described["classes"])
             self.hash: str = described["hash"]
             self._corpus: dict = described["corpus"]
             self.corpus_name: str = self._corpus["name"]
-            self._split = {name: described[name] for name in ("folds", "fold", "repeat")}
+            self.described = described | {name: described[name] for name in ("folds", "fold", "repeat")}
             self._widths: tuple[int, ...] = tuple(described["widths"])
         except KeyError as error:
             raise UserError(f"{folder / runs.CONFIG}: no {error}, expected the config.json of a run") from error
@@ -46,9 +48,12 @@ class RestoredRun:
         except Exception as error:  # the library raises nothing narrower
             raise UserError(f"{folder / runs.TOKENIZER}: cannot be read ({error})") from error
         self.vocabulary: dict[str, int] = self._tokenizer.get_vocab()  # word -> id
-        self._programs = programs(self.config, len(self.class_names))
         # With the leading axis of members that programs have.
         self._members = jax.tree.map(lambda leaf: leaf[None], self._restore_variables(folder))
+
+    def _shapes(self) -> Any:
+        """Of the variables that the model has."""
+        return init_variables(self.config)
 
     def _restore_variables(self, folder: Path) -> dict[str, Any]:
         """Of the best epoch: nothing else of its state is looked at, so that it may be any version's."""
@@ -60,10 +65,8 @@ class RestoredRun:
             if step is None:
                 raise UserError(f"{folder}: empty, expected a run that reached its first save")
             saved = checkpoints.restore(step)
-        variables = {"params": saved["params"], **saved["constants"]}
-        text = np.zeros((1, self._widths[0]), np.int32), np.zeros(1, np.int32)
-        expected = jax.eval_shape(self._programs.init, jax.random.key(0), *text)
-        if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, expected):
+        variables = {"params": saved["params"], **saved.get("constants", {})}
+        if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, self._shapes()):
             raise UserError(f"{folder / str(step)} holds other parameters than the model in {runs.CONFIG} has")
         return jax.device_put(variables)
 
@@ -71,6 +74,60 @@ class RestoredRun:
     def variables(self) -> dict[str, Any]:
         """Of the best epoch: parameters, and what was fitted or drawn before the first step."""
         return jax.tree.map(lambda leaf: leaf[0], self._members)
+
+    def is_own_corpus(self, corpus: Corpus) -> bool:
+        """Whether the run was trained on this very corpus."""
+        return corpus.checksum == self._corpus["checksum"]
+
+    def as_trained_on(self, corpus: Corpus) -> Corpus:
+        """The corpus cleaned, where it is the run's own one and was cleaned before training; else as it is."""
+        if not self._corpus.get("cleaned"):
+            return corpus
+        cleaned = clean(corpus)
+        return cleaned if self.is_own_corpus(cleaned) else corpus
+
+    def own_corpus(self) -> Corpus:
+        """The corpus that the run was trained on, from where it was.
+
+        Raises:
+          UserError: it is not there any more, or is another one now.
+        """
+        source = self._corpus.get("source") or self._corpus["name"]
+        if source not in KNOWN and not Path(source).exists():
+            raise UserError(f"the run was trained on {source}, which is not there: name it with --corpus")
+        corpus = self.as_trained_on(load(source, Columns(*self._corpus.get("columns", ())), self.class_names))
+        if not self.is_own_corpus(corpus):
+            raise UserError(f"{source} has changed since the run was trained on it: name it with --corpus all the same")
+        return corpus
+
+    def split(self, corpus: Corpus) -> Split:
+        """The split of the run's own corpus: what it trained on, chose on, and never saw."""
+        return _split_of(self.described, corpus)
+
+
+def _split_of(described: dict[str, Any], corpus: Corpus) -> Split:
+    config = config_from_dict(described["settings"])
+    which = {name: described[name] for name in ("folds", "fold", "repeat")}
+    which["repeat"] = repeat_of(config, "split", which["repeat"])
+    return pretraining_split(corpus, config.seed, **which, train_size=config.data.train_size)
+
+
+def trained_on(described: dict[str, Any], corpus: Corpus) -> np.ndarray:
+    """Which texts of a corpus, int [n], a run with this `config.json` was trained on; none of another corpus."""
+    own = described["corpus"]["checksum"] == corpus.checksum
+    return _split_of(described, corpus).train if own else np.empty(0, np.int64)
+
+
+class RestoredRun(Restored):
+    """A trained variant that predicts; made by `restore`."""
+
+    @functools.cached_property
+    def _programs(self) -> Programs:
+        return programs(self.config, len(self.class_names))
+
+    def _shapes(self) -> Any:
+        text = np.zeros((1, self._widths[0]), np.int32), np.zeros(1, np.int32)
+        return jax.eval_shape(self._programs.init, jax.random.key(0), *text)
 
     @property
     def module(self) -> nn.Module:
@@ -117,41 +174,21 @@ class RestoredRun:
         of_member = jax.tree.map(lambda array: array[None], batch)
         return np.asarray(self._programs.evaluate(self._members, of_member)[1])[0]
 
-    def is_own_corpus(self, corpus: Corpus) -> bool:
-        """Whether the run was trained on this very corpus."""
-        return corpus.checksum == self._corpus["checksum"]
-
-    def as_trained_on(self, corpus: Corpus) -> Corpus:
-        """The corpus cleaned, where it is the run's own one and was cleaned before training; else as it is."""
-        if not self._corpus.get("cleaned"):
-            return corpus
-        cleaned = clean(corpus)
-        return cleaned if self.is_own_corpus(cleaned) else corpus
-
-    def own_corpus(self) -> Corpus:
-        """The corpus that the run was trained on, from where it was.
-
-        Raises:
-          UserError: it is not there any more, or is another one now.
-        """
-        source = self._corpus.get("source") or self._corpus["name"]
-        if source not in KNOWN and not Path(source).exists():
-            raise UserError(f"the run was trained on {source}, which is not there: name it with --corpus")
-        corpus = self.as_trained_on(load(source, Columns(*self._corpus.get("columns", ())), self.class_names))
-        if not self.is_own_corpus(corpus):
-            raise UserError(f"{source} has changed since the run was trained on it: name it with --corpus all the same")
-        return corpus
-
-    def split(self, corpus: Corpus) -> Split:
-        """The split of the run's own corpus: what it trained on, chose on, and never saw."""
-        which = self._split | {"repeat": repeat_of(self.config, "split", self._split["repeat"])}
-        return split_corpus(corpus, self.config.seed, **which, train_size=self.config.data.train_size)
-
 
 def restore(folder: Path | str) -> RestoredRun:
     """Restores a run from its folder, on whatever device there is.
 
     Raises:
-      UserError: the folder holds no finished run, or a damaged one.
+      UserError: the folder holds no finished run, or a damaged one, or one without labels.
     """
-    return RestoredRun(Path(folder))
+    run = restore_source(folder)
+    if not isinstance(run, RestoredRun):
+        raise UserError(f"{folder} was pre-trained without labels and predicts none; --config.init_from starts from it")
+    return run
+
+
+def restore_source(folder: Path | str) -> Restored:
+    """What another run may start from: a classifier, or what was pre-trained."""
+    described = runs.read_json(Path(folder) / runs.CONFIG)
+    kind = Restored if is_pretraining(described.get("settings", {})) else RestoredRun
+    return kind(Path(folder), described)

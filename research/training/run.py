@@ -17,7 +17,7 @@ from research.data.corpora import Corpus, load
 from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
 from research.settings import Config
-from research.training.begin import Begun, Run, begin, claimed_folder, fresh_state, seed
+from research.training.begin import Begun, Run, begin, claimed_folder, describe, fresh_state, seed
 from research.training.environment import environment, release_memory
 from research.training.flops import count_flops
 from research.training.history import History
@@ -115,8 +115,10 @@ def train_together(
     # Before anything is written: settings may not fit each other.
     fresh = stack([fresh_state(compiled, of_run) for of_run in begun])
     with contextlib.ExitStack() as locks:
-        for of_run in begun:
-            locks.enter_context(claimed_folder(of_run))
+        for _, run, plan, prepared, _ in begun:
+            described = describe(plan) | {"widths": list(prepared.widths)}
+            locks.enter_context(claimed_folder(run.folder, described))
+            runs.write_text(run.folder / runs.TOKENIZER, prepared.tokenizer)
         ended = _train_begun(begun, compiled, fresh, time.perf_counter() - start, test, tick)
     for of_run, error in zip(begun, ended, strict=True):
         found[of_run.at] = error

@@ -16,7 +16,7 @@ from flax import struct
 from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
 from research.models import build, config_from_dict
-from research.settings import Config, Data, Training, to_dict
+from research.settings import Config, Data, Optimizer, Training, to_dict
 from research.training.environment import require_memory
 from research.training.feed import Texts, take
 from research.training.metrics import Metrics, cross_entropy, measure, probabilities, zero
@@ -167,13 +167,18 @@ def init_state(
     )
 
 
+def in_dtype(variables: Any, name: str) -> Any:
+    """Variables whose floats are of the type of that name, as activations then are too."""
+    if name == "float32":
+        return variables
+    return jax.tree.map(lambda leaf: leaf.astype(name) if leaf.dtype == jnp.float32 else leaf, variables)
+
+
 def apply_in_dtype(
     module: nn.Module, config: Config, variables: dict[str, Any], batch: Batch, key: jax.Array | None = None
 ) -> jax.Array:
     """Logits float32 [B, C] of a forward pass in `compute_dtype`; with dropout where there is a key."""
-    if config.training.compute_dtype != "float32":
-        dtype = jnp.dtype(config.training.compute_dtype)
-        variables = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == jnp.float32 else leaf, variables)
+    variables = in_dtype(variables, config.training.compute_dtype)
     rngs = None if key is None else {"dropout": key}
     logits = module.apply(variables, batch.token_ids, batch.lengths, deterministic=key is None, rngs=rngs)
     return logits.astype(jnp.float32)
@@ -211,24 +216,36 @@ def train_step(
         return loss, (logits, losses)
 
     (loss, (logits, losses)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(
-        gradients,
-        state.opt_state,
-        state.params,
-        value=loss,
-        grad=gradients,
-        value_fn=lambda params, rates: loss_of(params)[0],  # L-BFGS hands it what it does not read itself
-        rates=state.rates,
-    )
-    if config.optimizer.schedule != "constant" or config.optimizer.warmup:
+    of_lbfgs = {
+        "value": loss,
+        "grad": gradients,
+        "value_fn": lambda params, rates: loss_of(params)[0],  # is handed what L-BFGS does not read itself
+    }
+    state = descend(optimizer, config.optimizer, state, gradients, **of_lbfgs)
+    return state, measure(logits, batch.labels, batch.weights, losses)
+
+
+def descend(
+    optimizer: optax.GradientTransformationExtraArgs, settings: Optimizer, state: Any, gradients: Any, **of_loss: Any
+) -> Any:
+    """The state after a step of the optimizer.
+
+    Args:
+      optimizer: of `make_optimizer`.
+      settings: that it was made from.
+      state: with `step`, `num_steps`, `rates`, `params` and `opt_state`.
+      gradients: of the loss, like `params`.
+      **of_loss: what L-BFGS reads besides.
+    """
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, rates=state.rates, **of_loss)
+    if settings.schedule != "constant" or settings.warmup:
         progress = (state.step + 1).astype(jnp.float32) / state.num_steps
-        factor = rate_factor(config.optimizer, progress)
+        factor = rate_factor(settings, progress)
         updates = jax.tree.map(lambda update: update * factor, updates)
     params = optax.apply_updates(state.params, updates)
-    if config.optimizer.max_norm:
-        params = limit_columns(params, config.optimizer.max_norm)
-    metrics = measure(logits, batch.labels, batch.weights, losses)
-    return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+    if settings.max_norm:
+        params = limit_columns(params, settings.max_norm)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
 
 
 def repeat_step(

@@ -1,15 +1,17 @@
 """Starting from the parameters of another run, as far as they fit; its words are found by name, not by number."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from research.data.weights import read_pretraining
 from research.errors import UserError
 from research.models import load_module
 from research.training.preparation import Plan, Prepared
-from research.training.restore import RestoredRun, restore
+from research.training.restore import Restored, restore_source, trained_on
 
 
 class Taken(NamedTuple):
@@ -22,32 +24,44 @@ class Taken(NamedTuple):
     words: int  # that both vocabularies have: the rows taken of an embedding
 
 
-def read_source(plan: Plan, prepared: Prepared) -> RestoredRun | None:
+def source_folder(plan: Plan) -> Path | None:
+    """The folder of the run to start from, if any; {fold} and {repeat} in its name are those of the plan."""
+    name = plan.config.init_from
+    if name == "none":
+        return None
+    return Path(name.replace("{fold}", str(plan.fold)).replace("{repeat}", str(plan.repeat)))
+
+
+def read_source(plan: Plan, prepared: Prepared) -> Restored | None:
     """The run to start from, if any.
 
     Raises:
       UserError: it cannot be restored, it was trained on texts that are held out here, or the model cannot start so.
     """
-    folder, model = plan.config.init_from, plan.config.model.module
-    if folder == "none":
+    weights, folder, model = plan.config.data.weights, source_folder(plan), plan.config.model.module
+    if described := read_pretraining(weights):
+        _require_unseen(described, plan, prepared, f"config.data.weights: {weights}")
+    if folder is None:
         return None
     if hasattr(load_module(model), "fit_constants"):
-        raise UserError(f"config.init_from is {folder!r}, but {model} starts from its own training texts")
-    source = restore(folder)
-    if source.is_own_corpus(plan.corpus):
-        held_out = np.concatenate([prepared.split.validation, prepared.split.test])
-        seen = np.isin(held_out, source.split(plan.corpus).train).sum()
-        if seen:
-            raise UserError(
-                f"config.init_from: {folder} was trained on {seen:,} of the texts that are held out here, expected a "
-                "run of the same fold, repeat and seed, or one on another corpus"
-            )
+        raise UserError(f"config.init_from is {str(folder)!r}, but {model} starts from its own training texts")
+    source = restore_source(folder)
+    _require_unseen(source.described, plan, prepared, f"config.init_from: {folder}")
     return source
 
 
-def start_from_run(
-    fresh: dict[str, Any], source: RestoredRun, vocabulary: dict[str, int]
-) -> tuple[dict[str, Any], Taken]:
+def _require_unseen(described: dict[str, Any], plan: Plan, prepared: Prepared, name: str) -> None:
+    """Raises UserError where the run of this description was trained on texts that are held out here."""
+    held_out = np.concatenate([prepared.split.validation, prepared.split.test])
+    seen = np.isin(held_out, trained_on(described, plan.corpus)).sum()
+    if seen:
+        raise UserError(
+            f"{name} was trained on {seen:,} of the texts that are held out here, expected a run of the same fold, "
+            "repeat and seed, or one on another corpus"
+        )
+
+
+def start_from_run(fresh: dict[str, Any], source: Restored, vocabulary: dict[str, int]) -> tuple[dict[str, Any], Taken]:
     """The variables of `source` where fresh ones of that name have their shape; rows of an embedding by their words.
 
     Args:

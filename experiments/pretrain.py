@@ -1,0 +1,80 @@
+"""Pre-trains a model on texts without labels, into a run folder that others start from.
+
+    ./launch.sh pretrain --config=configs/bert.py:tiny --corpus=imdb --workdir=runs/pretrained
+    ./launch.sh compare --variants=bert:runs/pretrained/encoder --vary=data.from_scratch=false,true --workdir=runs/gain
+
+The first guesses masked tokens and the order of segments (Devlin et al. 2019), the second compares what came of it with
+the same encoder, tokenizer and sizes from random weights. A recurrent variant becomes a language model (Dai & Le 2015):
+
+    ./launch.sh pretrain --config=lstm --corpus=imdb --folds=5 --fold=0 --workdir=runs/lm/fold0
+    ./launch.sh train --config=lstm --corpus=imdb --config.init_from=runs/lm/fold0 --workdir=runs/lstm
+
+`--corpus` is what `train` takes, whose labels are not read, or a `.txt` with a text a line and no tab, which may be
+larger than memory. Interrupted, the same command goes on; `--config.FIELD=VALUE` changes a setting.
+"""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+
+from experiments import program
+from experiments.progress import print_table
+from experiments.single import define_single, run_alone, set_up
+from experiments.variants import load_config
+from research import runs
+from research.errors import UserError
+
+flags.DEFINE_string("config", "bert:tiny", "The variant: a name in configs/, perhaps NAME:ARGUMENT, or a config file.")
+define_single("Folds of the cross-validation whose training texts are used (default: none, all texts are).")
+program.define_corpus()
+program.define_clean()
+program.define_workdir("The run's folder.")
+FLAGS = flags.FLAGS
+
+
+def main(overrides: list[str]) -> None:
+    program.required("corpus", "workdir")
+    set_up()
+    from research.data.audit import clean
+    from research.data.corpora import Corpus
+    from research.data.texts import open_texts
+    from research.training.pretrain import pretrain
+    from research.training.pretrain_preparation import for_pretraining
+
+    config = load_config(FLAGS.config, overrides, for_pretraining)
+    texts = open_texts(FLAGS.corpus, program.columns())
+    if FLAGS.clean:
+        if not isinstance(texts, Corpus):
+            raise UserError(f"--clean looks at labels, and {FLAGS.corpus} has none")
+        texts = clean(texts)
+    name, folder = FLAGS.config, Path(FLAGS.workdir)
+
+    def run(tick: Callable[[float, float], None]) -> None:
+        pretrain(
+            config,
+            texts,
+            folder,
+            folds=FLAGS.folds,
+            fold=FLAGS.fold,
+            repeat=FLAGS.repeat,
+            devices=FLAGS.devices,
+            command=shlex.join(["./launch.sh", "pretrain", *sys.argv[1:]]),
+            tick=tick,
+        )
+
+    if not run_alone(name, config.training.epochs, folder, run):
+        return
+    record, records = runs.read_json(folder / runs.RECORD), runs.read_metrics(folder)
+    shown = [r for r in records if r["epoch"] == record["best_epoch"]]
+    metrics = [metric for metric in shown[0] if metric not in ("step", "epoch", "split")]
+    rows = [(r["split"], str(r["epoch"]), *(f"{r.get(metric, float('nan')):.4f}" for metric in metrics)) for r in shown]
+    print_table(f"{name} pre-trained on {texts.name}", ("split", "epoch", *metrics), rows)
+    encoder = folder / runs.ENCODER
+    print(f"to start from it: --variants=bert:{encoder}" if encoder.exists() else f"--config.init_from={folder}")
+
+
+if __name__ == "__main__":
+    program.launch(main)

@@ -1,0 +1,64 @@
+"""A single run, in this process or in several that train it together: what `train` and `pretrain` share."""
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+
+from experiments import program
+from experiments.progress import reporting
+from experiments.watched import ends_with_the_others, watched
+from research import runs
+
+FLAGS = flags.FLAGS
+
+
+def define_single(folds: str) -> None:
+    """Defines what says which run of a corpus it is and who trains it; `folds` is the help of `--folds`."""
+    flags.DEFINE_integer("folds", None, folds)
+    flags.DEFINE_integer("fold", 0, "The fold that is held out as test.")
+    flags.DEFINE_integer("repeat", 0, "Which repetition: own split, initialisation, order and dropout.")
+    flags.DEFINE_integer("devices", 0, "Devices that share each batch (default 0: as many as pay; 1 on CPU).")
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes; auto: as the cluster says.")
+    flags.DEFINE_integer("processes", 1, "How many processes train this run together (with --coordinator).")
+    flags.DEFINE_integer("process", 0, "Which of them this one is.")
+
+
+def set_up() -> None:
+    """Sets up JAX and joins the other processes, where there are some; before anything is computed."""
+    program.use_devices(side_by_side=False)
+    from research.training import processes
+
+    if FLAGS.coordinator:
+        watched()
+        processes.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+
+
+def run_alone(name: str, epochs: int, folder: Path, train: Callable[[Callable[[float, float], None]], object]) -> bool:
+    """Calls `train(tick)` so that a signal ends it between two steps; whether this process has results to show."""
+    from research.training import processes
+    from research.training.population import side_by_side
+
+    if FLAGS.overwrite and processes.is_first():
+        runs.clear(folder)
+    if runs.is_finished(folder):
+        print(f"{folder} is finished already; its results:", file=sys.stderr)
+    with reporting(epochs, "epochs") as reporter:
+
+        def job(check: Callable[[], None]) -> None:
+            calls = itertools.count()
+
+            def tick(done: float, loss: float) -> None:
+                check()
+                if processes.told_to_stop(next(calls)):
+                    raise KeyboardInterrupt
+                reporter.progress(name, done, loss)
+
+            train(tick)
+
+        with ends_with_the_others() if FLAGS.coordinator else contextlib.nullcontext():
+            side_by_side([job])  # in a thread of its own, so that a signal cannot break in between two steps
+    return processes.is_first()

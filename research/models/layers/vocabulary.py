@@ -1,0 +1,36 @@
+"""What a module that is pre-trained says of the tokens that it is to guess; the output layer is the embedding's table.
+
+One table for both (Press & Wolf 2017; Devlin et al. 2019): the logits of the V words are `vectors @ table.T + bias`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from flax import linen as nn
+
+
+class Guesses(NamedTuple):
+    """Of B rows, each with P positions whose tokens are guessed."""
+
+    vectors: jax.Array  # float [B, P, E]
+    table: jax.Array  # float [V, E]
+    bias: jax.Array  # float [V]
+    order: jax.Array | None  # float [B, 2], logits of: segment b follows segment a, b is of another text
+
+
+class Output(nn.Module):
+    """`states float [B, P, D] -> (vectors float [B, P, features], bias float [vocab_size])`."""
+
+    vocab_size: int
+    features: int
+    activation: Callable[[jax.Array], jax.Array] | None = None  # and a layer normalisation, as BERT has them
+    epsilon: float = 1e-6  # of the normalisation
+    kernel_init: nn.initializers.Initializer = nn.initializers.glorot_uniform()
+
+    @nn.compact
+    def __call__(self, states: jax.Array) -> tuple[jax.Array, jax.Array]:
+        vectors = nn.Dense(self.features, kernel_init=self.kernel_init, name="transform")(states)
+        if self.activation is not None:
+            vectors = nn.LayerNorm(epsilon=self.epsilon, name="norm")(self.activation(vectors))
+        return vectors, self.param("bias", nn.initializers.zeros, (self.vocab_size,))

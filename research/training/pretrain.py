@@ -1,0 +1,223 @@
+"""Pre-training on texts without labels, into a run's folder: BERT's two tasks, or a language model's one.
+
+What it leaves can be started from: an encoder as `bert:RUN/encoder`, the parameters of a recurrent variant by
+`init_from=RUN`. A run is a function of (config, texts, fold, repeat), killed and started again or not.
+"""
+
+import functools
+import itertools
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from research import runs
+from research.data.corpora import Corpus
+from research.data.stream import Rows, batches, go_to, position_of
+from research.data.texts import Part, TextFile, open_texts
+from research.data.weights import read_weights, write_folder
+from research.errors import Diverged
+from research.models import bert_files
+from research.settings import Config, Pretraining, validate
+from research.training.begin import claim, claimed_folder, describe, seed
+from research.training.environment import environment
+from research.training.epoch import kept_if_ended, train_epoch, watch_losses
+from research.training.history import History
+from research.training.objectives import Sums, summarise, zero
+from research.training.preparation import Plan
+from research.training.pretrain_preparation import (
+    Prepared,
+    check,
+    check_batch,
+    prepare_stream,
+    resolve_pretraining_folds,
+    split_texts,
+)
+from research.training.pretrain_step import PretrainPrograms, PretrainState, init_state, pretrain_programs
+from research.training.processes import checkpoints_of, own_folder
+from research.training.sharing import devices_for, put_rows, put_whole, shared_among, shares
+
+
+def pretrain(
+    config: Config,
+    texts: Corpus | TextFile | Path | str,
+    workdir: Path | str,
+    *,
+    folds: int | None = None,
+    fold: int = 0,
+    repeat: int = 0,
+    command: str = "",
+    devices: int = 0,
+    tick: Callable[[float, float], None] = lambda epochs, loss: None,
+) -> Path:
+    """Pre-trains a model into a folder, or goes on where it was interrupted.
+
+    Args:
+      config: of `for_pretraining`.
+      texts: a corpus, whose labels are not read, or a plain file, by name or path too.
+      workdir: the run's folder; made where it does not exist.
+      folds: of a cross-validation: trains on the training texts of `fold` alone. Without, on all texts but those of
+        a test or validation split, or a fiftieth of them (at most 1,000) where there is none.
+      fold: which of them.
+      repeat: which repetition: own split, initialisation, order, masks and dropout.
+      command: the command that does the same; kept in the record.
+      devices: that share each batch; 0 takes as many as are good for it.
+      tick: called now and then with (epochs done, a recent loss).
+
+    Returns:
+      the folder, with `config.json`, `tokenizer.json`, `checkpoints/`, `metrics.jsonl`, `record.json` and, of a
+      "masked" model, `encoder/`.
+
+    Raises:
+      UserError: a setting, fold or text that does not fit, or a folder that holds something else.
+      Diverged: the loss is not finite any more.
+    """
+    if not isinstance(texts, (Corpus, TextFile)):
+        texts = open_texts(str(texts))
+    plan = Plan(validate(config), texts, resolve_pretraining_folds(texts, folds, fold), fold, repeat)
+    shapes, parts = check(plan), split_texts(plan)
+    with own_folder(Path(workdir)) as folder, shared_among(devices or devices_for(config.training.batch_size)):
+        check_batch(config.training, shares())
+        description = describe(plan) | {"widths": [config.data.max_length]}
+        if (folder / runs.CONFIG).exists() and claim(folder, description):
+            return Path(workdir)
+        with claimed_folder(folder, description):
+            _train(plan, parts, folder, command, shapes, tick)
+    return Path(workdir)
+
+
+def _train(
+    plan: Plan,
+    parts: tuple[Part, Part],
+    folder: Path,
+    command: str,
+    shapes: Any,
+    tick: Callable[[float, float], None],
+) -> None:
+    """From the texts to the record."""
+    start, seconds = time.perf_counter(), {}
+    config, training = plan.config, plan.config.training
+    prepared = prepare_stream(plan, *parts, folder)
+    programs = pretrain_programs(config, prepared.special, prepared.pieces)
+    order = seed(plan, "order")
+    feed = batches(prepared.train, prepared.fill, training.batch_size, order, epochs=training.epochs, shuffled=True)
+    steps = -(-len(prepared.train.rows) // training.batch_size)
+    fresh = init_state(
+        programs,
+        config,
+        init_seed=seed(plan, "init"),
+        seed=seed(plan, "dropout"),
+        num_steps=steps * training.epochs,
+        position=position_of(feed),
+        start_from=functools.partial(_started, config),
+    )
+    template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), fresh)
+    seconds["prepare"], start = time.perf_counter() - start, time.perf_counter()
+    try:
+        with checkpoints_of(folder / runs.CHECKPOINTS, template) as checkpoints:
+            history = History(folder, training, checkpoints, template)
+            _train_epochs(programs, history, fresh, feed, prepared, training, tick)
+            best = history.best()
+    except Diverged as error:
+        record = {"status": "diverged", "command": command, "error": str(error)}
+        runs.write_json(folder / runs.RECORD, record | environment())
+        raise
+    seconds["train"] = time.perf_counter() - start
+    if programs.module.objective == "masked":
+        _write_encoder(folder / runs.ENCODER, config, best.params, prepared.tokenizer)
+    record = {
+        "status": "done",
+        "command": command,
+        "best_epoch": int(best.step) // steps,
+        "rows": {"train": len(prepared.train.rows), "validation": len(prepared.validation.rows)},
+        "tokens": {"train": len(prepared.train.tokens), "validation": len(prepared.validation.tokens)},
+        "ordered_rows": int(prepared.train.rows[:, 3].sum()),
+        "words": prepared.pieces,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(shapes)),
+        "seconds": {what: round(value, 3) for what, value in seconds.items()},
+        "shared_among": shares(),
+    }
+    del feed, prepared  # they read the files
+    shutil.rmtree(folder / runs.STREAM)
+    runs.write_json(folder / runs.RECORD, record | environment())
+
+
+def _train_epochs(
+    programs: PretrainPrograms,
+    history: History,
+    fresh: PretrainState,
+    feed: Any,
+    prepared: Prepared,
+    training: Pretraining,
+    tick: Callable[[float, float], None],
+) -> None:
+    """Trains, logs and saves, from the last checkpoint where there is one."""
+    steps = -(-len(prepared.train.rows) // training.batch_size)
+    state = history.resume(fresh)
+    go_to(feed, np.asarray(state.position))
+    state = put_whole(state)
+
+    def here(state: PretrainState) -> PretrainState:
+        return jax.device_get(state).replace(position=position_of(feed))
+
+    def keep(state: PretrainState, at_once: bool) -> None:
+        if at_once or history.is_due():
+            history.keep(here(state))
+
+    for epoch in range(history.epochs, training.epochs):
+        taken, lost = int(state.step) - epoch * steps, {}
+        if not taken:
+            state = state.replace(sums=put_whole(zero()))
+        left = itertools.islice(feed, steps - taken)
+        calls = ((functools.partial(_call, programs, training, rows), 1) for rows in left)
+        tick_one = lambda member, *done: tick(*done)  # noqa: E731
+        watch = functools.partial(watch_losses, {0: taken}, epoch, [steps], lost, set(), tick_one)
+        state = train_epoch(calls, state, watch, keep)
+        if lost:
+            history.save_best()
+            raise lost[0]
+        at = {"step": int(state.step), "epoch": epoch + 1}
+        validated = _evaluate(programs, state.params, prepared, training)
+        of_splits = (("train", state.sums), ("validation", validated))
+        records = [at | {"split": split} | summarise(sums) for split, sums in of_splits]
+        history.add(records, functools.partial(here, state))
+        with kept_if_ended(keep, state):
+            tick(epoch + 1.0, records[0]["loss"])
+
+
+def _call(
+    programs: PretrainPrograms, training: Pretraining, rows: Rows, state: PretrainState
+) -> tuple[PretrainState, Sums]:
+    parts = training.accumulation
+    in_parts = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), rows)
+    return programs.step(state, put_rows(in_parts, 1))
+
+
+def _evaluate(programs: PretrainPrograms, params: Any, prepared: Prepared, training: Pretraining) -> Sums:
+    """Of the rows that are looked at, with the same masks after every epoch."""
+    sums = zero()
+    if len(prepared.validation.rows):
+        rows = batches(prepared.validation, prepared.fill, training.batch_size, 0, epochs=1, shuffled=False)
+        for n, batch in enumerate(rows):
+            sums = sums.merge(programs.evaluate(params, put_rows(batch, 0), n))
+    return jax.device_get(sums)
+
+
+def _started(config: Config, params: Any) -> Any:
+    """With the weights of the encoder that the settings name, if any."""
+    weights = config.data.weights
+    return params if weights == "none" else bert_files.place(params, read_weights(weights), weights)
+
+
+def _write_encoder(folder: Path, config: Config, params: Any, tokenizer: str) -> None:
+    """As a BertForPreTraining, whose output layer is the embedding's table."""
+    settings = {"model_type": "bert", "architectures": ["BertForPreTraining"]}
+    settings |= bert_files.describe(config.model, config.data.vocab_size)
+    tensors = bert_files.tensors_of(params)
+    tensors = {name if name.startswith("cls.") else f"bert.{name}": tensor for name, tensor in tensors.items()}
+    about = bert_files.describe_tokenizer(tokenizer, config.data)
+    write_folder(folder, settings, tensors, tokenizer, about, runs.read_json(folder.parent / runs.CONFIG))
