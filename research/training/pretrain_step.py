@@ -20,7 +20,7 @@ from research.settings import Config, Data, Pretraining, to_dict
 from research.training.objectives import Examples, Sums, examples_of, measure, zero
 from research.training.optimizers import Rates, make_optimizer, rates_of
 from research.training.sharing import whole
-from research.training.step import descend, in_dtype
+from research.training.step import compiled, descend, in_dtype
 
 
 @struct.dataclass
@@ -52,8 +52,8 @@ class PretrainPrograms:
         examples = functools.partial(examples_of, self.module.objective, special=special, pieces=pieces)
         step = functools.partial(pretrain_step, self.module, self.optimizer, config, examples)
         self.init = jax.jit(functools.partial(_init, self.module))
-        self.step = jax.jit(step, donate_argnums=0)
-        self.evaluate = jax.jit(functools.partial(_evaluate, self.module, config, examples))
+        self.step = compiled(step, donate_argnums=0)
+        self.evaluate = compiled(functools.partial(_evaluate, self.module, config, examples))
 
 
 def pretrain_programs(config: Config, special: dict[str, int], pieces: int) -> PretrainPrograms:

@@ -65,14 +65,18 @@ class Programs:
         self.optimizer = make_optimizer(config.optimizer)
         step = functools.partial(train_step, self.module, self.optimizer, config)
         block = functools.partial(repeat_members, step)
-        options = _OPTIONS_ON_CPU if jax.default_backend() == "cpu" else {}
-        compiled = functools.partial(jax.jit, compiler_options=options)
         self.train_block = compiled(block, donate_argnums=0, static_argnames="width")
         evaluate = for_members(functools.partial(evaluate_step, self.module, config))
         self.evaluate = compiled(lambda variables, batch: whole(evaluate(variables, batch)))
         self.init = jax.jit(functools.partial(self.module.init, deterministic=True))
         self.train = compiled(step, donate_argnums=0)
         self.flops: dict[int, int] = {}
+
+
+def compiled(function: Callable[..., Any], **given: Any) -> Any:
+    """`jax.jit` as all that trains or evaluates is compiled."""
+    options = _OPTIONS_ON_CPU if jax.default_backend() == "cpu" else {}
+    return jax.jit(function, compiler_options=options, **given)
 
 
 def for_members(function: Callable[..., Any]) -> Callable[..., Any]:
