@@ -159,6 +159,6 @@ def test_programs_of_earlier_variants_are_let_go(small_corpus):
     before = steps()
     use(4)
     assert steps() > before
-    for hidden_size in range(5, 15):
+    for hidden_size in range(5, 11):
         use(hidden_size)
     assert steps() <= before + 4
