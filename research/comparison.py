@@ -239,7 +239,6 @@ def _claim(
         "earlier_commands": [],
         "variants": {},
     } | environment()
-    there: dict[str, Any] = {}
     if (folder / runs.PLAN).exists():
         there = runs.read_json(folder / runs.PLAN)
         changed = []
@@ -263,8 +262,7 @@ def _claim(
         entry["settings"] = to_dict(variant.config)
         if variant.tuned is not None:
             entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
-        old = plan["variants"].get(variant.name)
-        if old:
+        if old := plan["variants"].get(variant.name):
             # Settings that came after it was written have their defaults.
             changed = differences(to_dict(config_from_dict(old["settings"])), entry["settings"])
             if not entry.get("tuned", {}).items() >= old.get("tuned", {}).items():
