@@ -13,9 +13,7 @@ the same encoder, tokenizer and sizes from random weights. A recurrent variant b
 larger than memory. Interrupted, the same command goes on; `--config.FIELD=VALUE` changes a setting.
 """
 
-import shlex
-import sys
-from collections.abc import Callable
+import functools
 from pathlib import Path
 
 from absl import flags
@@ -52,20 +50,7 @@ def main(overrides: list[str]) -> None:
         texts = clean(texts)
     name, folder = FLAGS.config, Path(FLAGS.workdir)
 
-    def run(tick: Callable[[float, float], None]) -> None:
-        pretrain(
-            config,
-            texts,
-            folder,
-            folds=FLAGS.folds,
-            fold=FLAGS.fold,
-            repeat=FLAGS.repeat,
-            devices=FLAGS.devices,
-            command=shlex.join(["./launch.sh", "pretrain", *sys.argv[1:]]),
-            tick=tick,
-        )
-
-    if not run_alone(name, config.training.epochs, folder, run):
+    if not run_alone(name, config.training.epochs, folder, functools.partial(pretrain, config, texts, folder)):
         return
     record, records = runs.read_json(folder / runs.RECORD), runs.read_metrics(folder)
     shown = [r for r in records if r["epoch"] == record["best_epoch"]]

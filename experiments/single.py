@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +38,12 @@ def set_up() -> None:
         processes.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
 
 
-def run_alone(name: str, epochs: int, folder: Path, train: Callable[[Callable[[float, float], None]], object]) -> bool:
-    """Calls `train(tick)` so that a signal ends it between two steps; whether this process has results to show."""
+def run_alone(name: str, epochs: int, folder: Path, train: Callable[..., object]) -> bool:
+    """Calls `train` with what the flags say, so that a signal ends it between two steps.
+
+    Returns:
+      whether this process has results to show.
+    """
     from research.training import processes
     from research.training.population import side_by_side
 
@@ -57,7 +62,14 @@ def run_alone(name: str, epochs: int, folder: Path, train: Callable[[Callable[[f
                     raise KeyboardInterrupt
                 reporter.progress(name, done, loss)
 
-            train(tick)
+            train(
+                folds=FLAGS.folds,
+                fold=FLAGS.fold,
+                repeat=FLAGS.repeat,
+                devices=FLAGS.devices,
+                command=shlex.join(["./launch.sh", Path(sys.argv[0]).stem, *sys.argv[1:]]),
+                tick=tick,
+            )
 
         with ends_with_the_others() if FLAGS.coordinator else contextlib.nullcontext():
             side_by_side([job])  # in a thread of its own, so that a signal cannot break in between two steps

@@ -9,9 +9,7 @@ Several processes, on one machine or many, train one run together where each is 
     ./launch.sh train ... --coordinator=HOST:PORT --processes=2 --process=0
 """
 
-import shlex
-import sys
-from collections.abc import Callable
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +38,7 @@ def main(overrides: list[str]) -> None:
     corpus = program.load_corpus()
     name, folder = FLAGS.config, Path(FLAGS.workdir)
 
-    def run(tick: Callable[[float, float], None]) -> None:
-        train(
-            config,
-            corpus,
-            folder,
-            folds=FLAGS.folds,
-            fold=FLAGS.fold,
-            repeat=FLAGS.repeat,
-            devices=FLAGS.devices,
-            command=shlex.join(["./launch.sh", "train", *sys.argv[1:]]),
-            tick=tick,
-        )
-
-    if not run_alone(name, config.training.epochs, folder, run):
+    if not run_alone(name, config.training.epochs, folder, functools.partial(train, config, corpus, folder)):
         return
     records = runs.read_metrics(folder)
     record = runs.read_json(folder / runs.RECORD)

@@ -29,9 +29,8 @@ class Stream(NamedTuple):
     """What lies on disk."""
 
     tokens: np.ndarray  # uint16 or int32 [total]
-    rows: (
-        np.ndarray
-    )  # int64 [N, 4]: segment a is tokens[row[0]:row[1]], b tokens[row[1]:row[2]]; row[3]: one text goes on
+    # int64 [N, 4]: segment a is tokens[row[0]:row[1]], b tokens[row[1]:row[2]]; row[3]: one text goes on
+    rows: np.ndarray
 
 
 class Rows(NamedTuple):
