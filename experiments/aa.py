@@ -28,6 +28,7 @@ def main(overrides: list[str]) -> None:
     corpus, folds = studies.begin(overrides)
     import numpy as np
 
+    from research import runs
     from research.evaluation.statistics import difference
     from research.reporting.results import read_outcome
 
@@ -36,7 +37,7 @@ def main(overrides: list[str]) -> None:
     seeds = range(FLAGS.names)
 
     def folder(seed: int, repeat: int, fold: int) -> Path:
-        return Path(FLAGS.workdir) / f"seed{seed}" / f"fold{fold}-repeat{repeat}"
+        return Path(FLAGS.workdir) / f"seed{seed}" / runs.run_name(fold, repeat, folds)
 
     jobs = [
         studies.Job(folder(seed, repeat, fold), f"seed={seed}", fold, repeat)

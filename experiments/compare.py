@@ -53,13 +53,13 @@ if TYPE_CHECKING:
 
 def main(overrides: list[str]) -> None:
     program.required("corpus")
+    if FLAGS.tuned and (FLAGS.vary or FLAGS.drop):
+        raise UserError("--tuned brings settings of its own, expected neither --vary nor --drop beside it")
     names = FLAGS.variants
     if names == ["all"]:
         names = every_variant()
         print(f"all leaves out what takes long: {', '.join(every_variant('NAMED_ALONE'))}", file=sys.stderr)
     variants = list(expand(names, overrides, FLAGS.vary, FLAGS.drop))
-    if not variants:
-        raise UserError("--variants is empty, expected at least one variant")
     program.use_devices(side_by_side=True)
     from research.reporting.blocks import markdown_table
     from research.reporting.replication import HEADER, replication_rows
@@ -123,7 +123,7 @@ def _tuned(variant: "Variant", corpus: "Corpus", folds: int, overrides: list[str
     found = {}
     for run, settings in chosen_settings(Path(FLAGS.tuned), variant.name, corpus, folds).items():
         chosen = [f"--config.{field}={value}" for field, value in settings.items()]
-        found[run] = (load_config(variant.name, [*overrides, *chosen]), (*variant.flags, *chosen))
+        found[run] = (load_config(variant.source, [*overrides, *chosen]), (*variant.flags, *chosen))
     return variant._replace(tuned=found)
 
 

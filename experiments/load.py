@@ -59,6 +59,7 @@ def _serve(reviews: Iterator[str]) -> Iterator[tuple[str, ...]]:
         try:
             found = re.match(r"http://127\.0\.0\.1:(\d+) ", line := process.stderr.readline())
             if not found or process.stderr.readline() != "ready\n":
+                process.terminate()
                 raise UserError(line.strip() + process.stderr.read())
             for clients in dict.fromkeys((1, FLAGS.clients)):
                 requests = FLAGS.requests if clients > 1 else min(1000, FLAGS.requests)
@@ -139,7 +140,7 @@ def _rate(commands: list[list[str]], texts: int) -> str:
     running = [subprocess.Popen([sys.executable, "-P", *command], stdout=subprocess.DEVNULL) for command in commands]
     codes = [process.wait() for process in running]
     if any(codes):
-        raise UserError("predict or a peer failed; what it said stands above")
+        raise RuntimeError("predict or a peer failed; what it said stands above")
     return f"{texts / (time.perf_counter() - start):,.0f}"
 
 
@@ -157,7 +158,7 @@ def _require_equal(ours: list[str], theirs: list[str]) -> None:
     for line, other in zip(ours, theirs, strict=True):
         p, q = list(json.loads(line)["probabilities"].values())[1], json.loads(other)["probabilities"][1]
         if abs(p - q) > 1e-5:
-            raise UserError(f"the peer's probability is {q}, ours {p}: it is another model")
+            raise RuntimeError(f"the peer's probability is {q}, ours {p}: it is another model")
 
 
 if __name__ == "__main__":

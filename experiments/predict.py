@@ -53,7 +53,10 @@ def main(overrides: list[str]) -> None:
             source = sys.stdin.buffer if FLAGS.input == "-" else stack.enter_context(Path(FLAGS.input).open("rb"))
             # Under another name until it is whole, so that no reader takes half a file for all of it.
             unfinished = output.with_name(output.name + ".part")
-            target = sys.stdout if FLAGS.output == "-" else stack.enter_context(unfinished.open("w", encoding="utf-8"))
+            target = sys.stdout
+            target.reconfigure(encoding="utf-8", newline="\n")
+            if FLAGS.output != "-":
+                target = stack.enter_context(unfinished.open("w", encoding="utf-8", newline="\n"))
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be opened ({error.strerror})") from error
         name, kind = ("standard input", "") if FLAGS.input == "-" else (FLAGS.input, Path(FLAGS.input).suffix.lower())

@@ -30,11 +30,12 @@ def define_single(folds: str) -> None:
 
 def set_up() -> None:
     """Sets up JAX and joins the other processes, where there are some; before anything is computed."""
+    if FLAGS.coordinator:
+        watched()  # before anything is imported that only its child needs
     program.use_devices(side_by_side=False)
     from research.training import processes
 
     if FLAGS.coordinator:
-        watched()
         processes.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
 
 

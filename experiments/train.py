@@ -31,8 +31,8 @@ FLAGS = flags.FLAGS
 
 def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir")
-    config = load_config(FLAGS.config, overrides)
     set_up()
+    config = load_config(FLAGS.config, overrides)
     from research.training.run import train
 
     corpus = program.load_corpus()

@@ -10,12 +10,16 @@ Under cross-validation every fold is tuned for itself. Started again, it goes on
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments import program
 from experiments.progress import print_table, reporting
-from experiments.variants import load_config, space_of
+from experiments.variants import expand, load_config, space_of
+
+if TYPE_CHECKING:
+    from research.comparison import Variant
 
 flags.DEFINE_list("variants", ["linear", "lstm"], "Variants, separated by commas.")
 flags.DEFINE_integer("trials", 8, "Trials of each variant.", lower_bound=2, upper_bound=10_000)
@@ -33,9 +37,7 @@ FLAGS = flags.FLAGS
 
 def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir", "variants")
-    spaces = {name: space_of(name) for name in FLAGS.variants}
-    for name in spaces:
-        load_config(name, overrides)
+    variants = list(expand(FLAGS.variants, overrides, []))
     program.use_devices(side_by_side=True)
     import numpy as np
     from scipy import stats
@@ -43,18 +45,19 @@ def main(overrides: list[str]) -> None:
     from research.data.splits import resolve_folds
     from research.tuning import Searched, expected_best, tune
 
-    def searched(name: str) -> Searched:
+    def searched(variant: "Variant") -> Searched:
         def make(settings: dict) -> object:
-            return load_config(name, [*overrides, *(f"--config.{field}={value}" for field, value in settings.items())])
+            chosen = (f"--config.{field}={value}" for field, value in settings.items())
+            return load_config(variant.source, [*overrides, *chosen])
 
-        return Searched(name, spaces[name], make)
+        return Searched(variant.name, space_of(variant.source), make)
 
     corpus = program.load_corpus()
     folds = resolve_folds(corpus, FLAGS.folds)
-    total = len(spaces) * FLAGS.trials * (folds * FLAGS.repeats or 1)
+    total = len(variants) * FLAGS.trials * (folds * FLAGS.repeats or 1)
     with reporting(total, "runs") as reporter:
         found = tune(
-            [searched(name) for name in spaces],
+            list(map(searched, variants)),
             corpus,
             Path(FLAGS.workdir),
             trials=FLAGS.trials,

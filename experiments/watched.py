@@ -32,7 +32,7 @@ def watched() -> None:
     command = [sys.executable, "-P", "-m", sys.modules["__main__"].__spec__.name, *sys.argv[1:]]
     environment = os.environ | {_WATCHER: str(os.getpid())}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    child = subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)
+    child = subprocess.Popen(command, env=environment, text=True, errors="replace", start_new_session=True, **pipes)
 
     def stop(number: int, frame: object) -> None:
         child.terminate()

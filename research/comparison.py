@@ -1,7 +1,6 @@
 """A comparison: variants x runs on one corpus, in a folder that can be gone on with and extended."""
 
 import contextlib
-import re
 import shlex
 import threading
 import traceback
@@ -38,6 +37,11 @@ class Variant(NamedTuple):
     # Where settings were tuned: name of a run -> its config and flags; with a test split "repeat0" is for every repeat.
     tuned: Mapping[str, tuple[Config, tuple[str, ...]]] | None = None
 
+    @property
+    def source(self) -> str:
+        """What `--config` names it by."""
+        return self.flags[0].removeprefix("--config=")
+
     def of_run(self, fold: int, repeat: int, folds: int) -> tuple[Config, tuple[str, ...]]:
         """The config and flags of one run.
 
@@ -46,7 +50,7 @@ class Variant(NamedTuple):
         """
         if self.tuned is None:
             return self.config, self.flags
-        name = run_name(fold, repeat if folds else 0, folds)
+        name = runs.run_name(fold, repeat if folds else 0, folds)
         if name not in self.tuned:
             raise UserError(f"{self.name} was not tuned for repeat {repeat}: call tune with --repeats={repeat + 1}")
         return self.tuned[name]
@@ -107,19 +111,23 @@ def compare(
         repeats = 1 if folds else REPEATS
     if not 1 <= repeats <= _MOST_REPEATS:
         raise UserError(f"--repeats is {repeats}, expected 1 to {_MOST_REPEATS}")
+    last = repeats if max_repeats is None else max_repeats
+    if not repeats <= last <= _MOST_REPEATS:
+        raise UserError(f"--max_repeats is {last}, expected {repeats}, as --repeats, to {_MOST_REPEATS}")
+    if not variants:
+        raise UserError("--variants is empty, expected at least one variant")
     for variant in variants:
         validate(variant.config)
-        for repeat in range(max(repeats, max_repeats or 0)):
+        for repeat in range(last):
             variant.of_run(0, repeat, folds)  # tuned settings that are missing are said at once
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # a wrong --folds is said at once
         split_into_tokens(corpus, variant.config.data)  # here, so that no two threads do it at once
-    last = max(repeats, max_repeats or repeats)
     release_memory()  # of files that were read
-    plan = _claim(folder, variants, corpus, folds, range(repeats, last + 1), command, claims)
-    claims = planned_claims(plan)
     tested = corpus.groups if folds else corpus.groups[corpus.splits == "test"]
-    say(_detectable(folder, plan, claims, len(np.unique(tested))))
-    with runs.locked(folder):
+    with runs.owned(folder, runs.PLAN):
+        plan = _claim(folder, variants, corpus, folds, range(repeats, last + 1), command, claims)
+        claims = planned_claims(plan)
+        say(_detectable(folder, plan, claims, len(np.unique(tested))))
         for upto in range(repeats, last + 1):
             plan["repeats"] = max(plan["repeats"], upto)
             runs.write_json(folder / runs.PLAN, plan)
@@ -148,7 +156,7 @@ def _train_all(
 ) -> None:
     """Trains what is not finished, side by side."""
     listed = [
-        Planned(variant, fold, repeat, folder / folder_name(variant.name) / run_name(fold, repeat, folds))
+        Planned(variant, fold, repeat, folder / runs.folder_name(variant.name) / runs.run_name(fold, repeat, folds))
         for variant in variants  # one after the other, so that its compiled programs are used up before they are let go
         for repeat in range(repeats)
         for fold in range(folds or 1)
@@ -165,15 +173,14 @@ def _train_all(
     def done(at: int, error: Exception | None) -> None:
         if at in ended:
             return
-        if error is not None:
-            board.update(_title(listed[at], folds), 1.0, float("nan"))
+        board.update(_title(listed[at], folds), 1.0, float("nan"))  # it may have ended before its last epoch
         say(f"{_title(listed[at], folds)}: {_outcome(asked[at], error)}")
 
     train_many(asked, corpus, folds=folds or None, tick=tick, done=done)
 
 
 def _title(run: Planned, folds: int) -> str:
-    return f"{run.variant.name} " + run_name(run.fold, run.repeat, folds).replace("-", " ")
+    return f"{run.variant.name} " + runs.run_name(run.fold, run.repeat, folds).replace("-", " ")
 
 
 def _asked(run: Planned, folds: int, corpus_flags: tuple[str, ...]) -> Run:
@@ -200,16 +207,6 @@ def _outcome(run: Run, error: Exception | None) -> str:
     return f"accuracy {test['accuracy']:.4f}, epoch {record['best_epoch']} chosen, {seconds:.1f} s"
 
 
-def folder_name(variant: str) -> str:
-    """A name that is safe on every file system and for rsync: `luong:general` -> `luong-general`."""
-    return re.sub(r"[^\w.=+-]", "-", variant.replace("[", "--").replace(",", "--").replace("]", ""), flags=re.ASCII)
-
-
-def run_name(fold: int, repeat: int, folds: int) -> str:
-    """The folder of a run below its variant's."""
-    return f"fold{fold}-repeat{repeat}" if folds else f"repeat{repeat}"
-
-
 def _claim(
     folder: Path,
     variants: Sequence[Variant],
@@ -219,12 +216,12 @@ def _claim(
     command: str,
     claims: Claims,
 ) -> dict[str, Any]:
-    """Makes the folder, or checks that it holds the same comparison; returns the plan, extended.
+    """Checks that the folder holds the same comparison, if any; returns the plan, extended.
 
     Whoever adds repeats after a look at the table may go on until it pleases, so the intervals allow for every number
     of repeats (`looks`) after which the folder's table is looked at, in this call or in an earlier one.
     """
-    names = [folder_name(variant.name).lower() for variant in variants]
+    names = [runs.folder_name(variant.name).lower() for variant in variants]
     if len(set(names)) < len(names):
         twice = next(v.name for v, name in zip(variants, names, strict=True) if names.count(name) > 1)
         raise UserError(f"the variant {twice} is named twice, expected different variants")
@@ -255,10 +252,8 @@ def _claim(
         plan["looks"] = sorted({*looks, *there.get("looks", [there["repeats"]])})
         commands = dict.fromkeys([*there.get("earlier_commands", []), there["command"]])
         plan["earlier_commands"] = [earlier for earlier in commands if earlier != command]
-    else:
-        runs.require_free(folder)
     for variant in variants:
-        entry = {"folder": folder_name(variant.name), "hash": config_hash(variant.config)}
+        entry = {"folder": runs.folder_name(variant.name), "hash": config_hash(variant.config)}
         entry["settings"] = to_dict(variant.config)
         if variant.tuned is not None:
             entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
@@ -275,7 +270,6 @@ def _claim(
         plan["variants"][variant.name] = entry
     plan["claims"] = claims._replace(looks=len(plan["looks"]))._asdict()
     baseline_of(list(plan["variants"]), claims)  # a wrong one is said at once
-    runs.make(folder)
     return plan
 
 

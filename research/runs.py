@@ -4,10 +4,14 @@ JSON and arrays are written to a temporary name and renamed, so a reader never s
 """
 
 import contextlib
+import fcntl
 import json
 import os
+import re
 import shutil
 import socket
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # Windows, where two writers are not kept apart
-    fcntl = None
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -68,7 +67,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file, expected a run folder that `train` or `compare` wrote") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
 
 
@@ -83,12 +82,19 @@ def write_metrics(folder: Path, records: Iterable[dict[str, Any]], *, append: bo
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The records in `metrics.jsonl`; none where there is no such file, a torn last line left out."""
+    """The records in `metrics.jsonl`; none where there is no such file, a torn last line left out.
+
+    Raises:
+      UserError: it is damaged.
+    """
     path = folder / METRICS
     if not path.exists():
         return []
-    complete, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [json.loads(line) for line in complete.split("\n") if line]
+    try:
+        complete, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+        return [json.loads(line) for line in complete.split("\n") if line]
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:
@@ -109,7 +115,7 @@ def read_predictions(folder: Path) -> Predictions:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return Predictions(arrays["id"], arrays["label"], arrays["probabilities"], arrays.get("group"))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
 
 
@@ -134,9 +140,6 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
       UserError: another process writes into it, or it cannot be written to.
     """
-    if fcntl is None:
-        yield
-        return
     path = folder / LOCK
     with contextlib.ExitStack() as stack:
         while True:
@@ -151,8 +154,9 @@ def locked(folder: Path) -> Iterator[None]:
                 raise UserError(
                     f"{folder} is being written by {file.read() or 'another process'}; wait for it"
                 ) from None
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                break  # else whoever had it has removed it meanwhile
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    break  # else whoever had it has removed it meanwhile
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
@@ -160,6 +164,44 @@ def locked(folder: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def owned(folder: Path, description: str) -> Iterator[None]:
+    """A folder that is made, or holds a file of this name or nothing but half-written files, kept from other processes.
+
+    Raises:
+      UserError: it holds something else, or as `locked` and `make`.
+    """
+    was_there = folder.exists()
+    if not (folder / description).exists():
+        require_free(folder)
+    make(folder)
+    try:
+        with locked(folder):
+            yield
+    finally:
+        if not was_there:
+            _remove_if_empty(folder)
+
+
+@contextlib.contextmanager
+def whole(output: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `output` where that ends well; else nothing is left.
+
+    Raises:
+      UserError: `output` exists already, or cannot be made.
+    """
+    if output.exists():
+        raise UserError(f"--output is {output}, which exists, expected a folder to be made")
+    unfinished = output.with_name(output.name + ".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    make(unfinished)
+    try:
+        yield unfinished
+        unfinished.replace(output)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def make(folder: Path) -> None:
@@ -189,6 +231,16 @@ def _status(folder: Path) -> str | None:
     return read_json(path).get("status") if path.exists() else None
 
 
+def folder_name(variant: str) -> str:
+    """A name that is safe on every file system and for rsync: `luong:general` -> `luong-general`."""
+    return re.sub(r"[^\w.=+-]", "-", variant.replace("[", "--").replace(",", "--").replace("]", ""), flags=re.ASCII)
+
+
+def run_name(fold: int, repeat: int, folds: int) -> str:
+    """The folder of a run below its variant's."""
+    return f"fold{fold}-repeat{repeat}" if folds else f"repeat{repeat}"
+
+
 def short_names(folders: Sequence[str]) -> list[str]:
     """The shortest ends of paths that tell runs apart, with the variant's name where they are of a comparison.
 
@@ -198,7 +250,7 @@ def short_names(folders: Sequence[str]) -> list[str]:
     parts = [Path(folder).resolve().parts for folder in folders]
     for count in range(1, max(map(len, parts)) + 1):
         found = ["/".join(path[-count:]) for path in parts]
-        if len(set(found)) == len(found) and not any(name.startswith(("fold", "repeat")) for name in found):
+        if len(set(found)) == len(found) and not any(re.match(r"(fold\d+-)?repeat\d+(/|$)", name) for name in found):
             return found
     raise UserError(f"--workdir={','.join(folders)} names a folder twice")
 

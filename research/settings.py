@@ -131,6 +131,8 @@ def validate(config: Config) -> Config:
         if choices and value not in choices:
             raise UserError(f"config.{name} is {value!r}, expected one of {', '.join(choices)}")
         values = value if isinstance(value, tuple) else (value,)
+        if not values:
+            raise UserError(f"config.{name} is (), expected numbers like {field.default!r}")
         for number in values:
             if isinstance(value, tuple) and not isinstance(number, type(field.default[0])):
                 raise UserError(f"config.{name} is {value!r}, expected numbers like {field.default!r}")
@@ -144,17 +146,22 @@ def validate(config: Config) -> Config:
                 raise UserError(f"config.{name} is {value!r}, expected a finite number")
     optimizer = config.optimizer
     if optimizer.momentum and optimizer.name != "sgd":
-        raise UserError(f"config.optimizer.momentum is read by sgd alone, not by {optimizer.name}")
+        raise UserError(f"config.optimizer.momentum is {optimizer.momentum}, expected 0: it is read by sgd alone")
     if optimizer.schedule == "rsqrt" and not optimizer.warmup:
         raise UserError("config.optimizer.schedule=rsqrt falls from the end of the warmup, expected a warmup above 0")
-    if optimizer.frozen and optimizer.name == "lbfgs":
-        raise UserError("config.optimizer.frozen is not read by lbfgs")
+    if optimizer.name == "lbfgs":
+        unread = ("schedule", "warmup", "weight_decay", "clip_norm", "layer_decay", "frozen")
+        for name, default in ((name, getattr(Optimizer(), name)) for name in unread):
+            if (value := getattr(optimizer, name)) != default:
+                raise UserError(f"config.optimizer.{name} is {value}, expected {default}: it is not read by lbfgs")
     data, positions = config.data, getattr(config.model, "max_positions", config.data.max_length)
     fits_tokenizer = isinstance(config.training, Pretraining) and data.tokens == "pieces"
     if (data.tokens == "pieces") != (data.weights != "none") and not fits_tokenizer:
         raise UserError("config.data.tokens=pieces and config.data.weights need each other, expected both or neither")
     if data.weights != "none" and (data.vectors, data.stop_words, data.lowercase) != ("none", "none", True):
-        raise UserError("config.data.weights come with a tokenizer: vectors, stop_words and lowercase are not read")
+        raise UserError(
+            "config.data.weights come with a tokenizer, expected vectors=none, stop_words=none and lowercase=true"
+        )
     if data.from_scratch and data.weights == "none":
         raise UserError("config.data.from_scratch takes the tokenizer of config.data.weights, expected a bert:FOLDER")
     if data.max_length > positions:
@@ -179,13 +186,7 @@ def is_pretraining(settings: dict[str, Any]) -> bool:
     return "accumulation" in settings.get("training", {})
 
 
-def differences(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[str]:
+def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """The settings in which two dictionaries of `to_dict` differ, as `name: value -> value`."""
-    found = []
-    for name in sorted(first.keys() | second.keys()):
-        a, b = first.get(name), second.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{name}.")
-        elif a != b:
-            found.append(f"{prefix}{name}: {a!r} -> {b!r}")
-    return found
+    a, b = leaves_of(first), leaves_of(second)
+    return [f"{n}: {a.get(n)!r} -> {b.get(n)!r}" for n in sorted(a.keys() | b.keys()) if a.get(n) != b.get(n)]

@@ -15,7 +15,6 @@ import numpy as np
 from scipy import stats
 
 from research import runs
-from research.comparison import folder_name, run_name
 from research.data.corpora import Corpus
 from research.data.splits import resolve_folds
 from research.errors import Diverged, UserError
@@ -57,13 +56,17 @@ def draw(space: Space, trials: int, seed: int) -> list[dict[str, Any]]:
 
 def _value(name: str, entry: tuple, u: float) -> Any:
     kind, *values = entry
-    if kind == "choice":
+    if kind == "choice" and values:
         return values[int(u * len(values))]
-    if kind not in ("log", "uniform") or len(values) != 2:
+    if (
+        kind not in ("log", "uniform")
+        or len(values) != 2
+        or not (0 if kind == "log" else -np.inf) < values[0] < values[1]
+    ):
         raise UserError(f"SPACE[{name!r}] is {entry!r}, expected ('log' or 'uniform', low, high) or ('choice', ...)")
     low, high = values
     value = low * (high / low) ** u if kind == "log" else low + (high - low) * u
-    return round(value) if isinstance(low, int) else float(f"{value:.3g}")
+    return round(value) if isinstance(low, int) and isinstance(high, int) else float(f"{value:.3g}")
 
 
 def tune(
@@ -99,56 +102,66 @@ def tune(
     """
     folds = resolve_folds(corpus, folds)
     which = [(fold, repeat) for repeat in range(repeats if folds else 1) for fold in range(folds or 1)]
-    about = {"corpus": corpus.checksum, "folds": folds, "seed": seed}
+    with runs.owned(workdir, TUNED):
+        found = _claim(workdir, variants, corpus, folds, seed, trials, command)
+        start = time.perf_counter()
+        settings = {variant.name: draw(variant.space, trials, seed) for variant in variants}
+        asked = []
+        for variant in variants:
+            configs = [variant.make(drawn) for drawn in settings[variant.name]]
+            split_into_tokens(corpus, configs[0].data)
+            asked += [
+                Run(config, _folder(workdir, variant.name, trial, *run, folds), *run)
+                for trial, config in enumerate(configs)
+                for run in which
+            ]
+        finished = itertools.count(1)
+
+        def done(at: int, error: Exception | None) -> None:
+            if error is not None and not isinstance(error, Diverged):  # that is the worst of all trials
+                raise error
+            progress(str(asked[at].folder.relative_to(workdir).parent), next(finished), float("nan"))
+
+        train_many(asked, corpus, folds=folds or None, test=False, done=done)
+        for variant in variants:
+            folders = {
+                runs.run_name(*run, folds): [
+                    _folder(workdir, variant.name, trial, *run, folds) for trial in range(trials)
+                ]
+                for run in which
+            }
+            scores = {run: list(map(_validation, of_run)) for run, of_run in folders.items()}
+            records = [runs.read_json(folder / runs.RECORD) for of_run in folders.values() for folder in of_run]
+            found["variants"][variant.name] = {
+                "space": {name: list(entry) for name, entry in variant.space.items()},
+                "settings": settings[variant.name],
+                "validation_accuracy": scores,
+                "chosen": {run: int(np.argmax(of_run)) for run, of_run in scores.items()},
+                "train_seconds": sum(record["seconds"]["train"] for record in records),
+            }
+        found["seconds"] = round(time.perf_counter() - start, 1)
+        runs.write_json(workdir / TUNED, found)
+    return found
+
+
+def _claim(
+    workdir: Path, variants: Sequence[Searched], corpus: Corpus, folds: int, seed: int, trials: int, command: str
+) -> dict[str, Any]:
+    """Checks that the folder holds the same search, if any, and writes what it is now."""
+    found: dict[str, Any] = {"corpus": corpus.checksum, "folds": folds, "seed": seed}
+    of_variants = {}
     if (workdir / TUNED).exists():
         there = runs.read_json(workdir / TUNED)
-        if {name: there[name] for name in about} != about:
-            raise UserError(f"{workdir} holds a search on another corpus, split or seed; name another --workdir")
-    else:
-        there = {"variants": {}}
-        runs.require_free(workdir)
-    runs.make(workdir)
-    found: dict[str, Any] = about | {"trials": trials, "command": command} | environment()
-    found["variants"] = there["variants"]
-    runs.write_json(workdir / TUNED, found)
-    settings = {variant.name: draw(variant.space, trials, seed) for variant in variants}
-    asked, start = [], time.perf_counter()
-    for variant in variants:
-        configs = [variant.make(drawn) for drawn in settings[variant.name]]
-        split_into_tokens(corpus, configs[0].data)
-        asked += [
-            Run(config, _folder(workdir, variant.name, trial, *run, folds), *run)
-            for trial, config in enumerate(configs)
-            for run in which
-        ]
-    finished = itertools.count(1)
-
-    def done(at: int, error: Exception | None) -> None:
-        if error is not None and not isinstance(error, Diverged):  # that is the worst of all trials
-            raise error
-        progress(str(asked[at].folder.relative_to(workdir).parent), next(finished), float("nan"))
-
-    with runs.locked(workdir):
-        train_many(asked, corpus, folds=folds or None, test=False, done=done)
-    for variant in variants:
-        scores = {
-            run_name(*run, folds): [
-                _validation(_folder(workdir, variant.name, trial, *run, folds)) for trial in range(trials)
-            ]
-            for run in which
-        }
-        found["variants"][variant.name] = {
-            "space": {name: list(entry) for name, entry in variant.space.items()},
-            "settings": settings[variant.name],
-            "validation_accuracy": scores,
-            "chosen": {run: int(np.argmax(of_run)) for run, of_run in scores.items()},
-            "train_seconds": sum(
-                runs.read_json(_folder(workdir, variant.name, trial, *run, folds) / runs.RECORD)["seconds"]["train"]
-                for trial in range(trials)
-                for run in which
-            ),
-        }
-    found["seconds"] = round(time.perf_counter() - start, 1)
+        if {name: there[name] for name in found} != found:
+            raise UserError(f"{workdir} holds another search, expected one on this corpus, split and seed")
+        of_variants = there["variants"]
+    for name in of_variants.keys() - {variant.name for variant in variants}:
+        had = len(of_variants[name]["settings"])
+        if had != trials:  # budgets would not be equal
+            raise UserError(
+                f"--trials is {trials}, expected {had}, as {workdir} has of {name}, or {name} in --variants"
+            )
+    found |= {"trials": trials, "command": command} | environment() | {"variants": of_variants}
     runs.write_json(workdir / TUNED, found)
     return found
 
@@ -163,7 +176,7 @@ def chosen_settings(workdir: Path, variant: str, corpus: Corpus, folds: int) -> 
         raise UserError(f"{workdir}: no {TUNED}, expected a folder that `tune` wrote")
     found = runs.read_json(workdir / TUNED)
     if found["corpus"] != corpus.checksum or found["folds"] != folds:
-        raise UserError(f"{workdir} holds a search on another corpus or number of folds")
+        raise UserError(f"{workdir} holds another search, expected one on this corpus and number of folds")
     if variant not in found["variants"]:
         raise UserError(f"{workdir} has no {variant}, expected one of {', '.join(found['variants'])}")
     of_variant = found["variants"][variant]
@@ -171,7 +184,7 @@ def chosen_settings(workdir: Path, variant: str, corpus: Corpus, folds: int) -> 
 
 
 def _folder(workdir: Path, variant: str, trial: int, fold: int, repeat: int, folds: int) -> Path:
-    return workdir / folder_name(variant) / f"trial{trial}" / run_name(fold, repeat, folds)
+    return workdir / runs.folder_name(variant) / f"trial{trial}" / runs.run_name(fold, repeat, folds)
 
 
 def _validation(folder: Path) -> float:

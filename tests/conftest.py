@@ -19,7 +19,9 @@ if "JAX_NUM_CPU_DEVICES" not in os.environ:
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Most of a test's time is compilation: what one process compiled serves the others, and the next call.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder("xla")))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_folder("xla-tests"))
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)

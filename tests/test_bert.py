@@ -18,6 +18,7 @@ from research.data.weights import read_weights
 from research.errors import UserError
 from research.models import build
 from research.models.bert_files import tensors_of
+from research.serving.export import TOLERANCE, export
 from research.serving.huggingface import write_encoder
 from research.training.preparation import Plan, prepare
 from research.training.pretrained import start_from_pretrained
@@ -273,8 +274,16 @@ def test_an_export_is_the_encoder_to_the_bit_and_its_classifier_gives_the_runs_p
     tensors = read_tensors(folder / TENSORS)
     found = jax.nn.softmax(pooled @ tensors["classifier.weight"].T + tensors["classifier.bias"][None])
     np.testing.assert_allclose(found, restored.predict_proba(SENTENCES), atol=1e-6)
-    with pytest.raises(UserError, match="is not empty"):
+    with pytest.raises(UserError, match="which exists, expected a folder to be made"):
         write_encoder(run, folder)
+
+
+def test_an_export_that_runs_alone_has_the_encoders_own_pieces(finished, tmp_path):
+    _, run = finished
+    assert export(run, tmp_path / "alone", "stablehlo") <= TOLERANCE
+    card = (tmp_path / "alone" / "card.md").read_text("utf-8")
+    assert "pieces of words, by the tokenizer of the encoder" in card
+    assert "HTML" not in card
 
 
 def test_an_export_of_the_mean_is_the_encoder_alone(folder, small_corpus, tmp_path):

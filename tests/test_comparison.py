@@ -10,6 +10,7 @@ from research import compare
 from research.comparison import _detectable
 from research.data.corpora import make_corpus
 from research.data.files import Row
+from research.errors import UserError
 from research.reporting.results import Claims, level_of, planned_claims, read_plan
 
 
@@ -24,6 +25,21 @@ def easy():
 def linear(epochs):
     config = load_config("linear")
     return dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=epochs))
+
+
+def test_numbers_of_repeats_that_do_not_fit_are_refused(easy, tmp_path):
+    for given, words in (
+        ({"repeats": 3, "max_repeats": 2}, "--max_repeats is 2, expected 3, as --repeats, to 1000"),
+        ({"repeats": 3, "max_repeats": 2000}, "--max_repeats is 2000"),
+        ({"repeats": 0}, "--repeats is 0"),
+    ):
+        with pytest.raises(UserError, match=words):
+            compare({"linear": linear(1)}, easy, tmp_path / "c", **given)
+    with pytest.raises(UserError, match="expected at least one variant"):
+        compare({}, easy, tmp_path / "c")
+    with pytest.raises(UserError, match="--baseline is 'cnn'"):
+        compare({"linear": linear(1)}, easy, tmp_path / "c", claims=Claims(baseline="cnn"))
+    assert not (tmp_path / "c").exists()
 
 
 def test_repeats_are_added_only_while_a_pair_is_undecided(easy, tmp_path):

@@ -43,13 +43,14 @@ def test_another_text_label_or_split_changes_the_checksum():
 
 
 def test_classes_are_ordered_as_people_count():
-    assert make_corpus("x", {"train": rows(("a", "10"), ("b", "9"), ("c", "-1"))}).class_names == ("-1", "9", "10")
-    assert make_corpus("x", {"train": rows(("a", "neu"), ("b", "10"), ("c", "9"))}).class_names == ("10", "9", "neu")
+    for given, expected in ((("10", "9", "-1"), ("-1", "9", "10")), (("neu", "10", "9"), ("10", "9", "neu"))):
+        splits = {"train": rows(*zip("abc", given, strict=True)), "test": rows(("d", given[0]))}
+        assert make_corpus("x", splits).class_names == expected
 
 
 def test_duplicates_keep_their_own_ids_and_share_a_group():
-    corpus = make_corpus("x", {"train": rows(("a", "0"), ("a", "1"), ("b", "1"))})
-    assert len(set(corpus.ids)) == 3
+    corpus = make_corpus("x", {"all": rows(("a", "0"), ("a", "1"), ("b", "1"), ("b", "0"))})
+    assert len(set(corpus.ids)) == 4
     same = [i for i, text in enumerate(corpus.texts) if text == "a"]
     assert corpus.groups[same[0]] == corpus.groups[same[1]]
     assert len(set(corpus.groups)) == 2
@@ -62,8 +63,11 @@ def test_groups_join_through_duplicates():
         Row("b", "1", "g", "f:2"),
         Row("b", "1", "h", "f:3"),
         Row("c", "0", "h", "f:4"),
+        Row("d", "1", "", "f:5"),
     ]
-    assert len(set(make_corpus("x", {"train": entries}).groups)) == 1
+    corpus = make_corpus("x", {"all": entries})
+    assert len(set(corpus.groups)) == 2
+    assert make_corpus("x", {"all": entries[::-1]}).checksum == corpus.checksum
 
 
 @pytest.mark.parametrize(
@@ -71,6 +75,7 @@ def test_groups_join_through_duplicates():
     [
         ({"all": rows(("a", "0"), ("b", "0"))}, "f.tsv: every label is '0', expected at least two classes"),
         ({"all": [*FOUR, Row("e", "label", "", "f.tsv:9")]}, "f.tsv:9: label 'label' has only one text"),
+        ({"train": [*FOUR, Row("e", "3", "", "f.tsv:9")]}, "f.tsv:9: label '3' has only one text"),
         ({"train": FOUR, "test": rows(("e", "2"))}, "f.tsv:1: label '2' was not trained on, expected one of 0, 1"),
     ],
 )

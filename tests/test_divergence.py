@@ -29,6 +29,17 @@ def test_a_run_stops_and_says_at_which_step_and_what_may_help(small_corpus, tmp_
     assert runs.read_metrics(tmp_path / "run") == []  # not an epoch was good
 
 
+def test_a_last_step_that_spoils_all_is_noticed_too(small_corpus, tmp_path):
+    """Its own loss is that of before; validation's is not."""
+    with pytest.raises(Diverged, match="not finite by step 1;"):
+        train(
+            lstm("--config.optimizer.learning_rate=3e38", "--config.training.batch_size=0"),
+            small_corpus,
+            tmp_path / "run",
+        )
+    assert runs.read_json(tmp_path / "run" / runs.RECORD)["status"] == "diverged"
+
+
 def test_the_best_state_before_it_is_kept(small_corpus, tmp_path, monkeypatch):
     real = run_module.fit
 

@@ -54,6 +54,7 @@ def test_tsv_accepts(tmp_path, content, rows):
         ("a.jsonl", '{"text": "a", "label": true}\n', 1, "true"),
         ("a.jsonl", '{"text": "a", "label": 0.5}\n', 1, "0.5"),
         ("a.jsonl", '["a", 1]\n', 1, "expected an object"),
+        ("a.jsonl", '{"text": "a", "label": "\\ud800"}\n', 1, "expected valid Unicode"),
         ("a.jsonl", '{"text": "a"}\n', 1, "no column 'label'"),
         ("a.tsv", "a\t1\n" + "x" * 10_000_001 + "\t0\n", 2, "a text of 10,000,001 characters"),
     ],
@@ -78,6 +79,8 @@ def test_csv_and_jsonl_take_other_column_names_and_groups(tmp_path):
     jsonl = write(tmp_path / "a.jsonl", '{"review": "so, so", "stars": 2.0, "author": "ann"}\n')
     assert read_rows(csv, columns)[0][:3] == ("so, so", "2", "ann")
     assert read_rows(jsonl, columns)[0][:3] == ("so, so", "2", "ann")
+    nobody = write(tmp_path / "b.jsonl", '{"review": "a", "stars": 1, "author": null}\n')
+    assert read_rows(nobody, columns)[0].group == ""
     with pytest.raises(UserError, match="TSV file has no column names"):
         read_rows(write(tmp_path / "a.tsv", "a\t1\n"), columns)
 

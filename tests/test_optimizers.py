@@ -132,8 +132,6 @@ def test_frozen_layers_do_not_move_and_have_no_part_in_the_norm_that_is_clipped(
     assert found["block_1"] == pytest.approx(0.5 * float(clipped + 0.5))
     with pytest.raises(UserError, match="frozen is 4, expected at most 3"):
         moved(Optimizer(frozen=4))
-    with pytest.raises(UserError, match="not read by lbfgs"):
-        load_config("lstm", ["--config.optimizer.name=lbfgs", "--config.optimizer.frozen=1"])
 
 
 def test_clipping_limits_the_whole_gradient():
@@ -293,4 +291,13 @@ def test_settings_that_nothing_would_read_are_refused():
         load_config("lstm", ["--config.optimizer.momentum=0.9"])
     with pytest.raises(UserError, match="expected a warmup above 0"):
         load_config("lstm", ["--config.optimizer.schedule=rsqrt"])
+    for setting in ("schedule=linear", "warmup=0.1", "weight_decay=0.1", "clip_norm=1", "layer_decay=0.5", "frozen=1"):
+        with pytest.raises(UserError, match="it is not read by lbfgs"):
+            load_config("linear", [f"--config.optimizer.{setting}"])
     assert validate(load_config("lstm", ["--config.optimizer.name=sgd", "--config.optimizer.momentum=0.9"]))
+
+
+def test_a_limit_of_columns_that_are_not_there_is_refused_before_anything_is_written(small_corpus, tmp_path):
+    with pytest.raises(UserError, match=r"max_norm is 3\.0, expected 0: the model has no head"):
+        train(load_config("linear", ["--config.optimizer.max_norm=3"]), small_corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -115,6 +115,8 @@ def test_training_sizes_are_nested_and_stratified():
     for split in splits:
         assert split.test.tolist() == whole.test.tolist()
         assert split.validation.tolist() == whole.validation.tolist()
+    for size in range(1, 30):  # whatever the classes' shares round to
+        assert len(split_corpus(corpus, 0, folds=4, fold=0, repeat=0, train_size=size).train) == size
     other = split_corpus(corpus, 0, folds=4, fold=0, repeat=1, train_size=20)
     assert set(other.train) != set(splits[0].train)
     with pytest.raises(UserError, match="train_size is 500, expected at most the 135 training texts"):

@@ -222,6 +222,13 @@ def test_a_damaged_folder_is_a_sentence(finished, tmp_path, name):
         restore(folder)
 
 
+@pytest.mark.parametrize("damage", [lambda b: b[:-40], lambda b: b"", lambda b: b[:99] + bytes([b[99] ^ 1]) + b[100:]])
+def test_damaged_predictions_are_a_sentence(finished, tmp_path, damage):
+    (tmp_path / runs.PREDICTIONS).write_bytes(damage((finished / runs.PREDICTIONS).read_bytes()))
+    with pytest.raises(UserError, match=r"predictions\.npz: cannot be read"):
+        runs.read_predictions(tmp_path)
+
+
 def test_restoring_imports_models_only_from_this_package(finished, tmp_path):
     import shutil
 

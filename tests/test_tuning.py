@@ -72,7 +72,9 @@ def test_a_search_is_nested_and_blind_and_its_outcome_is_used(small_corpus, tmp_
     again = tune([searched("linear")], small_corpus, folder, trials=4, folds=2)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert again["variants"]["linear"]["settings"][:3] == found["variants"]["linear"]["settings"]
-    with pytest.raises(UserError, match="a search on another corpus"):
+    with pytest.raises(UserError, match="holds another search, expected one on this corpus"):
         tune([searched("linear")], small_corpus, folder, trials=3, folds=3)
+    with pytest.raises(UserError, match=r"--trials is 8, expected 4, as .* has of linear, or linear in --variants"):
+        tune([searched("mlp")], small_corpus, folder, trials=8, folds=2)  # budgets would not be equal
     with pytest.raises(UserError, match="has no lstm, expected one of linear"):
         chosen_settings(folder, "lstm", small_corpus, 2)

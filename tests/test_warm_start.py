@@ -6,6 +6,7 @@ import pytest
 
 from experiments.variants import load_config
 from research import restore, runs, train
+from research.data.audit import clean
 from research.errors import UserError
 from research.training.begin import Run, begin, fresh_state
 from research.training.step import programs
@@ -78,6 +79,8 @@ def test_texts_that_the_other_run_trained_on_are_not_held_out(source, small_corp
     config = small(f"--config.init_from={source}")
     with pytest.raises(UserError, match=r"was trained on \d+ of the texts that are held out here"):
         train(config, small_corpus, tmp_path / "run", fold=1)
+    with pytest.raises(UserError, match=r"was trained on reviews with other content, .* expected the same file"):
+        train(config, clean(small_corpus), tmp_path / "run", fold=1)
     assert not (tmp_path / "run").exists()
 
 

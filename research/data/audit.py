@@ -50,8 +50,12 @@ def audit(corpus: Corpus) -> Audit:
     )
 
 
-def clean(corpus: Corpus) -> Corpus:
+def clean(corpus: Corpus, classes: tuple[str, ...] | None = None) -> Corpus:
     """The corpus without texts under several labels, and with one of those that are alike, a test text if there is one.
+
+    Args:
+      corpus: labelled texts.
+      classes: that labels may be of, where that is known, as in `load`; some of them may then have no text.
 
     Raises:
       UserError: what is left cannot be learnt.
@@ -65,7 +69,7 @@ def clean(corpus: Corpus) -> Corpus:
     for i in sorted(kept.values()):
         label = corpus.class_names[corpus.labels[i]]
         rows[str(corpus.splits[i])].append(Row(corpus.texts[i], label, str(corpus.groups[i]), corpus.name))
-    cleaned = make_corpus(corpus.name, {split: found for split, found in rows.items() if found})
+    cleaned = make_corpus(corpus.name, {split: found for split, found in rows.items() if found}, classes)
     return dataclasses.replace(cleaned, source=corpus.source, columns=corpus.columns, cleaned=True)
 
 

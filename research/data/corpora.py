@@ -142,7 +142,7 @@ def make_corpus(name: str, rows_of_split: dict[str, list[Row]], classes: tuple[s
         training row has, or (without fixed splits) a class with a single text.
     """
     entries = [(content_hash(r.text), r.label, split, r) for split, rows in rows_of_split.items() for r in rows]
-    entries.sort(key=lambda entry: entry[:3])
+    entries.sort(key=lambda entry: (*entry[:3], entry[3].group))
     class_names = classes or _classes_to_learn(entries, "train" if "train" in rows_of_split else "all")
     for _, label, _, row in entries:
         if label not in class_names:
@@ -171,7 +171,7 @@ def make_corpus(name: str, rows_of_split: dict[str, list[Row]], classes: tuple[s
 
 def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> tuple[str, ...]:
     """The classes of the training rows, checked; integers in their order, else names in theirs."""
-    texts_of = collections.defaultdict(set)
+    texts_of, has_test = collections.defaultdict(set), any(entry[2] == "test" for entry in entries)
     for content, label, split, _ in entries:
         if split == train:
             texts_of[label].add(content)
@@ -179,7 +179,7 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
         file = entries[0][3].place.rpartition(":")[0] or entries[0][3].place
         raise UserError(f"{file}: every label is {min(texts_of)!r}, expected at least two classes")
     for _, label, split, row in entries:
-        if split == "all" and len(texts_of[label]) == 1:
+        if split == train and not has_test and len(texts_of[label]) == 1:
             raise UserError(
                 f"{row.place}: label {label!r} has only one text, expected at least two (one to train on, one to "
                 "test on); a TSV file has no header line"

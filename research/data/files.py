@@ -152,8 +152,8 @@ def _read_jsonl(path: Path, content: str, columns: Columns) -> Iterator[Row]:
         text = record[columns.text]
         if not isinstance(text, str):
             raise UserError(f"{place}: {columns.text!r} is a {type(text).__name__}, expected a string")
-        group = record[columns.group] if columns.group else ""
-        yield Row(text, _label(record[columns.label], place), str(group), place)
+        group = record[columns.group] if columns.group else None
+        yield Row(text, _label(record[columns.label], place), "" if group is None else str(group), place)
 
 
 def _require(names: Any, columns: Columns, place: str) -> None:
@@ -174,4 +174,6 @@ def _label(value: Any, place: str) -> str:
     label = str(value).strip()
     if not label:
         raise UserError(f"{place}: no label, expected an integer or a name")
+    if label.encode("utf-8", "replace").decode() != label:
+        raise UserError(f"{place}: the label is {label!r}, expected valid Unicode")
     return label

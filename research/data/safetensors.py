@@ -40,7 +40,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         places = json.loads(index.read_text("utf-8"))["weight_map"]
         files = {name: path.parent / Path(file).name for name, file in places.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{index}: {error!r}, expected a weight_map of names and files") from error
     shards = {file: _read_file(file) for file in sorted(set(files.values()))}
     return {name: shards[file][name] for name, file in files.items() if name in shards[file]}
@@ -64,7 +64,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
                 tensors[name] = _floats(content[start + begin : start + end], kind).reshape(shape)
         if start + end != len(content):
             raise ValueError(f"it has {len(content):,} bytes and its header says {start + end:,}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         reason = error if isinstance(error, ValueError) else repr(error)
         raise UserError(f"{path}: damaged or no safetensors file ({reason})") from error
     for name, tensor in tensors.items():

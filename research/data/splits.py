@@ -93,13 +93,12 @@ def subsample(corpus: Corpus, train: np.ndarray, size: int, key: int) -> np.ndar
     """
     if not 0 < size <= len(train):
         raise UserError(f"config.data.train_size is {size}, expected at most the {len(train)} training texts there are")
-    kept = []
+    ranked = []  # the first of each class, then as far as each has come in its own class
     for label in np.unique(corpus.labels[train]):
         of_class = train[corpus.labels[train] == label]
-        rank = [hashlib.sha256(f"{key}:{corpus.ids[i]}".encode()).digest() for i in of_class]
-        count = max(1, round(size * len(of_class) / len(train)))
-        kept += [of_class[i] for i in sorted(range(len(of_class)), key=rank.__getitem__)[:count]]
-    return np.sort(np.array(kept, np.int64))
+        keyed = sorted((hashlib.sha256(f"{key}:{corpus.ids[i]}".encode()).digest(), i) for i in of_class)
+        ranked += [(n > 0, (n + 0.5) / len(of_class), i) for n, (_, i) in enumerate(keyed)]
+    return np.sort(np.array([i for *_, i in sorted(ranked)[:size]], np.int64))
 
 
 def _shuffled_groups(corpus: Corpus, pool: np.ndarray, key: int) -> list[np.ndarray]:

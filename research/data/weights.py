@@ -61,7 +61,7 @@ def read_tokenizer_settings(source: str) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: is no JSON object")

@@ -17,7 +17,6 @@ METRICS = (
     *("accuracy", "balanced_accuracy", "macro_recall", "macro_f1", "macro_precision"),
     *("auroc", "log_loss", "brier", "calibration_error"),
 )
-LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error")
 _BINS = 15  # of confidence, for the calibration error
 
 

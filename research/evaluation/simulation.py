@@ -37,7 +37,6 @@ class Scenario(NamedTuple):
 class Tally(NamedTuple):
     """Shares of the comparisons of a scenario, and the mean half length of their intervals."""
 
-    comparisons: int
     coverage: float  # the interval holds the true difference
     wrong: float  # called better or worse where that is untrue, or equivalent where the truth is beyond the margin
     right: float  # called what it is: better or worse, or equivalent where the truth is within the margin
@@ -45,14 +44,14 @@ class Tally(NamedTuple):
     repeats: float  # used, on average
 
 
-def run(scenario: Scenario, comparisons: int, seed: int, level: float = 0.95) -> Tally:
+def run(scenario: Scenario, comparisons: int, seed: int) -> Tally:
     """Draws comparisons and counts what is said of them."""
     random = np.random.default_rng(seed)
     held = wrong = right = 0
     halves, repeats = [], []
     for _ in range(comparisons):
         for sides, upto in zip(scenario.draw(random), scenario.looks, strict=False):
-            found = difference(*sides, "accuracy", folds=scenario.folds, level=1 - (1 - level) / len(scenario.looks))
+            found = difference(*sides, "accuracy", folds=scenario.folds, level=1 - 0.05 / len(scenario.looks))
             used = upto
             if verdict(found, MARGIN)[0] != "undecided":
                 break
@@ -62,7 +61,7 @@ def run(scenario: Scenario, comparisons: int, seed: int, level: float = 0.95) ->
         halves.append((found.high - found.low) / 2)
         repeats.append(used)
     shares = (count / comparisons for count in (held, wrong, right))
-    return Tally(comparisons, *shares, float(np.mean(halves)), float(np.mean(repeats)))
+    return Tally(*shares, float(np.mean(halves)), float(np.mean(repeats)))
 
 
 def _judge(found: Estimate, truth: float) -> str:

@@ -257,7 +257,7 @@ def interval(sample: Sample, *, level: float) -> Estimate:
     return Estimate(mean, max(mean - half, sample.bounds[0]), min(mean + half, sample.bounds[1]))
 
 
-def verdict(difference: Estimate, margin: float, *, higher_is_better: bool = True) -> tuple[str, bool]:
+def verdict(difference: Estimate, margin: float) -> tuple[str, bool]:
     """What a difference a - b says of a: `(verdict, negligible)`.
 
     `better` or `worse` where the interval excludes 0, negligible where it also lies inside +-margin; else
@@ -265,7 +265,7 @@ def verdict(difference: Estimate, margin: float, *, higher_is_better: bool = Tru
     """
     inside = -margin <= difference.low and difference.high <= margin
     if difference.low > 0 or difference.high < 0:
-        return ("better" if (difference.low > 0) == higher_is_better else "worse"), inside
+        return ("better" if difference.low > 0 else "worse"), inside
     return ("equivalent" if inside else "undecided"), False
 
 
@@ -274,8 +274,6 @@ def mcnemar(a: Outcome, b: Outcome) -> tuple[int, int, float]:
 
     It is about these very models, not about what another training would give.
     """
-    from scipy import stats  # slow to import, and rarely needed
-
     right = [outcome.probabilities.argmax(axis=1) == outcome.label for outcome in (a, b)]
     only_a, only_b = int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0]))
-    return only_a, only_b, float(stats.binomtest(only_a, max(only_a + only_b, 1)).pvalue) if only_a + only_b else 1.0
+    return only_a, only_b, min(1.0, 2 * float(special.bdtr(min(only_a, only_b), only_a + only_b, 0.5)))

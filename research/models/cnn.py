@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.errors import UserError
 from research.models.layers.activations import ACTIVATIONS
 from research.models.layers.convolution import Convolution
 from research.models.layers.embedding import FixedEmbedding, embedding, head
@@ -31,6 +32,8 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
+        if len(set(self.widths)) < len(self.widths):
+            raise UserError(f"config.model.widths is {self.widths}, expected different widths")
         channels = []
         if self.channels != "fixed":
             channels.append(embedding(self.vocab_size, self.embedding_size)(token_ids))

@@ -79,7 +79,7 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
     for variant, entry in plan["variants"].items():
         for repeat in range(plan["repeats"]):
             for fold in range(plan["folds"] or 1):
-                name = f"fold{fold}-repeat{repeat}" if plan["folds"] else f"repeat{repeat}"
+                name = runs.run_name(fold, repeat, plan["folds"])
                 run_folder = folder / entry["folder"] / name
                 row, outcome = _read_run(run_folder, variant, fold, repeat)
                 rows.append(row | {"run_folder": f"{entry['folder']}/{name}"})
@@ -185,12 +185,13 @@ def _pairs(
     # Against a baseline without a finished run nothing can be said.
     variants = list(plan["variants"])
     pairs = [pair for pair in pairs_of(variants, claims) if all(variant in outcomes for variant in pair)]
-    level = level_of(len(pairs), claims)
+    contrasts = {
+        (a, b): contrast((outcomes[a], outcomes[b]), (1, -1), "accuracy", folds=plan["folds"]) for a, b in pairs
+    }
+    contrasts = {pair: paired for pair, paired in contrasts.items() if paired is not None}
+    level = level_of(len(contrasts), claims)
     found, spreads = [], []
-    for a, b in pairs:
-        paired = contrast((outcomes[a], outcomes[b]), (1, -1), "accuracy", folds=plan["folds"])
-        if paired is None:
-            continue
+    for (a, b), paired in contrasts.items():
         of_pair = judged(paired, level=level)
         word, negligible = verdict(of_pair, claims.margin)
         pair = {

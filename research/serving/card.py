@@ -9,7 +9,15 @@ from research.evaluation.metrics import METRICS
 from research.evaluation.statistics import Outcome, estimate
 from research.training.restore import RestoredRun
 
-_TOKENS = {"words": "words", "characters": "characters", "chinese_words": "words, Chinese ones by a dictionary"}
+_TOKENS = {
+    "words": "words",
+    "characters": "characters",
+    "chinese_words": "words, Chinese ones by a dictionary",
+    "pieces": "pieces of words, by the tokenizer of the encoder that it started from",
+}
+_NOT_IN_TOKENIZER = """Two steps are not in it: HTML entities (`&amp;`) are decoded before it, and where `tokens` in
+`model.json` is `chinese_words`, blanks are put between the words that `rjieba` finds in runs of Chinese characters.
+"""
 
 
 def card(folder: Path, run: RestoredRun, checked: str) -> str:
@@ -55,9 +63,8 @@ The test texts ({held_out}, repeat {config["repeat"]}) were looked at once, afte
 ## How to use it
 
 `pip install -r requirements.txt`, then `echo "a text" | python run.py`; `run.py` is short and shows the rest.
-`tokenizer.json` opens in any client of the `tokenizers` library. Two steps are not in it: HTML entities (`&amp;`) are
-decoded before it, and where `tokens` in `model.json` is `chinese_words`, blanks are put between the words that `rjieba`
-finds in runs of Chinese characters. Token ids are padded with 0 behind the text.
+`tokenizer.json` opens in any client of the `tokenizers` library.
+{_NOT_IN_TOKENIZER * (data.tokens != "pieces")}Token ids are padded with 0 behind the text.
 
 {checked}
 

@@ -55,15 +55,12 @@ def export(workdir: Path | str, output: Path | str, kind: str) -> float:
     Raises:
       UserError: the variant cannot be converted, or what came out predicts otherwise; no folder is left.
     """
-    folder, output = Path(workdir), Path(output)
-    if output.exists():
-        raise UserError(f"{output} exists already; name another --output")
+    folder = Path(workdir)
+    if kind not in FORMATS:
+        raise UserError(f"the format is {kind!r}, expected one of {', '.join(FORMATS)}")
     run = restore(folder)
-    python = to_onnx.environment() if kind == "onnx" else Path(sys.executable)
-    unfinished = output.with_name(output.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    runs.make(unfinished)
-    try:
+    with runs.whole(Path(output)) as unfinished:
+        python = to_onnx.environment() if kind == "onnx" else Path(sys.executable)
         if kind == "onnx":
             to_onnx.convert(folder, unfinished / "model.onnx", python)
         else:
@@ -78,9 +75,6 @@ def export(workdir: Path | str, output: Path | str, kind: str) -> float:
             f"Run on {SENTENCES:,} texts, no probability differed from the trained run's by more than {difference:.1e}."
         )
         runs.write_text(unfinished / "card.md", card(folder, run, checked))
-        unfinished.replace(output)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return difference
 
 

@@ -21,19 +21,18 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
 
     Args:
       run_folder: of a `bert` variant.
-      folder: made where it does not exist; empty.
+      folder: to be made; there must be none.
 
     Returns:
       the folder, with `config.json`, `model.safetensors`, `tokenizer.json` and `tokenizer_config.json`.
 
     Raises:
-      UserError: the run is of another variant, or the folder is not empty.
+      UserError: the run is of another variant, or the folder is there.
     """
     run, folder = restore(run_folder), Path(folder)
     model, params = run.config.model, run.variables["params"]
     if not model.module.startswith("bert."):
-        raise UserError(f"{run_folder}: is a run of {model.module}, expected one of bert")
-    runs.require_free(folder)
+        raise UserError(f"{run_folder} is a run of {model.module}, expected one of bert")
     names = run.class_names
     settings: dict[str, Any] = {"model_type": "bert", "architectures": ["BertModel"]}
     settings |= bert_files.describe(model, run.config.data.vocab_size)
@@ -48,5 +47,7 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
         tensors = {f"bert.{name}": tensor for name, tensor in tensors.items()}
         tensors |= {"classifier.weight": kernel.T, "classifier.bias": bias}
     tokenizer = (Path(run_folder) / runs.TOKENIZER).read_text("utf-8")
-    write_folder(folder, settings, tensors, tokenizer, bert_files.describe_tokenizer(tokenizer, run.config.data))
+    about = bert_files.describe_tokenizer(tokenizer, run.config.data)
+    with runs.whole(folder) as unfinished:
+        write_folder(unfinished, settings, tensors, tokenizer, about)
     return folder

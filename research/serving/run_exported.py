@@ -7,6 +7,7 @@ Or from Python: `from run import predict; predict(["a fine film"])`. It needs no
 """
 
 import html
+import itertools
 import json
 import re
 import sys
@@ -70,7 +71,7 @@ def predict(texts: Sequence[str]) -> np.ndarray:
 
 def answers(lines: Iterator[str]) -> Iterator[dict]:
     """An answer for each line, some of them at a time."""
-    while texts := [line.removesuffix("\n").removesuffix("\r") for line, _ in zip(lines, range(1024), strict=False)]:
+    while texts := [line.removesuffix("\n").removesuffix("\r") for line in itertools.islice(lines, 256)]:
         for text, row in zip(texts, predict(texts).tolist(), strict=True):
             best = ABOUT["classes"][int(np.argmax(row))]
             yield {"text": text, "label": best, "probabilities": dict(zip(ABOUT["classes"], row, strict=True))}

@@ -18,18 +18,16 @@ _DONE = "installed"  # a file that is there when all is
 _ROOT = Path(__file__).parents[2]
 
 
-def environment(install: bool = True) -> Path:
+def environment() -> Path:
     """The Python of an environment that converts to ONNX and runs it; made on first use, in the per-user cache.
 
     Raises:
-      UserError: it cannot be installed, or is not to be.
+      UserError: it cannot be installed.
     """
-    folder = cache_folder("environments") / f"{CONVERTER}-python{sys.version_info.major}.{sys.version_info.minor}"
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    if (folder / _DONE).exists():
+    folder = _folder()
+    python = folder / "bin" / "python"
+    if is_installed():
         return python
-    if not install:
-        raise UserError(f"{folder} is not installed")
     print(f"installing {CONVERTER} into {folder} (once)", file=sys.stderr)
     venv.create(folder, with_pip=True, clear=True)
     done = _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_PACKAGES)
@@ -38,6 +36,15 @@ def environment(install: bool = True) -> Path:
         raise UserError(f"--format=onnx needs {CONVERTER}, which could not be installed ({reason})")
     (folder / _DONE).touch()
     return python
+
+
+def _folder() -> Path:
+    return cache_folder("environments") / f"{CONVERTER}-python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def is_installed() -> bool:
+    """Whether `environment` has nothing to do."""
+    return (_folder() / _DONE).exists()
 
 
 def convert(workdir: Path, path: Path, python: Path) -> None:

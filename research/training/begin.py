@@ -17,6 +17,7 @@ from research.models import config_from_dict
 from research.settings import Config, config_hash, differences, repeat_of, to_dict, validate
 from research.training.checkpoints import fingerprint
 from research.training.loop import steps_per_epoch
+from research.training.optimizers import limit_columns
 from research.training.preparation import Plan, Prepared, prepare
 from research.training.pretrained import start_from_pretrained
 from research.training.restore import Restored
@@ -129,6 +130,8 @@ def fresh_state(compiled: Programs, begun: Begun) -> TrainState:
     training = plan.config.training
 
     def start(fresh: dict[str, Any]) -> dict[str, Any]:
+        if max_norm := plan.config.optimizer.max_norm:
+            limit_columns(fresh["params"], max_norm)  # where there is nothing to limit, that is said before training
         fresh = start_from_pretrained(compiled.module, plan.config, prepared, fresh)
         return fresh if source is None else start_from_run(fresh, source, prepared.vocabulary)[0]
 

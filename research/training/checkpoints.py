@@ -106,6 +106,7 @@ class Checkpoints:
                 (seen / str(step)).symlink_to(folder.absolute() / str(step))
         elif damaged:
             for step in damaged:
+                shutil.rmtree(folder / f"{step}{_DAMAGED}", ignore_errors=True)  # of an earlier time
                 (folder / str(step)).rename(folder / f"{step}{_DAMAGED}")
         if not read_only:
             runs.make(folder)
@@ -166,22 +167,36 @@ class Checkpoints:
         with _ORBAX:
             return self._manager.metrics(step)["selection"]
 
-    def save(self, state: Any, *, selection: float) -> None:
-        """Saves a `TrainState` under its step, in the background; `selection` chooses the best, higher is better."""
-        host = jax.tree.map(np.array, state)  # a copy: the next step is given the memory of this state
-        self._writes.append(_WRITER.submit(self._write, host, selection))
+    def seconds(self, step: int) -> float:
+        """How long training had taken when a step was saved; 0 where that was not kept."""
+        with _ORBAX:
+            return self._manager.metrics(step).get("seconds", 0.0)
 
-    def _write(self, state: Any, selection: float) -> None:
+    def save(self, state: Any, *, selection: float, seconds: float = 0.0) -> None:
+        """Saves a `TrainState` under its step, in the background.
+
+        Args:
+          state: with `step`.
+          selection: chooses the best, higher is better.
+          seconds: that training has taken so far.
+        """
+        host = jax.tree.map(np.array, state)  # a copy: the next step is given the memory of this state
+        self._writes.append(_WRITER.submit(self._write, host, selection, seconds))
+        if len(self._writes) > 1:  # a full disk is noticed at the next save, and few states wait in memory
+            self._writes.pop(0).result()
+
+    def _write(self, state: Any, selection: float, seconds: float) -> None:
         step = int(state.step)
         with _ORBAX:
-            if step in self._manager.all_steps():
-                if selection <= self._manager.metrics(step)["selection"]:
-                    return
-                self._manager.delete(step)  # kept before its quality was known
-            metrics = {"selection": selection, "step": step}
+            is_saved = step in self._manager.all_steps()
+            if is_saved and selection <= self._manager.metrics(step)["selection"]:
+                return
             size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
             if shutil.disk_usage(self._folder).free < size + _ROOM:  # Orbax would fail too, after a page of traces
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
+            if is_saved:
+                self._manager.delete(step)  # kept before its quality was known
+            metrics = {"selection": selection, "step": step, "seconds": seconds}
             self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
             _seal(self._folder / str(step))
         for damaged in self._folder.glob(f"*{_DAMAGED}"):

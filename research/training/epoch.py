@@ -72,8 +72,13 @@ def watch_losses(
             tick(r, epoch + step / steps[r], float(losses[r]) / max(float(weights[r]), 1.0))
         else:
             resting.add(r)
-            lost[r] = Diverged(
-                f"the loss is not finite by step {epoch * steps[r] + step}; a smaller "
-                "--config.optimizer.learning_rate or --config.optimizer.clip_norm=1 may help"
-            )
+            lost[r] = diverged(epoch * steps[r] + step)
     return len(lost) < len(active)
+
+
+def diverged(step: int) -> Diverged:
+    """What ends a run whose loss is not finite."""
+    return Diverged(
+        f"the loss is not finite by step {step}; a smaller --config.optimizer.learning_rate or "
+        "--config.optimizer.clip_norm=1 may help"
+    )

@@ -31,7 +31,9 @@ class History:
             records, validated, best = [], [], None
         self._best = (_selection(training.select, best), best["epoch"]) if best else (-np.inf, 0)
         self._unsaved: TrainState | None = None  # the best so far, on the host, where it is not on disk
-        self._saved_at = time.monotonic()
+        last = checkpoints.last_step()
+        self.seconds_before = 0.0 if last is None else checkpoints.seconds(last)  # of training, in earlier processes
+        self._begun = self._saved_at = time.monotonic()
         self.epochs = validated[-1]["epoch"] if validated else 0  # that are done
         self.is_over = self._is_last(self.epochs)
         kept = [r for r in records if self.is_over or r["split"] != "test"]
@@ -77,14 +79,18 @@ class History:
         """Saves a state to go on from, in the midst of an epoch where nothing is said of its quality."""
         if self._unsaved is not None and int(self._unsaved.step) != int(state.step):
             self.save_best()
-        self._checkpoints.save(state, selection=selection)
+        self._save(state, selection)
         self._unsaved, self._saved_at = None, time.monotonic()
 
     def save_best(self) -> None:
         """Saves the best state so far, if it is not saved already."""
         if self._unsaved is not None:
-            self._checkpoints.save(self._unsaved, selection=self._best[0])
+            self._save(self._unsaved, self._best[0])
             self._unsaved = None
+
+    def _save(self, state: TrainState, selection: float) -> None:
+        seconds = self.seconds_before + time.monotonic() - self._begun
+        self._checkpoints.save(state, selection=selection, seconds=seconds)
 
     def best(self) -> TrainState:
         """The state of the best epoch, from its checkpoint."""

@@ -17,7 +17,7 @@ from research.data.batches import Batch, epoch_order, evaluation_order, gather, 
 from research.data.tokenizer import Encoded
 from research.errors import Diverged
 from research.settings import Training
-from research.training.epoch import kept_if_ended, train_epoch, watch_losses
+from research.training.epoch import diverged, kept_if_ended, train_epoch, watch_losses
 from research.training.feed import Room, Texts, blocks, put
 from research.training.metrics import Metrics, summarise, zero
 from research.training.sharing import put_rows, put_whole, shares
@@ -164,6 +164,10 @@ def fit(
         if len(lost) < len(active):
             validated = evaluate_members(programs, states.variables, held, sizes)[0]
             for r in active.keys() - lost.keys():
+                if not np.isfinite(validated.loss[r]):  # the last step's own loss is of before it
+                    resting.add(r)
+                    results[r] = diverged(int(at_step[r]))
+                    continue
                 at = {"step": int(at_step[r]), "epoch": epoch + 1}
                 results[r] = [
                     at | {"split": split} | summarise(of_member(metrics, r))

@@ -141,7 +141,13 @@ def rate_factor(settings: Optimizer, progress: jax.Array) -> jax.Array:
 
 
 def limit_columns(params: Any, max_norm: float) -> Any:
-    """Scales the columns of `head/kernel` whose norm is above `max_norm` down to it (Kim 2014, section 2.1)."""
+    """Scales the columns of `head/kernel` whose norm is above `max_norm` down to it (Kim 2014, section 2.1).
+
+    Raises:
+      UserError: there is no such matrix.
+    """
+    if "head" not in params:
+        raise UserError(f"config.optimizer.max_norm is {max_norm}, expected 0: the model has no head that it limits")
     kernel = params["head"]["kernel"]
     norms = jnp.linalg.norm(kernel, axis=0, keepdims=True)
     kernel = kernel * jnp.minimum(1.0, max_norm / jnp.maximum(norms, 1e-12))

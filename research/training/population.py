@@ -6,6 +6,7 @@ import functools
 import json
 import queue
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
@@ -62,21 +63,25 @@ def train_many(
             check()
             tick(which[at], epochs, loss)
 
-        found: Sequence[Exception | None]
+        found: Sequence[Exception | None] = ()
         over = [i for i in which if runs.has_diverged(asked[i].folder)]
         for i in over:
             done(i, Diverged(runs.read_json(asked[i].folder / runs.RECORD)["error"]))
         which = [i for i in which if i not in over]
+        if not which:
+            return
         try:
             found = train_together([asked[i] for i in which], corpus, folds=folds, test=test, tick=checked)
         except (UserError, Stopped):
             raise
         except Exception as error:  # noqa: BLE001 - one run's failure must not end the others
-            if len(which) > 1:  # too many for the device's memory, or one of them spoils it for the others
-                for half in (which[: len(which) // 2], which[len(which) // 2 :]):
-                    job(half, check)
-                return
-            found = [error]
+            traceback.clear_frames(error.__traceback__)  # they hold arrays on the device
+            if len(which) == 1:
+                found = [error]
+        if not found:  # too many for the device's memory, or one of them spoils it for the others
+            for half in (which[: len(which) // 2], which[len(which) // 2 :]):
+                job(half, check)
+            return
         for i, error in zip(which, found, strict=True):
             done(i, error)
 

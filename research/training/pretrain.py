@@ -25,7 +25,7 @@ from research.models import bert_files
 from research.settings import Config, Pretraining, validate
 from research.training.begin import claim, claimed_folder, describe, seed
 from research.training.environment import environment
-from research.training.epoch import kept_if_ended, train_epoch, watch_losses
+from research.training.epoch import diverged, kept_if_ended, train_epoch, watch_losses
 from research.training.history import History
 from research.training.objectives import Sums, summarise, zero
 from research.training.preparation import Plan
@@ -121,12 +121,12 @@ def _train(
         with checkpoints_of(folder / runs.CHECKPOINTS, template) as checkpoints:
             history = History(folder, training, checkpoints, template)
             _train_epochs(programs, history, fresh, feed, prepared, training, tick)
-            best = history.best()
+            best, seconds["train"] = history.best(), history.seconds_before
     except Diverged as error:
         record = {"status": "diverged", "command": command, "error": str(error)}
         runs.write_json(folder / runs.RECORD, record | environment())
         raise
-    seconds["train"] = time.perf_counter() - start
+    seconds["train"] += time.perf_counter() - start
     if programs.module.objective == "masked":
         _write_encoder(folder / runs.ENCODER, config, best.params, prepared.tokenizer)
     record = {
@@ -177,11 +177,11 @@ def _train_epochs(
         tick_one = lambda member, *done: tick(*done)  # noqa: E731
         watch = functools.partial(watch_losses, {0: taken}, epoch, [steps], lost, set(), tick_one)
         state = train_epoch(calls, state, watch, keep)
-        if lost:
+        validated = zero() if lost else _evaluate(programs, state.params, prepared, training)
+        if lost or not np.isfinite(validated.loss):  # the last step's own loss is of before it
             history.save_best()
-            raise lost[0]
+            raise lost.get(0) or diverged(int(state.step))
         at = {"step": int(state.step), "epoch": epoch + 1}
-        validated = _evaluate(programs, state.params, prepared, training)
         of_splits = (("train", state.sums), ("validation", validated))
         records = [at | {"split": split} | summarise(sums) for split, sums in of_splits]
         history.add(records, functools.partial(here, state))

@@ -83,7 +83,7 @@ class Restored:
         """The corpus cleaned, where it is the run's own one and was cleaned before training; else as it is."""
         if not self._corpus.get("cleaned"):
             return corpus
-        cleaned = clean(corpus)
+        cleaned = clean(corpus, self.class_names)
         return cleaned if self.is_own_corpus(cleaned) else corpus
 
     def own_corpus(self) -> Corpus:
@@ -164,7 +164,7 @@ class RestoredRun(Restored):
           float32 [N, C], columns in the order of `class_names`.
         """
         if isinstance(texts, str):
-            raise UserError("predict_proba takes a list of texts, not one text")
+            raise UserError("texts is one text, expected a list of texts")
         encoded = self.encode(texts)
         batches = batches_to_evaluate([encoded], self._widths)
         return evaluate_members(self._programs, self._members, batches, [len(texts)])[1][0]
@@ -179,7 +179,7 @@ def restore(folder: Path | str) -> RestoredRun:
     """Restores a run from its folder, on whatever device there is.
 
     Raises:
-      UserError: the folder holds no finished run, or a damaged one, or one without labels.
+      UserError: the folder holds no run that reached its first save, or a damaged one, or one without labels.
     """
     run = restore_source(folder)
     if not isinstance(run, RestoredRun):

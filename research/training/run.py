@@ -140,17 +140,18 @@ def _train_begun(
     tick: Callable[[int, float, float], None],
 ) -> list[Diverged | None]:
     """From the first step to the records; for each run what ended it before its time."""
-    seconds, start = {"prepare": prepare_seconds}, time.perf_counter()
+    seconds = {"prepare": prepare_seconds}
     fed = [Fed(b.prepared.train, b.prepared.validation, seed(b.plan, "order")) for b in begun]
     training, widths, room = begun[0].plan.config.training, begun[0].prepared.widths, begun[0].prepared.room
     with _compiling():
+        start = time.perf_counter()
         warm_up(compiled, put_whole(fresh), fed, training, widths, room)
-    seconds["compile"] = time.perf_counter() - start
+        seconds["compile"] = time.perf_counter() - start
     if seconds["compile"] > 1:
         release_memory()
     start = time.perf_counter()
-    trained = _train_epochs(begun, compiled, fresh, fed, tick)
-    seconds["train"] = time.perf_counter() - start
+    trained, earlier_seconds = _train_epochs(begun, compiled, fresh, fed, tick)
+    seconds["train"] = time.perf_counter() - start + earlier_seconds
     start = time.perf_counter()
     done = [(b, best) for b, best in zip(begun, trained, strict=True) if not isinstance(best, Diverged)]
     if test and not all(_is_tested(b.run.folder) for b, _ in done):
@@ -175,8 +176,12 @@ def _train_epochs(
     fresh: TrainState,
     fed: Sequence[Fed],
     tick: Callable[[int, float, float], None],
-) -> list[TrainState | Diverged]:
-    """Trains, logs and saves, from the last checkpoints where there are some: each run's best state, or its end."""
+) -> tuple[list[TrainState | Diverged], float]:
+    """Trains, logs and saves, from the last checkpoints where there are some.
+
+    Returns:
+      each run's best state, or its end; and the seconds up to those checkpoints.
+    """
     ended: dict[int, Diverged] = {}
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), fresh)
     with contextlib.ExitStack() as stacked:
@@ -213,7 +218,8 @@ def _train_epochs(
                     if histories[r].is_over:
                         resting.add(r)
             del states  # their memory is given to the next step
-        return [ended[r] if r in ended else history.best() for r, history in enumerate(histories)]
+        found = [ended[r] if r in ended else history.best() for r, history in enumerate(histories)]
+        return found, float(np.mean([history.seconds_before for history in histories]))
 
 
 def _test(compiled: Programs, done: Sequence[tuple[Begun, TrainState]]) -> None:

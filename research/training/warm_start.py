@@ -52,6 +52,12 @@ def read_source(plan: Plan, prepared: Prepared) -> Restored | None:
 
 def _require_unseen(described: dict[str, Any], plan: Plan, prepared: Prepared, name: str) -> None:
     """Raises UserError where the run of this description was trained on texts that are held out here."""
+    theirs, ours = described["corpus"], plan.corpus
+    if ours.source and theirs.get("source") == ours.source and theirs["checksum"] != ours.checksum:
+        raise UserError(
+            f"{name} was trained on {ours.name} with other content, so that nobody can say which texts it has seen, "
+            "expected the same file, columns and --clean"
+        )
     held_out = np.concatenate([prepared.split.validation, prepared.split.test])
     seen = np.isin(held_out, trained_on(described, plan.corpus)).sum()
     if seen:
