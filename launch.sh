@@ -28,6 +28,8 @@ find_python() {
 install() {
   local extras=$1 wanted python found
   wanted=$(cat "$root/setup.cfg" "$root/pyproject.toml" | cksum) || fail "cannot read setup.cfg"
+  # Of two first calls at once, one installs and the other waits; the lock is let go of where this shell ends or execs.
+  if command -v flock >/dev/null && { exec 9>"$root/.venv.lock"; } 2>/dev/null; then flock 9; fi
   found=$(cat "$venv/installed" 2>/dev/null)
   case "$found" in "$wanted $root "*) case ",${found##* }," in *",$extras,"*) return ;; esac ;; esac
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -57,7 +59,7 @@ extras=$accelerator,vectors,chinese,tensorboard,serve,export,pretrain
 if [ "$name" = test ]; then
   install "$extras,test"
   cd "$root" || exit 1
-  exec "$venv/bin/python" -P -m pytest "$@"
+  exec "$venv/bin/python" -P -m pytest "$@" 9>&-
 fi
 
 if [ "${name#-}" != "$name" ]; then # flags without a name are those of the default comparison
@@ -72,4 +74,4 @@ if [ ! -f "$program" ] || ! grep -q '^    program.launch(main)' "$program"; then
 fi
 install "$extras"
 # -P: no module of the folder where the user stands may shadow this package's.
-exec "$venv/bin/python" -P -m "experiments.$name" "$@"
+exec "$venv/bin/python" -P -m "experiments.$name" "$@" 9>&-

@@ -3,7 +3,11 @@
 Promotion of dtypes is forbidden where variants are applied (`test_models.py`); Optax itself relies on it.
 """
 
+import contextlib
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -46,6 +50,31 @@ def small_tsv(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_corpus(small_tsv):
     return load(small_tsv)
+
+
+@pytest.fixture(scope="module")
+def ask():
+    """A function (program, folder to stand in, flags) -> (exit code, standard error, names in the folder).
+
+    The command lines of a program in a folder are run by one process, so that they cost little.
+    """
+    with contextlib.ExitStack() as stack:
+        children = {}
+
+        def ask(program, folder, flags):
+            if (program, folder) not in children:
+                command = [sys.executable, "-P", str(ROOT / "tests" / "child.py"), program]
+                pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+                child = subprocess.Popen(command, cwd=folder, text=True, **pipes)
+                children[program, folder] = stack.enter_context(child)
+            child = children[program, folder]
+            child.stdin.write(json.dumps(list(map(str, flags))) + "\n")
+            child.stdin.flush()
+            answer = child.stdout.readline()
+            assert answer, child.stderr.read()
+            return json.loads(answer)
+
+        yield ask
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,6 @@ A sample; `HOSTILE=2000 ./launch.sh test tests/test_hostile.py -n0 -s` tries so 
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import hypothesis.strategies as st
 import jax
@@ -173,32 +171,6 @@ def test_any_setting_is_built_or_refused(data, fared):
         count(fared, "settings", "refused")
 
 
-PROGRAM = """
-import contextlib, io, json, os, runpy, sys
-import jax
-jax.config.update("jax_num_cpu_devices", 2)
-from absl import flags
-from experiments import program
-module = __import__(f"experiments.{sys.argv[1]}", fromlist=["main"])
-sys.modules["__main__"].__doc__ = module.__doc__
-own = flags.FLAGS.flags_by_module_dict()[module.__name__]
-flags.FLAGS.flags_by_module_dict()["__main__"] = own
-lines, sys.stdin = sys.stdin, open(os.devnull)
-for line in lines:
-    said, code = io.StringIO(), 0
-    for name in list(flags.FLAGS):
-        flags.FLAGS[name].unparse()
-    flags.FLAGS.unparse_flags()
-    sys.argv = ["program", *json.loads(line)]
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            program.launch(module.main)
-        except SystemExit as end:
-            code = end.code or 0
-        except BaseException as error:
-            code = f"{type(error).__name__}: {error}"
-    print(json.dumps([code, said.getvalue(), sorted(os.listdir())]), flush=True)
-"""
 FLAGS = {
     "train": ("config", "workdir", "folds", "fold", "repeat", "devices", "overwrite", "clean", "text_column"),
     "compare": ("variants", "workdir", "repeats", "vary", "drop", "pairs", "margin", "baseline", "tuned", "until"),
@@ -251,30 +223,22 @@ def ground(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", FLAGS)
-def test_any_command_line_is_done_or_refused(name, fared, ground):
-    """In one process, one after the other; nothing is written beside the folder that was named."""
+def test_any_command_line_is_done_or_refused(name, fared, ground, ask):
+    """Nothing is written beside the folder that was named."""
     before = {path.name for path in ground.iterdir()}
-    command = [sys.executable, "-P", "-c", PROGRAM, name]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ground, **pipes) as process:
 
-        @settings(max_examples=max(5, TRIED // 4), suppress_health_check=list(HealthCheck))
-        @given(command_lines(name))
-        def check(line):
-            process.stdin.write(json.dumps(line) + "\n")
-            process.stdin.flush()
-            answer = process.stdout.readline()
-            assert answer, process.stderr.read()
-            code, said, there = json.loads(answer)
-            assert code in (0, 2), (line, code, said)
-            if code == 2:
-                assert is_sentence(said.strip().splitlines()[-1]), said
-            assert "Traceback" not in said
-            assert set(there) <= before | {"out"}, there
-            count(fared, name, "done" if code == 0 else "refused")
+    @settings(max_examples=max(5, TRIED // 4), suppress_health_check=list(HealthCheck))
+    @given(command_lines(name))
+    def check(line):
+        code, said, there = ask(name, ground, line)
+        assert code in (0, 2), (line, code, said)
+        if code == 2:
+            assert is_sentence(said.strip().splitlines()[-1]), said
+        assert "Traceback" not in said
+        assert set(there) <= before | {"out"}, there
+        count(fared, name, "done" if code == 0 else "refused")
 
-        check()
-        process.stdin.close()
+    check()
     if (ground / "out").is_file():  # what predict wrote
         (ground / "out").unlink()
     shutil.rmtree(ground / "out", ignore_errors=True)

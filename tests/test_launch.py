@@ -13,6 +13,7 @@ case "$*" in
   *"-m pip --version"*) exit 0 ;;
   *"-m pip install"*)
     echo "$*" >> "{folder}/installs"
+    if [ -e "{folder}/slow" ]; then sleep 1; fi
     if [ -e "{folder}/offline" ]; then echo "ERROR: no route to the package index"; exit 1; fi ;;
   *) echo "ran $*" ;;
 esac
@@ -54,6 +55,14 @@ def test_it_installs_once_and_again_when_the_metadata_changes(project):
         file.write("# changed\n")
     launch(project, "corpora")
     assert len(installs(project)) == 2
+
+
+def test_of_two_first_calls_at_once_one_installs(project):
+    (project / "slow").touch()
+    command = ["bash", str(project / "launch.sh"), "corpora"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[0] for process in both] == ["ran -P -m experiments.corpora\n"] * 2
+    assert len(installs(project)) == 1
 
 
 def test_it_runs_the_tests_with_what_they_need(project):

@@ -1,7 +1,6 @@
 """Pre-training as a whole: killed and resumed to the byte, what it leaves is started from, mistakes are sentences."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -269,10 +268,9 @@ def test_a_plain_file_has_no_folds_and_needs_texts(tmp_path):
         (["--corpus=imdb", "--workdir=run", "--unlabelled"], "--unlabelled is no flag of this program, expected"),
     ],
 )
-def test_wrong_flags_end_in_a_sentence_and_2(flags, words, tmp_path):
-    command = [sys.executable, "-P", "-m", "experiments.pretrain", *flags]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_wrong_flags_end_in_a_sentence_and_2(flags, words, tmp_path_factory, ask):
+    code, said, there = ask("pretrain", tmp_path_factory.getbasetemp(), flags)
+    assert code == 2, said
+    assert words in said
+    assert said.count("\n") == 1
+    assert "run" not in there

@@ -99,9 +99,10 @@ def test_compare_goes_on_and_is_extended(compared, small_tsv):
         (["--corpus=rotten_tomatoes"], "corpus"),
     ],
 )
-def test_another_comparison_in_the_same_folder_is_refused(compared, small_tsv, change, words):
+def test_another_comparison_in_the_same_folder_is_refused(compared, small_tsv, ask, change, words):
     flags = ["--variants=lstm", f"--corpus={small_tsv}", "--folds=2", "--workdir=out", *SMALL, *change]
-    _, err = run("compare", *flags, cwd=compared[0].parent, code=2)
+    code, err, _ = ask("compare", compared[0].parent, flags)
+    assert code == 2
     assert words in err
     assert "--overwrite" in err
 
@@ -179,16 +180,6 @@ def test_predict_answers_line_for_line_in_a_new_process(compared):
     assert "exists already" in err
 
 
-def test_vary_takes_the_cross_product(folder, small_tsv):
-    flags = ("--variants=lstm", f"--corpus={small_tsv}", "--folds=2", "--workdir=varied", "--config.training.epochs=1")
-    vary = ("--vary=optimizer.learning_rate=1e-3,3e-4", "--vary=seed=1,2")
-    run("compare", *flags, *vary, "--config.model.hidden_size=8", cwd=folder)
-    names = {row["variant"] for row in csv.DictReader((folder / "varied" / "results.csv").open())}
-    assert names == {f"lstm[optimizer.learning_rate={r},seed={s}]" for r in ("1e-3", "3e-4") for s in (1, 2)}
-    folders = {path.name for path in (folder / "varied").iterdir() if path.name.startswith("lstm")}
-    assert "lstm--optimizer.learning_rate=1e-3--seed=1" in folders
-
-
 def test_fixed_splits_are_used_as_they_are(folder, small_corpus):
     data = folder / "splits"
     data.mkdir()
@@ -211,18 +202,24 @@ def test_a_config_file_of_the_users_own(folder, small_tsv):
         "from research.models import settings_for\nfrom research.settings import Config\n\n\n"
         "def get_config():\n    return Config(model=settings_for('recurrent.Recurrent', hidden_size=9))\n"
     )
-    run(
-        "train", "--config=mine.py", f"--corpus={small_tsv}", "--workdir=mine", "--config.training.epochs=1", cwd=folder
-    )
+    flags = (f"--corpus={small_tsv}", "--config.training.epochs=1")
+    run("train", "--config=mine.py", *flags, "--workdir=mine", cwd=folder)
     assert runs.read_json(folder / "mine" / "config.json")["settings"]["model"]["hidden_size"] == 9
+    # What is tuned for it is found again, by the name that tables give it.
+    search = ("--variants=mine.py", *flags, "--folds=2")
+    run("tune", *search, "--trials=2", "--workdir=search", cwd=folder)
+    out, _ = run("compare", *search, "--tuned=search", "--workdir=tuned", cwd=folder)
+    assert "mine" in out
+    chosen = runs.read_json(folder / "search" / "tuned.json")["variants"]["mine"]
+    for name, trial in chosen["chosen"].items():
+        used = runs.read_json(folder / "tuned" / "mine" / name / "config.json")["settings"]["optimizer"]
+        assert used["learning_rate"] == chosen["settings"][trial]["optimizer.learning_rate"]
 
 
-def test_overwrite_starts_afresh(folder, small_tsv):
+def test_overwrite_starts_afresh(folder, small_tsv, ask):
     flags = ("--config=lstm", f"--corpus={small_tsv}", "--workdir=again", "--config.training.epochs=1")
-    run("train", *flags, "--config.model.hidden_size=8", cwd=folder)
-    _, err = run("train", *flags, "--config.model.hidden_size=9", cwd=folder, code=2)
-    assert "settings.model.hidden_size: 8 -> 9" in err
-    run("train", *flags, "--config.model.hidden_size=9", "--overwrite", cwd=folder)
+    for given in (["--config.model.hidden_size=8"], ["--config.model.hidden_size=9", "--overwrite"]):
+        assert ask("train", folder, [*flags, *given])[0] == 0
     assert runs.read_json(folder / "again" / "config.json")["settings"]["model"]["hidden_size"] == 9
 
 
@@ -259,15 +256,15 @@ def test_help_says_what_the_program_does(program, folder):
         ("train", ["--config=cnn:typo"], "there is no variant cnn:typo, expected cnn"),
         ("train", ["--config=cnn", "--config.model.widths=(2,x)"], "config.model.widths"),
         ("train", ["--corpus=nothing"], "nothing: no such file or folder, nor a known corpus (rotten_tomatoes"),
-        ("train", ["--wrokdir=x"], "--wrokdir is no flag of this program, expected --config"),
         ("train", ["--fold=7"], "--fold is 7, expected 0 to 4"),
-        ("train", ["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process is 2, expected 0 to 1"),
         ("train", ["--folds=1"], "--folds is 1, expected 2 to"),
         ("train", ["--fold=x"], "fold"),
         ("train", ["stray"], "'stray' is not a flag"),
         ("compare", ["--variants=lstm,typo"], "no variant 'typo'"),
         ("compare", ["--variants=lstm,lstm"], "the variant lstm is named twice"),
         ("compare", ["--variants="], "--variants is empty"),
+        ("compare", ["--tuned=x", "--vary=seed=1,2"], "expected neither --vary nor --drop"),
+        ("compare", ["--until=decided", "--repeats=12"], "--max_repeats is 10, expected 12, as --repeats"),
         ("compare", ["--vary=optimizer.rate=1,2"], "no setting 'optimizer.rate'"),
         ("compare", ["--vary=seed"], "expected FIELD=VALUE,VALUE"),
         (
@@ -286,11 +283,27 @@ def test_help_says_what_the_program_does(program, folder):
         ("report", [], "expected a folder that `compare` wrote"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_2(program, flags, words, folder, small_tsv):
+def test_a_mistake_is_one_sentence_and_exit_code_2(program, flags, words, folder, small_tsv, ask):
     given = ["--workdir=nowhere"]
     if program in ("train", "compare", "evaluate"):
         given.append(f"--corpus={small_tsv}")
-    _, err = run(program, *given, *flags, cwd=folder, code=2)
+    code, err, there = ask(program, folder, [*given, *flags])
+    assert code == 2, err
+    assert words in err
+    assert err.count("\n") == 1
+    assert "nowhere" not in there
+
+
+@pytest.mark.parametrize(
+    ("program", "flags", "words"),
+    [
+        ("train", ["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process is 2, expected 0 to 1"),
+        ("train", ["--wrokdir=x"], "--wrokdir is no flag of this program, expected --config"),
+        ("evaluate", ["--workdir=nowhere"], "no such file, expected a run folder"),
+    ],
+)
+def test_a_mistake_ends_a_process_so_too(program, flags, words, folder, small_tsv):
+    _, err = run(program, "--workdir=nowhere", f"--corpus={small_tsv}", *flags, cwd=folder, code=2)
     assert words in err
     assert err.count("\n") == 1
     assert not (folder / "nowhere").exists()
@@ -306,9 +319,10 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(program, flags, words, folder
         (b"text\tlabel\ngood\t1\nbad\t0\nfine\t1\ndull\t0\n", ":1: label 'label' has only one text"),
     ],
 )
-def test_a_broken_corpus_is_named_by_file_and_line(content, words, folder):
+def test_a_broken_corpus_is_named_by_file_and_line(content, words, folder, ask):
     (folder / "broken.tsv").write_bytes(content)
-    _, err = run("train", "--config=lstm", "--corpus=broken.tsv", "--workdir=nowhere", cwd=folder, code=2)
+    code, err, _ = ask("train", folder, ["--config=lstm", "--corpus=broken.tsv", "--workdir=nowhere"])
+    assert code == 2
     assert err.startswith("broken.tsv")
     assert words in err
     assert err.count("\n") == 1

@@ -6,6 +6,7 @@ import pytest
 
 from experiments.variants import every_variant, expand
 from research.errors import UserError
+from research.runs import folder_name
 
 
 def test_all_variants_start_with_the_linear_baseline():
@@ -33,6 +34,15 @@ def test_a_variant_of_a_folder_is_called_by_its_name(monkeypatch):
     assert found.flags == (f"--config=bert:{data / 'tiny_bert'}",)
     assert found.config.data.weights == str(data / "tiny_bert")
     assert (found.config.model.layers, found.config.data.vocab_size) == (3, 190)
+
+
+def test_varying_takes_the_cross_product():
+    found = list(expand(["lstm"], [], ["optimizer.learning_rate=1e-3,3e-4", "seed=1,2"]))
+    assert [v.name for v in found] == [
+        f"lstm[optimizer.learning_rate={rate},seed={seed}]" for rate in ("1e-3", "3e-4") for seed in (1, 2)
+    ]
+    assert [(v.config.optimizer.learning_rate, v.config.seed) for v in found[1:3]] == [(1e-3, 2), (3e-4, 1)]
+    assert folder_name(found[0].name) == "lstm--optimizer.learning_rate=1e-3--seed=1"
 
 
 def test_dropping_takes_each_component_away_in_turn():
