@@ -12,7 +12,7 @@ from absl import flags
 from experiments import program, studies
 from experiments.progress import reporting
 
-flags.DEFINE_integer("comparisons", 10_000, "Simulated comparisons of each protocol.", lower_bound=100)
+flags.DEFINE_integer("comparisons", 10_000, "Simulated comparisons of each protocol.", lower_bound=1)
 studies.define_output()
 FLAGS = flags.FLAGS
 _HEADER = (

@@ -41,6 +41,12 @@ def two_devices():
         pytest.skip("one device, expected two: JAX_NUM_CPU_DEVICES=2")
 
 
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Reports whose plots nobody looks at: they are empty files."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, dpi: Path(path).write_bytes(b""))
+
+
 @pytest.fixture(scope="session")
 def small_tsv(tmp_path_factory):
     """240 sentences of rotten_tomatoes in a TSV file."""

@@ -25,6 +25,8 @@ from research.training.pretrained import start_from_pretrained
 from research.training.step import Programs, init_state
 from tests.huggingface import SENTENCES
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 DATA = Path(__file__).parent / "data"
 TENSORS = "model.safetensors"
 

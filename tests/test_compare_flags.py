@@ -70,6 +70,6 @@ def test_one_model_under_two_names_and_the_sources_of_its_variance(stands):
 
 
 def test_simulated_comparisons_end_in_a_table(stands):
-    out, _ = run("simulate", "--comparisons=100", "--output=simulation.md", cwd=stands)
+    out, _ = run("simulate", "--comparisons=10", "--output=simulation.md", cwd=stands)
     assert out.count("fixed split, ") == 36
     assert (stands / "simulation.md").read_text().count("\n| ") == 1 + 36 + 1 + 25 + 1

@@ -13,6 +13,8 @@ from research.data.files import Row
 from research.errors import UserError
 from research.reporting.results import Claims, level_of, planned_claims, read_plan
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 @pytest.fixture
 def easy():

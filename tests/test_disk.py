@@ -10,6 +10,8 @@ from experiments.variants import load_config
 from research import compare, runs, train
 from research.training import history
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 SMALL = ("--config.model.hidden_size=8", "--config.model.embedding_size=8", "--config.training.epochs=3")
 
 

@@ -11,6 +11,8 @@ from research.errors import Diverged
 from research.training import run as run_module
 from research.tuning import Searched, tune
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 _SMALL = ("--config.model.hidden_size=8", "--config.model.embedding_size=8", "--config.training.epochs=3")
 _WILD = ("--config.optimizer.name=sgd", "--config.optimizer.learning_rate=1e38")
 

@@ -21,6 +21,7 @@ from research.training.step import Programs, apply_in_dtype, init_state
 VOCAB_SIZE, LONGEST = 50, 12
 LENGTHS = np.array([12, 5, 1, 0, 7, 12], np.int32)
 SMALL = {"embedding_size": 6, "hidden_size": 8, "features": 4, "buckets": 64, "width": LONGEST, "heads": 2}
+SMALL |= {"stages": (1, 1)}  # halves and doubles once, with a shortcut over it
 
 
 def small_config(name):
@@ -170,9 +171,9 @@ def every_equation(jaxpr):
 @pytest.mark.parametrize("name", every_variant())
 def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
     config = load_config(name)
-    config.model = dataclasses.replace(
-        config.model, **{field.name: 32 for field in dataclasses.fields(config.model) if field.name == "hidden_size"}
-    )
+    small = {"hidden_size": 32, "features": 16}
+    small = {field.name: small[field.name] for field in dataclasses.fields(config.model) if field.name in small}
+    config.model = dataclasses.replace(config.model, **small)
     if config.optimizer.name == "adam":
         config.optimizer.learning_rate = 2e-3
     prepared = prepare(Plan(config, small_corpus, 5, 0, 0))

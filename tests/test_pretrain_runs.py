@@ -22,6 +22,8 @@ from research.training.restore import restore_source
 from research.training.step import programs
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 SIZES = {
     "bert:tiny": (
         *("model.hidden_size=16", "model.feed_forward=32", "model.layers=1"),

@@ -11,6 +11,8 @@ from research.comparison import Variant, compare
 from research.errors import UserError
 from research.tuning import Searched, chosen_settings, draw, expected_best, tune
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 def test_trials_fill_the_space_and_more_begin_with_the_fewer():
     space = {"a": ("log", 1e-4, 1e-1), "b": ("uniform", 10, 20), "c": ("choice", "x", "y")}
