@@ -14,7 +14,6 @@ Started again, it goes on where it stopped; more variants or repeats extend it. 
 every variant.
 """
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +28,7 @@ from research.errors import UserError
 
 _DEFAULT = ["linear", "mlp", "rnn:tanh", "gru", "lstm", "cnn", "luong:general", "transformer:pre"]
 flags.DEFINE_list("variants", _DEFAULT, "Variants, separated by commas, or: all.")
-flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
+program.define_folds()
 flags.DEFINE_integer("repeats", None, "Repetitions (default 1 with folds, 5 with a test split).")
 flags.DEFINE_enum("until", "repeats", ["repeats", "decided"], "When to stop: decided adds repeats while a pair is not.")
 flags.DEFINE_integer(
@@ -39,10 +38,9 @@ flags.DEFINE_list("drop", [], "Settings to switch off in turn (0, false or none)
 flags.DEFINE_string("tuned", None, "The folder of a search (see the program tune) whose chosen settings are used.")
 flags.DEFINE_multi_string("vary", [], "FIELD=VALUE,VALUE...: a setting to vary; repeated, the cross product is taken.")
 program.define_claims()
-program.define_corpus()
+program.define_corpus("rotten_tomatoes")
 program.define_clean()
 program.define_workdir("The comparison's folder.")
-flags.FLAGS["corpus"].default = flags.FLAGS["corpus"].value = "rotten_tomatoes"
 FLAGS = flags.FLAGS
 
 if TYPE_CHECKING:
@@ -105,7 +103,7 @@ def _compare(
             folds=FLAGS.folds,
             repeats=FLAGS.repeats,
             corpus_flags=program.corpus_flags(source),
-            command=shlex.join(["./launch.sh", "compare", *sys.argv[1:]]),
+            command=program.command(),
             claims=program.claims(Claims(corpora=corpora)),
             max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
             progress=reporter.progress,

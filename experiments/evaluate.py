@@ -27,8 +27,8 @@ def main(overrides: list[str]) -> None:
     program.no_overrides(overrides)
     program.use_devices(side_by_side=False)
     from research.data.corpora import load
-    from research.evaluation.metrics import METRICS
-    from research.evaluation.statistics import Outcome, estimate
+    from research.evaluation.statistics import Outcome
+    from research.reporting.tables import ABOUT_A_RUN, RUN_HEADER, run_rows
     from research.training.restore import restore
 
     run = restore(FLAGS.workdir)
@@ -48,13 +48,9 @@ def main(overrides: list[str]) -> None:
     labels = corpus.labels[chosen]
     probabilities = run.predict_proba([corpus.texts[i] for i in chosen])
     outcome = Outcome((0, 0), corpus.ids[chosen], labels, probabilities, corpus.groups[chosen])
-    rows = []
-    for metric in METRICS:
-        value = estimate([outcome], metric, folds=0)
-        rows.append((metric, f"{value.mean:.4f}", f"[{value.low:.4f}, {value.high:.4f}]"))
-    name = Path(FLAGS.workdir).name
-    print_table(f"{name} on {corpus.name}, {what}: {len(chosen):,} texts", ("metric", "value", "95 % interval"), rows)
-    print("The intervals are for this trained model, over texts; they say nothing about another training.")
+    title = f"{Path(FLAGS.workdir).name} on {corpus.name}, {what}: {len(chosen):,} texts"
+    print_table(title, RUN_HEADER, run_rows(outcome))
+    print(ABOUT_A_RUN)
 
 
 if __name__ == "__main__":

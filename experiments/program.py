@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -42,9 +43,14 @@ def define_workdir(text: str) -> None:
     flags.DEFINE_bool("overwrite", False, "Remove what the workdir holds of an earlier run before starting.")
 
 
-def define_corpus() -> None:
+def define_folds() -> None:
+    """Defines `--folds`."""
+    flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
+
+
+def define_corpus(default: str | None = None) -> None:
     """Defines `--corpus` and the names of the columns of CSV and JSONL files."""
-    flags.DEFINE_string("corpus", None, "A known corpus (see the program corpora), a file, or a folder with splits.")
+    flags.DEFINE_string("corpus", default, "A known corpus (see the program corpora), a file, or a folder with splits.")
     flags.DEFINE_string("text_column", "text", "Name of the text column (CSV, JSONL).")
     flags.DEFINE_string("label_column", "label", "Name of the label column (CSV, JSONL).")
     flags.DEFINE_string("group_column", "", "Name of a column whose equal values never straddle a split (CSV, JSONL).")
@@ -98,6 +104,11 @@ def corpus_flags(corpus: str) -> list[str]:
         if flags.FLAGS[name].value != flags.FLAGS[name].default:
             given.append(f"--{name}={flags.FLAGS[name].value}")
     return given + ["--clean"] * flags.FLAGS.clean
+
+
+def command() -> str:
+    """What does the same, as a user types it."""
+    return shlex.join(["./launch.sh", Path(sys.argv[0]).stem, *sys.argv[1:]])
 
 
 def required(*names: str) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +67,7 @@ def run_alone(name: str, epochs: int, folder: Path, train: Callable[..., object]
                 fold=FLAGS.fold,
                 repeat=FLAGS.repeat,
                 devices=FLAGS.devices,
-                command=shlex.join(["./launch.sh", Path(sys.argv[0]).stem, *sys.argv[1:]]),
+                command=program.command(),
                 tick=tick,
             )
 

@@ -1,8 +1,6 @@
 """What the studies (aa, variance, simulate) share: flags, trainings outside a comparison, and a table to be kept."""
 
 import itertools
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,11 +35,10 @@ def define_output() -> None:
 def define_trainings(variant: str) -> None:
     """Defines the flags of a study that trains one variant."""
     flags.DEFINE_string("variant", variant, "The variant that is looked at.")
-    flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
-    program.define_corpus()
+    program.define_folds()
+    program.define_corpus("rotten_tomatoes")
     program.define_clean()
     flags.DEFINE_string("workdir", None, "The study's folder.")
-    FLAGS["corpus"].default = FLAGS["corpus"].value = "rotten_tomatoes"
     define_output()
 
 
@@ -84,6 +81,7 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], secon
         from research.training.environment import environment
 
         about = environment()
-        command = shlex.join(["./launch.sh", Path(sys.argv[0]).stem, *sys.argv[1:]])
-        said = f"`{command}`, {about['processor']}, {about['date']}, {seconds:.0f} s, commit `{about['commit']}`."
-        runs.write_text(Path(FLAGS.output), f"# {title}\n\n{said}\n\n{markdown_table(header, rows)}")
+        on = f"{about['processor']}, {about['date']}, {seconds:.0f} s, commit `{about['commit']}`"
+        runs.write_text(
+            Path(FLAGS.output), f"# {title}\n\n`{program.command()}`, {on}.\n\n{markdown_table(header, rows)}"
+        )

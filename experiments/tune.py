@@ -7,8 +7,6 @@ Each config file may declare its `SPACE`: field -> ("log", low, high), ("uniform
 Under cross-validation every fold is tuned for itself. Started again, it goes on where it stopped.
 """
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,15 +21,14 @@ if TYPE_CHECKING:
 
 flags.DEFINE_list("variants", ["linear", "lstm"], "Variants, separated by commas.")
 flags.DEFINE_integer("trials", 8, "Trials of each variant.", lower_bound=2, upper_bound=10_000)
-flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
+program.define_folds()
 flags.DEFINE_integer(
     "repeats", 1, "Repeats of the cross-validation that is to be tuned for.", lower_bound=1, upper_bound=1000
 )
 flags.DEFINE_integer("seed", 0, "Of the trials.")
-program.define_corpus()
+program.define_corpus("rotten_tomatoes")
 program.define_clean()
 flags.DEFINE_string("workdir", None, "The search's folder.")
-flags.FLAGS["corpus"].default = flags.FLAGS["corpus"].value = "rotten_tomatoes"
 FLAGS = flags.FLAGS
 
 
@@ -64,7 +61,7 @@ def main(overrides: list[str]) -> None:
             folds=FLAGS.folds,
             repeats=FLAGS.repeats,
             seed=FLAGS.seed,
-            command=shlex.join(["./launch.sh", "tune", *sys.argv[1:]]),
+            command=program.command(),
             progress=reporter.progress,
         )
     budgets = sorted({1, *(2**k for k in range(1, FLAGS.trials.bit_length()) if 2**k <= FLAGS.trials), FLAGS.trials})

@@ -1,6 +1,7 @@
 """A comparison: variants x runs on one corpus, in a folder that can be gone on with and extended."""
 
 import contextlib
+import itertools
 import shlex
 import threading
 import traceback
@@ -54,15 +55,6 @@ class Variant(NamedTuple):
         if name not in self.tuned:
             raise UserError(f"{self.name} was not tuned for repeat {repeat}: call tune with --repeats={repeat + 1}")
         return self.tuned[name]
-
-
-class Planned(NamedTuple):
-    """One training of a comparison."""
-
-    variant: Variant
-    fold: int
-    repeat: int
-    folder: Path
 
 
 def compare(
@@ -155,39 +147,31 @@ def _train_all(
     say: Callable[[str], None],
 ) -> None:
     """Trains what is not finished, side by side."""
-    listed = [
-        Planned(variant, fold, repeat, folder / runs.folder_name(variant.name) / runs.run_name(fold, repeat, folds))
-        for variant in variants  # one after the other, so that its compiled programs are used up before they are let go
-        for repeat in range(repeats)
-        for fold in range(folds or 1)
-    ]
-    ended = {i for i, run in enumerate(listed) if runs.is_finished(run.folder) or runs.has_diverged(run.folder)}
+    asked, titles = [], []
+    # A variant after the other, so that its compiled programs are used up before they are let go.
+    for variant, repeat, fold in itertools.product(variants, range(repeats), range(folds or 1)):
+        name = runs.run_name(fold, repeat, folds)
+        config, flags = variant.of_run(fold, repeat, folds)
+        which = (f"--folds={folds}", f"--fold={fold}") if folds else ()
+        flags = (*flags, *corpus_flags, *which, f"--repeat={repeat}", "--workdir=RUN")
+        path = folder / runs.folder_name(variant.name) / name
+        asked.append(Run(config, path, fold, repeat, f"./launch.sh train {shlex.join(flags)}"))
+        titles.append(f"{variant.name} {name.replace('-', ' ')}")
+    ended = {at for at, run in enumerate(asked) if runs.is_finished(run.folder) or runs.has_diverged(run.folder)}
     if ended:
-        say(f"{len(ended)} of {len(listed)} runs are finished already")
+        say(f"{len(ended)} of {len(asked)} runs are finished already")
     board = _Progress(len(ended), progress)
-    asked = [_asked(run, folds, corpus_flags) for run in listed]
 
     def tick(at: int, epochs: float, loss: float) -> None:
-        board.update(_title(listed[at], folds), epochs / asked[at].config.training.epochs, loss)
+        board.update(titles[at], epochs / asked[at].config.training.epochs, loss)
 
     def done(at: int, error: Exception | None) -> None:
         if at in ended:
             return
-        board.update(_title(listed[at], folds), 1.0, float("nan"))  # it may have ended before its last epoch
-        say(f"{_title(listed[at], folds)}: {_outcome(asked[at], error)}")
+        board.update(titles[at], 1.0, float("nan"))  # it may have ended before its last epoch
+        say(f"{titles[at]}: {_outcome(asked[at], error)}")
 
     train_many(asked, corpus, folds=folds or None, tick=tick, done=done)
-
-
-def _title(run: Planned, folds: int) -> str:
-    return f"{run.variant.name} " + runs.run_name(run.fold, run.repeat, folds).replace("-", " ")
-
-
-def _asked(run: Planned, folds: int, corpus_flags: tuple[str, ...]) -> Run:
-    which = (f"--folds={folds}", f"--fold={run.fold}") if folds else ()
-    config, flags = run.variant.of_run(run.fold, run.repeat, folds)
-    flags = (*flags, *corpus_flags, *which, f"--repeat={run.repeat}", "--workdir=RUN")
-    return Run(config, run.folder, run.fold, run.repeat, f"./launch.sh train {shlex.join(flags)}")
 
 
 def _outcome(run: Run, error: Exception | None) -> str:

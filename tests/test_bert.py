@@ -21,8 +21,8 @@ from research.models.bert_files import tensors_of
 from research.serving.export import TOLERANCE, export
 from research.serving.huggingface import write_encoder
 from research.training.preparation import Plan, prepare
-from research.training.pretrained import start_from_pretrained
 from research.training.step import Programs, init_state
+from research.training.warm_start import start_from_pretrained
 from tests.huggingface import SENTENCES
 
 pytestmark = pytest.mark.usefixtures("no_plots")

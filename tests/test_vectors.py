@@ -11,10 +11,10 @@ from research.data import assets
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
 from research.errors import UserError
 from research.training.preparation import Plan, prepare
-from research.training.pretrained import start_from_pretrained
 from research.training.restore import restore
 from research.training.run import train
 from research.training.step import Programs, init_state
+from research.training.warm_start import start_from_pretrained
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_embeddings_start_from_them_and_fixed_ones_stay(small_corpus, some_vecto
     config.data.vectors = some_vectors
     config.training.epochs = 1
     prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
-    values, found = prepared.pretrained
+    values, found = prepared.vectors
     assert found.sum() > 100
     programs = Programs(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)

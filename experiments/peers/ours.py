@@ -20,9 +20,9 @@ from research.settings import Config, Data
 from research.training.feed import blocks, put
 from research.training.loop import Fed, fit, stack
 from research.training.preparation import Plan, Prepared, prepare
-from research.training.pretrained import start_from_pretrained
 from research.training.sharing import put_whole
 from research.training.step import Programs, init_state, programs
+from research.training.warm_start import start_from_pretrained
 
 _SIZE = 1024
 

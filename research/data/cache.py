@@ -1,6 +1,7 @@
 """What took long to fetch, compute or compile is kept in a per-user folder, and can be deleted at any time."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import zipfile
@@ -15,6 +16,18 @@ Arrays = dict[str, np.ndarray]
 def cache_folder(kind: str) -> Path:
     """Where things of a kind are kept: below `XDG_CACHE_HOME`, else `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "text-classifier-research" / kind
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file's bytes, read once while it is not written to."""
+    stat = path.stat()
+    return _file_checksum(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _file_checksum(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cached(kind: str, made_from: str, make: Callable[[], Arrays]) -> Arrays:

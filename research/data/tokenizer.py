@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from research.data.weights import TOKENIZER, VOCABULARY, folder_of, read_tokenizer_settings
-from research.data.word_pieces import PADDING, TAGS, UNKNOWN, read_vocabulary, word_pieces
+from research.data.word_pieces import PADDING, TAGS, UNKNOWN, word_pieces
 from research.errors import UserError
 from research.settings import Data
 
@@ -139,14 +139,14 @@ def intern_texts(texts: Sequence[str], data: Data) -> Interned:
     tokenizer = _pipeline(data, {})
     every_word = trainers.WordLevelTrainer(vocab_size=2**31 - 1, min_frequency=0, show_progress=False)
     tokenizer.train_from_iterator(decoded, every_word)
-    tokens, offsets = _encode(tokenizer, decoded)
+    encoded = _join(_pieces(tokenizer, decoded), np.zeros(len(decoded), np.int32))
     # The library breaks ties of frequency at random, so words are numbered anew, by first occurrence.
-    used, first, inverse = np.unique(tokens, return_index=True, return_inverse=True)
+    used, first, inverse = np.unique(encoded.tokens, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(used), np.int32)
     rank[order] = np.arange(len(used), dtype=np.int32)
     words = tuple(tokenizer.id_to_token(int(used[i])) for i in order)
-    return Interned(words, rank[inverse], offsets)
+    return Interned(words, rank[inverse], encoded.offsets)
 
 
 def fit_vocabulary(interned: Interned, train: np.ndarray, size: int) -> dict[str, int]:
@@ -214,7 +214,7 @@ def pretrained_tokenizer(data: Data) -> "Tokenizer":
     Raises:
       UserError: there is none that can be read, or it does not fit the settings.
     """
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer, models
 
     folder = folder_of(data.weights)
     path = next((folder / name for name in (TOKENIZER, VOCABULARY) if (folder / name).exists()), None)
@@ -223,7 +223,9 @@ def pretrained_tokenizer(data: Data) -> "Tokenizer":
     settings = read_tokenizer_settings(data.weights)
     try:
         tokenizer = (
-            Tokenizer.from_file(str(path)) if path.name == TOKENIZER else word_pieces(read_vocabulary(path), settings)
+            Tokenizer.from_file(str(path))
+            if path.name == TOKENIZER
+            else word_pieces(models.WordPiece.read_file(str(path)), settings)
         )
     except Exception as error:  # the library raises nothing narrower
         raise UserError(f"{path}: cannot be read ({error})") from error
@@ -294,11 +296,6 @@ def _look_up(text: str, data: Data, vocabulary: dict[str, int]) -> list[int]:
     words = _ASCII_TOKENS[data.tokens].findall(text.lower() if data.lowercase else text)
     words = words[: data.max_length] if data.keep == "first" else words[-data.max_length :]
     return [vocabulary.get(word, UNKNOWN_ID) for word in words]
-
-
-def _encode(tokenizer: "Tokenizer", decoded: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    encoded = _join(_pieces(tokenizer, decoded), np.zeros(len(decoded), np.int32))
-    return encoded.tokens, encoded.offsets
 
 
 def _pieces(tokenizer: "Tokenizer", decoded: Sequence[str], around: bool = True) -> list[np.ndarray]:

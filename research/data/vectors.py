@@ -1,7 +1,6 @@
 """Pretrained word vectors: GloVe, or a file of the user's own, for the words of one corpus."""
 
 import functools
-import hashlib
 import itertools
 import re
 import threading
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from research.data.assets import ASSETS, fetch
+from research.data.cache import file_checksum
 from research.errors import UserError
 
 _LOCK = threading.Lock()  # runs side by side ask for the same vectors at once; one of them reads
@@ -56,14 +56,7 @@ def vectors_checksum(source: str) -> str:
         raise UserError(
             f"config.data.vectors is {source!r}, expected none, glove, or a .txt or .vec file that is there"
         )
-    stat = path.stat()
-    return _file_checksum(path, stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=4)
-def _file_checksum(path: Path, size: int, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_checksum(path)
 
 
 @functools.lru_cache(maxsize=2)

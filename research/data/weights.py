@@ -13,6 +13,7 @@ import numpy as np
 
 from research import runs
 from research.data.assets import ASSETS, fetch
+from research.data.cache import file_checksum
 from research.data.safetensors import read_tensors, write_tensors
 from research.errors import UserError
 
@@ -85,17 +86,7 @@ def weights_checksum(source: str) -> str:
     folder = folder_of(source)
     names = (SETTINGS, _TOKENIZER_SETTINGS, TOKENIZER, VOCABULARY)
     files = [*sorted(folder.glob("*.safetensors*")), *(folder / name for name in names if (folder / name).exists())]
-    stats = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    return _checksum(stats)
-
-
-@functools.lru_cache(maxsize=4)
-def _checksum(files: tuple[tuple[Path, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for path, _, _ in files:
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
+    return hashlib.sha256("".join(f"{path.name} {file_checksum(path)}\n" for path in files).encode()).hexdigest()
 
 
 def write_folder(

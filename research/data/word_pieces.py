@@ -2,7 +2,6 @@
 
 import collections
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from research.settings import Data
@@ -14,13 +13,6 @@ PADDING, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]
 TAGS = r"<[/!?]?[A-Za-z][^<>]*>"  # of HTML; not "a < b"
 _SPECIAL = (PADDING, UNKNOWN, START, END, MASK)
 _LEAST = 2  # occurrences of what becomes a piece
-
-
-def read_vocabulary(path: Path) -> dict[str, int]:
-    """Piece -> id, of a file with a piece a line."""
-    from tokenizers import models
-
-    return models.WordPiece.read_file(str(path))
 
 
 def word_pieces(vocabulary: dict[str, int], settings: dict[str, Any], *, drop_tags: bool = False) -> "Tokenizer":

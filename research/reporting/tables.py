@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from research.evaluation.statistics import Estimate, mcnemar
+from research.evaluation.statistics import Estimate, Outcome, estimate, mcnemar
 from research.reporting.results import Results
 
 HEADER = ("variant", "accuracy", "95 % interval", "macro recall", "macro F1", "parameters", "s/run", "runs")
@@ -65,6 +65,18 @@ def pair_rows(results: Results) -> list[tuple[str, ...]]:
         )
         for pair in results.pairs
     ]
+
+
+RUN_HEADER = ("metric", "value", "95 % interval")
+ABOUT_A_RUN = (
+    "The intervals are for this trained model, over texts like these; they say nothing about another training."
+)
+
+
+def run_rows(outcome: Outcome) -> list[tuple[str, str, str]]:
+    """A row a metric of one trained model."""
+    found = [(metric, estimate([outcome], metric, folds=0)) for metric in METRICS]
+    return [(metric, f"{e.mean:.4f}", f"[{e.low:.4f}, {e.high:.4f}]") for metric, e in found]
 
 
 def trained_pair_rows(results: Results) -> list[tuple[str, ...]]:

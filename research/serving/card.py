@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from research import runs
-from research.evaluation.metrics import METRICS
-from research.evaluation.statistics import Outcome, estimate
+from research.reporting.blocks import markdown_table
+from research.reporting.results import read_outcome
+from research.reporting.tables import ABOUT_A_RUN, RUN_HEADER, run_rows
 from research.training.restore import RestoredRun
 
 _TOKENS = {
@@ -88,11 +89,6 @@ def _epoch(run: RestoredRun, record: dict[str, Any]) -> str:
 def _scores(folder: Path) -> str:
     if not (folder / runs.PREDICTIONS).exists():
         return "It was not tested."
-    found = runs.read_predictions(folder)
-    outcome = Outcome((0, 0), found.id, found.label, found.probabilities, found.group)
-    lines = [f"On {len(found.id):,} test texts:", "", "| metric | value | 95 % interval |", "|---|---:|---:|"]
-    for metric in METRICS:
-        value = estimate([outcome], metric, folds=0)
-        lines.append(f"| {metric} | {value.mean:.4f} | [{value.low:.4f}, {value.high:.4f}] |")
-    about = "The intervals are for this trained model, over texts like these; they say nothing about another training."
-    return "\n".join([*lines, "", about])
+    outcome = read_outcome(folder, (0, 0))
+    table = markdown_table(RUN_HEADER, run_rows(outcome))
+    return f"On {len(outcome.id):,} test texts:\n\n{table}\n{ABOUT_A_RUN}"

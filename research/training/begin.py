@@ -19,10 +19,9 @@ from research.training.checkpoints import fingerprint
 from research.training.loop import steps_per_epoch
 from research.training.optimizers import limit_columns
 from research.training.preparation import Plan, Prepared, prepare
-from research.training.pretrained import start_from_pretrained
 from research.training.restore import Restored
 from research.training.step import Programs, TrainState, init_state
-from research.training.warm_start import read_source, source_folder, start_from_run
+from research.training.warm_start import read_source, source_folder, start_from_pretrained, start_from_run
 
 # Between two descriptions of the same run: a file may be moved, and the hash is that of the settings.
 _MAY_DIFFER = ("hash:", "corpus.name:", "corpus.source:", "corpus.columns:", "corpus.cleaned:", "widths:")

@@ -47,7 +47,7 @@ class Prepared(NamedTuple):
     split: Split
     vocabulary: dict[str, int]
     tokenizer: str  # `tokenizer.json`
-    pretrained: tuple[np.ndarray, np.ndarray] | None  # the rows that the embeddings start from
+    vectors: tuple[np.ndarray, np.ndarray] | None  # the rows that the embeddings start from
     weights: dict[str, np.ndarray] | None  # the tensors that an encoder starts from
     train: Encoded
     validation: Encoded
@@ -88,7 +88,7 @@ class _Words(NamedTuple):
 
     vocabulary: dict[str, int]
     tokenizer: str
-    pretrained: tuple[np.ndarray, np.ndarray] | None
+    vectors: tuple[np.ndarray, np.ndarray] | None
     weights: dict[str, np.ndarray] | None
     parts: list[Encoded]  # of the split
     lengths: np.ndarray  # int [N], of all texts
@@ -109,15 +109,15 @@ def prepare(plan: Plan) -> Prepared:
 def _fitted_words(corpus: Corpus, split: Split, data: Data) -> _Words:
     """With the vocabulary of the training split and, with vectors, of theirs."""
     interned = intern_corpus(corpus, data)
-    vocabulary, pretrained = fit_vocabulary(interned, split.train, data.vocab_size), None
+    vocabulary, rows = fit_vocabulary(interned, split.train, data.vocab_size), None
     if data.vectors != "none":
         vectors = read_vectors(data.vectors, interned.words, commonest=data.vocab_size)
         vocabulary = extend_vocabulary(vocabulary, vectors, data.vocab_size)
-        pretrained = embedding_rows(vectors, vocabulary, data.vocab_size)
+        rows = embedding_rows(vectors, vocabulary, data.vocab_size)
     tokenizer = build_tokenizer(vocabulary, data).to_str(pretty=True)
     parts = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]
     lengths = np.minimum(np.diff(interned.offsets), data.max_length)
-    return _Words(vocabulary, tokenizer, pretrained, None, parts, lengths)
+    return _Words(vocabulary, tokenizer, rows, None, parts, lengths)
 
 
 def _pretrained_pieces(corpus: Corpus, split: Split, data: Data) -> _Words:

@@ -255,7 +255,7 @@ def _finish(begun: Begun, compiled: Programs, best: TrainState, about: dict[str,
         "best_epoch": _best_epoch(runs.read_metrics(run.folder), best),
         "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
         "words": len(prepared.vocabulary),
-        "words_with_vectors": 0 if prepared.pretrained is None else int(prepared.pretrained[1].sum()),
+        "words_with_vectors": 0 if prepared.vectors is None else int(prepared.vectors[1].sum()),
         "flops_per_text": _flops_per_text(plan.config, compiled, best, prepared),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
     }
