@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from research.evaluation.metrics import METRICS
 from research.evaluation.statistics import Estimate, Outcome, estimate, mcnemar
 from research.reporting.results import Results
 
