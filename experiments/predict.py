@@ -6,8 +6,9 @@
 
 --explain adds which words speak for the label (`research/serving/explain.py`) and takes some 50 times as long.
 
-An input named .csv or .jsonl has a column of texts. An output named .csv has the columns text, label and a probability
-a class; any other is JSON lines. Files of any size are read and written a piece at a time.
+An input named .csv or .jsonl has a column of texts, and of one named .tsv what stands behind a tab is left out. An
+output named .csv has the columns text, label and a probability a class; any other is JSON lines. Files of any size are
+read and written a piece at a time.
 """
 
 import os

@@ -15,7 +15,7 @@ import sys
 from absl import flags
 
 from experiments import program
-from research.errors import UserError
+from research.errors import UserError, not_installed
 from research.runs import short_names
 
 flags.DEFINE_list("workdir", None, "Folders of runs; the first answers where a client names none.")
@@ -30,8 +30,8 @@ def main(overrides: list[str]) -> None:
     program.use_devices(side_by_side=False)
     try:
         from research.serving.http import Limits, application, server
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed: pip install starlette uvicorn, or the extra 'serve'") from None
+    except ImportError:
+        raise not_installed("serve", "starlette uvicorn", "serve") from None
     from research.training.restore import restore
 
     runs = {name: restore(folder) for name, folder in zip(short_names(FLAGS.workdir), FLAGS.workdir, strict=True)}

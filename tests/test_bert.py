@@ -167,7 +167,7 @@ def no_tokenizer(folder):
         (break_file(TENSORS, b"\0" * 100), (), r"model\.safetensors: damaged or no safetensors file"),
         (only_a_pickle, (), "a pickle can run code: save it as safetensors"),
         (break_file("config.json", b"{"), (), r"config\.json: cannot be read"),
-        (break_file("config.json", b"[1]"), (), r"config\.json: is no JSON object"),
+        (break_file("config.json", b"[1]"), (), r"config\.json: a JSON list, expected an object"),
         (lambda folder: (folder / "config.json").unlink(), (), r"config\.json: cannot be read"),
         (lambda folder: edit(folder / "config.json", model_type="gpt2"), (), "says model_type 'gpt2', expected 'bert'"),
         (lambda folder: edit(folder / "config.json", is_decoder=True), (), "expected a plain encoder"),

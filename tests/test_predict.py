@@ -43,6 +43,11 @@ def test_a_column_of_texts_is_read_from_csv_and_jsonl():
     assert read(b'{"text": "lone \\ud800"}', ".jsonl") == ["lone ?"]
 
 
+def test_the_label_of_a_corpus_is_no_part_of_its_text():
+    assert read(b"a fine film\t1\r\ndull\t0\nno label\n", ".tsv") == ["a fine film", "dull", "no label"]
+    assert read(b"tab\there\n") == ["tab\there"]
+
+
 @pytest.mark.parametrize(
     ("kind", "content", "words"),
     [

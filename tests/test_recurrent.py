@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from research.models import build, settings_for
 from research.models.layers.dropout import drop_word_types, dropout_mask
 from research.models.layers.pooling import AttentivePooling, max_over_time, mean_over_time
-from research.models.layers.recurrence import RecurrentLayer, recur, recurrence
+from research.models.layers.recurrence import RecurrentLayer, plain_recurrence, recurrence
 
 VOCAB_SIZE = 30
 IDS = np.random.default_rng(0).integers(2, 8, (5, 9)).astype(np.int32)  # few words, so that they repeat
@@ -40,7 +40,7 @@ def test_the_recurrent_mask_is_one_mask_for_all_steps():
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
         expected.append(h)
-    for run in (recur, recurrence):
+    for run in (plain_recurrence, recurrence):
         states, last = run("lstm", "tanh", inputs, np.full(3, 6), kernel, recurrent, bias, mask)
         np.testing.assert_allclose(states, np.stack(expected, axis=1), atol=1e-5)
         np.testing.assert_allclose(last, expected[-1], atol=1e-5)
@@ -86,7 +86,8 @@ def test_the_written_out_derivative_is_that_of_the_plain_recurrence(cell, activa
 
     weights = [of_sum.astype(np.float32) for of_sum in weights]
     both = [
-        _weighted_sum(run, cell, activation)(arguments, lengths, mask, real, weights) for run in (recur, recurrence)
+        _weighted_sum(run, cell, activation)(arguments, lengths, mask, real, weights)
+        for run in (plain_recurrence, recurrence)
     ]
     for expected, found in zip(*map(jax.tree.leaves, both), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * max(1.0, np.abs(expected).max()))
@@ -123,7 +124,7 @@ def test_time_ends_with_the_longest_text():
     random = np.random.default_rng(0)
     inputs = random.normal(size=(2, 64, 3)).astype(np.float32)
     weights, lengths = weights_of(random, "lstm", 3, 4), np.array([5, 2], np.int32)
-    expected = recur("lstm", "tanh", inputs, lengths, *weights, np.ones((1, 1), np.float32))[1]
+    expected = plain_recurrence("lstm", "tanh", inputs, lengths, *weights, np.ones((1, 1), np.float32))[1]
     inputs[:, 5:] = np.nan
     found = recurrence("lstm", "tanh", inputs, lengths, *weights, np.ones((1, 1), np.float32))[1]
     np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -40,7 +40,7 @@ def resolve_folds(corpus: Corpus, folds: int | None) -> int:
     if not corpus.has("test"):
         return FOLDS if folds is None else folds
     if folds:
-        raise UserError(f"{corpus.name} has a test split of its own, so it takes no --folds and no --fold")
+        raise UserError(f"{corpus.name} has a test split of its own, expected neither --folds nor --fold")
     return 0
 
 

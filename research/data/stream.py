@@ -19,7 +19,7 @@ import numpy as np
 from research import runs
 from research.data.texts import sentences
 from research.data.tokenizer import Encoded
-from research.errors import UserError
+from research.errors import not_installed
 
 _TEXTS = 1_000  # that are encoded at a time
 _STATE_BYTES = 256  # of Grain's iterator, as JSON
@@ -216,7 +216,7 @@ def batches(
     try:
         import grain
     except ImportError:
-        raise UserError("pretrain needs the package grain: pip install grain, or the extra 'pretrain'") from None
+        raise not_installed("pretrain", "grain", "pretrain") from None
     dataset = grain.MapDataset.source(_Source(stream)).seed(seed)
     dataset = dataset.shuffle() if shuffled else dataset
     dataset = dataset.batch(batch_size, batch_fn=list).random_map(fill).repeat(epochs)

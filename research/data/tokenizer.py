@@ -23,7 +23,7 @@ import numpy as np
 
 from research.data.weights import TOKENIZER, VOCABULARY, folder_of, read_tokenizer_settings
 from research.data.word_pieces import PADDING, TAGS, UNKNOWN, word_pieces
-from research.errors import UserError
+from research.errors import UserError, not_installed
 from research.settings import Data
 
 if TYPE_CHECKING:  # imported where used, so that training imports without it
@@ -89,9 +89,7 @@ def prepare_texts(texts: Iterable[str], tokens: str) -> list[str]:
     try:
         import rjieba
     except ImportError:
-        raise UserError(
-            "config.data.tokens=chinese_words needs the package rjieba: pip install rjieba, or the extra 'chinese'"
-        ) from None
+        raise not_installed("config.data.tokens=chinese_words", "rjieba", "chinese") from None
     return [_HAN.sub(lambda run: f" {' '.join(rjieba.cut(run[0]))} ", text) for text in decoded]
 
 

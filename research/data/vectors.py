@@ -12,7 +12,7 @@ import numpy as np
 
 from research.data.assets import ASSETS, fetch
 from research.data.cache import file_checksum
-from research.errors import UserError
+from research.errors import UserError, not_installed
 
 _LOCK = threading.Lock()  # runs side by side ask for the same vectors at once; one of them reads
 # "isn't", "film's": such files hold the pieces of the Penn Treebank, "is" and "n't", "film" and "'s".
@@ -78,7 +78,7 @@ def _glove(wanted: set[str], commonest: int) -> Iterator[tuple[str, np.ndarray]]
     try:
         from pyarrow import parquet
     except ImportError:
-        raise UserError("glove needs pyarrow: pip install pyarrow, or install the extra 'vectors'") from None
+        raise not_installed("config.data.vectors=glove", "pyarrow", "vectors") from None
     values, index = fetch("glove")
     rows = np.load(values, mmap_mode="r")
     for row, word in enumerate(parquet.read_table(index)["index"].to_pylist()):

@@ -38,7 +38,7 @@ def folder_of(source: str) -> Path:
     if not any((folder / name).exists() for name in (TENSORS, f"{TENSORS}.index.json")):
         pickled = any((folder / name).exists() for name in _PICKLES)
         why = "; pytorch_model.bin is not read, because a pickle can run code: save it as safetensors"
-        raise UserError(f"{folder}: has no {TENSORS}{why if pickled else ''}")
+        raise UserError(f"{folder}: no {TENSORS}, expected weights as safetensors{why if pickled else ''}")
     return folder
 
 
@@ -65,7 +65,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if not isinstance(found, dict):
-        raise UserError(f"{path}: is no JSON object")
+        raise UserError(f"{path}: a JSON {type(found).__name__}, expected an object")
     return found
 
 

@@ -31,9 +31,9 @@ def load_module(path: str) -> type[nn.Module]:
     try:
         module = getattr(importlib.import_module(f"research.models.{file}"), class_name)
     except (ModuleNotFoundError, AttributeError) as error:
-        raise UserError(f"there is no model {path!r} in research/models: {error}") from error
+        raise UserError(f"the model is {path!r}, expected FILE.CLASS with FILE in research/models ({error})") from error
     if not (isinstance(module, type) and issubclass(module, nn.Module)):
-        raise UserError(f"the model {path!r} is not a linen module")
+        raise UserError(f"the model is {path!r}, expected a linen module")
     return module
 
 
@@ -55,7 +55,7 @@ def settings_for(path: str, **values: Any) -> Any:
     fields = [field for field in dataclasses.fields(module) if field.name not in _FROM_CORPUS + _OF_LINEN]
     unknown = values.keys() - {field.name for field in fields}
     if unknown:
-        raise UserError(f"{path} has no field {', '.join(sorted(unknown))}")
+        raise UserError(f"{path}: there is no field {', '.join(sorted(unknown))}, expected some of those it has")
     settings = dataclasses.make_dataclass(
         module.__name__,
         [(f.name, hints[f.name], dataclasses.field(default=f.default, metadata=f.metadata)) for f in fields],
@@ -88,4 +88,6 @@ def config_from_dict(settings: dict[str, Any]) -> Config:
             training=kind(**settings["training"]),
         )
     except (KeyError, TypeError) as error:
-        raise UserError(f"settings that this version does not know: {error}") from error
+        raise UserError(
+            f"the settings are not of this version ({error}), expected those of a run that it can read"
+        ) from error

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from research import runs
-from research.errors import UserError
+from research.errors import not_installed
 from research.reporting.results import Results
 
 
@@ -16,7 +16,7 @@ def write_events(results: Results, folder: Path) -> Path:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        raise UserError("--tensorboard needs the package tensorboardX: pip install tensorboardX") from None
+        raise not_installed("--tensorboard", "tensorboardX", "tensorboard") from None
     target = folder / "tensorboard"
     for old in target.rglob("events.out.tfevents.*"):
         old.unlink()

@@ -21,7 +21,7 @@ from jax import export as jax_export
 from research import runs
 from research.data.batches import Batch
 from research.data.corpora import load
-from research.errors import UserError
+from research.errors import UserError, not_installed
 from research.models.layers.recurrence import plain_recurrences
 from research.serving import to_onnx
 from research.serving.card import card
@@ -101,7 +101,7 @@ def _stablehlo(run: RestoredRun) -> bytes:
     try:
         return any_shape(program_of(run)).serialize()
     except ImportError:
-        raise UserError("flatbuffers is not installed: pip install flatbuffers, or the extra 'export'") from None
+        raise not_installed("--format=stablehlo", "flatbuffers", "export") from None
 
 
 def _requirements(run: RestoredRun, kind: str, python: Path) -> str:

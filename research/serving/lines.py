@@ -34,7 +34,8 @@ def read_texts(source: BinaryIO, name: str, kind: str = "", column: str = "text"
     Args:
       source: UTF-8; a byte-order mark is dropped.
       name: of the source, for error messages.
-      kind: ".csv" and ".jsonl" have a column of texts; any other has a text a line, an empty line being an empty text.
+      kind: ".csv" and ".jsonl" have a column of texts; any other has a text a line, an empty line being an empty text,
+        and of ".tsv" what stands behind a tab, as the label of a corpus does, is no part of it.
       column: its name.
 
     Raises:
@@ -47,6 +48,7 @@ def read_texts(source: BinaryIO, name: str, kind: str = "", column: str = "text"
         texts = (_of_json(line, lines.place, column) for line in lines if line.strip())
     else:
         texts = (line.removesuffix("\n").removesuffix("\r") for line in lines)
+        texts = (text.partition("\t")[0] for text in texts) if kind == ".tsv" else texts
     return ((text, lines.read) for text in texts)
 
 

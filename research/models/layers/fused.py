@@ -1,11 +1,11 @@
-"""Recurrences with their derivative written out: what `recurrence.recur` computes, faster.
+"""Recurrences with their derivative written out: what `recurrence.plain_recurrence` computes, faster.
 
 A step is z_t = W^T x_t + U^T h_{t-1} + b and then the cell's own arithmetic on z_t, element by element (`cells`). With
 K = [W; U], read_t = [x_t; h_{t-1}] and dz_t the gradient of z_t,
 
     dread_t = K dz_t + (what the cell itself hands back to h_{t-1}),    dK = sum over t of read_t dz_t^T
 
-Four things make the difference; `recur` is the plain reference (`tests/test_recurrent.py` holds them equal):
+Four things make the difference; `plain_recurrence` is the plain reference (`tests/test_recurrent.py` holds them equal):
   Time ends with the longest text of the batch, whatever it is padded to, so one program serves all lengths.
   Features stand before rows, [H, B]: XLA's products of a weight matrix with such arrays run at the processor's rate,
   which those of [B, H] do not.

@@ -34,7 +34,7 @@ _PLAIN = contextvars.ContextVar("plain recurrences", default=False)
 
 @contextlib.contextmanager
 def plain_recurrences() -> Iterator[None]:
-    """Within it, programs are traced with `recur` everywhere: for who has to see how often a loop runs."""
+    """Within it, programs are traced with `plain_recurrence` everywhere: for who has to see how often a loop runs."""
     token = _PLAIN.set(True)
     try:
         yield
@@ -52,10 +52,10 @@ def recurrence(
     bias: jax.Array,
     recurrent_mask: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """What `recur` computes, by `fused` where that can; arguments and result as there."""
+    """What `plain_recurrence` computes, by `fused` where that can; arguments and result as there."""
     found = cell_of(cell, activation, kernel, recurrent_kernel, bias)
     if found is None or _PLAIN.get():
-        return recur(cell, activation, inputs, lengths, kernel, recurrent_kernel, bias, recurrent_mask)
+        return plain_recurrence(cell, activation, inputs, lengths, kernel, recurrent_kernel, bias, recurrent_mask)
     cell, weights = found
     mask_at = 1 if len(recurrent_mask) == len(inputs) else None
     run = by_shard(functools.partial(fused, cell), len(inputs), (2, None, None, None, mask_at, 0), (2, 1))
@@ -63,7 +63,7 @@ def recurrence(
     return states.transpose(2, 0, 1), last.T
 
 
-def recur(
+def plain_recurrence(
     cell: str,
     activation: str,
     inputs: jax.Array,
