@@ -44,7 +44,7 @@ class Weights(NamedTuple):
 def cell_of(
     name: str, activation: str, kernel: jax.Array, recurrent_kernel: jax.Array, bias: jax.Array
 ) -> tuple[Cell, Weights] | None:
-    """The cell and the weights of its z, from the parameters of `recurrence.plain_recurrence`; None where there is none."""
+    """The cell and the weights of its z, from the parameters of `plain_recurrence`; None where there is none."""
     if name == "rnn":
         return _elman(activation), Weights(kernel, recurrent_kernel, bias)
     if name == "gru":
