@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from research import runs
 from research.data.assets import ASSETS, fetch
 from research.data.cache import file_checksum
-from research.data.safetensors import read_tensors, write_tensors
+from research.data.safetensors import read_tensors
 from research.errors import UserError
 
 NAMES = ("minilm",)  # of assets
 SETTINGS, TENSORS, TOKENIZER, VOCABULARY = "config.json", "model.safetensors", "tokenizer.json", "vocab.txt"
-_TOKENIZER_SETTINGS = "tokenizer_config.json"
-_PRETRAINING = "pretraining.json"  # the config.json of the run that made the folder, where `pretrain` did
+TOKENIZER_SETTINGS = "tokenizer_config.json"
+PRETRAINING = "pretraining.json"  # the config.json of the run that made the folder, where `pretrain` did
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -49,13 +48,13 @@ def read_settings(source: str) -> dict[str, Any]:
 
 def read_pretraining(source: str) -> dict[str, Any]:
     """What the run that pre-trained an encoder says of itself; nothing where none here did."""
-    path = Path(source) / _PRETRAINING
+    path = Path(source) / PRETRAINING
     return _read_json(path) if source not in ("none", *NAMES) and path.exists() else {}
 
 
 def read_tokenizer_settings(source: str) -> dict[str, Any]:
     """What `tokenizer_config.json` says; nothing where there is none."""
-    path = folder_of(source) / _TOKENIZER_SETTINGS
+    path = folder_of(source) / TOKENIZER_SETTINGS
     return _read_json(path) if path.exists() else {}
 
 
@@ -84,33 +83,6 @@ def weights_checksum(source: str) -> str:
     if source in NAMES:
         return ASSETS[source].sha256
     folder = folder_of(source)
-    names = (SETTINGS, _TOKENIZER_SETTINGS, TOKENIZER, VOCABULARY)
+    names = (SETTINGS, TOKENIZER_SETTINGS, TOKENIZER, VOCABULARY)
     files = [*sorted(folder.glob("*.safetensors*")), *(folder / name for name in names if (folder / name).exists())]
     return hashlib.sha256("".join(f"{path.name} {file_checksum(path)}\n" for path in files).encode()).hexdigest()
-
-
-def write_folder(
-    folder: Path,
-    settings: dict[str, Any],
-    tensors: dict[str, np.ndarray],
-    tokenizer: str,
-    about: dict[str, Any],
-    pretraining: dict[str, Any] | None = None,
-) -> None:
-    """Writes a folder that `transformers` opens.
-
-    Args:
-      folder: made where it does not exist.
-      settings: `config.json`.
-      tensors: name -> float32.
-      tokenizer: `tokenizer.json`.
-      about: `tokenizer_config.json`.
-      pretraining: the `config.json` of the run that made it, where that had no labels.
-    """
-    runs.make(folder)
-    runs.write_json(folder / SETTINGS, settings)
-    runs.write_text(folder / TOKENIZER, tokenizer)
-    runs.write_json(folder / _TOKENIZER_SETTINGS, about)
-    if pretraining is not None:
-        runs.write_json(folder / _PRETRAINING, pretraining)
-    write_tensors(folder / TENSORS, tensors, {"format": "pt"})  # without which transformers refuses it

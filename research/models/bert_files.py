@@ -3,13 +3,17 @@
 import functools
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from research import runs
+from research.data.safetensors import write_tensors
+from research.data.weights import PRETRAINING, SETTINGS, TENSORS, TOKENIZER, TOKENIZER_SETTINGS
 from research.errors import UserError
-from research.settings import Data
+from research.settings import Config, Data
 
 _LOG = logging.getLogger("research")
 _MOST_NAMES = 12  # of tensors in a sentence
@@ -71,12 +75,39 @@ def fields_from(described: dict[str, Any], source: str) -> dict[str, Any]:
     return fields
 
 
-def describe(model: Any, vocab_size: int) -> dict[str, Any]:
-    """What `config.json` says of the settings of a `Bert`."""
-    return {theirs: getattr(model, ours) for theirs, ours, _ in _SETTINGS} | {"vocab_size": vocab_size}
+def write_folder(
+    folder: Path,
+    config: Config,
+    architecture: str,
+    tensors: dict[str, np.ndarray],
+    tokenizer: str,
+    *,
+    settings: dict[str, Any] | None = None,
+    pretraining: dict[str, Any] | None = None,
+) -> None:
+    """Writes a folder that `transformers` opens.
+
+    Args:
+      folder: made where it does not exist.
+      config: of the run, whose model is a `Bert`.
+      architecture: the class that `transformers` makes of it.
+      tensors: name -> float32.
+      tokenizer: `tokenizer.json`.
+      settings: what `config.json` says besides.
+      pretraining: the `config.json` of the run that made it, where that had no labels.
+    """
+    described = {"model_type": "bert", "architectures": [architecture], "vocab_size": config.data.vocab_size}
+    described |= {theirs: getattr(config.model, ours) for theirs, ours, _ in _SETTINGS}
+    runs.make(folder)
+    runs.write_json(folder / SETTINGS, described | (settings or {}))
+    runs.write_text(folder / TOKENIZER, tokenizer)
+    runs.write_json(folder / TOKENIZER_SETTINGS, _describe_tokenizer(tokenizer, config.data))
+    if pretraining is not None:
+        runs.write_json(folder / PRETRAINING, pretraining)
+    write_tensors(folder / TENSORS, tensors, {"format": "pt"})  # without which transformers refuses it
 
 
-def describe_tokenizer(tokenizer: str, data: Data) -> dict[str, Any]:
+def _describe_tokenizer(tokenizer: str, data: Data) -> dict[str, Any]:
     """What `transformers` asks beside `tokenizer.json`: the roles of special tokens, and where texts are cut."""
     special = {token["content"] for token in json.loads(tokenizer)["added_tokens"] if token["special"]}
     roles = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}

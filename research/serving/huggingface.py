@@ -1,12 +1,10 @@
 """Fine-tuned encoders, out of a run's folder and into one that other libraries open."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from research import runs
-from research.data.weights import write_folder
 from research.errors import UserError
 from research.models import bert_files
 from research.training.restore import restore
@@ -33,13 +31,10 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
     model, params = run.config.model, run.variables["params"]
     if not model.module.startswith("bert."):
         raise UserError(f"{run_folder} is a run of {model.module}, expected one of bert")
-    names = run.class_names
-    settings: dict[str, Any] = {"model_type": "bert", "architectures": ["BertModel"]}
-    settings |= bert_files.describe(model, run.config.data.vocab_size)
-    tensors = bert_files.tensors_of(params)
+    architecture, settings, tensors = "BertModel", {}, bert_files.tensors_of(params)
     if model.pooling == "cls":
-        settings["architectures"] = ["BertForSequenceClassification"]
-        settings["id2label"], settings["label2id"] = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
+        architecture, names = "BertForSequenceClassification", run.class_names
+        settings = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
         settings["problem_type"] = "single_label_classification"
         kernel, bias = (np.asarray(params["head"][name], np.float32) for name in ("kernel", "bias"))
         if len(names) == 2:
@@ -47,7 +42,6 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
         tensors = {f"bert.{name}": tensor for name, tensor in tensors.items()}
         tensors |= {"classifier.weight": kernel.T, "classifier.bias": bias}
     tokenizer = (Path(run_folder) / runs.TOKENIZER).read_text("utf-8")
-    about = bert_files.describe_tokenizer(tokenizer, run.config.data)
     with runs.whole(folder) as unfinished:
-        write_folder(unfinished, settings, tensors, tokenizer, about)
+        bert_files.write_folder(unfinished, run.config, architecture, tensors, tokenizer, settings=settings)
     return folder

@@ -19,7 +19,7 @@ from research import runs
 from research.data.corpora import Corpus
 from research.data.stream import Rows, batches, go_to, position_of
 from research.data.texts import Part, TextFile, open_texts
-from research.data.weights import read_weights, write_folder
+from research.data.weights import read_weights
 from research.errors import Diverged
 from research.models import bert_files
 from research.settings import Config, Pretraining, validate
@@ -215,9 +215,7 @@ def _started(config: Config, params: Any) -> Any:
 
 def _write_encoder(folder: Path, config: Config, params: Any, tokenizer: str) -> None:
     """As a BertForPreTraining, whose output layer is the embedding's table."""
-    settings = {"model_type": "bert", "architectures": ["BertForPreTraining"]}
-    settings |= bert_files.describe(config.model, config.data.vocab_size)
     tensors = bert_files.tensors_of(params)
     tensors = {name if name.startswith("cls.") else f"bert.{name}": tensor for name, tensor in tensors.items()}
-    about = bert_files.describe_tokenizer(tokenizer, config.data)
-    write_folder(folder, settings, tensors, tokenizer, about, runs.read_json(folder.parent / runs.CONFIG))
+    described = runs.read_json(folder.parent / runs.CONFIG)
+    bert_files.write_folder(folder, config, "BertForPreTraining", tensors, tokenizer, pretraining=described)
