@@ -8,9 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from experiments.variants import load_config
 from research.data.batches import gather
 from research.models.linear import hash_pairs
-from research.training.loop import evaluate
 from research.training.preparation import Plan, prepare
 from research.training.step import Programs, init_state
+from tests.evaluation import evaluate
 
 
 @pytest.mark.parametrize("classes", [2, 3])

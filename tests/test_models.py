@@ -13,10 +13,10 @@ from experiments.variants import every_variant, load_config
 from research.data.batches import Batch, choose_widths, gather
 from research.data.tokenizer import Encoded
 from research.models import build
-from research.training.loop import evaluate
 from research.training.metrics import summarise
 from research.training.preparation import Plan, prepare
 from research.training.step import Programs, apply_in_dtype, init_state
+from tests.evaluation import evaluate
 
 VOCAB_SIZE, LONGEST = 50, 12
 LENGTHS = np.array([12, 5, 1, 0, 7, 12], np.int32)

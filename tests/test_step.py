@@ -11,10 +11,10 @@ from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
 from research.scores import scores
 from research.training import step
-from research.training.loop import evaluate
 from research.training.metrics import Metrics, measure, summarise, zero
 from research.training.preparation import Plan, prepare
 from research.training.step import Programs, init_state, programs
+from tests.evaluation import evaluate
 
 
 def fast_lstm(*overrides):

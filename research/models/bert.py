@@ -17,7 +17,7 @@ from flax import linen as nn
 from research.models import bert_files
 from research.models.layers.block import Block
 from research.models.layers.embedding import head
-from research.models.layers.masks import length_mask
+from research.models.layers.masks import length_mask, positions
 from research.models.layers.pooling import mean_over_time
 from research.models.layers.vocabulary import Guesses, Output
 from research.settings import setting
@@ -54,12 +54,12 @@ class Encoder(nn.Module):
         self, token_ids: jax.Array, lengths: jax.Array, segment_ids: jax.Array | None = None, *, deterministic: bool
     ) -> jax.Array:
         tokens = nn.Embed(self.vocab_size, self.hidden_size, embedding_init=_NORMAL, name="embedding")
-        positions = self.param("embedding_position", _NORMAL, (self.max_positions, self.hidden_size))
+        of_positions = self.param("embedding_position", _NORMAL, (self.max_positions, self.hidden_size))
         segments = self.param("embedding_segment", _NORMAL, (self.segments, self.hidden_size))
         # Behind the last position there is only padding.
-        position = jnp.minimum(jnp.arange(token_ids.shape[1]), self.max_positions - 1)
+        position = jnp.minimum(positions(token_ids.shape[1])[0], self.max_positions - 1)
         of_segments = segments[:1][None] if segment_ids is None else segments[segment_ids]
-        states = tokens(token_ids) + (positions[position][None] + of_segments)
+        states = tokens(token_ids) + (of_positions[position][None] + of_segments)
         states = nn.LayerNorm(epsilon=self.epsilon, name="embedding_norm")(states)
         states = nn.Dropout(self.dropout, deterministic=deterministic)(states)
         mask = length_mask(lengths, token_ids.shape[1])

@@ -8,7 +8,7 @@ from research.errors import UserError
 from research.models.layers.activations import ACTIVATIONS
 from research.models.layers.convolution import Convolution
 from research.models.layers.embedding import FixedEmbedding, embedding, head
-from research.models.layers.masks import length_mask
+from research.models.layers.masks import masked
 from research.models.layers.pooling import max_over_time
 from research.settings import setting
 
@@ -40,7 +40,7 @@ class CNN(nn.Module):
         if self.channels != "trained":
             channels.append(FixedEmbedding(self.vocab_size, self.embedding_size, name="fixed")(token_ids))
         inputs = jnp.concatenate(channels, axis=-1)
-        inputs = jnp.where(length_mask(lengths, token_ids.shape[1])[:, :, None], inputs, 0.0)
+        inputs = masked(inputs, lengths)
         pooled = []
         for width in self.widths:
             maps = Convolution(self.features, width, "full", name=f"width_{width}")(inputs)

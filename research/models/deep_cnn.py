@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from research.models.layers.convolution import Convolution
 from research.models.layers.embedding import embedding, head
-from research.models.layers.masks import length_mask
+from research.models.layers.masks import masked
 from research.models.layers.pooling import max_over_time
 from research.settings import setting
 
@@ -32,13 +32,12 @@ def halve(states: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
       `(states [B, ceil(L / 2), F], lengths ceil(length / 2))`, zero at padding.
     """
     lowest = jnp.finfo(states.dtype).min
-    states = jnp.where(length_mask(lengths, states.shape[1])[:, :, None], states, lowest)
-    padded = jnp.pad(states, ((0, 0), (1, 1), (0, 0)), constant_values=lowest)
+    padded = jnp.pad(masked(states, lengths, lowest), ((0, 0), (1, 1), (0, 0)), constant_values=lowest)
     count = (states.shape[1] + 1) // 2
     left, centre, right = (padded[:, k : k + 2 * count - 1 : 2] for k in range(3))
     pooled = jnp.maximum(jnp.maximum(left, centre), right)
     lengths = (lengths + 1) // 2
-    return jnp.where(length_mask(lengths, pooled.shape[1])[:, :, None], pooled, 0.0), lengths
+    return masked(pooled, lengths), lengths
 
 
 class DeepCNN(nn.Module):
@@ -54,11 +53,8 @@ class DeepCNN(nn.Module):
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
-        def masked(states: jax.Array) -> jax.Array:
-            return jnp.where(length_mask(lengths, states.shape[1])[:, :, None], states, 0.0)
-
-        states = masked(embedding(self.vocab_size, self.embedding_size)(token_ids))
-        states = masked(Convolution(self.features, 3, name="first")(states))
+        states = masked(embedding(self.vocab_size, self.embedding_size)(token_ids), lengths)
+        states = masked(Convolution(self.features, 3, name="first")(states), lengths)
         for stage, blocks in enumerate(self.stages):
             features = self.features * (2**stage if self.kind == "vdcnn" else 1)
             if stage:
@@ -67,14 +63,14 @@ class DeepCNN(nn.Module):
                 name = f"stage_{stage}_block_{block}"
                 shortcut = states
                 if features != states.shape[-1]:
-                    shortcut = masked(nn.Dense(features, use_bias=False, name=f"{name}_shortcut")(states))
+                    shortcut = masked(nn.Dense(features, use_bias=False, name=f"{name}_shortcut")(states), lengths)
                 for i in range(2):
                     convolution = Convolution(features, 3, name=f"{name}_convolution_{i}")
                     normalise = nn.LayerNorm(name=f"{name}_norm_{i}")
                     if self.kind == "vdcnn":
-                        states = masked(nn.relu(normalise(convolution(states))))
+                        states = masked(nn.relu(normalise(convolution(states))), lengths)
                     else:
-                        states = masked(convolution(masked(nn.relu(normalise(states)))))
+                        states = masked(convolution(masked(nn.relu(normalise(states)), lengths)), lengths)
                 states = states + shortcut
         pooled = max_over_time(states, lengths)
         return head(self.num_outputs)(nn.Dropout(self.dropout, deterministic=deterministic)(pooled))

@@ -45,6 +45,13 @@ class Linear(nn.Module):
         columns = self.num_outputs if self.weighting == "nb" else 1
         self.weights = self.variable("constants", "weights", jnp.ones, (features, columns))
 
+    def _occurrences(self, token_ids: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The words, then the pairs of neighbours, and which of them are real: int32 [B, F] and bool [B, F]."""
+        width = token_ids.shape[1]
+        pairs = self.vocab_size + hash_pairs(token_ids[:, :-1], token_ids[:, 1:], self.buckets)
+        mask = jnp.concatenate([length_mask(lengths, width), length_mask(lengths - 1, width - 1)], axis=1)
+        return jnp.concatenate([token_ids, pairs], axis=1), mask
+
     def features(self, token_ids: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The words and pairs of each text, sorted by feature, so that repeated ones stand together.
 
@@ -52,11 +59,9 @@ class Linear(nn.Module):
           `(ids int32 [B, F], mask bool [B, F], nth int32 [B, F])` with F = 2L - 1: the feature, whether it is real,
           and how many equal ones stand before it in its text.
         """
-        width = token_ids.shape[1]
-        pairs = self.vocab_size + hash_pairs(token_ids[:, :-1], token_ids[:, 1:], self.buckets)
-        mask = jnp.concatenate([length_mask(lengths, width), length_mask(lengths - 1, width - 1)], axis=1)
+        occurrences, mask = self._occurrences(token_ids, lengths)
         padding = self.vocab_size + self.buckets  # sorts last
-        ids = jnp.sort(jnp.where(mask, jnp.concatenate([token_ids, pairs], axis=1), padding), axis=1)
+        ids = jnp.sort(jnp.where(mask, occurrences, padding), axis=1)
         position = positions(ids.shape[1])
         starts = jnp.pad(ids[:, 1:] != ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
         nth = position - jax.lax.cummax(jnp.where(starts, position, 0), axis=1)
@@ -81,10 +86,7 @@ class Linear(nn.Module):
 
         A pair's share is halved between its two tokens, and that of a presence among its occurrences.
         """
-        width = token_ids.shape[1]
-        pairs = self.vocab_size + hash_pairs(token_ids[:, :-1], token_ids[:, 1:], self.buckets)
-        mask = jnp.concatenate([length_mask(lengths, width), length_mask(lengths - 1, width - 1)], axis=1)
-        ids = jnp.concatenate([token_ids, pairs], axis=1)
+        ids, mask = self._occurrences(token_ids, lengths)
         count = jnp.sum((ids[:, :, None] == ids[:, None, :]) & mask[:, None, :], axis=2, dtype=jnp.float32)
         weights = jnp.where(mask[:, :, None], self.weights.value[ids], 0.0)
         scores = weights * self.kernel[ids]
@@ -93,8 +95,8 @@ class Linear(nn.Module):
         else:
             squares = jnp.sum(count * jnp.square(weights[:, :, 0]), axis=1)
             scores = scores / jnp.sqrt(jnp.maximum(squares, jnp.finfo(weights.dtype).tiny))[:, None, None]
-        of_words, of_pairs = scores[:, :width], scores[:, width:] / 2
-        return of_words + sum(jnp.pad(of_pairs, ((0, 0), side, (0, 0))) for side in ((0, 1), (1, 0)))
+        of_words, of_pairs = jnp.split(scores, [token_ids.shape[1]], axis=1)
+        return of_words + sum(jnp.pad(of_pairs / 2, ((0, 0), side, (0, 0))) for side in ((0, 1), (1, 0)))
 
     def fit_constants(self, token_ids: jax.Array, lengths: jax.Array, labels: jax.Array) -> None:
         """Sets the weights from the training texts: int32 [N, L], [N], [N]."""

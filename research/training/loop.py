@@ -246,12 +246,3 @@ def evaluate_members(
             results[r][index] = probabilities[r, : len(index)]
         metrics = metrics.merge(jax.device_get(of_batch))
     return metrics, results
-
-
-def evaluate(
-    programs: Programs, variables: dict[str, Any], texts: Encoded, widths: tuple[int, ...]
-) -> tuple[Metrics, np.ndarray]:
-    """The metrics of one run's N texts and their class probabilities float32 [N, C], in the order of the texts."""
-    one = jax.tree.map(lambda leaf: leaf[None], variables)
-    metrics, results = evaluate_members(programs, one, batches_to_evaluate([texts], widths), [len(texts.labels)])
-    return of_member(metrics, 0), results[0]

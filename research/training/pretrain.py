@@ -27,6 +27,7 @@ from research.training.begin import claim, claimed_folder, describe, seed
 from research.training.environment import environment
 from research.training.epoch import diverged, kept_if_ended, train_epoch, watch_losses
 from research.training.history import History
+from research.training.loop import steps_per_epoch
 from research.training.objectives import Sums, summarise, zero
 from research.training.preparation import Plan
 from research.training.pretrain_preparation import (
@@ -105,7 +106,7 @@ def _train(
     programs = pretrain_programs(config, prepared.special, prepared.pieces)
     order = seed(plan, "order")
     feed = batches(prepared.train, prepared.fill, training.batch_size, order, epochs=training.epochs, shuffled=True)
-    steps = -(-len(prepared.train.rows) // training.batch_size)
+    steps = steps_per_epoch(len(prepared.train.rows), training.batch_size)
     fresh = init_state(
         programs,
         config,
@@ -156,7 +157,7 @@ def _train_epochs(
     tick: Callable[[float, float], None],
 ) -> None:
     """Trains, logs and saves, from the last checkpoint where there is one."""
-    steps = -(-len(prepared.train.rows) // training.batch_size)
+    steps = steps_per_epoch(len(prepared.train.rows), training.batch_size)
     state = history.resume(fresh)
     go_to(feed, np.asarray(state.position))
     state = put_whole(state)

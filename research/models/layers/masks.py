@@ -22,6 +22,11 @@ def length_mask(lengths: jax.Array, width: int) -> jax.Array:
     return positions(width) < lengths[:, None]
 
 
+def masked(states: jax.Array, lengths: jax.Array, fill: jax.typing.ArrayLike = 0.0) -> jax.Array:
+    """The states with `fill` at padding: [B, L, F], int32 [B] -> [B, L, F]."""
+    return jnp.where(length_mask(lengths, states.shape[1])[:, :, None], states, fill)
+
+
 def reverse_rows(sequences: jax.Array, lengths: jax.Array) -> jax.Array:
     """Turns the first `length` positions of each row round and leaves its padding behind them.
 

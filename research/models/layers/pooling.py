@@ -4,20 +4,18 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.models.layers.masks import length_mask, masked_softmax
+from research.models.layers.masks import length_mask, masked, masked_softmax
 
 
 def mean_over_time(states: jax.Array, lengths: jax.Array) -> jax.Array:
     """The mean of the real states, zero for an empty text: float [B, L, H], int32 [B] -> float [B, H]."""
-    real = length_mask(lengths, states.shape[1])[:, :, None]
-    total = jnp.sum(jnp.where(real, states, 0.0), axis=1)
+    total = jnp.sum(masked(states, lengths), axis=1)
     return total / jnp.maximum(lengths, 1).astype(states.dtype)[:, None]
 
 
 def max_over_time(states: jax.Array, lengths: jax.Array) -> jax.Array:
     """The largest real value of each feature, zero for an empty text: float [B, L, H], int32 [B] -> float [B, H]."""
-    real = length_mask(lengths, states.shape[1])[:, :, None]
-    largest = jnp.max(jnp.where(real, states, jnp.finfo(states.dtype).min), axis=1)
+    largest = jnp.max(masked(states, lengths, jnp.finfo(states.dtype).min), axis=1)
     return jnp.where((lengths > 0)[:, None], largest, 0.0)
 
 
