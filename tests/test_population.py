@@ -1,5 +1,9 @@
 """Runs that are trained in one program: each takes the steps that it would take alone, whatever the others do."""
 
+import signal
+import threading
+import time
+
 import jax
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ from research.training import run as runs_of_training
 from research.training.begin import Run
 from research.training.feed import blocks, put
 from research.training.loop import of_member, stack
-from research.training.population import train_many
+from research.training.population import side_by_side, train_many
 from research.training.preparation import Plan, prepare
 from research.training.run import train_together
 from research.training.step import init_state, programs
@@ -236,3 +240,27 @@ def test_what_differs_in_code_is_trained_apart():
     assert population._groups(configs, 256, 1) == [[0, 1, 4, 6], [2], [3, 5]]
     assert population._groups(configs, 256, 2) == [[0, 1], [4, 6], [2], [3], [5]]
     assert population._groups(configs, 1, 2) == [[0], [1], [4], [6], [2], [3], [5]]
+
+
+def test_a_signal_that_another_thread_receives_stops_all():
+    """The main thread, asleep while others train, knows of it when it wakes up."""
+    told = []
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    def job(check):
+        time.sleep(0.5)  # until the main thread waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        for _ in range(400):
+            time.sleep(0.05)
+            check()
+        told.append("never told to stop")
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            side_by_side([job])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert told == []

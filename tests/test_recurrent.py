@@ -78,7 +78,8 @@ def test_the_written_out_derivative_is_that_of_the_plain_recurrence(cell, activa
     lengths = np.array(data.draw(st.lists(st.integers(0, width), min_size=rows, max_size=rows)), np.int32)
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     arguments = [random.normal(size=(rows, width, features)).astype(np.float32)]
-    arguments += [0.5 * weights for weights in weights_of(random, cell, features, hidden)]
+    # Small enough for states that do not grow from step to step, whose sines would be a matter of rounding.
+    arguments += [0.5 * weights / np.float32(hidden**0.5) for weights in weights_of(random, cell, features, hidden)]
     dropout = data.draw(st.sampled_from([0.0, 0.5]))
     mask = np.asarray(dropout_mask(jax.random.key(0), (rows, hidden), dropout))
     real = np.arange(width)[None, :] < lengths[:, None]

@@ -20,6 +20,8 @@ from research.training.begin import Run
 from research.training.run import train_together
 
 Job = Callable[[Callable[[], None]], None]  # called with `check`, which it calls now and then
+# A signal may reach another thread than the main one, which then knows of it when it wakes up the next time.
+_LISTEN_SECONDS = 0.5
 MOST_TOGETHER = 256  # runs in one program; fewer where that many do not fit into the device's memory
 
 
@@ -136,13 +138,16 @@ def side_by_side(jobs: Sequence[Job]) -> None:
             devices.put(device)
 
     with ThreadPoolExecutor(max_workers=len(jax.local_devices())) as pool:
-        futures = [pool.submit(on_free_device, job) for job in jobs]
+        failed = []
         try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            futures = [pool.submit(on_free_device, job) for job in jobs]
+            left = set(futures)
+            while left and not failed:
+                done, left = wait(futures, _LISTEN_SECONDS, return_when=FIRST_EXCEPTION)
+                failed = [future for future in done if future.exception() is not None]
         except BaseException:
             stop.set()
             raise
-        failed = [future for future in done if future.exception() is not None]
         if failed:
             stop.set()
             raise failed[0].exception()
