@@ -54,9 +54,10 @@ def main(overrides: list[str]) -> None:
             source = sys.stdin.buffer if FLAGS.input == "-" else stack.enter_context(Path(FLAGS.input).open("rb"))
             # Under another name until it is whole, so that no reader takes half a file for all of it.
             unfinished = output.with_name(output.name + ".part")
-            target = sys.stdout
-            target.reconfigure(encoding="utf-8", newline="\n")
-            if FLAGS.output != "-":
+            if FLAGS.output == "-":
+                target = sys.stdout
+                target.reconfigure(encoding="utf-8", newline="\n")
+            else:
                 target = stack.enter_context(unfinished.open("w", encoding="utf-8", newline="\n"))
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be opened ({error.strerror})") from error

@@ -150,9 +150,9 @@ def validate(config: Config) -> Config:
     if optimizer.schedule == "rsqrt" and not optimizer.warmup:
         raise UserError("config.optimizer.schedule=rsqrt falls from the end of the warmup, expected a warmup above 0")
     if optimizer.name == "lbfgs":
-        unread = ("schedule", "warmup", "weight_decay", "clip_norm", "layer_decay", "frozen")
-        for name, default in ((name, getattr(Optimizer(), name)) for name in unread):
-            if (value := getattr(optimizer, name)) != default:
+        for name in ("schedule", "warmup", "weight_decay", "clip_norm", "layer_decay", "frozen"):
+            value, default = getattr(optimizer, name), getattr(Optimizer(), name)
+            if value != default:
                 raise UserError(f"config.optimizer.{name} is {value}, expected {default}: it is not read by lbfgs")
     data, positions = config.data, getattr(config.model, "max_positions", config.data.max_length)
     fits_tokenizer = isinstance(config.training, Pretraining) and data.tokens == "pieces"

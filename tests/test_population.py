@@ -225,7 +225,7 @@ def test_a_population_that_fails_is_tried_in_halves(small_corpus, tmp_path, monk
     monkeypatch.setattr(population, "train_together", fail_where_many)
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
     train_many(members(tmp_path, *[lstm()] * 4), small_corpus, together=4, done=ended.__setitem__)
-    assert sizes == [4, 2, 2, 1, 1]  # each after the one before has let go of its memory
+    assert sizes == [4, 2, 2, 1, 1]
     assert {which: str(error) for which, error in ended.items()} == {0: "None", 1: "None", 2: "None", 3: "too many"}
 
 
