@@ -238,5 +238,5 @@ def _keep_memory(cores: int) -> None:
     if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
         return
     mmap_threshold, trim_threshold, arena_max = -3, -1, -8  # malloc.h
-    for option, value in ((mmap_threshold, 1 << 30), (trim_threshold, (1 << 31) - 1), (arena_max, max(2, cores))):
+    for option, value in ((mmap_threshold, 1 << 30), (trim_threshold, (1 << 31) - 1), (arena_max, 1)):
         ctypes.CDLL(None).mallopt(option, value)

@@ -187,9 +187,17 @@ def test_word_dropout_drops_whole_types():
     assert (gone == (inputs == 0).any(axis=-1)).all()
 
 
-def test_masks_leave_the_expectation():
-    mask = np.asarray(dropout_mask(jax.random.key(0), (200, 200), 0.25))
-    assert mask.mean() == pytest.approx(1.0, abs=0.01)
+@pytest.mark.parametrize("shape", [(200, 200), (3, 40, 301), (20_001,)])
+@pytest.mark.parametrize("rate", [0.1, 0.25, 0.9])
+def test_masks_leave_the_expectation_and_no_pair_of_neighbours_hangs_together(shape, rate):
+    mask = np.asarray(dropout_mask(jax.random.key(0), shape, rate))
+    assert mask.shape == shape
+    kept = mask.reshape(-1) > 0
+    deviation = np.sqrt(rate * (1 - rate) / len(kept))
+    assert kept.mean() == pytest.approx(1 - rate, abs=5 * deviation)
+    np.testing.assert_allclose(mask.reshape(-1)[kept], 1 / (1 - rate), rtol=2e-4)
+    both = kept[:-1] & kept[1:]
+    assert both.mean() == pytest.approx((1 - rate) ** 2, abs=8 * deviation)
 
 
 @pytest.mark.parametrize("settings", [{"dropout": 0.4, "word_dropout": 0.2}, {"dropout": 0.4, "dropout_kind": "naive"}])

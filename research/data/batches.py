@@ -12,8 +12,8 @@ import numpy as np
 from research.data.tokenizer import PADDING_ID, Encoded
 
 # Compiling for another width takes about as long as this many padded tokens in each of ten epochs; where a model passes
-# over padding (`skips_padding`), padded tokens cost little more than room.
-WIDTH_COST, WIDTH_COST_SKIPPING = 15_000, 375_000
+# over padding (`skips_padding`), padded tokens cost little more than room, and in a pretrained encoder far more.
+WIDTH_COST, WIDTH_COST_SKIPPING, WIDTH_COST_PRETRAINED = 15_000, 375_000, 2_000
 _POOL = 50  # batches that are sorted by length together: long enough to save padding, short enough to stay shuffled
 
 

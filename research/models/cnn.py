@@ -7,6 +7,7 @@ from flax import linen as nn
 from research.errors import UserError
 from research.models.layers.activations import ACTIVATIONS
 from research.models.layers.convolution import Convolution
+from research.models.layers.dropout import Dropout
 from research.models.layers.embedding import FixedEmbedding, embedding, head
 from research.models.layers.masks import masked
 from research.models.layers.pooling import max_over_time
@@ -47,4 +48,4 @@ class CNN(nn.Module):
             windows = jnp.where(lengths > 0, lengths + width - 1, 0)
             pooled.append(max_over_time(ACTIVATIONS[self.activation](maps), windows))
         hidden = jnp.concatenate(pooled, axis=-1)
-        return head(self.num_outputs)(nn.Dropout(self.dropout, deterministic=deterministic)(hidden))
+        return head(self.num_outputs)(Dropout(self.dropout)(hidden, deterministic=deterministic))

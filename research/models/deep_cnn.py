@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from research.models.layers.convolution import Convolution
+from research.models.layers.dropout import Dropout
 from research.models.layers.embedding import embedding, head
 from research.models.layers.masks import masked
 from research.models.layers.pooling import max_over_time
@@ -73,4 +74,4 @@ class DeepCNN(nn.Module):
                         states = masked(convolution(masked(nn.relu(normalise(states)), lengths)), lengths)
                 states = states + shortcut
         pooled = max_over_time(states, lengths)
-        return head(self.num_outputs)(nn.Dropout(self.dropout, deterministic=deterministic)(pooled))
+        return head(self.num_outputs)(Dropout(self.dropout)(pooled, deterministic=deterministic))

@@ -6,6 +6,7 @@ import numpy as np
 from flax import linen as nn
 
 from research.models.layers.block import Block
+from research.models.layers.dropout import Dropout
 from research.models.layers.embedding import embedding, head
 from research.models.layers.masks import length_mask, positions
 from research.models.layers.pooling import mean_over_time
@@ -38,7 +39,7 @@ class Transformer(nn.Module):
         of_positions = sinusoidal_positions(token_ids.shape[1], self.embedding_size)[None].astype(vectors.dtype)
         # The embedding starts at +-0.05 where the paper's starts near 1 / sqrt(d), scaled by sqrt(d): to unit size.
         states = 20.0 * vectors + of_positions
-        states = nn.Dropout(self.dropout, deterministic=deterministic)(states)
+        states = Dropout(self.dropout)(states, deterministic=deterministic)
         mask = length_mask(lengths, token_ids.shape[1])
         for layer in range(self.layers):
             block = Block(self.heads, self.feed_forward, self.dropout, self.norm, name=f"block_{layer}")

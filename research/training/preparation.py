@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.data.batches import WIDTH_COST, WIDTH_COST_SKIPPING, choose_widths
+from research.data.batches import WIDTH_COST, WIDTH_COST_PRETRAINED, WIDTH_COST_SKIPPING, choose_widths
 from research.data.cache import cached
 from research.data.corpora import Corpus
 from research.data.splits import Split, split_corpus
@@ -101,9 +101,15 @@ def prepare(plan: Plan) -> Prepared:
     split = split_corpus(corpus, plan.config.seed, **which, train_size=data.train_size)
     *start, parts, lengths = (_fitted_words if data.weights == "none" else _pretrained_pieces)(corpus, split, data)
     # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
-    skips = getattr(load_module(plan.config.model.module), "skips_padding", False)
-    widths = choose_widths(lengths, cost=WIDTH_COST_SKIPPING if skips else WIDTH_COST)
+    widths = _widths(plan.config, lengths)
     return Prepared(split, *start, *parts, widths, Room(tokens=int(lengths.sum()), texts=len(lengths)))
+
+
+def _widths(config: Config, lengths: np.ndarray) -> tuple[int, ...]:
+    if config.data.weights != "none":
+        return choose_widths(lengths, most=12, multiple=4, cost=WIDTH_COST_PRETRAINED)
+    skips = getattr(load_module(config.model.module), "skips_padding", False)
+    return choose_widths(lengths, cost=WIDTH_COST_SKIPPING if skips else WIDTH_COST)
 
 
 def _fitted_words(corpus: Corpus, split: Split, data: Data) -> _Words:

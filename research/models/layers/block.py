@@ -3,9 +3,41 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from research.errors import UserError
+from research.models.layers.dropout import Dropout, dropout_mask
+from research.models.layers.product import dot_general
+
+
+def attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array,
+    dropout_rng: jax.Array | None,
+    dropout_rate: float,
+    deterministic: bool,
+    module: nn.Module | None = None,
+) -> jax.Array:
+    """Flax' `dot_product_attention` with this project's dropout of the weights.
+
+    Args:
+      query: float [B, L, heads, D]. key: of the same shape. value: of the same shape.
+      mask: bool, broadcast to [B, heads, L, L]; true where a position is attended to.
+      dropout_rng: random key; not read where nothing is dropped.
+      dropout_rate: of the weights.
+      deterministic: whether nothing is dropped.
+      module: that sows the weights, where they are asked for.
+
+    Returns:
+      float [B, L, heads, D].
+    """
+    weights = nn.dot_product_attention_weights(query, key, mask=mask, module=module)
+    if dropout_rate and not deterministic:
+        weights *= dropout_mask(dropout_rng, weights.shape, dropout_rate, weights.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 
 class Block(nn.Module):
@@ -32,21 +64,23 @@ class Block(nn.Module):
             )
 
         def drop(values: jax.Array) -> jax.Array:
-            return nn.Dropout(self.dropout, deterministic=deterministic)(values)
+            return Dropout(self.dropout)(values, deterministic=deterministic)
 
         def attend(values: jax.Array) -> jax.Array:
-            attention = nn.MultiHeadDotProductAttention(
+            attend_to = nn.MultiHeadDotProductAttention(
                 self.heads,
                 dropout_rate=self.attention_dropout,
-                broadcast_dropout=False,
                 deterministic=deterministic,
                 kernel_init=self.kernel_init,
+                qkv_dot_general=dot_general,
+                out_dot_general=dot_general,
+                attention_fn=attention,
                 name="attention",
             )
-            return drop(attention(values, mask=mask[:, None, None, :]))
+            return drop(attend_to(values, mask=mask[:, None, None, :]))
 
         def dense(features: int, name: str) -> nn.Dense:
-            return nn.Dense(features, kernel_init=self.kernel_init, name=name)
+            return nn.Dense(features, kernel_init=self.kernel_init, dot_general=dot_general, name=name)
 
         def feed(values: jax.Array) -> jax.Array:
             hidden = self.activation(dense(self.feed_forward, "expand")(values))
