@@ -9,11 +9,14 @@ from flax import linen as nn
 from research.models.layers.product import dot_general
 
 
+@pytest.mark.parametrize("features", [(3, 2), (2, 1)])  # as many as the inputs and more, and fewer
 @pytest.mark.parametrize("axes", [1, 2])
 @pytest.mark.parametrize("rows", [(3,), (2, 5), (0, 5)])
-def test_a_dense_layer_with_it_has_the_same_values_and_gradients(rows, axes):
+def test_a_dense_layer_with_it_has_the_same_values_and_gradients(rows, axes, features):
     inputs = jax.random.normal(jax.random.key(0), (*rows, 4, 6)[: len(rows) + 2])
-    layers = [nn.DenseGeneral((3, 2), axis=tuple(range(-axes, 0)), dot_general=given) for given in (None, dot_general)]
+    layers = [
+        nn.DenseGeneral(features, axis=tuple(range(-axes, 0)), dot_general=given) for given in (None, dot_general)
+    ]
     variables = layers[0].init(jax.random.key(1), inputs)
 
     def of(layer):
@@ -23,7 +26,7 @@ def test_a_dense_layer_with_it_has_the_same_values_and_gradients(rows, axes):
         return layer.apply(variables, inputs), *jax.grad(loss, argnums=(0, 1))(variables, inputs)
 
     plain, ours = of(layers[0]), of(layers[1])
-    assert plain[0].shape == (*inputs.shape[: inputs.ndim - axes], 3, 2)
+    assert plain[0].shape == (*inputs.shape[: inputs.ndim - axes], *features)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), plain, ours)
 
 
