@@ -60,7 +60,7 @@ def main(overrides: list[str]) -> None:
     variants = list(expand(names, overrides, FLAGS.vary, FLAGS.drop))
     program.use_devices(side_by_side=True)
     from research.reporting.blocks import markdown_table
-    from research.reporting.replication import HEADER, replication_rows
+    from research.reporting.tables import replication_table
 
     sources = [FLAGS.corpus] if Path(FLAGS.corpus).exists() else FLAGS.corpus.split(",")
     corpora = {source: program.load_corpus(source) for source in sources}
@@ -75,10 +75,11 @@ def main(overrides: list[str]) -> None:
         corpus.name: _compare(variants, corpus, source, folder / corpus.name, overrides, len(corpora))
         for source, corpus in corpora.items()
     }
-    if rows := replication_rows(results):
+    header, rows, _ = replication_table(results)
+    if rows:
         title = "Verdicts over the corpora (the intervals are simultaneous over pairs and corpora)"
-        print_table(title, HEADER, rows)
-        runs.write_text(folder / "replication.md", f"# {title}\n\n{markdown_table(HEADER, rows)}")
+        print_table(title, header, rows)
+        runs.write_text(folder / "replication.md", f"# {title}\n\n{markdown_table(header, rows)}")
 
 
 def _compare(

@@ -28,7 +28,7 @@ def main(overrides: list[str]) -> None:
     program.use_devices(side_by_side=False)
     from research.data.corpora import load
     from research.evaluation.statistics import Outcome
-    from research.reporting.tables import ABOUT_A_RUN, RUN_HEADER, run_rows
+    from research.reporting.tables import ABOUT_A_RUN, run_table
     from research.training.restore import restore
 
     run = restore(FLAGS.workdir)
@@ -49,7 +49,7 @@ def main(overrides: list[str]) -> None:
     probabilities = run.predict_proba([corpus.texts[i] for i in chosen])
     outcome = Outcome((0, 0), corpus.ids[chosen], labels, probabilities, corpus.groups[chosen])
     title = f"{Path(FLAGS.workdir).name} on {corpus.name}, {what}: {len(chosen):,} texts"
-    print_table(title, RUN_HEADER, run_rows(outcome))
+    print_table(title, *run_table(outcome)[:2])
     print(ABOUT_A_RUN)
 
 

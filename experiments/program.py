@@ -218,7 +218,7 @@ def use_devices(*, side_by_side: bool) -> None:
     import jax
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    _keep_memory(cores)
+    _keep_memory()
     gc.set_threshold(100_000)  # a collection walks over all that JAX has imported and traced: not every few steps
     given = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if side_by_side and not given:
@@ -228,12 +228,12 @@ def use_devices(*, side_by_side: bool) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def _keep_memory(cores: int) -> None:
+def _keep_memory() -> None:
     """Makes glibc keep freed memory: a training step frees and allocates the same large arrays over and over.
 
-    Returned to the system each time, its pages are cleared anew at every step, which long texts pay for.
-    What is kept is bounded by the number of arenas, of which there would be eight a core, each with its own leftovers.
-    Does nothing with another C library, or where the user's environment sets it.
+    Returned to the system each time, its pages are cleared anew at every step, which encoders and long texts pay for.
+    One arena for all threads, because only the first can keep large arrays, and others would keep leftovers of their
+    own. Does nothing with another C library, or where the user's environment sets it.
     """
     if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
         return

@@ -1,4 +1,4 @@
-"""What the studies (aa, variance, simulate) share: flags, trainings outside a comparison, and a table to be kept."""
+"""What the studies share: flags, trainings outside a comparison, and a table to be kept."""
 
 import itertools
 from collections.abc import Sequence

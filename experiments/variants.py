@@ -152,13 +152,11 @@ def expand(
         for values in itertools.product(*(values for _, values in factors)):
             chosen = [f"{field}={value}" for (field, _), value in zip(factors, values, strict=True)]
             given = [*overrides, *(f"--config.{choice}" for choice in chosen)]
-            label = f"{short}[{','.join(chosen)}]" if chosen else short
             path = str(Path(base).resolve()) + (f":{argument}" if argument else "") if Path(base).is_file() else name
-            yield Variant(label, load_config(name, given), (f"--config={path}", *given))
-            for field in drop:
-                off = f"{field}={_off(name, field, given)}"
-                label = f"{short}[{','.join([*chosen, off])}]"
-                flags_ = (*given, f"--config.{off}")
+            for field in ("", *drop):
+                off = [f"{field}={_off(name, field, given)}"] if field else []
+                label = f"{short}[{','.join([*chosen, *off])}]" if chosen or off else short
+                flags_ = (*given, *(f"--config.{choice}" for choice in off))
                 yield Variant(label, load_config(name, flags_), (f"--config={path}", *flags_))
 
 

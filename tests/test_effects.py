@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from research.evaluation.statistics import Outcome
-from research.reporting.effects import effect_rows, grids
+from research.reporting.effects import effects_table, grids
 from research.reporting.results import Claims, Results
 
 TEXTS = 1_000
@@ -34,7 +34,7 @@ def test_effects_of_a_two_by_two_design():
         "lstm[model.a=2,model.b=x]": (0.60, 0.61),
         "lstm[model.a=2,model.b=y]": (0.80, 0.82),
     }
-    rows = {name: (effect, spread) for name, effect, spread in effect_rows(results(cells))}
+    rows = {name: (effect, spread) for name, effect, spread in effects_table(results(cells)).rows}
     effects = {name: effect for name, (effect, _) in rows.items()}
     # (60.5 + 81 - 61 - 70.5) / 2; (70.5 + 81 - 61 - 60.5) / 2; (81 - 60.5) - (70.5 - 61)
     assert effects == {
@@ -53,7 +53,7 @@ def test_three_settings_and_levels_are_averaged():
         for j in (0, 1, 2)
         for k in (0, 1)
     }
-    effects = {name: effect for name, effect, _ in effect_rows(results(cells))}
+    effects = {name: effect for name, effect, _ in effects_table(results(cells)).rows}
     assert effects["cnn: i=1 against 0"] == "+4.0"
     assert effects["cnn: j=2 against 0"] == "+7.0"
     assert effects["cnn: k=1 against 0"] == "+10.0"
@@ -83,4 +83,4 @@ def test_levels_may_be_tuples():
 
 def test_one_run_a_cell_says_nothing():
     cells = {f"lstm[a={a},b={b}]": (0.5,) for a in (1, 2) for b in (1, 2)}
-    assert effect_rows(results(cells)) == []
+    assert effects_table(results(cells)).rows == []

@@ -19,7 +19,7 @@ from research.reporting.blocks import Table, to_html, to_latex, to_markdown
 from research.reporting.plots import _FONTS, write_plots
 from research.reporting.report import write_report
 from research.reporting.results import Claims, read_results
-from research.reporting.tables import matrix, pair_rows
+from research.reporting.tables import matrix, pairs_table
 from research.reporting.tensorboard import write_events
 from research.settings import config_hash, to_dict
 from research.training.environment import environment
@@ -150,13 +150,13 @@ def test_chinese_names_of_classes_are_drawn_where_a_font_has_them(comparison):
 def test_nothing_is_minus_nought(comparison):
     results = read_results(comparison)
     pairs = [pair | {"difference": -0.0001, "interval": [-0.0002, -0.0]} for pair in results.pairs]
-    text = str((pair_rows(results._replace(pairs=pairs)), matrix(results._replace(pairs=pairs))))
+    text = str((pairs_table(results._replace(pairs=pairs)), matrix(results._replace(pairs=pairs))))
     assert "+0.0" in text
     assert "-0.0" not in text
 
 
 def test_the_matrix_has_words_for_the_claimed_pairs_alone(comparison):
-    header, rows = matrix(read_results(comparison))
+    header, rows, _ = matrix(read_results(comparison))
     cells = {(row[0], column): cell for row in rows for column, cell in zip(header[1:], row[1:], strict=True)}
     assert cells["cnn[seed=1]", "linear:tfidf"].startswith("worse (-")
     assert cells["linear:tfidf", "cnn[seed=1]"].startswith("better (+")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import re
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from research.data.cache import file_checksum
 from research.data.corpora import KNOWN, Corpus, load
 from research.data.files import Columns
 from research.data.splits import Split, split_corpus
@@ -78,8 +78,7 @@ def open_texts(source: str, columns: Columns = Columns()) -> Corpus | TextFile:
             )
             if b"\t" in first:
                 return load(source, columns)
-            file.seek(0)
-            return TextFile(path, hashlib.file_digest(file, "sha256").hexdigest())
+        return TextFile(path, file_checksum(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 

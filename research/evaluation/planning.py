@@ -1,6 +1,6 @@
 """How much a comparison can tell: the difference it can detect, and what would decide a pair that is undecided."""
 
-import math
+import bisect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -68,10 +68,4 @@ def needed(
 
 def _smallest(holds: Callable[[int], bool], low: int, high: int) -> int | None:
     """The smallest integer in (low, high] for which `holds`, which is false up to some point and true from there."""
-    if not holds(high):
-        return None
-    while high - low > 1:
-        middle = math.isqrt(low * high) if low > 1 else (low + high) // 2
-        middle = min(max(middle, low + 1), high - 1)
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
+    return low + 1 + bisect.bisect_left(range(low + 1, high), True, key=holds) if holds(high) else None

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from research.evaluation.statistics import contrast, interval
+from research.reporting.blocks import Table
 from research.reporting.results import Results, level_of
-
-EFFECT_HEADER = ("effect", "accuracy difference (points)", "interval")
 
 
 class Grid(NamedTuple):
@@ -48,7 +47,7 @@ def _is_full(grid: Grid) -> bool:
     return min(map(len, levels)) > 1 and set(itertools.product(*levels)) == set(grid.cells)
 
 
-def effect_rows(results: Results) -> list[tuple[str, str, str]]:
+def effects_table(results: Results) -> Table:
     """A row an effect, of each grid of two settings or more; their intervals are simultaneous."""
     wanted = []
     for grid in grids(list(results.plan["variants"])):
@@ -61,7 +60,7 @@ def effect_rows(results: Results) -> list[tuple[str, str, str]]:
         if sample is not None and len(sample.scores) > 1:
             found = interval(sample, level=level_of(len(wanted), results.claims))
             rows.append((name, f"{100 * found.mean:+z.1f}", f"[{100 * found.low:+z.1f}, {100 * found.high:+z.1f}]"))
-    return rows
+    return Table(("effect", "accuracy difference (points)", "interval"), rows)
 
 
 def _effects(grid: Grid) -> Iterator[tuple[str, list[float]]]:

@@ -35,24 +35,23 @@ _FONTS = ["DejaVu Sans"] + [
 def write_plots(results: Results, folder: Path) -> dict[str, str]:
     """Draws all plots; returns their names with what each shows."""
     shown = {
-        "accuracy": "Test accuracy of each variant: mean, 95 % interval, and a tick a run",
-        "curves": "Validation accuracy by epoch, a panel a variant: mean and range of its runs, the others in grey",
-        "cost": "Test accuracy with 95 % interval against seconds of training a run",
-        "calibration": "Share of right predictions against confidence, a panel a variant; the diagonal is perfect",
-        "confusion": "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
+        _accuracy: "Test accuracy of each variant: mean, 95 % interval, and a tick a run",
+        _curves: "Validation accuracy by epoch, a panel a variant: mean and range of its runs, the others in grey",
+        _cost: "Test accuracy with 95 % interval against seconds of training a run",
+        _calibration: "Share of right predictions against confidence, a panel a variant; the diagonal is perfect",
+        _confusion: "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
     }
-    draw = {"accuracy": _accuracy, "curves": _curves, "cost": _cost}
-    draw |= {"calibration": _calibration, "confusion": _confusion}
     if any(_numeric(grid) for grid in grids(results.ranked())):
-        shown["settings"] = "Test accuracy with 95 % interval against each setting that was varied over numbers"
-        draw["settings"] = _settings
+        shown[_settings] = "Test accuracy with 95 % interval against each setting that was varied over numbers"
     folder.mkdir(exist_ok=True)
-    for name in shown:
-        figure = draw[name](results)
+    names = {}
+    for draw, what in shown.items():
+        figure = draw(results)
+        names[name := draw.__name__.removeprefix("_")] = what
         for text in figure.findobj(Text):
             text.set_fontfamily(_FONTS)
         figure.savefig(folder / f"{name}.png", dpi=144)
-    return shown
+    return names
 
 
 def write_bars(path: Path, measured: dict[str, dict[str, float]]) -> None:

@@ -12,7 +12,7 @@ from research.data.files import Columns
 from research.errors import UserError
 from research.evaluation.metrics import per_class
 from research.reporting.blocks import Block, Heading, Items, Plot, Table, Text, to_html, to_latex, to_markdown
-from research.reporting.effects import EFFECT_HEADER, effect_rows
+from research.reporting.effects import effects_table
 from research.reporting.plots import write_plots
 from research.reporting.results import (
     LEVEL,
@@ -25,18 +25,13 @@ from research.reporting.results import (
     results_csv,
 )
 from research.reporting.tables import (
-    COST_HEADER,
-    HEADER,
-    METRIC_HEADER,
-    PAIR_HEADER,
-    TRAINED_HEADER,
-    cost_rows,
+    costs_table,
     matrix,
-    metric_rows,
-    pair_rows,
+    metrics_table,
+    pairs_table,
     protocol,
-    trained_pair_rows,
-    variant_rows,
+    trained_pairs_table,
+    variants_table,
 )
 from research.settings import leaves_of
 
@@ -111,7 +106,7 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
             f"{_method(results)} {_chosen(results)}Each run looked at its test texts once. The rows of this table are "
             "not to be compared by their intervals; the verdicts below do that."
         ),
-        Table(HEADER, variant_rows(results)),
+        variants_table(results),
         Plot("accuracy", plots["accuracy"]),
     ]
     baseline = baseline_of(list(results.plan["variants"]), results.claims)
@@ -125,28 +120,28 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
                 f"0, equivalent where it lies within {100 * results.claims.margin:g} point(s), else undecided. What "
                 "would decide is said for a true difference as large as the one that was seen."
             ),
-            Table(PAIR_HEADER, pair_rows(results), verdicts=True),
+            pairs_table(results),
         ]
         if 2 < len(ranked) <= _MOST_IN_MATRIX:
             told = "" if results.claims.all_pairs else "; of the pairs without a word nothing is claimed (--pairs=all)"
-            blocks += [Text(f"Row against column, points of accuracy{told}:"), Table(*matrix(results), verdicts=True)]
-    if rows := trained_pair_rows(results):
+            blocks += [Text(f"Row against column, points of accuracy{told}:"), matrix(results)]
+    if (trained := trained_pairs_table(results)).rows:
         blocks += [
             Heading("These two trained models"),
             Text(
                 "There is one run of each variant. Whether these very models differ, McNemar's exact test says; of "
                 "another training it says nothing, so it decides nothing above."
             ),
-            Table(TRAINED_HEADER, rows),
+            trained,
         ]
-    if rows := effect_rows(results):
+    if (effects := effects_table(results)).rows:
         blocks += [
             Heading("Effects of settings"),
             Text(
                 "Averaged over the other settings; an interaction is how much one changes another. Simultaneous "
                 "intervals."
             ),
-            Table(EFFECT_HEADER, rows),
+            effects,
         ]
     if "settings" in plots:
         blocks += [Plot("settings", plots["settings"])]
@@ -159,15 +154,15 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
         ]
     blocks += [
         Heading("Other metrics"),
-        Table(METRIC_HEADER, metric_rows(results)),
+        metrics_table(results),
         Text(f"Per cent, but nats for log loss; means over runs with {100 * LEVEL:.0f} % intervals."),
         Text(f"Each class, by {ranked[0]}, all runs together:"),
-        Table(("class", "precision", "recall", "F1", "predictions"), _class_rows(results, ranked[0])),
+        _classes_table(results, ranked[0]),
         Plot("confusion", plots["confusion"]),
         Heading("Learning"),
         Plot("curves", plots["curves"]),
         Heading("Cost"),
-        Table(COST_HEADER, cost_rows(results)),
+        costs_table(results),
         Plot("cost", plots["cost"]),
         Heading("Calibration"),
         Plot("calibration", plots["calibration"]),
@@ -181,12 +176,13 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
     return blocks
 
 
-def _class_rows(results: Results, variant: str) -> list[tuple[str, ...]]:
+def _classes_table(results: Results, variant: str) -> Table:
     outcomes = results.outcomes[variant]
     label = np.concatenate([o.label for o in outcomes])
     found = per_class(label, np.concatenate([o.probabilities for o in outcomes]))
     columns = [[f"{100 * value:.1f}" for value in found[metric]] for metric in ("precision", "recall", "f1")]
-    return list(zip(results.plan["classes"], *columns, map("{:,}".format, found["support"]), strict=True))
+    rows = list(zip(results.plan["classes"], *columns, map("{:,}".format, found["support"]), strict=True))
+    return Table(("class", "precision", "recall", "F1", "predictions"), rows)
 
 
 def _texts(results: Results) -> list[Block]:

@@ -1,21 +1,26 @@
-"""The tables people read: rows of strings, for the terminal and for Markdown."""
+"""The tables people read, for the terminal and for Markdown."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from research.evaluation.metrics import METRICS
 from research.evaluation.statistics import Estimate, Outcome, estimate, mcnemar
+from research.reporting.blocks import Table
 from research.reporting.results import Results
 
-HEADER = ("variant", "accuracy", "95 % interval", "macro recall", "macro F1", "parameters", "s/run", "runs")
-METRIC_HEADER = (
-    *("variant", "macro recall", "macro precision", "macro F1", "AUROC", "log loss", "Brier"),
-    "calibration error",
-)
-COST_HEADER = ("variant", "parameters", "MFLOP/text", "train s", "compile s", "predict ms/text", "peak MB")
-TRAINED_HEADER = ("variant", "against", "right alone", "other right alone", "McNemar p")
-PAIR_HEADER = ("variant", "against", "accuracy difference (points)", "interval", "verdict", "would decide")
+# Metrics in the order of their columns, beside accuracy and macro recall in the first table.
+_OTHER_METRICS = {
+    "macro recall": "macro_recall",
+    "macro precision": "macro_precision",
+    "macro F1": "macro_f1",
+    "AUROC": "auroc",
+    "log loss": "log_loss",
+    "Brier": "brier",
+    "calibration error": "calibration_error",
+}
+_VERDICTS = ("better", "equivalent", "undecided", "worse")
 
 
 def percent(value: float) -> str:
@@ -27,15 +32,16 @@ def _interval(estimate: Estimate) -> str:
     return f"[{percent(estimate.low)}, {percent(estimate.high)}]"
 
 
-def variant_rows(results: Results) -> list[tuple[str, ...]]:
+def variants_table(results: Results) -> Table:
     """A row a variant, best accuracy first; variants without a finished run last."""
+    header = ("variant", "accuracy", "95 % interval", "macro recall", "macro F1", "parameters", "s/run", "runs")
     rows = []
     for variant in results.ranked() + [v for v in results.plan["variants"] if v not in results.estimates]:
         of_variant = [row for row in results.rows if row["variant"] == variant]
         done = [row for row in of_variant if row["status"] == "done"]
         count = f"{len(done)}" if len(done) == len(of_variant) else f"{len(done)} of {len(of_variant)}"
         if not done:
-            rows.append((variant, *["-"] * (len(HEADER) - 2), count))
+            rows.append((variant, *["-"] * (len(header) - 2), count))
             continue
         estimates = results.estimates[variant]
         rows.append(
@@ -50,12 +56,13 @@ def variant_rows(results: Results) -> list[tuple[str, ...]]:
                 count,
             )
         )
-    return rows
+    return Table(header, rows)
 
 
-def pair_rows(results: Results) -> list[tuple[str, ...]]:
+def pairs_table(results: Results) -> Table:
     """A row a pair, with its verdict in words."""
-    return [
+    header = ("variant", "against", "accuracy difference (points)", "interval", "verdict", "would decide")
+    rows = [
         (
             pair["a"],
             pair["b"],
@@ -66,29 +73,30 @@ def pair_rows(results: Results) -> list[tuple[str, ...]]:
         )
         for pair in results.pairs
     ]
+    return Table(header, rows, verdicts=True)
 
 
-RUN_HEADER = ("metric", "value", "95 % interval")
 ABOUT_A_RUN = (
     "The intervals are for this trained model, over texts like these; they say nothing about another training."
 )
 
 
-def run_rows(outcome: Outcome) -> list[tuple[str, str, str]]:
+def run_table(outcome: Outcome) -> Table:
     """A row a metric of one trained model."""
     found = [(metric, estimate([outcome], metric, folds=0)) for metric in METRICS]
-    return [(metric, f"{e.mean:.4f}", f"[{e.low:.4f}, {e.high:.4f}]") for metric, e in found]
+    rows = [(metric, f"{e.mean:.4f}", f"[{e.low:.4f}, {e.high:.4f}]") for metric, e in found]
+    return Table(("metric", "value", "95 % interval"), rows)
 
 
-def trained_pair_rows(results: Results) -> list[tuple[str, ...]]:
+def trained_pairs_table(results: Results) -> Table:
     """A row a pair where each variant has one run, on the same test texts; none otherwise."""
+    header, rows = ("variant", "against", "right alone", "other right alone", "McNemar p"), []
     if results.plan["folds"] or results.plan["repeats"] > 1:
-        return []
-    rows = []
+        return Table(header, rows)
     for pair in results.pairs:
         only_a, only_b, p = mcnemar(*(results.outcomes[pair[side]][0] for side in ("a", "b")))
         rows.append((pair["a"], pair["b"], f"{only_a:,}", f"{only_b:,}", f"{p:.4f}"))
-    return rows
+    return Table(header, rows)
 
 
 def _would_decide(needed: dict[str, Any] | None) -> str:
@@ -112,10 +120,8 @@ def protocol(results: Results) -> str:
     return f"{corpus['name']} ({corpus['texts']:,} texts{cleaned}, {len(plan['classes'])} classes), {how}"
 
 
-def metric_rows(results: Results) -> list[tuple[str, ...]]:
+def metrics_table(results: Results) -> Table:
     """Means and intervals; per cent, but nats for log loss. Balanced accuracy is macro recall where no class lacks."""
-    names = ("macro_recall", "macro_precision", "macro_f1")
-    names += ("auroc", "log_loss", "brier", "calibration_error")
 
     def shown(metric: str, found: Estimate) -> str:
         if np.isnan(found.low):
@@ -123,15 +129,16 @@ def metric_rows(results: Results) -> list[tuple[str, ...]]:
         mean, low, high = (f"{v:.3f}" if metric == "log_loss" else percent(v) for v in found)
         return f"{mean} [{low}, {high}]"
 
-    return [
-        (variant, *(shown(metric, results.estimates[variant][metric]) for metric in names))
+    rows = [
+        (variant, *(shown(metric, results.estimates[variant][metric]) for metric in _OTHER_METRICS.values()))
         for variant in results.ranked()
     ]
+    return Table(("variant", *_OTHER_METRICS), rows)
 
 
-def cost_rows(results: Results) -> list[tuple[str, ...]]:
+def costs_table(results: Results) -> Table:
     """What a variant's runs cost, means over them; the peak is that of the process or device, with runs beside it."""
-    rows = []
+    header, rows = ("variant", "parameters", "MFLOP/text", "train s", "compile s", "predict ms/text", "peak MB"), []
     for variant in results.ranked():
         done = results.done(variant)
         costs = [float(np.mean([row[n] for row in done])) for n in ("train_seconds", "compile_seconds", "predict_ms")]
@@ -140,11 +147,11 @@ def cost_rows(results: Results) -> list[tuple[str, ...]]:
         peak = max(row["peak_memory_bytes"] for row in done)
         shown = (f"{train:.1f}", f"{compile_:.1f}", f"{predict:.3f}", f"{peak / 1e6:,.0f}")
         rows.append((variant, f"{done[0]['parameters']:,}", flops, *shown))
-    return rows
+    return Table(header, rows)
 
 
-def matrix(results: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows of all differences, row minus column, with the verdicts in words of the pairs that have one."""
+def matrix(results: Results) -> Table:
+    """All differences, row minus column, with the verdicts in words of the pairs that have one."""
     ranked = results.ranked()
     flipped = {"better": "worse", "worse": "better"}
     cells = {}
@@ -157,4 +164,26 @@ def matrix(results: Results) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     def cell(a: str, b: str) -> str:
         return cells.get((a, b)) or ("" if a == b else f"({100 * (mean[a] - mean[b]):+z.1f})")
 
-    return ("", *ranked), [(a, *(cell(a, b) for b in ranked)) for a in ranked]
+    return Table(("", *ranked), [(a, *(cell(a, b) for b in ranked)) for a in ranked], verdicts=True)
+
+
+def replication_table(of_corpora: Mapping[str, Results]) -> Table:
+    """A row a pair of one comparison on several corpora: on how many it had each verdict, and its difference on each.
+
+    The intervals are simultaneous over pairs and corpora, so the number of corpora with a verdict is, with the
+    confidence of one table, the least number on which it is true (the Bonferroni count of Dror et al. 2017, section 4).
+
+    Args:
+      of_corpora: name of a corpus -> its results, made with `Claims.corpora` their number.
+    """
+    found: dict[tuple[str, str], dict[str, dict]] = {}
+    for corpus, results in of_corpora.items():
+        for pair in results.pairs:
+            found.setdefault((pair["a"], pair["b"]), {})[corpus] = pair
+    rows = []
+    for (a, b), pairs in found.items():
+        verdicts = [pair["verdict"] for pair in pairs.values()]
+        counts = [f"{verdicts.count(word)} of {len(verdicts)}" for word in _VERDICTS]
+        shown = ", ".join(f"{corpus} {100 * pair['difference']:+z.1f}" for corpus, pair in pairs.items())
+        rows.append((a, b, *counts, shown))
+    return Table(("variant", "against", *_VERDICTS, "differences (points)"), rows)

@@ -7,7 +7,7 @@ from typing import Any
 from research import runs
 from research.reporting.blocks import markdown_table
 from research.reporting.results import read_outcome
-from research.reporting.tables import ABOUT_A_RUN, RUN_HEADER, run_rows
+from research.reporting.tables import ABOUT_A_RUN, run_table
 from research.training.restore import RestoredRun
 
 _TOKENS = {
@@ -90,5 +90,5 @@ def _scores(folder: Path) -> str:
     if not (folder / runs.PREDICTIONS).exists():
         return "It was not tested."
     outcome = read_outcome(folder, (0, 0))
-    table = markdown_table(RUN_HEADER, run_rows(outcome))
+    table = markdown_table(*run_table(outcome)[:2])
     return f"On {len(outcome.id):,} test texts:\n\n{table}\n{ABOUT_A_RUN}"

@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import threading
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -145,7 +146,7 @@ def application(
         routes=[
             Route("/v1/classify", _guarded(classify, limits), methods=["POST"]),
             Route("/readyz", readiness),
-            *(Route(path, functools.partial(_answer_with, response)) for path, response in fixed.items()),
+            *(Route(path, response, methods=["GET"]) for path, response in fixed.items()),
         ],
         exception_handlers={HTTPException: _refuse},
         lifespan=lifespan,
@@ -179,10 +180,6 @@ def _warm(run: RestoredRun, explain: Callable[[str], Any]) -> Iterator[Any]:
         yield explain("x " * width)
 
 
-async def _answer_with(response: Response, _: Request) -> Response:
-    return response
-
-
 async def _refuse(_: Request, error: HTTPException) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
 
@@ -202,11 +199,8 @@ def _guarded(endpoint: Callable[[Request], Any], limits: Limits) -> Callable[[Re
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         except Exception as error:  # noqa: BLE001 - its message may hold what a client sent, so it is not logged
-            trace = error.__traceback__
-            while trace is not None and trace.tb_next is not None:
-                trace = trace.tb_next
-            where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "nowhere"
-            _log.error("%s at %s", type(error).__name__, where)
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            _log.error("%s at %s:%d", type(error).__name__, at.filename, at.lineno)
             raise HTTPException(500, "this should not have happened; the server's log says where") from None
         finally:
             running.discard(request)

@@ -23,7 +23,6 @@ from research.data.tokenizer import (
     read_tokenizer,
 )
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
-from research.data.weights import read_weights
 from research.models import load_module
 from research.settings import Config, Data, repeat_of
 from research.training.feed import Room
@@ -48,7 +47,6 @@ class Prepared(NamedTuple):
     vocabulary: dict[str, int]
     tokenizer: str  # `tokenizer.json`
     vectors: tuple[np.ndarray, np.ndarray] | None  # the rows that the embeddings start from
-    weights: dict[str, np.ndarray] | None  # the tensors that an encoder starts from
     train: Encoded
     validation: Encoded
     test: Encoded
@@ -83,15 +81,8 @@ def _intern(corpus: Corpus, tokens: str, lowercase: bool, stop_words: str) -> In
     return Interned(tuple(found["words"].tobytes().decode().split("\n")), found["tokens"], found["offsets"])
 
 
-class _Words(NamedTuple):
-    """A corpus as ids, for one split of it."""
-
-    vocabulary: dict[str, int]
-    tokenizer: str
-    vectors: tuple[np.ndarray, np.ndarray] | None
-    weights: dict[str, np.ndarray] | None
-    parts: list[Encoded]  # of the split
-    lengths: np.ndarray  # int [N], of all texts
+# The vocabulary, the tokenizer, vectors; the texts of each part of the split, and the lengths int [N] of all.
+_Words = tuple[dict[str, int], str, tuple[np.ndarray, np.ndarray] | None, list[Encoded], np.ndarray]
 
 
 def prepare(plan: Plan) -> Prepared:
@@ -123,7 +114,7 @@ def _fitted_words(corpus: Corpus, split: Split, data: Data) -> _Words:
     tokenizer = build_tokenizer(vocabulary, data).to_str(pretty=True)
     parts = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]
     lengths = np.minimum(np.diff(interned.offsets), data.max_length)
-    return _Words(vocabulary, tokenizer, rows, None, parts, lengths)
+    return vocabulary, tokenizer, rows, parts, lengths
 
 
 def _pretrained_pieces(corpus: Corpus, split: Split, data: Data) -> _Words:
@@ -131,8 +122,7 @@ def _pretrained_pieces(corpus: Corpus, split: Split, data: Data) -> _Words:
     tokenizer = pretrained_tokenizer(data)
     every = _encode_corpus(corpus, text := tokenizer.to_str(pretty=True))
     parts = [every.take(part, corpus.labels[part]) for part in split]
-    weights = None if data.from_scratch else read_weights(data.weights)
-    return _Words(tokenizer.get_vocab(), text, None, weights, parts, every.lengths)
+    return tokenizer.get_vocab(), text, None, parts, every.lengths
 
 
 @functools.lru_cache(maxsize=4)

@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from research.data.weights import read_pretraining
+from research.data.weights import read_pretraining, read_weights
 from research.errors import UserError
 from research.models import load_module
 from research.settings import Config
@@ -39,13 +39,25 @@ def start_from_pretrained(
     """
     if prepared.vectors is not None:
         fresh = start_from_vectors(fresh, *prepared.vectors)
-    if prepared.weights is not None:
-        fresh = start_from_weights(module, fresh, prepared.weights, config.data.weights)
+    if config.data.weights != "none" and not config.data.from_scratch:
+        if not hasattr(module, "start_from"):
+            raise UserError("config.data.weights is set, but the model is no encoder that could start from them")
+        tensors = read_weights(config.data.weights)
+        fresh = fresh | {"params": module.start_from(fresh["params"], tensors, config.data.weights)}
     return fresh
 
 
 def start_from_vectors(variables: dict[str, Any], values: np.ndarray, found: np.ndarray) -> dict[str, Any]:
-    """Puts the found rows into every embedding; the others keep their direction at the spread of those (Kim 2014)."""
+    """Puts the found rows into every embedding; the others keep their direction at the spread of those (Kim 2014).
+
+    Args:
+      variables: fresh ones of a module.
+      values: float32 [vocab_size, features].
+      found: bool [vocab_size], which rows of `values` are vectors.
+
+    Raises:
+      UserError: the model has no embedding, or one of another size.
+    """
     tables = []
 
     def put(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
@@ -64,15 +76,6 @@ def start_from_vectors(variables: dict[str, Any], values: np.ndarray, found: np.
     if not tables:
         raise UserError("config.data.vectors is set, but the model has no embedding to start from them")
     return variables
-
-
-def start_from_weights(
-    module: nn.Module, variables: dict[str, Any], weights: dict[str, np.ndarray], source: str
-) -> dict[str, Any]:
-    """Puts the tensors of a pretrained encoder into their places; the module knows them (`start_from`)."""
-    if not hasattr(module, "start_from"):
-        raise UserError("config.data.weights is set, but the model is no encoder that could start from them")
-    return variables | {"params": module.start_from(variables["params"], weights, source)}
 
 
 def source_folder(plan: Plan) -> Path | None:

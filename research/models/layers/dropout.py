@@ -49,7 +49,7 @@ def drop_word_types(key: jax.Array, token_ids: jax.Array, rate: float, dtype: jn
       dtype: of the mask.
 
     Returns:
-      [B, L], zeros and 1 / (1 - rate).
+      `dtype` [B, L], zeros and what `dropout_mask` has in their place.
     """
     mask = dropout_mask(key, token_ids.shape, rate, dtype)
     # Each position takes what was drawn at the first occurrence of its word.
