@@ -57,7 +57,7 @@ def test_the_label_of_a_corpus_is_no_part_of_its_text():
         (".csv", b"id,text\n1,good\n2\n", "texts:3: fewer cells than the header has"),
         (".csv", b'text\n"good\n', "texts:2: "),
         (".jsonl", b'{"text": "good"}\n{"text": 3}\n', "texts:2: no string 'text'"),
-        (".jsonl", b'{"text": "good"}\n["text"]\n', "texts:2: no string 'text'"),
+        (".jsonl", b'{"text": "good"}\n["text"]\n', "texts:2: a JSON list, expected an object"),
         (".jsonl", b'{"text": "good"\n', "texts:1: not JSON"),
     ],
 )
@@ -82,7 +82,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory():
             return b"x" * limit
 
     source = Endless()
-    with pytest.raises(UserError, match="texts:1: a line of more than 64 MiB"):
+    with pytest.raises(UserError, match="texts:1: a line of more than 67,108,864 bytes"):
         list(lines.read_texts(source, "texts"))
     assert source.given == 1 << 26
 

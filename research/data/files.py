@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from research.errors import UserError
 
@@ -100,6 +100,51 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}:{line}: byte {byte} is not UTF-8, expected a UTF-8 file") from None
 
 
+class Lines:
+    """The lines of a source with their ends, one after the other, and how far it has been read.
+
+    Raises while it is read:
+      UserError: a line of more than `most` bytes, or one that is not UTF-8.
+    """
+
+    def __init__(self, source: BinaryIO, name: str, most: int):
+        self._source, self._name, self._most = source, name, most
+        self._number = self.read = 0
+
+    @property
+    def place(self) -> str:
+        """`NAME:LINE` of the last one."""
+        return f"{self._name}:{self._number or 1}"
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._source.readline(self._most):
+            self._number += 1
+            self.read += len(line)
+            if len(line) == self._most and not line.endswith(b"\n"):
+                raise UserError(f"{self.place}: a line of more than {self._most:,} bytes, expected shorter ones")
+            line = line.removeprefix(b"\xef\xbb\xbf") if self._number == 1 else line
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = f"{line[error.start]:#04x}"
+                raise UserError(f"{self.place}: byte {byte} is not UTF-8, expected UTF-8 texts") from None
+
+
+def json_object(line: str, place: str) -> dict[str, Any]:
+    """The object that a line of JSONL holds.
+
+    Raises:
+      UserError: it is none.
+    """
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: not JSON ({error}), expected one object a line") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{place}: a JSON {type(record).__name__}, expected an object")
+    return record
+
+
 def _lines(content: str) -> Iterator[tuple[int, str]]:
     # Not splitlines(): a text may hold U+2028, form feeds and the like.
     for number, line in enumerate(content.split("\n"), start=1):
@@ -142,12 +187,7 @@ def _read_jsonl(path: Path, content: str, columns: Columns) -> Iterator[Row]:
         if not line.strip():
             continue
         place = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{place}: not JSON ({error}), expected one object a line") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{place}: a JSON {type(record).__name__}, expected an object")
+        record = json_object(line, place)
         _require(record, columns, place)
         text = record[columns.text]
         if not isinstance(text, str):

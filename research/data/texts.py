@@ -11,7 +11,7 @@ import numpy as np
 
 from research.data.cache import file_checksum
 from research.data.corpora import KNOWN, Corpus, load
-from research.data.files import Columns
+from research.data.files import Columns, Lines
 from research.data.splits import Split, split_corpus
 from research.errors import UserError
 
@@ -46,20 +46,14 @@ class TextFile:
           UserError: a line with a tab, too long, or not UTF-8.
         """
         with self.path.open("rb") as file:
-            for number, line in enumerate(iter(functools.partial(file.readline, _MOST_BYTES + 1), b""), start=1):
-                place = f"{self.path}:{number}"
-                if b"\t" in line:
+            lines = Lines(file, str(self.path), _MOST_BYTES)
+            for line in lines:
+                if "\t" in line:
                     raise UserError(
-                        f"{place}: a tab where the first line has none, expected a text a line without tabs"
+                        f"{lines.place}: a tab where the first line has none, expected a text a line without tabs"
                     )
-                if len(line) > _MOST_BYTES:
-                    raise UserError(f"{place}: a line of more than {_MOST_BYTES:,} bytes, expected a text a line")
-                try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                except UnicodeDecodeError as error:
-                    raise UserError(f"{place}: byte {line[error.start]:#04x} is not UTF-8, expected UTF-8") from None
-                if text.strip():
-                    yield text
+                if line.strip():
+                    yield line.rstrip("\r\n")
 
 
 def open_texts(source: str, columns: Columns = Columns()) -> Corpus | TextFile:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 import jax
 import numpy as np
 
+from research.data.files import Lines, json_object
 from research.errors import UserError
 from research.training.restore import RestoredRun
 
@@ -41,7 +42,7 @@ def read_texts(source: BinaryIO, name: str, kind: str = "", column: str = "text"
     Raises:
       UserError: a line that is not UTF-8, too long or not of this kind; says which.
     """
-    lines = _Lines(source, name)
+    lines = Lines(source, name, _LONGEST_LINE)
     if kind == ".csv":
         texts = _of_csv(lines, column)
     elif kind == ".jsonl":
@@ -52,33 +53,7 @@ def read_texts(source: BinaryIO, name: str, kind: str = "", column: str = "text"
     return ((text, lines.read) for text in texts)
 
 
-class _Lines:
-    """The lines of a source with their ends, one after the other, and how far it has been read."""
-
-    def __init__(self, source: BinaryIO, name: str):
-        self._source, self._name = source, name
-        self._number = self.read = 0
-
-    @property
-    def place(self) -> str:
-        """`NAME:LINE` of the last one."""
-        return f"{self._name}:{self._number or 1}"
-
-    def __iter__(self) -> Iterator[str]:
-        while line := self._source.readline(_LONGEST_LINE):
-            self._number += 1
-            self.read += len(line)
-            if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
-                raise UserError(f"{self.place}: a line of more than {_LONGEST_LINE >> 20} MiB, expected shorter ones")
-            line = line.removeprefix(b"\xef\xbb\xbf") if self._number == 1 else line
-            try:
-                yield line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                byte = f"{line[error.start]:#04x}"
-                raise UserError(f"{self.place}: byte {byte} is not UTF-8, expected UTF-8 texts") from None
-
-
-def _of_csv(lines: _Lines, column: str) -> Iterator[str]:
+def _of_csv(lines: Lines, column: str) -> Iterator[str]:
     csv.field_size_limit(_LONGEST_LINE)  # of a cell: a quote that is never closed must not fill the memory
     reader = csv.DictReader(lines, strict=True)
     try:
@@ -96,11 +71,8 @@ def _of_csv(lines: _Lines, column: str) -> Iterator[str]:
 
 
 def _of_json(line: str, place: str, column: str) -> str:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: not JSON ({error}), expected one object a line") from None
-    if not isinstance(record, dict) or not isinstance(record.get(column), str):
+    record = json_object(line, place)
+    if not isinstance(record.get(column), str):
         raise UserError(f"{place}: no string {column!r}, expected an object with one (--text_column names another)")
     return record[column].encode("utf-8", "replace").decode()  # a lone surrogate cannot be written again
 
