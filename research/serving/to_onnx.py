@@ -14,6 +14,10 @@ from research.errors import UserError
 
 CONVERTER = "jax2onnx==0.17.1"
 _PACKAGES = (CONVERTER, "tokenizers", "rjieba")
+_NOT_CONVERTED = {  # that it is known to fail on, and why
+    "linear": "sorting and hashing of numbers of words that are not fixed",
+    "deep_cnn": "strided windows of a length that is not fixed",
+}
 _DONE = "installed"  # a file that is there when all is
 _ROOT = Path(__file__).parents[2]
 
@@ -40,6 +44,12 @@ def environment() -> Path:
 
 def _folder() -> Path:
     return cache_folder("environments") / f"{CONVERTER}-python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def require_convertible(module: str) -> None:
+    """Raises UserError where the converter is known to fail on a variant (`settings.model.module`)."""
+    if why := _NOT_CONVERTED.get(module.partition(".")[0]):
+        raise UserError(f"{CONVERTER} cannot convert {module} ({why}), expected --format=stablehlo")
 
 
 def is_installed() -> bool:

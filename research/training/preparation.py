@@ -61,6 +61,19 @@ def split_into_tokens(corpus: Corpus, data: Data) -> Interned | Encoded:
     return _encode_corpus(corpus, pretrained_tokenizer(data).to_str(pretty=True))
 
 
+def cut_sentence(corpus: Corpus, data: Data) -> str:
+    """What is not read of the texts, in a sentence; empty where that is hardly any."""
+    found, most = split_into_tokens(corpus, data), data.max_length
+    # Pieces were cut already, with what stands around them.
+    share = np.mean(np.diff(found.offsets) > (most - isinstance(found, Encoded)))
+    if share < 0.005:
+        return ""
+    return (
+        f"{100 * share:.0f} % of the texts have more than data.max_length={most} tokens, "
+        f"of which the {data.keep} {most} are read"
+    )
+
+
 def intern_corpus(corpus: Corpus, data: Data) -> Interned:
     """`intern_texts` of a corpus, once for all runs that clean and split alike."""
     return _intern(corpus, data.tokens, data.lowercase, data.stop_words)
