@@ -29,7 +29,9 @@ from research.errors import UserError
 _DEFAULT = ["linear", "mlp", "rnn:tanh", "gru", "lstm", "cnn", "luong:general", "transformer:pre"]
 flags.DEFINE_list("variants", _DEFAULT, "Variants, separated by commas, or: all.")
 program.define_folds()
-flags.DEFINE_integer("repeats", None, "Repetitions (default 1 with folds, 5 with a test split).")
+flags.DEFINE_integer(
+    "repeats", None, "Repetitions (default as many as the folder has; in a new one 1 with folds, 5 with a test split)."
+)
 flags.DEFINE_enum("until", "repeats", ["repeats", "decided"], "When to stop: decided adds repeats while a pair is not.")
 flags.DEFINE_integer(
     "max_repeats", 10, "The most repeats that --until=decided goes to.", lower_bound=1, upper_bound=1000
@@ -85,7 +87,7 @@ def main(overrides: list[str]) -> None:
 def _compare(
     variants: list["Variant"], corpus: "Corpus", source: str, folder: Path, overrides: list[str], corpora: int
 ) -> "Results":
-    from research.comparison import compare
+    from research.comparison import compare, default_repeats
     from research.data.splits import resolve_folds
     from research.reporting.results import Claims, read_results
 
@@ -94,9 +96,8 @@ def _compare(
     folds = resolve_folds(corpus, FLAGS.folds)
     if FLAGS.tuned:
         variants = [_tuned(variant, corpus, folds, overrides) for variant in variants]
-    repeats = FLAGS.max_repeats if FLAGS.until == "decided" else FLAGS.repeats or (1 if folds else 5)
-    total = len(variants) * (folds or 1) * repeats
-    with reporting(total, "runs") as reporter:
+    most = FLAGS.max_repeats if FLAGS.until == "decided" else FLAGS.repeats or default_repeats(folder, folds)
+    with reporting(len(variants) * (folds or 1) * most, "runs") as reporter:
         compare(
             variants,
             corpus,

@@ -78,7 +78,7 @@ def compare(
       corpus: labelled texts, a known corpus's name or a path.
       workdir: the comparison's folder; one with fewer variants or repeats is extended.
       folds: of the cross-validation, default 5; not with a corpus that has a test split.
-      repeats: default 5 with a test split, else 1.
+      repeats: default those that the folder holds, in a new one 5 with a test split, else 1.
       corpus_flags: how the `train` command names the corpus; kept in the records.
       command: the command that does the same; kept in the report.
       claims: which pairs the report compares, and the margin.
@@ -99,8 +99,7 @@ def compare(
     if not isinstance(corpus, Corpus):
         corpus = load(corpus)
     folds = resolve_folds(corpus, folds)
-    if repeats is None:
-        repeats = 1 if folds else REPEATS
+    repeats = default_repeats(folder, folds) if repeats is None else repeats
     if not 1 <= repeats <= _MOST_REPEATS:
         raise UserError(f"--repeats is {repeats}, expected 1 to {_MOST_REPEATS}")
     last = repeats if max_repeats is None else max_repeats
@@ -141,6 +140,13 @@ def compare(
             if upto < last:
                 say(f"{undecided} pair(s) undecided after {upto} repeat(s)")
     return folder
+
+
+def default_repeats(folder: Path, folds: int) -> int:
+    """How many a comparison has that is not told: as many as the folder holds already."""
+    if (folder / runs.PLAN).exists():
+        return runs.read_json(folder / runs.PLAN)["repeats"]
+    return 1 if folds else REPEATS
 
 
 def _train_all(

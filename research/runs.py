@@ -66,6 +66,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if path.name == CONFIG and (path.parent / PLAN).exists():
+            a_run = min(path.parent.glob(f"*/*/{CONFIG}"), default=path).parent
+            raise UserError(f"{path.parent} is a comparison, expected a run of it, such as {a_run}") from None
         raise UserError(f"{path}: no such file, expected a run folder that `train` or `compare` wrote") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
@@ -125,6 +128,8 @@ def require_free(folder: Path) -> None:
     Raises:
       UserError: it holds something else.
     """
+    if (folder / PLAN).exists():
+        raise UserError(f"{folder} holds a comparison, expected no folder there, or an empty one, for a run")
     if folder.exists() and (not folder.is_dir() or not all(map(_is_ours, folder.iterdir()))):
         raise UserError(f"{folder} holds neither a run nor a comparison, and is not empty; name another --workdir")
 

@@ -79,7 +79,8 @@ th { border-bottom: 2px solid #888; } th:first-child, td:first-child { text-alig
 .better { font-weight: 700; } .better::before { content: "\\25B2 "; } .worse::before { content: "\\25BC "; }
 .equivalent::before { content: "= "; } .undecided { color: #555; } .undecided::before { content: "? "; }
 img { max-width: 100%; height: auto; } code { background: #f3f3f3; padding: 0 .2rem; overflow-wrap: anywhere; }
-@media print { body { max-width: none; margin: 0; } h2, img, tr { break-inside: avoid; } h2 { break-after: avoid; } }
+@media print { body { max-width: none; margin: 0; } h2, img, tr { break-inside: avoid; } h2 { break-after: avoid; }
+       table { display: table; font-size: .62rem; } th, td { padding: .15rem .3rem; overflow-wrap: anywhere; } }
 """.strip()
 
 

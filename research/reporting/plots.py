@@ -10,6 +10,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from research.evaluation.metrics import confusion_matrix
 from research.reporting.effects import Grid, grids
@@ -36,7 +37,7 @@ def write_plots(results: Results, folder: Path) -> dict[str, str]:
     """Draws all plots; returns their names with what each shows."""
     shown = {
         _accuracy: "Test accuracy of each variant: mean, 95 % interval, and a tick a run",
-        _curves: "Validation accuracy by epoch, a panel a variant: mean and range of its runs, the others in grey",
+        _curves: "Validation accuracy by epoch, a panel a variant: mean and range of runs while they train, others in grey",
         _cost: "Test accuracy with 95 % interval against seconds of training a run",
         _calibration: "Share of right predictions against confidence, a panel a variant; the diagonal is perfect",
         _confusion: "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
@@ -110,14 +111,15 @@ def _panels(variants: list[str], height: float) -> tuple[Figure, Iterator[tuple[
 
 def _curves(results: Results) -> Figure:
     figure, panels = _panels(results.ranked(), 1.7)
-    means = {variant: 100 * curves.mean(axis=0) for variant, curves in results.curves.items()}
+    means = {variant: 100 * np.nanmean(curves, axis=0) for variant, curves in results.curves.items()}
     for variant, axes in panels:
         for other, mean in means.items():
             if other != variant:
                 axes.plot(np.arange(1, len(mean) + 1), mean, color="0.85", linewidth=0.8)
         curves = 100 * results.curves[variant]
         epochs = np.arange(1, curves.shape[1] + 1)
-        axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=_BLUE, alpha=0.2, linewidth=0)
+        low, high = np.nanmin(curves, axis=0), np.nanmax(curves, axis=0)
+        axes.fill_between(epochs, low, high, color=_BLUE, alpha=0.2, linewidth=0)
         axes.plot(epochs, means[variant], color=_BLUE, marker="o", markersize=2.5, linewidth=1.4)
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("validation accuracy, %", fontsize=9)
@@ -140,6 +142,9 @@ def _cost(results: Results) -> Figure:
         where = (seconds, 100 * estimate.mean)
         axes.annotate(str(rank), where, xytext=(4, above), textcoords="offset points", fontsize=8, zorder=3)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("seconds of training a run")
     axes.set_ylabel("test accuracy, %, with 95 % interval")
     axes.grid(color="0.92", which="both")

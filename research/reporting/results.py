@@ -53,7 +53,7 @@ class Results(NamedTuple):
     estimates: dict[str, dict[str, Estimate]]  # variant -> metric -> estimate; variants with no finished run left out
     pairs: list[dict[str, Any]]
     spread: Spread | None  # of a difference, the median over the pairs; None where no pair has two runs
-    curves: dict[str, np.ndarray]  # variant -> [runs, epochs] validation accuracy
+    curves: dict[str, np.ndarray]  # variant -> [runs, epochs] validation accuracy, NaN where a run has stopped
     outcomes: dict[str, list[Outcome]]  # variant -> the predictions of its finished runs
 
     def done(self, variant: str) -> list[dict[str, Any]]:
@@ -94,7 +94,10 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
         variant: {metric: estimate(of_variant, metric, folds=plan["folds"], level=LEVEL) for metric in METRICS}
         for variant, of_variant in outcomes.items()
     }
-    lengths = {variant: min(map(len, of_variant)) for variant, of_variant in curves.items()}
+    padded = {
+        variant: np.array(list(itertools.zip_longest(*of_variant, fillvalue=np.nan))).T
+        for variant, of_variant in curves.items()
+    }
     pairs, spread = _pairs(outcomes, plan, claims)
     return Results(
         plan,
@@ -103,7 +106,7 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
         estimates,
         pairs,
         spread,
-        {variant: np.array([c[: lengths[variant]] for c in of_variant]) for variant, of_variant in curves.items()},
+        padded,
         outcomes,
     )
 
