@@ -37,7 +37,7 @@ def write_plots(results: Results, folder: Path) -> dict[str, str]:
     """Draws all plots; returns their names with what each shows."""
     shown = {
         _accuracy: "Test accuracy of each variant: mean, 95 % interval, and a tick a run",
-        _curves: "Validation accuracy by epoch, a panel a variant: mean and range of runs that still train, others grey",
+        _curves: "Validation accuracy by epoch, a panel a variant: mean and range of runs still in training",
         _cost: "Test accuracy with 95 % interval against seconds of training a run",
         _calibration: "Share of right predictions against confidence, a panel a variant; the diagonal is perfect",
         _confusion: "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
