@@ -13,16 +13,19 @@ import pytest
 
 from experiments.variants import load_config
 from research import runs
-from research.data.corpora import load
+from research.comparison import default_repeats
+from research.data.corpora import load, make_corpus
+from research.data.files import Row
 from research.errors import UserError
 from research.reporting.blocks import Table, to_html, to_latex, to_markdown
 from research.reporting.plots import _FONTS, write_plots
 from research.reporting.report import write_report
 from research.reporting.results import Claims, read_results
-from research.reporting.tables import matrix, pairs_table
+from research.reporting.tables import matrix, one_label, pairs_table
 from research.reporting.tensorboard import write_events
-from research.settings import config_hash, to_dict
+from research.settings import Data, config_hash, to_dict
 from research.training.environment import environment
+from research.training.preparation import cut_sentence
 
 ACCURACY = {"linear:tfidf": 0.8, "lstm": 0.8, "cnn[seed=1]": 0.6}
 FOLDS = 2
@@ -203,3 +206,39 @@ def test_what_users_write_is_escaped_everywhere():
     assert r"50\%\textbackslash{}\_\{\}" in to_latex([(table, "about 5 %")])
     assert r"\begin{tabular}{lr}" in to_latex([(table, "about 5 %")])
     assert r"\caption{about 5 \%}" in to_latex([(table, "about 5 %")])
+
+
+def test_runs_that_give_all_texts_one_label_are_said(comparison):
+    results = read_results(comparison)
+    assert one_label(results) == ""
+    flat = [o._replace(probabilities=np.tile([0.9, 0.1], (len(o.label), 1))) for o in results.outcomes["cnn[seed=1]"]]
+    said = one_label(results._replace(outcomes=results.outcomes | {"cnn[seed=1]": flat}))
+    assert said.startswith(f"All test texts get one label from cnn[seed=1] in {len(flat)} of {len(flat)} run(s)")
+
+
+def test_a_curve_ends_where_its_run_did(comparison):
+    run = comparison / "lstm" / "fold0-repeat0"
+    records = runs.read_metrics(run)
+    last = max(r["epoch"] for r in records if r["split"] == "validation")
+    more = [r | {"epoch": last + 1} for r in records if r["split"] == "validation" and r["epoch"] == last]
+    runs.write_metrics(run, [*records, *more], append=False)
+    curves = read_results(comparison).curves["lstm"]
+    assert np.isfinite(curves[:, -1]).sum() == 1
+    assert np.isfinite(curves[:, 0]).all()
+
+
+def test_a_comparison_taken_for_a_run_is_said(comparison):
+    with pytest.raises(UserError, match=r"is a comparison, expected a run of it"):
+        runs.read_json(comparison / runs.CONFIG)
+    with pytest.raises(UserError, match="holds a comparison, expected no folder there"):
+        runs.require_free(comparison)
+    assert default_repeats(comparison, FOLDS) == 2
+    assert (default_repeats(comparison / "new", FOLDS), default_repeats(comparison / "new", 0)) == (1, 5)
+
+
+def test_texts_that_are_cut_are_said():
+    rows = [Row("good " * (120 if n < 3 else 20) + str(n), str(n % 2), "", "") for n in range(12)]
+    corpus = make_corpus("c", {"all": rows})
+    said = "25 % of the texts have more than data.max_length=100 tokens, of which the first 100 are read"
+    assert cut_sentence(corpus, Data()) == said
+    assert cut_sentence(corpus, Data(max_length=200)) == ""
