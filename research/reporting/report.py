@@ -120,7 +120,7 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
             Text(
                 f"{_simultaneous(results)} They and nothing else decide: better or worse where the interval leaves out "
                 f"0, equivalent where it lies within {100 * results.claims.margin:g} point(s), else undecided. What "
-                "would decide is said for a true difference as large as the one that was seen."
+                "would decide with an even chance, counted in all, is said for a true difference as large as that seen."
             ),
             pairs_table(results),
         ]

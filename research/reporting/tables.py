@@ -111,10 +111,16 @@ def trained_pairs_table(results: Results) -> Table:
 def _would_decide(needed: dict[str, Any] | None) -> str:
     if needed is None:
         return ""
-    options = [f"{needed[name]:,} {name}" for name in ("repeats", "texts") if needed[name] is not None]
+    options = [f"{_two_digits(needed[name]):,} {name}" for name in ("repeats", "texts") if needed[name] is not None]
     if needed["times_both"] is not None:
         options.append(f"{needed['times_both']} x repeats and texts")
     return " or ".join(options) or "nothing within reach"
+
+
+def _two_digits(number: int) -> int:
+    """Rounded up to two digits: it is known no better."""
+    unit = 10 ** max(0, len(str(number)) - 2)
+    return -(-number // unit) * unit
 
 
 def protocol(results: Results) -> str:
