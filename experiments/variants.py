@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 import configs
-from research.errors import UserError
+from research.errors import UserError, expected
 from research.settings import Config, leaves, validate
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without plots
@@ -77,7 +77,7 @@ def load_config(
     for override in overrides:
         field = re.sub(r"^--(no)?config\.", "", override).partition("=")[0]
         if field not in fields:
-            raise UserError(f"{name}: there is no setting {field!r}, expected one of {', '.join(sorted(fields))}")
+            raise UserError(f"{name}: there is no setting {field!r}, {expected(field, sorted(fields))}")
     values = flags.FlagValues()
     argv = ["", *overrides]
     try:
@@ -95,7 +95,7 @@ def _find(name: str) -> tuple[Path, str, str]:
     else:
         path = FOLDER / f"{base}.py"
     if not path.is_file() or path.stem == "__init__":
-        raise UserError(f"there is no variant {name!r}, expected one of {', '.join(known())}, or a config file")
+        raise UserError(f"there is no variant {name!r}, {expected(name, known())}, or a config file")
     return path.resolve(), colon, argument
 
 
@@ -164,7 +164,7 @@ def _off(name: str, field: str, overrides: Sequence[str]) -> str:
     """What switches a setting off: false, 0, or "none" among its choices."""
     settings = {leaf: (value, about) for leaf, about, value in leaves(load_config(name, overrides))}
     if field not in settings:
-        raise UserError(f"{name}: there is no setting {field!r}, expected one of {', '.join(sorted(settings))}")
+        raise UserError(f"{name}: there is no setting {field!r}, {expected(field, sorted(settings))}")
     value, about = settings[field]
     if isinstance(value, bool):
         off = "false"

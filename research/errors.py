@@ -1,5 +1,8 @@
 """The mistakes of the user; programs print them as one sentence and exit with code 2."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """A mistake of the user (a file, a flag, a setting), said in one sentence that names what was expected."""
@@ -12,3 +15,10 @@ def not_installed(what: str, package: str, extra: str) -> UserError:
 
 class Diverged(UserError):
     """Training whose loss is not finite any more; says at which step, and what may help."""
+
+
+def expected(name: str, known: Iterable[str]) -> str:
+    """`expected ... one of` what is known, the likeliest before all if one is much like `name`."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"expected {close[0]}, or one of {', '.join(known)}" if close else f"expected one of {', '.join(known)}"

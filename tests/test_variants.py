@@ -62,7 +62,7 @@ def test_dropping_takes_each_component_away_in_turn():
 @pytest.mark.parametrize(
     ("field", "words"),
     [
-        ("model.dropuot", "there is no setting 'model.dropuot'"),
+        ("model.dropuot", "there is no setting 'model.dropuot', expected model.dropout, or one of "),
         ("model.dropout", "it is off already"),
         ("model.hidden_size", "cannot be switched off"),
         ("model.readout", "cannot be switched off"),
