@@ -48,7 +48,7 @@ def read_path(path: Path, columns: Columns) -> dict[str, list[Row]]:
     if path.is_file():
         return {"all": read_rows(path, columns)}
     if not path.is_dir():
-        raise UserError(f"{path} is neither a file nor a folder, expected one of them")
+        raise UserError(f"{path}: no such file or folder, and no known corpus has this name")
     files = {split: _file_of(path, split, names) for split, names in _PURPOSES.items()}
     if files["train"] is None:
         raise UserError(f"{path}: no training file, expected train{'|'.join(SUFFIXES)} in the folder")
