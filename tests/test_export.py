@@ -125,6 +125,13 @@ def test_onnx_where_its_converter_is_installed(tmp_path):
     assert json.loads(done.stdout)["text"] == "a fine film"
 
 
+def test_what_cannot_be_converted_is_refused_before_the_converter_is_installed():
+    for module in ("linear.Linear", "deep_cnn.DeepCNN"):
+        with pytest.raises(UserError, match=rf"cannot convert {module} \(.+\), expected --format=stablehlo"):
+            exporting.to_onnx.require_convertible(module)
+    exporting.to_onnx.require_convertible("recurrent.Recurrent")
+
+
 def test_a_converter_that_fails_is_a_sentence(tmp_path, monkeypatch):
     def fail(*command):
         return subprocess.CompletedProcess(command, 1, "", "Traceback ...\nNotImplementedError: no sort\n")

@@ -73,8 +73,8 @@ Vocabulary and weights come from the training texts. {_epoch(run, record)}
 
 ## Settings
 
-Run `{folder.resolve().name}`, hash `{run.hash}`, {record.get("date", "no date")}, commit `{record.get("commit")}`;
-{versions or "versions are not recorded"}.
+Run `{folder.resolve().name}`, hash `{run.hash}`, {record.get("date", "no date")};
+commit `{record.get("commit") or "unknown"}`; {versions or "versions are not recorded"}.
 
 ```json
 {json.dumps(settings, indent=2, ensure_ascii=False)}
