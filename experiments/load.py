@@ -1,7 +1,7 @@
-"""How fast a run answers: the server under many clients and under one, and `predict` beside the same model in PyTorch.
+"""How fast a run answers: the server under many clients and under one, and `predict` beside other libraries.
 
     ./launch.sh load --workdir=runs/lstm --clients=100 --requests=10000
-    ./launch.sh load --workdir=runs/lstm --peers=torch --texts=85300
+    ./launch.sh load --workdir=runs/lstm --peers=torch,onnxruntime --texts=85300
 
 Clients are on this machine and ask for one text at a time, the next when they are answered, over a connection each, so
 they share its cores with the server. `predict` and its peers read a text a line and write JSON lines, in whole
@@ -12,7 +12,6 @@ import asyncio
 import importlib.util
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -27,24 +26,25 @@ from absl import flags
 from experiments import program, studies
 from research.errors import UserError
 
+_PEERS = ("torch", "onnxruntime")
 flags.DEFINE_string("workdir", None, "The run's folder.")
 flags.DEFINE_integer("clients", 100, "At once.", lower_bound=1, upper_bound=500)
 flags.DEFINE_integer("requests", 10_000, "Of all clients together.", lower_bound=1, upper_bound=1_000_000)
 flags.DEFINE_integer("texts", 0, "That predict and its peers read; 0 leaves that out.", lower_bound=0)
-flags.DEFINE_list("peers", [], "torch, or none.")
+flags.DEFINE_list("peers", [], f"Some of {', '.join(_PEERS)}, or none.")
 studies.define_output()
 FLAGS = flags.FLAGS
 _HEADER = ("what", "a second", "p50, ms", "p99, ms", "not answered", "peak memory, MB")
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main(overrides: list[str]) -> None:
     program.required("workdir")
     program.no_overrides(overrides)
-    if unknown := set(FLAGS.peers) - {"torch"}:
-        raise UserError(f"--peers has {min(unknown)!r}, expected torch")
-    if FLAGS.peers and importlib.util.find_spec("torch") is None:
-        raise UserError("--peers=torch needs torch: install the extra 'peers', or leave it out")
+    if unknown := set(FLAGS.peers) - set(_PEERS):
+        raise UserError(f"--peers has {min(unknown)!r}, expected some of {', '.join(_PEERS)}")
+    for peer in FLAGS.peers:
+        if importlib.util.find_spec(peer) is None:
+            raise UserError(f"--peers={peer} needs {peer}: install the extra 'peers', or leave it out")
     from research.data.corpora import load
 
     start = time.perf_counter()
@@ -114,7 +114,7 @@ def _predict(texts: list[str]) -> Iterator[tuple[str, ...]]:
         for caches in ("as they are", "warm"):
             rate = _rate([[*ours, f"--output={answers}"]], len(texts))
             yield f"texts of predict, ours, compilation cache {caches}", rate, "", "", "", ""
-        for processes in dict.fromkeys((1, _CORES)) if FLAGS.peers else ():
+        for peer, processes in itertools.product(FLAGS.peers, dict.fromkeys((1, program.CORES))):
             _write_weights(Path(folder, "weights.npz"))
             share = -(-len(texts) // processes)
             commands = []
@@ -126,13 +126,13 @@ def _predict(texts: list[str]) -> Iterator[tuple[str, ...]]:
                     "tokenizer": str(Path(FLAGS.workdir, "tokenizer.json")),
                     "texts": str(part),
                     "output": str(part.with_suffix(".jsonl")),
-                    "threads": _CORES // processes,
+                    "threads": program.CORES // processes,
                 }
-                commands.append(["-m", "experiments.peers.torch", "predict", json.dumps(asked)])
+                commands.append(["-m", f"experiments.peers.{peer}", "predict", json.dumps(asked)])
             rate = _rate(commands, len(texts))
             parts = [Path(folder, f"texts{i}.jsonl").read_text("utf-8") for i in range(processes)]
             _require_equal(answers.read_text("utf-8").split("\n")[:-1], "".join(parts).split("\n")[:-1])
-            yield f"texts of predict, torch, {processes} process(es)", rate, "", "", "", ""
+            yield f"texts of predict, {peer}, {processes} process(es)", rate, "", "", "", ""
 
 
 def _rate(commands: list[list[str]], texts: int) -> str:

@@ -8,21 +8,26 @@
 
 An input named .csv or .jsonl has a column of texts, and of one named .tsv what stands behind a tab is left out. An
 output named .csv has the columns text, label and a probability a class; any other is JSON lines. Files of any size are
-read and written a piece at a time.
+read and written a piece at a time, and on CPU long ones by a process a core.
 """
 
+import contextlib
+import itertools
 import os
 import stat
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 from absl import flags
 
 from experiments import program
 from experiments.progress import reporting
 from research.errors import UserError
+from research.serving import lines, many
 
 flags.DEFINE_string("workdir", None, "The run's folder.")
 flags.DEFINE_string("input", "-", "A UTF-8 file with a text a line, or a column of texts; - is standard input.")
@@ -34,53 +39,70 @@ flags.DEFINE_bool("overwrite", False, "Replace the output file where there is on
 FLAGS = flags.FLAGS
 
 
+_BYTES_A_PROCESS = 1 << 20  # of input: with less a process is not worth its start
+
+
 def main(overrides: list[str]) -> None:
     program.required("workdir")
     program.no_overrides(overrides)
-    program.use_devices(side_by_side=True)
-    from research.serving import lines
-    from research.serving.explain import explainer
-    from research.training.restore import restore
-
     output = Path(FLAGS.output)
     as_csv = FLAGS.format == "csv" if FLAGS.format else output.suffix.lower() == ".csv"
-    if FLAGS.explain and as_csv:
+    form = many.Form(as_csv, FLAGS.explain)
+    if form.explain and form.csv:
         raise UserError("--explain has no place in a table; expected an output of JSON lines")
     if FLAGS.output != "-" and output.exists() and not FLAGS.overwrite:
         raise UserError(f"{output} exists already; name another --output, or pass --overwrite")
-    run = restore(FLAGS.workdir)
     with ExitStack() as stack:
-        try:
-            source = sys.stdin.buffer if FLAGS.input == "-" else stack.enter_context(Path(FLAGS.input).open("rb"))
-            # Under another name until it is whole, so that no reader takes half a file for all of it.
-            unfinished = output.with_name(output.name + ".part")
-            if FLAGS.output == "-":
-                target = sys.stdout
-                target.reconfigure(encoding="utf-8", newline="\n")
-            else:
-                target = stack.enter_context(unfinished.open("w", encoding="utf-8", newline="\n"))
-        except OSError as error:
-            raise UserError(f"{error.filename}: cannot be opened ({error.strerror})") from error
         name, kind = ("standard input", "") if FLAGS.input == "-" else (FLAGS.input, Path(FLAGS.input).suffix.lower())
-        texts = lines.read_texts(source, name, kind, FLAGS.text_column)
-        reporter = stack.enter_context(reporting(_kilobytes(source), "kB"))
-        if as_csv:
-            target.write(lines.csv_header(run.class_names))
-        start, done, rate = time.monotonic(), 0, ""
-        for chunk in lines.predict_chunks(run, texts, explainer(run) if FLAGS.explain else None):
-            target.write((lines.to_csv if as_csv else lines.to_jsonl)(chunk, run.class_names))
+        with _said():
+            source = sys.stdin.buffer if FLAGS.input == "-" else stack.enter_context(Path(FLAGS.input).open("rb"))
+        size = _size(source)
+        chunks = lines.chunks(lines.read_texts(source, name, kind, FLAGS.text_column))
+        start = time.monotonic()
+        answers = _answers(chunks, form, size)
+        first = next(answers)  # there is one; nothing is written before the run is known to be one
+        # Under another name until it is whole, so that no reader takes half a file for all of it.
+        unfinished = output.with_name(output.name + ".part")
+        if FLAGS.output == "-":
+            target = sys.stdout
+            target.reconfigure(encoding="utf-8", newline="\n")
+        else:
+            with _said():
+                target = stack.enter_context(unfinished.open("w", encoding="utf-8", newline="\n"))
+        reporter = stack.enter_context(reporting(None if size is None else size / 1e3, "kB"))
+        done = 0
+        for chunk, written in itertools.chain([first], answers):
+            target.write(written)
             done += len(chunk.texts)
             rate = f"{done:,} texts, {done / (time.monotonic() - start):,.0f} a second"
             reporter.progress(rate, chunk.read / 1e3, float("nan"))
     if FLAGS.output != "-":
         unfinished.replace(output)
-        print(f"{output}: {rate or 'no texts'}", file=sys.stderr)
+        print(f"{output}: {rate}", file=sys.stderr)
 
 
-def _kilobytes(source: object) -> float | None:
-    """The size of a regular file; None for what has no end in sight."""
+def _answers(chunks: Iterable[lines.Chunk], form: many.Form, size: int | None) -> Iterator[tuple[lines.Chunk, str]]:
+    """In processes where there is enough for them and nothing but CPUs, else in this one."""
+    processes = min(program.CORES, (size or 0) // _BYTES_A_PROCESS)
+    if processes > 1 and program.only_cores():
+        return many.in_processes(FLAGS.workdir, chunks, form, processes=processes, set_up=program.set_up_process)
+    program.use_devices(side_by_side=True)
+    return many.in_threads(FLAGS.workdir, chunks, form)
+
+
+def _size(source: BinaryIO) -> int | None:
+    """Bytes of a regular file; None for what has no end in sight."""
     about = os.fstat(source.fileno())
-    return about.st_size / 1e3 if stat.S_ISREG(about.st_mode) else None
+    return about.st_size if stat.S_ISREG(about.st_mode) else None
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """What cannot be opened is the user's mistake."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be opened ({error.strerror})") from error
 
 
 if __name__ == "__main__":

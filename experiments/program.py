@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import gc
+import importlib.util
 import logging
 import os
 import platform
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # imported where used, so that programs that compare nothing 
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _NO_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # ours to use
 STOP_SECONDS = 8.0  # after which a program is left that was told to stop
 _STOPPED = "stopped; the same command goes on from here"
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
@@ -126,11 +128,7 @@ def no_overrides(overrides: Sequence[str]) -> None:
 
 def launch(main: Callable[[list[str]], None]) -> None:
     """Parses the flags and calls `main(overrides)`, `overrides` being the `--config.FIELD=VALUE` arguments in order."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger().setLevel(logging.ERROR)
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    logging.getLogger("research").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=UserWarning)
+    _quiet()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -156,6 +154,15 @@ def launch(main: Callable[[list[str]], None]) -> None:
         where = error.filename or getattr(flags.FLAGS, "workdir", None) or "the output"
         print(f"{where}: {error.strerror}; once it can be written, the same command goes on", file=sys.stderr)
         sys.exit(2)
+
+
+def _quiet() -> None:
+    """Leaves stderr to what programs say themselves."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("research").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=UserWarning)
 
 
 def _stop(number: int, frame: object) -> None:
@@ -217,15 +224,30 @@ def use_devices(*, side_by_side: bool) -> None:
     """
     import jax
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     _keep_memory()
     gc.set_threshold(100_000)  # a collection walks over all that JAX has imported and traced: not every few steps
-    given = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if side_by_side and not given:
-        jax.config.update("jax_num_cpu_devices", cores)
+    if side_by_side and not _devices_given():
+        jax.config.update("jax_num_cpu_devices", CORES)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder("xla")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _devices_given() -> bool:
+    return "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+
+
+def only_cores() -> bool:
+    """Whether JAX would find nothing but this machine's cores, all of them ours to use; told without starting it."""
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    plugins = any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
+    return not _devices_given() and (asked == "cpu" or (not asked and not plugins))
+
+
+def set_up_process() -> None:
+    """What `launch` and `use_devices` do, for a process with a core of its own that works for a program."""
+    _quiet()
+    use_devices(side_by_side=False)
 
 
 def _keep_memory() -> None:

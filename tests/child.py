@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def main(name: str) -> None:
     module = importlib.import_module(f"experiments.{name}")
     sys.modules["__main__"].__doc__ = module.__doc__
     flags.FLAGS.flags_by_module_dict()["__main__"] = flags.FLAGS.flags_by_module_dict()[module.__name__]
-    lines, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO())
+    lines, sys.stdin = sys.stdin, Path(os.devnull).open()  # noqa: SIM115 - until the process ends
     for line in lines:
         said, code = io.StringIO(), 0
         for flag in list(flags.FLAGS):

@@ -14,7 +14,7 @@ from experiments.variants import every_variant, load_config
 from research import restore, train
 from research.models import build
 from research.models.linear import hash_pairs
-from research.serving import explain, lines
+from research.serving import explain, lines, many
 from research.serving.explain import ROWS, along_path, explainer
 from tests.test_models import LONGEST, VOCAB_SIZE, small_config
 
@@ -156,8 +156,8 @@ def test_an_explanation_is_of_the_runs_own_prediction(text, explained):
     assert [word["word"] for word in found["words"]] == [word for word, _ in run.words(text)]
     assert len(found["words"]) == len(run.encode([text]).tokens)
     assert "uncertainty" not in found  # it drops nothing out
-    (chunk,) = lines.predict_chunks(run, [(text, 0)], say)  # as `predict` writes it
-    answer = json.loads(lines.to_jsonl(chunk, run.class_names))
+    ((_, written),) = many.in_threads(RUN, lines.chunks([(text, 0)]), many.Form(explain=True))
+    answer = json.loads(written)  # as `predict` writes it
     assert (answer["label"], answer["explanation"]) == (found["label"], found)
 
 

@@ -1,20 +1,23 @@
 """Predictions over files: every kind of input and output, in order, in bounded memory, by the run that tests keep."""
 
+import contextlib
 import csv
 import io
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from experiments import program
 from research import restore
 from research.errors import UserError
-from research.serving import lines
+from research.serving import lines, many
 
 RUN = Path(__file__).parent / "data" / "run"
 TEXTS = ["a fine film", "", "tab\there", '"quoted", with commas', "\u7535\u5f71 <b>bad</b>", "two hours of my life"]
@@ -87,19 +90,32 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory():
     assert source.given == 1 << 26
 
 
+def answered(texts, form):
+    """The chunks of texts, and all that is written of them."""
+    found = list(many.in_threads(RUN, lines.chunks((text, i) for i, text in enumerate(texts)), form))
+    return [chunk for chunk, _ in found], "".join(written for _, written in found)
+
+
+def probabilities_of(written):
+    return [list(json.loads(line)["probabilities"].values()) for line in written.splitlines()]
+
+
 @pytest.mark.parametrize("chunk", [1, 4, 2048])
 def test_the_answers_stand_in_the_order_of_the_texts_whatever_the_chunks(run, chunk, monkeypatch):
     monkeypatch.setattr(lines, "_CHUNK_TEXTS", chunk)
     texts = TEXTS * 3
-    chunks = list(lines.predict_chunks(run, ((text, i) for i, text in enumerate(texts))))
+    chunks, written = answered(texts, many.Form())
     assert [text for of_chunk in chunks for text in of_chunk.texts] == texts
     assert [of_chunk.read for of_chunk in chunks] == [*range(chunk - 1, len(texts) - 1, chunk), len(texts) - 1]
-    np.testing.assert_allclose(
-        np.concatenate([of_chunk.probabilities for of_chunk in chunks]), run.predict_proba(texts), atol=1e-6
-    )
+    np.testing.assert_allclose(probabilities_of(written), run.predict_proba(texts), atol=1e-6)
 
 
-def test_no_more_texts_are_read_than_a_few_chunks(run, monkeypatch):
+def test_of_no_texts_there_is_a_table_without_rows():
+    assert answered([], many.Form(csv=True))[1] == "text,label,probability_0,probability_1\n"
+    assert answered([], many.Form())[1] == ""
+
+
+def test_no_more_texts_are_read_than_a_few_chunks(monkeypatch):
     """However many come: the input is read as the answers are taken."""
     monkeypatch.setattr(lines, "_CHUNK_TEXTS", 8)
     read = []
@@ -109,7 +125,7 @@ def test_no_more_texts_are_read_than_a_few_chunks(run, monkeypatch):
             read.append(1)
             yield "a fine film", len(read)
 
-    found = lines.predict_chunks(run, endless())
+    found = many.in_threads(RUN, lines.chunks(endless()), many.Form())
     for done in range(1, 6):
         next(found)
         assert len(read) <= 8 * (done + 2 * len(jax.local_devices()))
@@ -117,15 +133,74 @@ def test_no_more_texts_are_read_than_a_few_chunks(run, monkeypatch):
 
 
 def test_csv_and_json_lines_say_the_same(run):
-    (chunk,) = lines.predict_chunks(run, ((text, 0) for text in TEXTS))
-    answers = [json.loads(line) for line in lines.to_jsonl(chunk, run.class_names).splitlines()]
-    table = lines.csv_header(run.class_names) + lines.to_csv(chunk, run.class_names)
-    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+    answers = [json.loads(line) for line in answered(TEXTS, many.Form())[1].splitlines()]
+    rows = list(csv.DictReader(io.StringIO(answered(TEXTS, many.Form(csv=True))[1], newline="")))
     assert [row["text"] for row in rows] == [answer["text"] for answer in answers] == TEXTS
-    for row, answer, probabilities in zip(rows, answers, chunk.probabilities, strict=True):
+    for row, answer, probabilities in zip(rows, answers, run.predict_proba(TEXTS), strict=True):
         assert row["label"] == answer["label"] == "01"[probabilities.argmax()]
         for name, p in zip("01", probabilities.tolist(), strict=True):
-            assert float(row[f"probability_{name}"]) == answer["probabilities"][name] == p
+            assert float(row[f"probability_{name}"]) == answer["probabilities"][name] == pytest.approx(p, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def long_input(tmp_path_factory):
+    """Texts for two processes, and their file."""
+    texts = [f"{text or 'dull'} {i}" for i, text in enumerate(TEXTS * 20_000)]
+    path = tmp_path_factory.mktemp("long") / "texts.txt"
+    path.write_text("\n".join([*texts, ""]), encoding="utf-8")
+    assert path.stat().st_size > 2 << 20  # a process for each MiB
+    return texts, path
+
+
+def start(path, run=RUN):
+    command = [sys.executable, "-P", "-m", "experiments.predict", f"--workdir={run}", f"--input={path}"]
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+    return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
+
+
+def members(group):
+    """The processes of a group that have not ended."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            state, _, of = status.read_text().rpartition(")")[2].split()[:3]
+            found += [status.parent.name] if int(of) == group and state != "Z" else []
+    return found
+
+
+@pytest.mark.skipif(program.CORES < 2, reason="processes are a core each")
+def test_processes_say_what_threads_say_in_the_same_order(long_input):
+    texts, path = long_input
+    with start(path) as process:
+        written, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    answers = [json.loads(line) for line in written.splitlines()]
+    assert [answer["text"] for answer in answers] == texts
+    some = slice(None, None, 997)
+    of_one = probabilities_of(answered(texts[some], many.Form())[1])
+    np.testing.assert_allclose([list(answer["probabilities"].values()) for answer in answers[some]], of_one, atol=1e-6)
+
+
+@pytest.mark.skipif(program.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
+def test_nothing_is_left_of_a_killed_program(long_input):
+    process = start(long_input[1])
+    with process:
+        assert process.stdout.readline().startswith('{"text"')  # and then nobody reads: all wait for one another
+        assert len(members(process.pid)) > 2
+        process.kill()
+    deadline = time.monotonic() + 60
+    while members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not members(process.pid)
+
+
+@pytest.mark.skipif(program.CORES < 2, reason="processes are a core each")
+def test_what_is_wrong_with_a_run_is_one_sentence_from_processes_too(long_input, tmp_path):
+    with start(long_input[1], run=tmp_path) as process:
+        written, said = process.communicate(timeout=300)
+    assert (process.returncode, written, said.count("\n")) == (2, "", 1)
+    assert said.startswith(str(tmp_path))
 
 
 def test_the_program_reads_and_writes_csv(run, tmp_path):

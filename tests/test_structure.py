@@ -34,7 +34,7 @@ HOMES = {
         "research/data/word_pieces.py",
         "research/training/restore.py",
         "research/serving/run_exported.py",
-        "experiments/peers/torch.py",
+        "experiments/peers/__init__.py",
     },
 }
 NO_JAX = ("research/data/", "research/evaluation/", "research/reporting/", "research/scores.py", "research/runs.py")

@@ -4,10 +4,13 @@ A peer trains the article's classifier, Embedding(10000, 64) -> LSTM(128) -> Den
 already, with Adam at 1e-3, batches of 32 and the epoch chosen on validation, as an expert in its library writes it.
 """
 
+import html
+import itertools
 import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,6 +87,40 @@ def tuning() -> tuple[Any, Any, list[np.ndarray]]:
     prepared = prepare(Plan(config, load("rotten_tomatoes"), 5, 0, 0))
     order = epoch_order(prepared.train.lengths, config.training.batch_size, 0, 0)
     return config, prepared, order[:TUNING_STEPS]
+
+
+def label(
+    classify: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    tokenizer: str,
+    texts: str,
+    output: str,
+    rows: int = 256,
+) -> None:
+    """Labels a file of a text a line as `predict` does, with a run's tokenizer, in batches of texts of like length.
+
+    Args:
+      classify: (ids int64 [B, L], lengths int64 [B]) -> probabilities of the second class [B].
+      tokenizer, texts, output: files.
+      rows: of a batch.
+    """
+    from tokenizers import Tokenizer
+
+    encoder = Tokenizer.from_file(tokenizer)
+    with Path(texts).open(encoding="utf-8") as lines, Path(output).open("w", encoding="utf-8") as answers:
+        while some := [line.rstrip("\n") for line in itertools.islice(lines, 4096)]:
+            ids = [e.ids for e in encoder.encode_batch_fast([html.unescape(t) for t in some], add_special_tokens=False)]
+            order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+            p = np.empty(len(ids))
+            for start in range(0, len(order), rows):
+                which = order[start : start + rows]
+                batch = np.zeros((len(which), max(1, len(ids[which[-1]]))), np.int64)
+                for row, i in enumerate(which):
+                    batch[row, : len(ids[i])] = ids[i]
+                p[which] = classify(batch, np.array([len(ids[i]) for i in which]))
+            for text, of_text in zip(some, p.tolist(), strict=True):
+                answer = {"text": text, "label": str(int(of_text > 0.5)), "probabilities": [1 - of_text, of_text]}
+                answers.write(json.dumps(answer, ensure_ascii=False) + "\n")
 
 
 def answer(measures: dict[str, Callable[..., dict[str, Any]]]) -> None:

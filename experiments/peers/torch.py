@@ -1,10 +1,6 @@
 """PyTorch: packed sequences, the same batches of similar length; on a GPU, where it finds one, by cuDNN."""
 
 import copy
-import html
-import itertools
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,32 +89,16 @@ def _accuracy(model: Classifier, texts: Any, widths: tuple[int, ...]) -> float:
     return right / len(texts.labels)
 
 
-def predict(weights: str, tokenizer: str, texts: str, output: str, threads: int) -> dict[str, Any]:
-    """Labels a file of a text a line with a trained model, as `predict` does, its tokenizer included."""
-    from tokenizers import Tokenizer
-
+def predict(weights: str, threads: int, **files: str) -> dict[str, Any]:
+    """Labels a file of texts with a run's own parameters."""
     torch.set_num_threads(threads)
     model = _of_weights(np.load(weights)).to(_DEVICE).eval()
-    encoder = Tokenizer.from_file(tokenizer)
-    with (
-        Path(texts).open(encoding="utf-8") as lines,
-        Path(output).open("w", encoding="utf-8") as answers,
-        torch.inference_mode(),
-    ):
-        while some := [line.rstrip("\n") for line in itertools.islice(lines, 4096)]:
-            ids = [e.ids for e in encoder.encode_batch_fast([html.unescape(t) for t in some], add_special_tokens=False)]
-            order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-            p = np.empty(len(ids))
-            for start in range(0, len(order), 256):
-                rows = order[start : start + 256]
-                batch = np.zeros((len(rows), max(1, len(ids[rows[-1]]))), np.int64)
-                for row, i in enumerate(rows):
-                    batch[row, : len(ids[i])] = ids[i]
-                lengths = torch.tensor([len(ids[i]) for i in rows])
-                p[rows] = model(_put(batch), lengths).sigmoid().cpu().numpy()
-            for text, of_text in zip(some, p.tolist(), strict=True):
-                answer = {"text": text, "label": str(int(of_text > 0.5)), "probabilities": [1 - of_text, of_text]}
-                answers.write(json.dumps(answer, ensure_ascii=False) + "\n")
+
+    def classify(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        return model(_put(ids), torch.from_numpy(lengths)).sigmoid().cpu().numpy()
+
+    with torch.inference_mode():
+        peers.label(classify, **files)
     return {}
 
 

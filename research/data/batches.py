@@ -100,8 +100,8 @@ def gather(encoded: Encoded, index: np.ndarray, rows: int, widths: tuple[int, ..
     lengths[: len(index)] = encoded.offsets[index + 1] - encoded.offsets[index]
     width = width_of(int(lengths.max(initial=0)), widths)
     token_ids = np.full((rows, width), PADDING_ID, np.int32)
-    for row, n in enumerate(index):
-        token_ids[row, : lengths[row]] = encoded.tokens[encoded.offsets[n] : encoded.offsets[n + 1]]
+    row, column = np.nonzero(np.arange(width)[None, :] < lengths[:, None])
+    token_ids[row, column] = encoded.tokens[encoded.offsets[index][row] + column]
     labels, weights = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
     labels[: len(index)] = encoded.labels[index]
     weights[: len(index)] = 1.0

@@ -1,32 +1,27 @@
-"""Predictions over files of texts: a chunk at a time, in bounded memory, in the order of the input."""
+"""Files of texts and of predictions: a chunk at a time, in bounded memory."""
 
 import csv
 import io
 import itertools
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
-import jax
 import numpy as np
 
 from research.data.files import Lines, json_object
 from research.errors import UserError
-from research.training.restore import RestoredRun
 
 _CHUNK_TEXTS, _CHUNK_CHARACTERS = 2048, 1 << 22  # predicted together, and with their like the most in memory
 _LONGEST_LINE = 1 << 26  # bytes
 
 
 class Chunk(NamedTuple):
-    """Some texts, one after the other in the input, and what the model says about them."""
+    """Some texts, one after the other in the input."""
 
     texts: list[str]
-    probabilities: np.ndarray  # float32 [n, C]
-    explanations: list[dict[str, Any]]  # empty, or one a text
     read: int  # bytes of the input up to here
+    first: bool  # whether none stands before it
 
 
 def read_texts(source: BinaryIO, name: str, kind: str = "", column: str = "text") -> Iterator[tuple[str, int]]:
@@ -77,70 +72,54 @@ def _of_json(line: str, place: str, column: str) -> str:
     return record[column].encode("utf-8", "replace").decode()  # a lone surrogate cannot be written again
 
 
-def predict_chunks(
-    run: RestoredRun,
-    texts: Iterable[tuple[str, int]],
-    explain: Callable[[str], dict[str, Any]] | None = None,
-) -> Iterator[Chunk]:
-    """Predicts, on all devices at once, and yields the chunks in the order of the texts.
-
-    Args:
-      run: the model.
-      texts: of `read_texts`.
-      explain: explains a text; None for no explanations.
-    """
-    copies = [run.on(device) for device in jax.local_devices()]
-
-    def predict(which: int, chunk: Sequence[tuple[str, int]]) -> Chunk:
-        alone = [text for text, _ in chunk]
-        explanations = [explain(text) for text in alone] if explain else []
-        return Chunk(alone, copies[which % len(copies)].predict_proba(alone), explanations, chunk[-1][1])
-
-    with ThreadPoolExecutor(max_workers=len(copies)) as pool:
-        waiting: deque = deque()
-        for which, chunk in enumerate(_chunks(texts)):
-            waiting.append(pool.submit(predict, which, chunk))
-            if len(waiting) > 2 * len(copies):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _chunks(texts: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
-    chunk: list[tuple[str, int]] = []
-    characters = 0
-    for text, read in texts:
-        chunk.append((text, read))
+def chunks(texts: Iterable[tuple[str, int]]) -> Iterator[Chunk]:
+    """What `read_texts` yields, some texts at a time; where there are none, one chunk of none."""
+    some: list[str] = []
+    characters = end = cut = 0
+    for text, end in texts:
+        some.append(text)
         characters += len(text)
-        if len(chunk) == _CHUNK_TEXTS or characters >= _CHUNK_CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
+        if len(some) == _CHUNK_TEXTS or characters >= _CHUNK_CHARACTERS:
+            yield Chunk(some, end, first=not cut)
+            some, characters, cut = [], 0, cut + 1
+    if some or not cut:
+        yield Chunk(some, end, first=not cut)
 
 
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def to_jsonl(chunk: Chunk, class_names: Sequence[str]) -> str:
-    """A line `{"text", "label", "probabilities": {label: p}}` for each text, with "explanation" where there are."""
+def to_jsonl(
+    texts: Sequence[str],
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    explanations: Sequence[dict[str, Any]] = (),
+) -> str:
+    """A line `{"text", "label", "probabilities": {label: p}}` for each text, with "explanation" where there are.
+
+    Args:
+      texts: N texts.
+      probabilities: float32 [N, C].
+      class_names: C names.
+      explanations: N of them, or none.
+    """
     lines = []
-    rows, best = chunk.probabilities.tolist(), chunk.probabilities.argmax(axis=1).tolist()
-    for text, row, label, explanation in itertools.zip_longest(chunk.texts, rows, best, chunk.explanations):
+    rows, best = probabilities.tolist(), probabilities.argmax(axis=1).tolist()
+    for text, row, label, explanation in itertools.zip_longest(texts, rows, best, explanations):
         result = {"text": text, "label": class_names[label], "probabilities": dict(zip(class_names, row, strict=True))}
         lines.append(_encode_json(result | {"explanation": explanation} if explanation else result))
     return "\n".join([*lines, ""])
 
 
 def csv_header(class_names: Sequence[str]) -> str:
-    """The first line of what `to_csv` makes."""
+    """The first line of a table of `to_csv`."""
     return _csv([["text", "label", *(f"probability_{name}" for name in class_names)]])
 
 
-def to_csv(chunk: Chunk, class_names: Sequence[str]) -> str:
-    """A row for each text: the text, its label and a probability a class."""
-    rows, best = chunk.probabilities.tolist(), chunk.probabilities.argmax(axis=1).tolist()
-    return _csv([text, class_names[label], *row] for text, row, label in zip(chunk.texts, rows, best, strict=True))
+def to_csv(texts: Sequence[str], probabilities: np.ndarray, class_names: Sequence[str]) -> str:
+    """A row for each text: the text, its label and a probability a class; arguments as of `to_jsonl`."""
+    rows, best = probabilities.tolist(), probabilities.argmax(axis=1).tolist()
+    return _csv([text, class_names[label], *row] for text, row, label in zip(texts, rows, best, strict=True))
 
 
 def _csv(rows: Iterable[Sequence[Any]]) -> str:

@@ -240,9 +240,9 @@ def evaluate_members(
     found = [(of_members, programs.evaluate(variables, put_rows(batch, 1))) for of_members, batch in batches]
     results = [np.empty((size, classes), np.float32) for size in sizes]
     metrics = stack([zero(classes)] * len(sizes))
-    for of_members, (of_batch, probabilities) in found:  # fetched when all have been dispatched
-        probabilities = np.asarray(probabilities)
+    fetched = jax.device_get([of_batch for _, of_batch in found])  # when all have been dispatched
+    for (of_members, _), (of_batch, probabilities) in zip(found, fetched, strict=True):
         for r, index in enumerate(of_members):
             results[r][index] = probabilities[r, : len(index)]
-        metrics = metrics.merge(jax.device_get(of_batch))
+        metrics = metrics.merge(of_batch)
     return metrics, results

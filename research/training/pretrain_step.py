@@ -116,7 +116,7 @@ def init_variables(config: Config) -> Any:
     module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=1)
     if not hasattr(module, "objective"):
         raise UserError(f"{config.model.module} cannot be pre-trained, expected a variant of bert, lstm, gru or rnn")
-    return jax.eval_shape(functools.partial(_init, module), jax.random.key(0))
+    return jax.eval_shape(functools.partial(_init, module), jax.eval_shape(jax.random.key, 0))
 
 
 def _init(module: nn.Module, key: jax.Array) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Restored:
             raise UserError(f"{folder / runs.TOKENIZER}: cannot be read ({error})") from error
         self.vocabulary: dict[str, int] = self._tokenizer.get_vocab()  # word -> id
         # With the leading axis of members that programs have.
-        self._members = jax.tree.map(lambda leaf: leaf[None], self._restore_variables(folder))
+        self._members = jax.device_put(jax.tree.map(lambda leaf: leaf[None], self._restore_variables(folder)))
 
     def _shapes(self) -> Any:
         """Of the variables that the model has."""
@@ -68,7 +68,7 @@ class Restored:
         variables = {"params": saved["params"], **saved.get("constants", {})}
         if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, self._shapes()):
             raise UserError(f"{folder / str(step)} holds other parameters than the model in {runs.CONFIG} has")
-        return jax.device_put(variables)
+        return variables
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class RestoredRun(Restored):
 
     def _shapes(self) -> Any:
         text = np.zeros((1, self._widths[0]), np.int32), np.zeros(1, np.int32)
-        return jax.eval_shape(self._programs.init, jax.random.key(0), *text)
+        return jax.eval_shape(self._programs.init, jax.eval_shape(jax.random.key, 0), *text)
 
     @property
     def module(self) -> nn.Module:
