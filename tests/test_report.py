@@ -21,7 +21,7 @@ from research.reporting.blocks import Table, to_html, to_latex, to_markdown
 from research.reporting.plots import _FONTS, write_plots
 from research.reporting.report import write_report
 from research.reporting.results import Claims, read_results
-from research.reporting.tables import matrix, one_label, pairs_table
+from research.reporting.tables import matrix, one_label, pairs_table, protocol
 from research.reporting.tensorboard import write_events
 from research.settings import Data, config_hash, to_dict
 from research.training.environment import environment
@@ -214,6 +214,13 @@ def test_runs_that_give_all_texts_one_label_are_said(comparison):
     flat = [o._replace(probabilities=np.tile([0.9, 0.1], (len(o.label), 1))) for o in results.outcomes["cnn[seed=1]"]]
     said = one_label(results._replace(outcomes=results.outcomes | {"cnn[seed=1]": flat}))
     assert said.startswith(f"All test texts get one label from cnn[seed=1] in {len(flat)} of {len(flat)} run(s)")
+
+
+def test_the_commonest_class_is_said(comparison):
+    results = read_results(comparison)
+    rare = [o._replace(label=(np.arange(len(o.label)) % 4 == 0).astype(np.int32)) for o in results.outcomes["lstm"]]
+    said = protocol(results._replace(outcomes={"lstm": [o for o in rare if len(o.label) % 4 == 0]}))
+    assert "2 classes, the commonest 75.0 %), 2-fold" in said
 
 
 def test_a_curve_ends_where_its_run_did(comparison):

@@ -125,14 +125,16 @@ def _two_digits(number: int) -> int:
 
 def protocol(results: Results) -> str:
     """One sentence: what was done on what."""
-    plan = results.plan
+    plan, tested = results.plan, next(iter(results.outcomes.values()))
     how = f"{plan['folds']}-fold cross-validation, {plan['repeats']} repeat(s)"
     if not plan["folds"]:
-        tested = len(next(iter(results.outcomes.values()))[0].id)
-        how = f"fixed test split, {plan['repeats']} repeat(s), {tested:,} texts tested"
+        how = f"fixed test split, {plan['repeats']} repeat(s), {len(tested[0].id):,} texts tested"
     corpus = plan["corpus"]
     cleaned = ", cleaned" if corpus.get("cleaned") else ""
-    return f"{corpus['name']} ({corpus['texts']:,} texts{cleaned}, {len(plan['classes'])} classes), {how}"
+    labels = np.concatenate([outcome.label for outcome in tested])
+    commonest = percent(np.bincount(labels).max() / len(labels))
+    classes = f"{len(plan['classes'])} classes, the commonest {commonest} %"
+    return f"{corpus['name']} ({corpus['texts']:,} texts{cleaned}, {classes}), {how}"
 
 
 def metrics_table(results: Results) -> Table:
