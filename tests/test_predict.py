@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -193,6 +194,16 @@ def test_nothing_is_left_of_a_killed_program(long_input):
     while members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not members(process.pid)
+
+
+@pytest.mark.skipif(program.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
+def test_a_lost_process_is_one_sentence(long_input):
+    with start(long_input[1]) as process:
+        assert process.stdout.readline().startswith('{"text"')
+        os.kill(max(map(int, set(members(process.pid)) - {str(process.pid)})), signal.SIGKILL)
+        said = process.communicate(timeout=300)[1]
+    assert process.returncode == 2
+    assert said.startswith("one of 2 processes was lost")
 
 
 @pytest.mark.skipif(program.CORES < 2, reason="processes are a core each")

@@ -13,10 +13,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from research.errors import UserError
 from research.serving import lines
 from research.serving.lines import Chunk
 
@@ -62,13 +64,21 @@ def in_processes(
       folder, chunks, form: as of `in_threads`.
       processes: at most as many as this one may use cores.
       set_up: called in each before JAX starts; what a process can import.
+
+    Raises:
+      UserError: as `restore`, or a process was killed.
     """
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     cores = context.Queue()
     for core in sorted(os.sched_getaffinity(0))[:processes] if hasattr(os, "sched_getaffinity") else ():
         cores.put(core)
     with ProcessPoolExecutor(processes, context, _begin, (cores, set_up)) as pool:
-        yield from _in_order(lambda chunk: pool.submit(_answer, folder, form, chunk), chunks, processes)
+        try:
+            yield from _in_order(lambda chunk: pool.submit(_answer, folder, form, chunk), chunks, processes)
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"one of {processes} processes was lost, perhaps for want of memory: a smaller input takes fewer"
+            ) from error
 
 
 def _in_order(
