@@ -11,7 +11,7 @@
     ./launch.sh compare --variants=linear,lstm --until=decided --max_repeats=8 --workdir=runs/decided
 
 Started again, it goes on where it stopped; more variants or repeats extend it. `--config.FIELD=VALUE` is applied to
-every variant.
+every variant; one without the setting that `--vary` or `--drop` names stands as it is.
 """
 
 import sys

@@ -6,6 +6,7 @@ Files and typed overrides are read by `ml_collections.config_flags`; its faults 
 import importlib.util
 import itertools
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -137,35 +138,53 @@ def expand(
     Args:
       names: of variants.
       overrides: applied to each.
-      vary: `FIELD=VALUE,VALUE...` each; their cross product is taken.
-      drop: fields; each variant is also taken with each of them switched off.
+      vary: `FIELD=VALUE,VALUE...` each; of those that a variant has, the cross product is taken.
+      drop: fields; each variant is also taken with each of them that it has switched off.
+
+    Raises:
+      UserError: as `load_config`; a field that no variant has.
     """
     from research.comparison import Variant
 
     factors = [_factor(text) for text in vary]
+    has = _who_has([*(field for field, _ in factors), *drop], names, overrides)
     for name in names:
+        own = [factor for factor in factors if name in has[factor[0]]]
+        own_drop = [field for field in drop if name in has[field]]
         base, _, argument = name.partition(":")
         short = Path(base).stem + (f":{argument}" if argument else "")
         if argument and argument not in _every_argument(_find(name)[0]) and Path(argument).is_dir():  # the user's
             argument = str(Path(argument).resolve())
             short, name = f"{Path(base).stem}:{Path(argument).name}", f"{base}:{argument}"
-        for values in itertools.product(*(values for _, values in factors)):
-            chosen = [f"{field}={value}" for (field, _), value in zip(factors, values, strict=True)]
+        for values in itertools.product(*(values for _, values in own)):
+            chosen = [f"{field}={value}" for (field, _), value in zip(own, values, strict=True)]
             given = [*overrides, *(f"--config.{choice}" for choice in chosen)]
             path = str(Path(base).resolve()) + (f":{argument}" if argument else "") if Path(base).is_file() else name
-            for field in ("", *drop):
+            for field in ("", *own_drop):
                 off = [f"{field}={_off(name, field, given)}"] if field else []
                 label = f"{short}[{','.join([*chosen, *off])}]" if chosen or off else short
                 flags_ = (*given, *(f"--config.{choice}" for choice in off))
                 yield Variant(label, load_config(name, flags_), (f"--config={path}", *flags_))
 
 
+def _who_has(fields: Sequence[str], names: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The variants that have each setting; who has one of them not is told on stderr that it stands as it is."""
+    if not fields:
+        return {}
+    settings = {name: {field for field, _, _ in leaves(load_config(name, overrides))} for name in names}
+    every = sorted(set().union(*settings.values()))
+    has = {field: [name for name in names if field in settings[name]] for field in fields}
+    for field, who in has.items():
+        if not who:
+            raise UserError(f"{', '.join(names)}: there is no setting {field!r}, {expected(field, every)}")
+        if without := [name for name in names if name not in who]:
+            print(f"{field} is no setting of {', '.join(without)}, which stands as it is", file=sys.stderr)
+    return has
+
+
 def _off(name: str, field: str, overrides: Sequence[str]) -> str:
     """What switches a setting off: false, 0, or "none" among its choices."""
-    settings = {leaf: (value, about) for leaf, about, value in leaves(load_config(name, overrides))}
-    if field not in settings:
-        raise UserError(f"{name}: there is no setting {field!r}, {expected(field, sorted(settings))}")
-    value, about = settings[field]
+    value, about = {leaf: (value, about) for leaf, about, value in leaves(load_config(name, overrides))}[field]
     if isinstance(value, bool):
         off = "false"
     elif isinstance(value, (int, float)) and (about.metadata.get("low") or 0) <= 0:

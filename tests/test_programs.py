@@ -269,8 +269,8 @@ def test_help_says_what_the_program_does(program, folder):
         ("compare", ["--vary=seed"], "expected FIELD=VALUE,VALUE"),
         (
             "compare",
-            ["--variants=lstm,cnn", "--vary=model.hidden_size=8,16"],
-            "cnn: there is no setting 'model.hidden_size'",
+            ["--variants=lstm,cnn", "--vary=model.score=8,16"],
+            "lstm, cnn: there is no setting 'model.score'",
         ),
         ("compare", ["--repeats=0"], "--repeats is 0"),
         ("evaluate", [], "no such file, expected a run folder"),

@@ -45,6 +45,14 @@ def test_varying_takes_the_cross_product():
     assert folder_name(found[0].name) == "lstm--optimizer.learning_rate=1e-3--seed=1"
 
 
+def test_a_variant_without_the_setting_stands_as_it_is(capsys):
+    names = [v.name for v in expand(["linear", "lstm"], [], ["model.hidden_size=8,16"])]
+    assert names == ["linear", "lstm[model.hidden_size=8]", "lstm[model.hidden_size=16]"]
+    assert capsys.readouterr().err == "model.hidden_size is no setting of linear, which stands as it is\n"
+    names = [v.name for v in expand(["linear", "cnn"], [], [], ["model.dropout"])]
+    assert names == ["linear", "cnn", "cnn[model.dropout=0]"]
+
+
 def test_dropping_takes_each_component_away_in_turn():
     found = list(expand(["cnn"], [], [], ["model.dropout", "optimizer.max_norm"]))
     assert [v.name for v in found] == ["cnn", "cnn[model.dropout=0]", "cnn[optimizer.max_norm=0]"]
