@@ -40,6 +40,7 @@ FLAGS = flags.FLAGS
 
 
 _BYTES_A_PROCESS = 1 << 20  # of input: with less a process is not worth its start
+_MOST_PROCESSES = 8  # each takes 0.3 GB and more, and reading and writing are done by one
 
 
 def main(overrides: list[str]) -> None:
@@ -83,7 +84,7 @@ def main(overrides: list[str]) -> None:
 
 def _answers(chunks: Iterable[lines.Chunk], form: many.Form, size: int | None) -> Iterator[tuple[lines.Chunk, str]]:
     """In processes where there is enough for them and nothing but CPUs, else in this one."""
-    processes = min(program.CORES, (size or 0) // _BYTES_A_PROCESS)
+    processes = min(program.CORES, _MOST_PROCESSES, (size or 0) // _BYTES_A_PROCESS)
     if processes > 1 and program.only_cores():
         return many.in_processes(FLAGS.workdir, chunks, form, processes=processes, set_up=program.set_up_process)
     program.use_devices(side_by_side=True)
