@@ -2,12 +2,13 @@
 
     ./launch.sh export --workdir=runs/lstm --output=exported
     ./launch.sh export --workdir=runs/lstm --output=exported_onnx --format=onnx
-    ./launch.sh export --workdir=runs/bert --output=my_bert --format=huggingface
+    ./launch.sh export --workdir=runs/bert/bert-minilm/fold0-repeat0 --output=my_bert --format=huggingface
 
-The folder holds the model, its tokenizer, requirements.txt, run.py (a page, to be read) and card.md (data, protocol,
-scores with intervals, limits). `stablehlo` runs with jax on CPU, GPU and TPU, `onnx` with onnxruntime. The first
---format=onnx installs a converter into an environment of its own, in the per-user cache. `huggingface` is the encoder
-of a run of `bert`, and its classifier, as HuggingFace's libraries lay them out and as `--config=bert:my_bert` reads it.
+The folder holds the model, model.json (classes, tokens), its tokenizer, requirements.txt, run.py (a page, to be read)
+and card.md (data, protocol, scores with intervals, limits). `stablehlo` runs with jax on CPU, GPU and TPU, `onnx`
+with onnxruntime. The first --format=onnx installs a converter into an environment of its own, in the per-user cache.
+`huggingface` is the encoder of a run of `bert`, and its classifier where that reads [CLS], as HuggingFace's libraries
+lay them out and as `--config=bert:my_bert` reads it.
 """
 
 from absl import flags

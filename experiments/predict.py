@@ -8,7 +8,7 @@
 
 An input named .csv or .jsonl has a column of texts, and of one named .tsv what stands behind a tab is left out. An
 output named .csv has the columns text, label and a probability a class; any other is JSON lines. Files of any size are
-read and written a piece at a time, and on CPU long ones by a process a core.
+read and written a piece at a time, and on CPU long ones by a process a core (at most eight).
 """
 
 import contextlib

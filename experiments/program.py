@@ -1,6 +1,7 @@
 """What all programs share: one flags parser, one way to fail, one set-up of the devices.
 
-Exit codes: 0 done; 2 the user's mistake, in one sentence on stderr; 1 anything else.
+Exit codes: 0 done; 2 the user's mistake or a place that cannot be written, in one sentence on stderr; 130 stopped by a
+signal; 1 anything else.
 """
 
 import contextlib
