@@ -5,8 +5,8 @@ them on, `cnn:multichannel` reads one table of each kind.
 
     ./launch.sh compare --variants=cnn:rand,cnn:static,cnn:nonstatic,cnn:multichannel --workdir=runs/cnn
 
-Test accuracy on rotten_tomatoes, 5 folds, 2026-11-25 (experiments/results/): rand 74.7 [73.0, 76.3], static 73.1
-[70.3, 75.9], nonstatic 77.0 [75.7, 78.2], multichannel 76.8 [75.9, 77.7].
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-26 (experiments/results/): rand 74.9 [73.3, 76.6], static 72.9
+[70.3, 75.5], nonstatic 77.2 [76.2, 78.2], multichannel 75.6 [74.0, 77.2].
 """
 
 from research.models import settings_for
