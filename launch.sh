@@ -67,8 +67,8 @@ if [ "${name#-}" != "$name" ]; then # flags without a name are those of the defa
   name=compare
 fi
 program=$root/experiments/$name.py
-if [ ! -f "$program" ] || ! grep -q '^    program.launch(main)' "$program"; then
-  known=$(cd "$root/experiments" && grep -l '^    program.launch(main)' ./*.py | sed 's|^\./||; s|\.py$||' | tr '\n' ' ')
+if [ ! -f "$program" ] || ! grep -q '^    program.launch(main' "$program"; then
+  known=$(cd "$root/experiments" && grep -l '^    program.launch(main' ./*.py | sed 's|^\./||; s|\.py$||' | tr '\n' ' ')
   printf 'launch.sh: there is no program %s, expected test or one of %s\n' "$name" "$known" >&2
   exit 2
 fi

@@ -62,13 +62,15 @@ def main(overrides: list[str]) -> None:
     # one name (Hoeffding 1948).
     of_name = different / pairs
     share, half = of_name.mean(), 1.96 * 2 * of_name.std(ddof=1) / len(seeds) ** 0.5
+    # None or all of n independent pairs leave 3 / n to be missed (the rule of three); there are half as many as names.
+    half = max(half, 3 / max(1, len(seeds) // 2)) if share in (0, 1) else half
     how = f"{folds} folds x {repeats}" if folds else f"{repeats} runs"
     row = (
         f"{FLAGS.variant}, {corpus.name}, {how}",
         f"{len(seeds):,}",
         f"{len(halves):,}",
         f"{100 * share:.1f} %",
-        f"[{100 * max(share - half, 0):.1f}, {100 * (share + half):.1f}] %",
+        f"[{100 * max(share - half, 0):.1f}, {100 * min(share + half, 1):.1f}] %",
         f"{100 * np.mean(halves):.2f} points",
     )
     studies.show("A/A study, nominal 5 %", _HEADER, [row], time.perf_counter() - start)

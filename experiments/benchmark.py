@@ -288,4 +288,4 @@ def _rows(measured: list[Measured]) -> list[tuple[str, ...]]:
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    program.launch(main, goes_on=False)

@@ -89,13 +89,14 @@ def _compare(
 ) -> "Results":
     from research.comparison import compare, default_repeats
     from research.data.splits import resolve_folds
-    from research.reporting.results import Claims, read_results
+    from research.reporting.results import Claims, baseline_of, read_results
 
-    if FLAGS.overwrite:
-        runs.clear(folder)
     folds = resolve_folds(corpus, FLAGS.folds)
     if FLAGS.tuned:
         variants = [_tuned(variant, corpus, folds, overrides) for variant in variants]
+    if FLAGS.overwrite:
+        baseline_of([variant.name for variant in variants], program.claims(Claims()))  # said before anything is lost
+        runs.clear(folder)
     most = FLAGS.max_repeats if FLAGS.until == "decided" else FLAGS.repeats or default_repeats(folder, folds)
     with reporting(len(variants) * (folds or 1) * most, "runs") as reporter:
         compare(

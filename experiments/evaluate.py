@@ -1,4 +1,4 @@
-"""Evaluates a run on texts that it never saw.
+"""Evaluates a run on texts that it never saw, as far as that is known.
 
     ./launch.sh evaluate --workdir=runs/lstm
     ./launch.sh evaluate --workdir=runs/lstm --corpus=others.tsv
@@ -7,6 +7,7 @@ Without --corpus it is the run's own; of that (same checksum) only the texts hel
 another corpus its test split is scored, or all of a single file.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,8 @@ def main(overrides: list[str]) -> None:
     else:
         there = ", ".join(np.unique(corpus.splits))
         raise UserError(f"{corpus.name} has no {FLAGS.split} split, expected one of {there}")
+    if corpus.name == run.corpus_name and not run.is_own_corpus(corpus):
+        print(f"{corpus.name} has changed since: the run may have been trained on some of these texts", file=sys.stderr)
     labels = corpus.labels[chosen]
     probabilities = run.predict_proba([corpus.texts[i] for i in chosen])
     outcome = Outcome((0, 0), corpus.ids[chosen], labels, probabilities, corpus.groups[chosen])
@@ -54,4 +57,4 @@ def main(overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    program.launch(main, goes_on=False)

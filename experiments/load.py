@@ -26,7 +26,7 @@ from absl import flags
 from experiments import program, studies
 from research.errors import UserError
 
-_PEERS = ("torch", "onnxruntime")
+_PEERS = {"torch": ("torch",), "onnxruntime": ("onnxruntime", "onnx")}  # and what each needs
 flags.DEFINE_string("workdir", None, "The run's folder.")
 flags.DEFINE_integer("clients", 100, "At once.", lower_bound=1, upper_bound=500)
 flags.DEFINE_integer("requests", 10_000, "Of all clients together.", lower_bound=1, upper_bound=1_000_000)
@@ -40,17 +40,31 @@ _HEADER = ("what", "a second", "p50, ms", "p99, ms", "not answered", "peak memor
 def main(overrides: list[str]) -> None:
     program.required("workdir")
     program.no_overrides(overrides)
+    if FLAGS.peers and not FLAGS.texts:
+        raise UserError("--peers predict, expected how many --texts")
     if unknown := set(FLAGS.peers) - set(_PEERS):
         raise UserError(f"--peers has {min(unknown)!r}, expected some of {', '.join(_PEERS)}")
     for peer in FLAGS.peers:
-        if importlib.util.find_spec(peer) is None:
-            raise UserError(f"--peers={peer} needs {peer}: install the extra 'peers', or leave it out")
+        if missing := [name for name in _PEERS[peer] if importlib.util.find_spec(name) is None]:
+            raise UserError(f"--peers={peer} needs {missing[0]}: install the extra 'peers', or leave it out")
+    if FLAGS.peers:
+        _require_article(FLAGS.workdir)
     from research.data.corpora import load
 
     start = time.perf_counter()
     reviews = itertools.cycle([" ".join(text.split()) for text in load("rotten_tomatoes").texts])
     rows = [*_serve(reviews), *_predict(list(itertools.islice(reviews, FLAGS.texts)))]
     studies.show(f"Answers of {Path(FLAGS.workdir).name}", _HEADER, rows, time.perf_counter() - start)
+
+
+def _require_article(folder: str) -> None:
+    """The peers have the article's LSTM and no other."""
+    from experiments.variants import load_config
+    from research.training.restore import restore
+
+    run = restore(folder)
+    if run.config.model != load_config("lstm").model or len(run.class_names) != 2:
+        raise UserError(f"{folder} is not the `lstm` of two classes that the peers have: leave --peers out")
 
 
 def _serve(reviews: Iterator[str]) -> Iterator[tuple[str, ...]]:
@@ -162,4 +176,4 @@ def _require_equal(ours: list[str], theirs: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    program.launch(main, goes_on=False)

@@ -51,6 +51,8 @@ def main(overrides: list[str]) -> None:
     form = many.Form(as_csv, FLAGS.explain)
     if form.explain and form.csv:
         raise UserError("--explain has no place in a table; expected an output of JSON lines")
+    if output.is_dir():
+        raise UserError(f"--output={output} is a folder, expected a file")
     if FLAGS.output != "-" and output.exists() and not FLAGS.overwrite:
         raise UserError(f"{output} exists already; name another --output, or pass --overwrite")
     with ExitStack() as stack:
@@ -68,6 +70,7 @@ def main(overrides: list[str]) -> None:
             target = sys.stdout
             target.reconfigure(encoding="utf-8", newline="\n")
         else:
+            stack.callback(unfinished.unlink, missing_ok=True)
             with _said():
                 target = stack.enter_context(unfinished.open("w", encoding="utf-8", newline="\n"))
         reporter = stack.enter_context(reporting(None if size is None else size / 1e3, "kB"))
@@ -77,8 +80,10 @@ def main(overrides: list[str]) -> None:
             done += len(chunk.texts)
             rate = f"{done:,} texts, {done / (time.monotonic() - start):,.0f} a second"
             reporter.progress(rate, chunk.read / 1e3, float("nan"))
+        if FLAGS.output != "-":
+            target.close()
+            unfinished.replace(output)
     if FLAGS.output != "-":
-        unfinished.replace(output)
         print(f"{output}: {rate}", file=sys.stderr)
 
 
@@ -107,4 +112,4 @@ def _said() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    program.launch(main, goes_on=False)

@@ -7,6 +7,7 @@ signal; 1 anything else.
 import contextlib
 import ctypes
 import errno
+import functools
 import gc
 import importlib.util
 import logging
@@ -36,7 +37,7 @@ _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EP
 _NO_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # ours to use
 STOP_SECONDS = 8.0  # after which a program is left that was told to stop
-_STOPPED = "stopped; the same command goes on from here"
+_STOPPED = {True: "stopped; the same command goes on from here", False: "stopped; nothing of this is kept"}
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
@@ -127,11 +128,16 @@ def no_overrides(overrides: Sequence[str]) -> None:
         raise UserError(f"{overrides[0]} has no meaning here: this program trains nothing")
 
 
-def launch(main: Callable[[list[str]], None]) -> None:
-    """Parses the flags and calls `main(overrides)`, `overrides` being the `--config.FIELD=VALUE` arguments in order."""
+def launch(main: Callable[[list[str]], None], *, goes_on: bool = True) -> None:
+    """Parses the flags and calls `main(overrides)`, `overrides` being the `--config.FIELD=VALUE` arguments in order.
+
+    Args:
+      main: of the program.
+      goes_on: whether a program that was stopped is gone on with by the same command, or begun anew.
+    """
     _quiet()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+        signal.signal(number, functools.partial(_stop, _STOPPED[goes_on]))
     try:
         overrides = _parse(sys.argv)
         main(overrides)
@@ -140,7 +146,7 @@ def launch(main: Callable[[list[str]], None]) -> None:
         print(str(error).replace("\n", " "), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(_STOPPED, file=sys.stderr)
+        print(_STOPPED[goes_on], file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe has gone, as with `| head`
         with contextlib.suppress(OSError):
@@ -152,8 +158,10 @@ def launch(main: Callable[[list[str]], None]) -> None:
             sys.exit(2)
         if error.errno not in _CANNOT_WRITE:
             raise
-        where = error.filename or getattr(flags.FLAGS, "workdir", None) or "the output"
-        print(f"{where}: {error.strerror}; once it can be written, the same command goes on", file=sys.stderr)
+        where = error.filename or getattr(flags.FLAGS, "workdir" if goes_on else "output", None) or "the output"
+        where = "standard output" if where == "-" else where
+        then = "once it can be written, the same command goes on" if goes_on else "nothing of this is kept"
+        print(f"{where}: {error.strerror}; {then}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -166,12 +174,12 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
 
 
-def _stop(number: int, frame: object) -> None:
+def _stop(said: str, number: int, frame: object) -> None:
     """On Ctrl-C and SIGTERM: training stops at its next step and saves; what takes longer (compiling) is left."""
     signal.signal(number, signal.SIG_DFL)  # a second one ends the program where it stands
 
     def leave() -> None:
-        print(_STOPPED, file=sys.stderr, flush=True)
+        print(said, file=sys.stderr, flush=True)
         os._exit(130)
 
     timer = threading.Timer(STOP_SECONDS, leave)

@@ -99,4 +99,4 @@ def _share(share: float, count: int) -> str:
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    program.launch(main, goes_on=False)

@@ -83,4 +83,5 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], secon
         about = environment()
         on = f"{about['processor']}, {about['date']}, {seconds:.0f} s, commit `{about['commit']}`"
         table = markdown_table(header, rows)
+        runs.make(Path(FLAGS.output).parent)
         runs.write_text(Path(FLAGS.output), f"# {title}\n\n`{program.command()}`, {on}.\n\n{table}")

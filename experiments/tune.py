@@ -25,7 +25,7 @@ program.define_folds()
 flags.DEFINE_integer(
     "repeats", 1, "Repeats of the cross-validation that is to be tuned for.", lower_bound=1, upper_bound=1000
 )
-flags.DEFINE_integer("seed", 0, "Of the trials.")
+flags.DEFINE_integer("seed", 0, "Of the trials.", lower_bound=0)
 program.define_corpus("rotten_tomatoes")
 program.define_clean()
 flags.DEFINE_string("workdir", None, "The search's folder.")
@@ -37,7 +37,6 @@ def main(overrides: list[str]) -> None:
     variants = list(expand(FLAGS.variants, overrides, []))
     program.use_devices(side_by_side=True)
     import numpy as np
-    from scipy import stats
 
     from research.data.splits import resolve_folds
     from research.tuning import Searched, expected_best, tune
@@ -71,13 +70,10 @@ def main(overrides: list[str]) -> None:
         cells = []
         for budget in budgets:
             of_runs = 100 * curves[:, budget - 1]
-            half = ""
-            if len(of_runs) > 1:
-                half = f" +-{stats.t.ppf(0.975, len(of_runs) - 1) * of_runs.std(ddof=1) / len(of_runs) ** 0.5:.1f}"
-            cells.append(f"{of_runs.mean():.1f}{half}")
+            cells.append(f"{of_runs.mean():.1f}" + (f" +-{of_runs.std(ddof=1):.1f}" if len(of_runs) > 1 else ""))
         rows.append((name, *cells, f"{of_variant['train_seconds']:.0f}"))
     header = ("variant", *(f"best of {budget}" for budget in budgets), "train s")
-    print_table("Expected validation accuracy by number of trials (mean and 95 % interval over folds)", header, rows)
+    print_table("Expected validation accuracy by number of trials (mean, standard deviation over folds)", header, rows)
     for name, of_variant in found["variants"].items():
         chosen = [of_variant["settings"][trial] for trial in of_variant["chosen"].values()]
         print(f"{name}: " + "; ".join(" ".join(f"{k}={v}" for k, v in settings.items()) for settings in chosen))

@@ -168,7 +168,7 @@ def expand(
 
 
 def _who_has(fields: Sequence[str], names: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:
-    """The variants that have each setting; who has one of them not is told on stderr that it stands as it is."""
+    """The variants that have each setting; which have one not is said on stderr."""
     if not fields:
         return {}
     settings = {name: {field for field, _, _ in leaves(load_config(name, overrides))} for name in names}
@@ -178,7 +178,7 @@ def _who_has(fields: Sequence[str], names: Sequence[str], overrides: Sequence[st
         if not who:
             raise UserError(f"{', '.join(names)}: there is no setting {field!r}, {expected(field, every)}")
         if without := [name for name in names if name not in who]:
-            print(f"{field} is no setting of {', '.join(without)}, which stands as it is", file=sys.stderr)
+            print(f"{field} is no setting of {', '.join(without)} and changes nothing there", file=sys.stderr)
     return has
 
 

@@ -234,6 +234,7 @@ def _claim(
         "earlier_commands": [],
         "variants": {},
     } | environment()
+    begun: set[str] = set()
     if (folder / runs.PLAN).exists():
         there = runs.read_json(folder / runs.PLAN)
         changed = []
@@ -245,7 +246,10 @@ def _claim(
             raise UserError(
                 f"{folder} holds a comparison with {' and '.join(changed)}; name another --workdir, or pass --overwrite"
             )
-        plan["variants"] = there["variants"]
+        # Of a variant none of whose runs began, nothing is there that another one could differ from.
+        asked = {variant.name for variant in variants}
+        begun = {n for n, old in there["variants"].items() if any((folder / old["folder"]).glob(f"*/{runs.CONFIG}"))}
+        plan["variants"] = {name: there["variants"][name] for name in there["variants"] if name in begun | asked}
         plan["repeats"] = max(looks.start, there["repeats"])
         plan["looks"] = sorted({*looks, *there.get("looks", [there["repeats"]])})
         commands = dict.fromkeys([*there.get("earlier_commands", []), there["command"]])
@@ -255,10 +259,12 @@ def _claim(
         entry["settings"] = to_dict(variant.config)
         if variant.tuned is not None:
             entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
-        if old := plan["variants"].get(variant.name):
+        old = plan["variants"].get(variant.name)
+        if old and variant.name in begun:
             # Settings that came after it was written have their defaults.
             changed = differences(to_dict(config_from_dict(old["settings"])), entry["settings"])
-            if not entry.get("tuned", {}).items() >= old.get("tuned", {}).items():
+            alike = ("tuned" in entry) == ("tuned" in old)
+            if not alike or not entry.get("tuned", {}).items() >= old.get("tuned", {}).items():
                 changed.append("tuned otherwise")
             if changed:
                 raise UserError(

@@ -226,6 +226,16 @@ def is_finished(folder: Path) -> bool:
     return _status(folder) == "done"
 
 
+def is_run(folder: Path) -> bool:
+    """Whether it holds a run, finished or not; other programs write a `config.json` too."""
+    if not (folder / CONFIG).exists():
+        return False
+    try:
+        return {"hash", "settings"} <= read_json(folder / CONFIG).keys()
+    except UserError:  # damaged
+        return (folder / CHECKPOINTS).is_dir() or (folder / METRICS).exists()
+
+
 def has_diverged(folder: Path) -> bool:
     """Whether the run ended because its loss was not finite any more; it would do so again."""
     return _status(folder) == "diverged"
@@ -266,7 +276,7 @@ def clear(folder: Path) -> None:
     Raises:
       UserError: the folder is not empty and holds neither, or another process writes into it.
     """
-    if not (folder / PLAN).exists() and not (folder / CONFIG).exists():
+    if not (folder / PLAN).exists() and not is_run(folder):
         require_free(folder)
         return
     with locked(folder):
@@ -280,7 +290,9 @@ def clear(folder: Path) -> None:
 def _clear_comparison(folder: Path) -> None:
     for entry in read_json(folder / PLAN)["variants"].values():
         for run in (folder / entry["folder"]).glob("*repeat*/"):
-            _clear_run(run)
+            with locked(run):
+                _clear_run(run)
+            _remove_if_empty(run)
         _remove_if_empty(folder / entry["folder"])
     for name in _OF_COMPARISON:
         (folder / name).unlink(missing_ok=True)
@@ -293,7 +305,8 @@ def _clear_run(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for name in (CHECKPOINTS, ENCODER, STREAM):
         shutil.rmtree(folder / name, ignore_errors=True)
-    _remove_if_empty(folder)
+    for unfinished in folder.glob("*.tmp"):
+        unfinished.unlink(missing_ok=True)
 
 
 def _remove_if_empty(folder: Path) -> None:

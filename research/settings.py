@@ -120,6 +120,11 @@ def leaves_of(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _moving(training: Any) -> str:
+    """The setting that deletes or moves tokens, if one does."""
+    return next((name for name in ("random_deletion", "random_swap") if getattr(training, name, 0)), "")
+
+
 def validate(config: Config) -> Config:
     """Returns `config` if every value is within its field's limits.
 
@@ -161,6 +166,10 @@ def validate(config: Config) -> Config:
     if data.weights != "none" and (data.vectors, data.stop_words, data.lowercase) != ("none", "none", True):
         raise UserError(
             "config.data.weights come with a tokenizer, expected vectors=none, stop_words=none and lowercase=true"
+        )
+    if data.tokens == "pieces" and (moved := _moving(config.training)):
+        raise UserError(
+            f"config.training.{moved} would move [CLS] and [SEP], expected 0 with config.data.tokens=pieces"
         )
     if data.from_scratch and data.weights == "none":
         raise UserError("config.data.from_scratch takes the tokenizer of config.data.weights, expected a bert:FOLDER")

@@ -41,7 +41,7 @@ def test_a_second_writer_is_refused_with_the_first_ones_host_and_pid(small_corpu
     writer(tmp_path / "comparison")
     with pytest.raises(UserError, match="comparison is being written by process"):
         compare({"lstm": config}, small_corpus, tmp_path / "comparison", folds=2)
-    runs.write_json(tmp_path / "run" / runs.CONFIG, {})
+    runs.write_json(tmp_path / "run" / runs.CONFIG, {"hash": "", "settings": {}})
     with pytest.raises(UserError, match="is being written by process"):
         runs.clear(tmp_path / "run")
 

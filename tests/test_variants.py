@@ -48,7 +48,7 @@ def test_varying_takes_the_cross_product():
 def test_a_variant_without_the_setting_stands_as_it_is(capsys):
     names = [v.name for v in expand(["linear", "lstm"], [], ["model.hidden_size=8,16"])]
     assert names == ["linear", "lstm[model.hidden_size=8]", "lstm[model.hidden_size=16]"]
-    assert capsys.readouterr().err == "model.hidden_size is no setting of linear, which stands as it is\n"
+    assert capsys.readouterr().err == "model.hidden_size is no setting of linear and changes nothing there\n"
     names = [v.name for v in expand(["linear", "cnn"], [], [], ["model.dropout"])]
     assert names == ["linear", "cnn", "cnn[model.dropout=0]"]
 

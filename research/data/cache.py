@@ -48,4 +48,6 @@ def cached(kind: str, made_from: str, make: Callable[[], Arrays]) -> Arrays:
         with unfinished.open("wb") as file:
             np.savez(file, **arrays)
         unfinished.replace(path)
+    with contextlib.suppress(OSError):
+        unfinished.unlink(missing_ok=True)  # else half a file would keep a full disk full
     return arrays

@@ -172,11 +172,14 @@ def make_corpus(name: str, rows_of_split: dict[str, list[Row]], classes: tuple[s
 def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> tuple[str, ...]:
     """The classes of the training rows, checked; integers in their order, else names in theirs."""
     texts_of, has_test = collections.defaultdict(set), any(entry[2] == "test" for entry in entries)
+    places = [row.place for *_, split, row in entries if split == train]
+    if not places:
+        raise UserError("no text is left to train on, expected texts of at least two classes")
     for content, label, split, _ in entries:
         if split == train:
             texts_of[label].add(content)
     if len(texts_of) < 2:
-        file = entries[0][3].place.rpartition(":")[0] or entries[0][3].place
+        file = places[0].rpartition(":")[0] or places[0]
         raise UserError(f"{file}: every label is {min(texts_of)!r}, expected at least two classes")
     for _, label, split, row in entries:
         if split == train and not has_test and len(texts_of[label]) == 1:

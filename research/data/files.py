@@ -95,8 +95,8 @@ def read_text(path: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        byte = f"{content[error.start]:#04x}"
+        line = error.object.count(b"\n", 0, error.start) + 1  # the object is what stands behind a byte-order mark
+        byte = f"{error.object[error.start]:#04x}"
         raise UserError(f"{path}:{line}: byte {byte} is not UTF-8, expected a UTF-8 file") from None
 
 
@@ -165,18 +165,22 @@ def _read_tsv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
 
 def _read_csv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)  # the module's limit is 128 KiB a cell
-    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     try:
-        _require(reader.fieldnames or (), columns, f"{path}:1")
+        header = next(reader, [])
+        _require(header, columns, f"{path}:1")
         # A quoted cell may span lines, so a row is named by the line on which it starts.
         start = reader.line_num + 1
-        for cells in reader:
+        for row in reader:
             place, start = f"{path}:{start}", reader.line_num + 1
-            if None in cells:
-                raise UserError(f"{place}: more cells than the header has, expected {len(reader.fieldnames)}")
-            if cells[columns.text] is None or cells[columns.label] is None:
-                raise UserError(f"{place}: fewer cells than the header has, expected {len(reader.fieldnames)}")
-            group = (cells[columns.group] or "") if columns.group else ""
+            if not row:
+                continue
+            cells = dict(zip(header, row))  # noqa: B905 - of unequal length
+            if len(row) > len(header):
+                raise UserError(f"{place}: more cells than the header has, expected {len(header)}")
+            if columns.text not in cells or columns.label not in cells:
+                raise UserError(f"{place}: fewer cells than the header has, expected {len(header)}")
+            group = cells.get(columns.group, "") if columns.group else ""
             yield Row(cells[columns.text], _label(cells[columns.label], place), group, place)
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: {error}, expected comma-separated values") from error

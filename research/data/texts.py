@@ -84,6 +84,9 @@ def pretraining_split(corpus: Corpus, seed: int, *, folds: int, fold: int, repea
     """
     if folds or corpus.has("test"):
         return split_corpus(corpus, seed, folds=folds, fold=fold, repeat=repeat, train_size=train_size)
+    if corpus.has("validation"):
+        held_out = corpus.splits == "validation"
+        return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), np.empty(0, np.int64))
     _, group = np.unique(corpus.groups, return_inverse=True)  # copies of a text stay on one side
     held_out = np.array([_is_held_out(n) for n in group])
     return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out), np.empty(0, np.int64))

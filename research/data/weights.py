@@ -19,7 +19,7 @@ from research.errors import UserError
 NAMES = ("minilm",)  # of assets
 SETTINGS, TENSORS, TOKENIZER, VOCABULARY = "config.json", "model.safetensors", "tokenizer.json", "vocab.txt"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
-PRETRAINING = "pretraining.json"  # the config.json of the run that made the folder, where `pretrain` did
+PRETRAINING = "pretraining.json"  # the config.json of the run that made the folder, where one of ours did
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -47,7 +47,7 @@ def read_settings(source: str) -> dict[str, Any]:
 
 
 def read_pretraining(source: str) -> dict[str, Any]:
-    """What the run that pre-trained an encoder says of itself; nothing where none here did."""
+    """What the run that trained an encoder says of itself; nothing where none of ours did."""
     path = Path(source) / PRETRAINING
     return _read_json(path) if source not in ("none", *NAMES) and path.exists() else {}
 

@@ -81,9 +81,8 @@ def write_folder(
     architecture: str,
     tensors: dict[str, np.ndarray],
     tokenizer: str,
-    *,
+    run: dict[str, Any],
     settings: dict[str, Any] | None = None,
-    pretraining: dict[str, Any] | None = None,
 ) -> None:
     """Writes a folder that `transformers` opens.
 
@@ -93,8 +92,8 @@ def write_folder(
       architecture: the class that `transformers` makes of it.
       tensors: name -> float32.
       tokenizer: `tokenizer.json`.
+      run: the `config.json` of the run that made it, so that whoever starts from the folder knows what it has seen.
       settings: what `config.json` says besides.
-      pretraining: the `config.json` of the run that made it, where that had no labels.
     """
     described = {"model_type": "bert", "architectures": [architecture], "vocab_size": config.data.vocab_size}
     described |= {theirs: getattr(config.model, ours) for theirs, ours, _ in _SETTINGS}
@@ -102,8 +101,7 @@ def write_folder(
     runs.write_json(folder / SETTINGS, described | (settings or {}))
     runs.write_text(folder / TOKENIZER, tokenizer)
     runs.write_json(folder / TOKENIZER_SETTINGS, _describe_tokenizer(tokenizer, config.data))
-    if pretraining is not None:
-        runs.write_json(folder / PRETRAINING, pretraining)
+    runs.write_json(folder / PRETRAINING, run)
     write_tensors(folder / TENSORS, tensors, {"format": "pt"})  # without which transformers refuses it
 
 

@@ -77,12 +77,14 @@ def _method(results: Results) -> str:
             "how another training would do, and no difference is claimed."
         )
     over = "test texts, splits, initialisations and data order"
+    alone = ", ".join(variant for variant, outcomes in results.outcomes.items() if len(outcomes) == 1)
+    alone = f" Those of {alone}, with one run, are over its test texts alone." if alone else ""
     if not plan["folds"]:
         over = "test texts, initialisations and data order (what other training texts would change is not in them)"
     return (
         f"Intervals: {100 * LEVEL:.0f} %, for the expected score of the training procedure at this training size, over "
         f"{over}; generalised intervals (Weerahandi 1993) from the variance of texts and that between runs: the fewer "
-        "runs, the longer."
+        f"runs, the longer.{alone}"
     )
 
 
@@ -203,14 +205,15 @@ def _texts(results: Results) -> list[Block]:
     position = {text_id: i for i, text_id in enumerate(corpus.ids)}
     ranked = results.ranked()
     right = np.full((len(ranked), len(corpus)), np.nan)  # share of a variant's runs
-    against = np.zeros(len(corpus))  # mean probability of the label
+    against, tests = np.zeros(len(corpus)), np.zeros(len(corpus))  # probability of the label, summed over all runs
     for row, variant in enumerate(ranked):
         hits, times = np.zeros(len(corpus)), np.zeros(len(corpus))
         for outcome in results.outcomes[variant]:
             at = np.array([position[text_id] for text_id in outcome.id])
             hits[at] += outcome.probabilities.argmax(axis=1) == outcome.label
-            against[at] += outcome.probabilities[np.arange(len(at)), outcome.label] / len(ranked)
+            against[at] += outcome.probabilities[np.arange(len(at)), outcome.label]
             times[at] += 1
+        tests += times
         right[row] = np.where(times > 0, hits / np.maximum(times, 1), np.nan)
     tested = ~np.isnan(right).any(axis=0)
     blocks: list[Block] = []
@@ -224,7 +227,7 @@ def _texts(results: Results) -> list[Block]:
         blocks += [Heading("Texts on which variants disagree most"), Table(("text", "label", "right", "wrong"), rows)]
     wrong = tested & (np.nan_to_num(right).max(axis=0) == 0)
     if wrong.any():
-        shown = [i for i in np.argsort(against, kind="stable") if wrong[i]][:_TEXTS_SHOWN]
+        shown = [i for i in np.argsort(against / np.maximum(tests, 1), kind="stable") if wrong[i]][:_TEXTS_SHOWN]
         rows = [(_short(corpus.texts[i]), corpus.class_names[corpus.labels[i]]) for i in shown]
         blocks += [
             Heading("Texts whose label every run contradicts"),

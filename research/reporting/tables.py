@@ -63,9 +63,10 @@ def one_label(results: Results) -> str:
     """A sentence on the runs that give all texts one label, which their accuracy alone does not show; else empty."""
     found = []
     for variant, outcomes in results.outcomes.items():
-        alike = sum(len(np.unique(outcome.probabilities.argmax(axis=1))) == 1 for outcome in outcomes)
+        several = [outcome for outcome in outcomes if len(np.unique(outcome.label)) > 1]
+        alike = sum(len(np.unique(outcome.probabilities.argmax(axis=1))) == 1 for outcome in several)
         found += [f"{variant} in {alike} of {len(outcomes)} run(s)"] if alike else []
-    return f"All test texts get one label from {', '.join(found)}, which was not trained enough." if found else ""
+    return f"All test texts get one label from {', '.join(found)}: perhaps not trained enough." if found else ""
 
 
 def pairs_table(results: Results) -> Table:

@@ -47,7 +47,7 @@ Says which of {len(run.class_names)} classes a text belongs to, and how probable
 
 ## Protocol
 
-Vocabulary and weights come from the training texts. {_epoch(run, record)}
+{_origin(run)} {_epoch(run, record)}
 {looked}
 
 ## How well it does
@@ -56,7 +56,7 @@ Vocabulary and weights come from the training texts. {_epoch(run, record)}
 
 ## Where it ends
 
-- It was trained {"and tested " * tested}on {run.corpus_name} alone. On texts of another kind, time or language it does
+- It was trained {"and tested " * tested}on {run.corpus_name}. On texts of another kind, time or language it does
   worse, and the intervals do not say by how much.
 - It reads the {data.keep} {data.max_length:,} tokens of a text ({_TOKENS[data.tokens]}) and no more, and knows
   {len(run.vocabulary) - 2:,} of them; all others are one and the same to it.
@@ -80,6 +80,21 @@ commit `{record.get("commit") or "unknown"}`; {versions or "versions are not rec
 {json.dumps(settings, indent=2, ensure_ascii=False)}
 ```
 """
+
+
+def _origin(run: RestoredRun) -> str:
+    """Where vocabulary and weights come from."""
+    data, began = run.config.data, []
+    if data.weights != "none":
+        learnt = "" if data.from_scratch else ", and so does what its weights began with"
+        began.append(f"The vocabulary is that of the pretrained encoder {data.weights}{learnt}.")
+    if data.vectors != "none":
+        began.append(f"Its word vectors began with those of {data.vectors}.")
+    if run.config.init_from != "none":
+        began.append(f"Its weights began with those of another run, {run.config.init_from}.")
+    return " ".join([*began, "All else" if began else "Vocabulary and weights"]) + (
+        " comes from the training texts." if began else " come from the training texts."
+    )
 
 
 def _epoch(run: RestoredRun, record: dict[str, Any]) -> str:

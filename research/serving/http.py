@@ -39,7 +39,7 @@ class Limits(NamedTuple):
     explained_texts: int = 16  # a request with "explain"
     characters: int = 20_000  # a text
     requests: int = 512  # at once
-    waiting: int = 8192  # texts, of all requests
+    waiting: int = 8192  # texts, of all requests to a run
     seconds: float = 10.0  # to send a request, and again to wait for its answer
 
 
@@ -176,8 +176,9 @@ def _each(explain: Callable[[str], Any], texts: list[str]) -> list[Any]:
 def _warm(run: RestoredRun, explain: Callable[[str], Any]) -> Iterator[Any]:
     """Compiles all that may be asked for, a program a step."""
     yield from warm(run)
+    around = len(run.words("x")) - 1  # tokens that every text has besides its words
     for width in run.every_width:
-        yield explain("x " * width)
+        yield explain("x " * (width - around))
 
 
 async def _refuse(_: Request, error: HTTPException) -> Response:

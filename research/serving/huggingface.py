@@ -22,7 +22,8 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
       folder: to be made; there must be none.
 
     Returns:
-      the folder, with `config.json`, `model.safetensors`, `tokenizer.json` and `tokenizer_config.json`.
+      the folder, with `config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json` and
+      `pretraining.json`, which says what it was trained on.
 
     Raises:
       UserError: the run is of another variant, or the folder is there.
@@ -42,6 +43,7 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
         tensors = {f"bert.{name}": tensor for name, tensor in tensors.items()}
         tensors |= {"classifier.weight": kernel.T, "classifier.bias": bias}
     tokenizer = (Path(run_folder) / runs.TOKENIZER).read_text("utf-8")
+    described = runs.read_json(Path(run_folder) / runs.CONFIG)
     with runs.whole(folder) as unfinished:
-        bert_files.write_folder(unfinished, run.config, architecture, tensors, tokenizer, settings=settings)
+        bert_files.write_folder(unfinished, run.config, architecture, tensors, tokenizer, described, settings)
     return folder

@@ -48,7 +48,7 @@ def in_threads(folder: Path | str, chunks: Iterable[Chunk], form: Form) -> Itera
     """
     import jax
 
-    run, explain = _restored(folder, form.explain)
+    run, explain = _restore(folder, form.explain)
     copies = itertools.cycle([run.on(device) for device in jax.local_devices()])
     threads = len(jax.local_devices())
     with ThreadPoolExecutor(threads) as pool:
@@ -112,13 +112,15 @@ def _answer(folder: Path | str, form: Form, chunk: Chunk) -> str:
     return _written(*_restored(folder, form.explain), form, chunk)
 
 
-@functools.lru_cache(maxsize=1)
-def _restored(folder: Path | str, explain: bool) -> "tuple[RestoredRun, Explain | None]":
+def _restore(folder: Path | str, explain: bool) -> "tuple[RestoredRun, Explain | None]":
     from research.serving.explain import explainer
     from research.training.restore import restore
 
     run = restore(folder)
     return run, explainer(run) if explain else None
+
+
+_restored = functools.lru_cache(maxsize=1)(_restore)  # once a process
 
 
 def _written(run: "RestoredRun", explain: Explain | None, form: Form, chunk: Chunk) -> str:

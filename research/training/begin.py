@@ -54,7 +54,7 @@ def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun
         if run.repeat < 0:
             raise UserError(f"--repeat is {run.repeat}, expected at least 0")
         plan = Plan(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
-        if not ((run.folder / runs.CONFIG).exists() and claim(run.folder, describe(plan))):
+        if not (runs.is_run(run.folder) and claim(run.folder, describe(plan))):
             prepared = prepare(plan)
             begun.append(Begun(at, run, plan, prepared, read_source(plan, prepared)))
     return begun
@@ -102,7 +102,7 @@ def describe(plan: Plan) -> dict[str, Any]:
 
 def claim(folder: Path, description: dict[str, Any]) -> bool:
     """Makes the folder or checks that it is the same run; true where that is finished already."""
-    if (folder / runs.CONFIG).exists():
+    if runs.is_run(folder):
         there = runs.read_json(folder / runs.CONFIG)
         with contextlib.suppress(KeyError):  # settings that came after it was written have their defaults
             there["settings"] = to_dict(config_from_dict(there["settings"]))

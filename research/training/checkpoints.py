@@ -63,7 +63,11 @@ def _intact_steps(folder: Path) -> tuple[list[int], list[int]]:
     found: tuple[list[int], list[int]] = ([], [])
     for step in steps:
         seal = folder / str(step) / _SEAL
-        found[not seal.exists() or seal.read_text() != _digests(seal.parent)].append(step)
+        try:
+            found[not seal.exists() or seal.read_bytes() != _digests(seal.parent).encode()].append(step)
+        except FileNotFoundError:  # whoever trains has removed it meanwhile, or a file is missing
+            if seal.exists():
+                found[True].append(step)
     return found
 
 
@@ -76,8 +80,8 @@ def _alone() -> ocp.options.MultiprocessingOptions:
 
 def fingerprint(folder: Path) -> str:
     """A hash of the checkpoints in a folder, by their seals; that of nothing where there are none."""
-    seals = "".join(seal.read_text() for seal in sorted(folder.glob(f"*/{_SEAL}")))
-    return hashlib.sha256(seals.encode()).hexdigest()
+    seals = b"".join(seal.read_bytes() for seal in sorted(folder.glob(f"*/{_SEAL}")))
+    return hashlib.sha256(seals).hexdigest()
 
 
 class Checkpoints:

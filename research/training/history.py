@@ -77,8 +77,11 @@ class History:
 
     def keep(self, state: TrainState, selection: float = _NEVER_BEST) -> None:
         """Saves a state to go on from, in the midst of an epoch where nothing is said of its quality."""
-        if self._unsaved is not None and int(self._unsaved.step) != int(state.step):
-            self.save_best()
+        if self._unsaved is not None:
+            if int(self._unsaved.step) == int(state.step):
+                selection = self._best[0]
+            else:
+                self.save_best()
         self._save(state, selection)
         self._unsaved, self._saved_at = None, time.monotonic()
 

@@ -219,4 +219,4 @@ def _write_encoder(folder: Path, config: Config, params: Any, tokenizer: str) ->
     tensors = bert_files.tensors_of(params)
     tensors = {name if name.startswith("cls.") else f"bert.{name}": tensor for name, tensor in tensors.items()}
     described = runs.read_json(folder.parent / runs.CONFIG)
-    bert_files.write_folder(folder, config, "BertForPreTraining", tensors, tokenizer, pretraining=described)
+    bert_files.write_folder(folder, config, "BertForPreTraining", tensors, tokenizer, described)

@@ -7,6 +7,7 @@ their checkpoints in memory.
 
 import contextlib
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -38,9 +39,14 @@ def join(coordinator: str, processes: int, process: int) -> None:
     """
     if coordinator != "auto" and not 0 <= process < processes:
         raise UserError(f"--process is {process}, expected 0 to {processes - 1}, as --processes={processes} says")
+    if coordinator != "auto" and not re.fullmatch(r".+:\d+", coordinator):
+        raise UserError(f"--coordinator is {coordinator!r}, expected HOST:PORT, or auto")
     given = (None, None, None) if coordinator == "auto" else (coordinator, processes, process)
     patience = {"heartbeat_timeout_seconds": _PATIENCE_SECONDS, "shutdown_timeout_seconds": _PATIENCE_SECONDS}
-    jax.distributed.initialize(*given, initialization_timeout=_JOIN_SECONDS, **patience)
+    try:
+        jax.distributed.initialize(*given, initialization_timeout=_JOIN_SECONDS, **patience)
+    except ValueError as error:  # of "auto" where no cluster answers
+        raise UserError(f"--coordinator={coordinator}: the processes cannot be joined ({error})") from error
 
 
 def is_first() -> bool:

@@ -2,6 +2,7 @@
 the parameters of another run, as far as they fit; its words are found by name, not by number.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +12,15 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from research import runs
 from research.data.weights import read_pretraining, read_weights
 from research.errors import UserError
 from research.models import load_module
 from research.settings import Config
 from research.training.preparation import Plan, Prepared
 from research.training.restore import Restored, restore_source, trained_on
+
+_MOST_ANCESTORS = 16  # of a run: folders that were made anew may name each other in a circle
 
 
 class Taken(NamedTuple):
@@ -80,10 +84,13 @@ def start_from_vectors(variables: dict[str, Any], values: np.ndarray, found: np.
 
 def source_folder(plan: Plan) -> Path | None:
     """The folder of the run to start from, if any; {fold} and {repeat} in its name are those of the plan."""
-    name = plan.config.init_from
-    if name == "none":
+    return _folder_named(plan.config.init_from, plan.fold, plan.repeat)
+
+
+def _folder_named(init_from: str, fold: int, repeat: int) -> Path | None:
+    if init_from == "none":
         return None
-    return Path(name.replace("{fold}", str(plan.fold)).replace("{repeat}", str(plan.repeat)))
+    return Path(init_from.replace("{fold}", str(fold)).replace("{repeat}", str(repeat)))
 
 
 def read_source(plan: Plan, prepared: Prepared) -> Restored | None:
@@ -93,15 +100,28 @@ def read_source(plan: Plan, prepared: Prepared) -> Restored | None:
       UserError: it cannot be restored, it was trained on texts that are held out here, or the model cannot start so.
     """
     weights, folder, model = plan.config.data.weights, source_folder(plan), plan.config.model.module
-    if described := read_pretraining(weights):
+    for described in _lineage(read_pretraining(weights)):
         _require_unseen(described, plan, prepared, f"config.data.weights: {weights}")
     if folder is None:
         return None
     if hasattr(load_module(model), "fit_constants"):
         raise UserError(f"config.init_from is {str(folder)!r}, but {model} starts from its own training texts")
     source = restore_source(folder)
-    _require_unseen(source.described, plan, prepared, f"config.init_from: {folder}")
+    for described in _lineage(source.described):
+        _require_unseen(described, plan, prepared, f"config.init_from: {folder}")
     return source
+
+
+def _lineage(described: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
+    """A run's description and those of the runs before it that it started from, as far as their folders are there."""
+    if not described or depth > _MOST_ANCESTORS:
+        return
+    yield described
+    settings = described["settings"]
+    yield from _lineage(read_pretraining(settings["data"].get("weights", "none")), depth + 1)
+    before = _folder_named(settings.get("init_from", "none"), described["fold"], described["repeat"])
+    if before is not None and runs.is_run(before):
+        yield from _lineage(runs.read_json(before / runs.CONFIG), depth + 1)
 
 
 def _require_unseen(described: dict[str, Any], plan: Plan, prepared: Prepared, name: str) -> None:

@@ -42,7 +42,7 @@ def fused(
       cell: its arithmetic, with GH rows of z.
       inputs: float [L, E, B], time first, rows last.
       kernel: float [E, GH], W above. recurrent_kernel: float [H, GH], U. bias: float [GH].
-      mask: float [H, B] or [1, 1], multiplies the state before its product; it gets no gradient.
+      mask: float [H, B], [H, 1] or [1, 1], multiplies the state before its product; it gets no gradient.
       lengths: int32 [B], each at most L.
 
     Returns:

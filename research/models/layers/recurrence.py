@@ -81,7 +81,7 @@ def plain_recurrence(
       inputs: float [B, L, E]. lengths: int32 [B].
       kernel: float [E, GH]. recurrent_kernel: float [H, GH].
       bias: float [GH]; of the GRU [2, GH], b and d above.
-      recurrent_mask: float [B, H] or [1, 1], multiplies the state before its product; the same at every step.
+      recurrent_mask: float [B, H], [1, H] or [1, 1], multiplies the state before its product; the same at every step.
 
     Returns:
       `(states [B, L, H], last [B, H])`; a row's state stands still from its length on. What stands behind the longest
