@@ -88,14 +88,15 @@ def _compare(
     variants: list["Variant"], corpus: "Corpus", source: str, folder: Path, overrides: list[str], corpora: int
 ) -> "Results":
     from research.comparison import compare, default_repeats
-    from research.data.splits import resolve_folds
+    from research.data.splits import resolve_folds, split_corpus
     from research.reporting.results import Claims, baseline_of, read_results
 
     folds = resolve_folds(corpus, FLAGS.folds)
     if FLAGS.tuned:
         variants = [_tuned(variant, corpus, folds, overrides) for variant in variants]
-    if FLAGS.overwrite:
-        baseline_of([variant.name for variant in variants], program.claims(Claims()))  # said before anything is lost
+    if FLAGS.overwrite:  # what is wrong is said before anything is lost
+        split_corpus(corpus, 0, folds=folds, fold=0, repeat=0)
+        baseline_of([variant.name for variant in variants], program.claims(Claims()))
         runs.clear(folder)
     most = FLAGS.max_repeats if FLAGS.until == "decided" else FLAGS.repeats or default_repeats(folder, folds)
     with reporting(len(variants) * (folds or 1) * most, "runs") as reporter:

@@ -3,11 +3,13 @@ import re
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import given
 
 from research.data.audit import audit, clean, sentence
 from research.data.corpora import load, make_corpus
 from research.data.files import Row
+from research.errors import UserError
 
 
 def corpus_of(**splits):
@@ -50,6 +52,14 @@ def test_cleaning_keeps_the_test_text_and_leaves_nothing_to_find():
     assert cleaned.cleaned
     assert audit(cleaned) == (0, 0, 0, 0)
     assert sentence(audit(cleaned), cleaned) == ""
+
+
+def test_cleaning_that_leaves_nothing_to_train_on_is_a_sentence():
+    texts = [("one", "0"), ("two", "1"), ("three", "0"), ("four", "1")]
+    both = [(text, label) for text, _ in texts for label in "01"]
+    for corpus in (corpus_of(train=texts, test=texts), corpus_of(train=both)):
+        with pytest.raises(UserError, match="no text is left to train on"):
+            clean(corpus)
 
 
 def test_a_clean_corpus_stays_itself(small_tsv):

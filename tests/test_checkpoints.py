@@ -75,7 +75,18 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-1])
 
 
-DAMAGES = {"a bit flipped": flip, "truncated": truncate, "missing": lambda path: path.unlink()}
+def flip_the_highest(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 128  # what was text is no UTF-8 then
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "a bit flipped": flip,
+    "the highest bit flipped": flip_the_highest,
+    "truncated": truncate,
+    "missing": lambda path: path.unlink(),
+}
 
 
 def two_steps(folder):

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.variants import load_config
 from research import compare
-from research.comparison import _detectable
+from research.comparison import Variant, _detectable
 from research.data.corpora import make_corpus
 from research.data.files import Row
 from research.errors import UserError
@@ -68,6 +68,35 @@ def test_repeats_added_by_hand_are_looks_too(easy, tmp_path):
     assert "before it, in the same folder: `compare --repeats=4`" in report
     assert "The last epoch of each run was taken" in report
     assert "repeat(s), 80 texts tested" in report
+
+
+def transformer(heads):
+    config = load_config("transformer:pre", [f"--config.model.heads={heads}", "--config.model.embedding_size=8"])
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=1))
+
+
+def test_a_variant_that_never_began_binds_nobody(easy, tmp_path):
+    """Its mistake is noticed when it is to be trained; what the folder holds already stays."""
+    compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=1)
+    with pytest.raises(UserError, match="heads"):
+        compare({"transformer": transformer(3)}, easy, tmp_path / "c", repeats=1)
+    compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=1)
+    assert list(read_plan(tmp_path / "c")["variants"]) == ["linear"]
+    with pytest.raises(UserError, match="heads"):
+        compare({"transformer": transformer(3)}, easy, tmp_path / "c", repeats=1)
+    compare({"transformer": transformer(2)}, easy, tmp_path / "c", repeats=1)
+    assert list(read_plan(tmp_path / "c")["variants"]) == ["linear", "transformer"]
+    with pytest.raises(UserError, match="with other settings"):
+        compare({"transformer": transformer(4)}, easy, tmp_path / "c", repeats=1)
+
+
+def test_what_was_trained_untuned_is_not_tuned_later(easy, tmp_path):
+    variant = Variant("linear", linear(1), ("--config=linear",))
+    compare([variant], easy, tmp_path / "c", repeats=1)
+    tuned = variant._replace(tuned={"repeat0": (linear(1), ("--config=linear",))})
+    with pytest.raises(UserError, match="tuned otherwise"):
+        compare([tuned], easy, tmp_path / "c", repeats=1)
+    assert "tuned" not in read_plan(tmp_path / "c")["variants"]["linear"]
 
 
 def test_looking_more_often_makes_each_look_stricter():

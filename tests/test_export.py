@@ -1,5 +1,6 @@
 """Exported folders: moved, run in a process that cannot import this project, and refused where they would differ."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from research import restore
 from research.errors import UserError
 from research.models import build
 from research.serving import export as exporting
+from research.serving.card import card
 from research.serving.export import export
 from tests.test_explain import embedded, random_variables
 from tests.test_models import LENGTHS, VOCAB_SIZE, batch_of_ids, small_config
@@ -62,7 +64,7 @@ def test_the_folder_says_what_it_is(exported):
     folder, _ = exported
     files = {path.name for path in folder.iterdir()}
     assert files == {"model.stablehlo", "model.json", "tokenizer.json", "requirements.txt", "run.py", "card.md"}
-    card = (folder / "card.md").read_text("utf-8")
+    said = (folder / "card.md").read_text("utf-8")
     record = json.loads((RUN / "metrics.jsonl").read_text("utf-8").splitlines()[-1])
     for words in (
         "172 train, 20 validation, 48 test",
@@ -70,9 +72,20 @@ def test_the_folder_says_what_it_is(exported):
         f"| accuracy | {record['accuracy']:.4f} | [",
         "first 100 tokens",
         "no probability differed",
+        "Vocabulary and weights come from the training texts.",
     ):
-        assert words in card
+        assert words in said
     assert all("==" in line for line in (folder / "requirements.txt").read_text().splitlines())
+
+
+def test_a_card_says_what_a_run_began_with():
+    run = restore(RUN)
+    run.config = dataclasses.replace(run.config, init_from="runs/lm")
+    run.config.data = dataclasses.replace(run.config.data, weights="minilm", vectors="glove")
+    said = " ".join(card(RUN, run, "").split())
+    assert "weights come from the training texts" not in said
+    for words in ("pretrained encoder minilm, and so", "those of glove", "another run, runs/lm. All else comes from"):
+        assert words in said
 
 
 def test_a_folder_that_predicts_otherwise_is_not_left(tmp_path, monkeypatch):

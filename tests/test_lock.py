@@ -63,3 +63,27 @@ def test_a_lock_is_left_whatever_happens(tmp_path):
     with runs.locked(tmp_path), pytest.raises(UserError, match=f"process {os.getpid()} on"), runs.locked(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_overwrite_removes_what_a_killed_process_left(small_corpus, tmp_path, writer):
+    folder = compare({"lstm": load_config("lstm", SMALL)}, small_corpus, tmp_path / "c", folds=2)
+    of_run = folder / "lstm" / "fold0-repeat0"
+    killed = writer(of_run)
+    with pytest.raises(UserError, match="fold0-repeat0 is being written by process"):
+        runs.clear(folder)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    (of_run / "metrics.jsonl.tmp").write_text("half")
+    assert (of_run / runs.LOCK).exists()
+    runs.clear(folder)
+    assert not folder.exists()
+
+
+def test_a_config_of_another_program_is_no_run(small_corpus, tmp_path):
+    """A folder of HuggingFace's libraries has a `config.json` too."""
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "tokenizer.json").write_text("{}")
+    for call in (runs.clear, lambda folder: train(load_config("lstm", SMALL), small_corpus, folder)):
+        with pytest.raises(UserError, match="holds neither a run nor a comparison"):
+            call(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "tokenizer.json"]

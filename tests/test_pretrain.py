@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
+from research.data.corpora import make_corpus
+from research.data.files import Row
 from research.data.stream import Rows, batches, cut, fill_pairs, go_to, pair, position_of, rows_of, write_stream
 from research.data.texts import Part, TextFile, open_texts, pretraining_split, sentences
 from research.data.tokenizer import (
@@ -97,6 +99,14 @@ def test_every_text_is_trained_on_or_looked_at(small_corpus, tmp_path):
     whole = pretraining_split(small_corpus, 0, folds=0, fold=0, repeat=0)
     assert sorted([*whole.train, *whole.validation]) == list(range(len(small_corpus)))
     assert not len(whole.test)
+
+
+def test_a_validation_file_is_only_looked_at():
+    rows = {split: [Row(f"{split} {i}", str(i % 2), "", "f") for i in range(9)] for split in ("train", "validation")}
+    corpus = make_corpus("c", rows)
+    split = pretraining_split(corpus, 0, folds=0, fold=0, repeat=0)
+    assert [set(corpus.splits[part]) for part in split] == [{"train"}, {"validation"}, set()]
+    assert len(split.train) == len(split.validation) == 9
 
 
 def test_sentences():

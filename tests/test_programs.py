@@ -223,6 +223,18 @@ def test_overwrite_starts_afresh(folder, small_tsv, ask):
     assert runs.read_json(folder / "again" / "config.json")["settings"]["model"]["hidden_size"] == 9
 
 
+def test_overwrite_removes_nothing_before_the_flags_are_known_to_fit(folder, small_tsv, ask):
+    corpus = (f"--corpus={small_tsv}", "--config.training.epochs=1", "--overwrite")
+    assert ask("train", folder, ["--config=linear", "--workdir=kept", *corpus])[0] == 0
+    assert ask("train", folder, ["--config=linear", "--workdir=kept", "--fold=9", *corpus])[0] == 2
+    assert runs.is_finished(folder / "kept")
+    compared = ["--variants=linear", "--folds=2", "--workdir=kept-too", *corpus]
+    assert ask("compare", folder, compared)[0] == 0
+    for wrong in (["--baseline=lsmt"], ["--folds=1"], ["--tuned=nowhere"]):
+        assert ask("compare", folder, [*compared, *wrong])[0] == 2
+        assert runs.is_finished(folder / "kept-too" / "linear" / "fold0-repeat0")
+
+
 def test_corpora_lists_what_there_is(folder):
     out, _ = run("corpora", cwd=folder)
     assert "rotten_tomatoes" in out
@@ -273,6 +285,7 @@ def test_help_says_what_the_program_does(program, folder):
             "lstm, cnn: there is no setting 'model.score'",
         ),
         ("compare", ["--repeats=0"], "--repeats is 0"),
+        ("train", ["--config=bert:minilm", "--config.training.random_swap=0.1"], "would move [CLS] and [SEP]"),
         ("evaluate", [], "no such file, expected a run folder"),
         ("predict", [], "no such file, expected a run folder"),
         ("predict", ["--config.seed=1"], "has no meaning here"),
@@ -298,6 +311,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(program, flags, words, folder
     ("program", "flags", "words"),
     [
         ("train", ["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process is 2, expected 0 to 1"),
+        ("train", ["--coordinator=localhost", "--processes=2"], "--coordinator is 'localhost', expected HOST:PORT"),
         ("train", ["--wrokdir=x"], "--wrokdir is no flag of this program, expected --config"),
         ("evaluate", ["--workdir=nowhere"], "no such file, expected a run folder"),
     ],

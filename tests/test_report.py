@@ -19,7 +19,7 @@ from research.data.files import Row
 from research.errors import UserError
 from research.reporting.blocks import Table, to_html, to_latex, to_markdown
 from research.reporting.plots import _FONTS, write_plots
-from research.reporting.report import write_report
+from research.reporting.report import _method, write_report
 from research.reporting.results import Claims, read_results
 from research.reporting.tables import matrix, one_label, pairs_table, protocol
 from research.reporting.tensorboard import write_events
@@ -214,6 +214,22 @@ def test_runs_that_give_all_texts_one_label_are_said(comparison):
     flat = [o._replace(probabilities=np.tile([0.9, 0.1], (len(o.label), 1))) for o in results.outcomes["cnn[seed=1]"]]
     said = one_label(results._replace(outcomes=results.outcomes | {"cnn[seed=1]": flat}))
     assert said.startswith(f"All test texts get one label from cnn[seed=1] in {len(flat)} of {len(flat)} run(s)")
+
+
+def test_a_test_of_one_text_or_class_says_nothing_of_training(comparison):
+    results = read_results(comparison)
+    single = [
+        o._replace(label=np.zeros_like(o.label), probabilities=np.tile([0.9, 0.1], (len(o.label), 1)))
+        for o in results.outcomes["lstm"]
+    ]
+    assert one_label(results._replace(outcomes={"lstm": single})) == ""
+
+
+def test_the_interval_of_a_single_run_is_said_to_be_of_its_texts(comparison):
+    results = read_results(comparison)
+    assert "with one run" not in _method(results)
+    alone = results._replace(outcomes=results.outcomes | {"lstm": results.outcomes["lstm"][:1]})
+    assert _method(alone).endswith("Those of lstm, with one run, are over its test texts alone.")
 
 
 def test_the_commonest_class_is_said(comparison):

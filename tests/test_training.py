@@ -92,6 +92,22 @@ def test_an_interrupted_run_goes_on_as_if_it_never_was(finished, small_corpus, t
     assert contents(train(fast_lstm(), small_corpus, tmp_path / "run")) == contents(finished)
 
 
+def test_an_interrupt_behind_the_best_epoch_so_far_loses_nothing(small_corpus, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(history, "_SAVE_SECONDS", 1e9)
+    config, folder, went_on = fast_lstm("--config.training.select=last"), tmp_path / "run", []
+
+    def stop(done, loss):
+        if len(runs.read_metrics(folder)) == 4:  # two epochs, of train and validation
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, small_corpus, folder, tick=stop)
+    train(config, small_corpus, folder, tick=lambda done, loss: went_on.append(done))
+    assert "begins anew" not in caplog.text
+    assert min(went_on) > 2
+    assert contents(folder) == contents(train(config, small_corpus, tmp_path / "whole"))
+
+
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(small_corpus, tmp_path, monkeypatch, caplog, which):
     """Training goes on from the one before, or begins anew where the best epoch's is lost."""

@@ -7,10 +7,12 @@ import pytest
 from experiments.variants import load_config
 from research import restore, runs, train
 from research.data.audit import clean
+from research.data.corpora import make_corpus
+from research.data.files import Row
 from research.errors import UserError
 from research.training.begin import Run, begin, fresh_state
 from research.training.step import programs
-from research.training.warm_start import start_from_run
+from research.training.warm_start import _MOST_ANCESTORS, _lineage, start_from_run
 
 SIZES = ("--config.model.embedding_size=8", "--config.model.hidden_size=16", "--config.training.epochs=1")
 
@@ -22,6 +24,12 @@ def small(*overrides, variant="lstm"):
 @pytest.fixture(scope="module")
 def source(small_corpus, tmp_path_factory):
     return train(small("--config.training.select=last"), small_corpus, tmp_path_factory.mktemp("source") / "run")
+
+
+@pytest.fixture
+def easy():
+    """Another corpus."""
+    return make_corpus("easy", {"train": [Row(f"text {i} is {'ab'[i % 2]}", str(i % 2), "", "f") for i in range(40)]})
 
 
 def start(config, corpus, folder, **which):
@@ -82,6 +90,18 @@ def test_texts_that_the_other_run_trained_on_are_not_held_out(source, small_corp
     with pytest.raises(UserError, match=r"was trained on reviews with other content, .* expected the same file"):
         train(config, clean(small_corpus), tmp_path / "run", fold=1)
     assert not (tmp_path / "run").exists()
+
+
+def test_nor_those_that_a_run_before_it_trained_on(source, small_corpus, easy, tmp_path):
+    between = train(small(f"--config.init_from={source}"), easy, tmp_path / "between")
+    config = small(f"--config.init_from={between}")
+    with pytest.raises(UserError, match=r"between was trained on \d+ of the texts that are held out here"):
+        train(config, small_corpus, tmp_path / "run", fold=1)
+    # A folder that names itself is no endless story.
+    described = runs.read_json(between / runs.CONFIG)
+    described["settings"]["init_from"] = str(between)
+    runs.write_json(between / runs.CONFIG, described)
+    assert len(list(_lineage(described))) == _MOST_ANCESTORS + 1
 
 
 def test_another_source_is_another_run(source, small_corpus, tmp_path):
