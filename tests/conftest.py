@@ -32,6 +32,17 @@ hypothesis.settings.register_profile("default", deadline=None, derandomize=True,
 hypothesis.settings.load_profile("default")
 
 ROOT = Path(__file__).parent.parent
+# Files that take longer than a few seconds: `./launch.sh test -m "not slow"` does without them.
+SLOW = {
+    *("bert", "compare_flags", "comparison", "explain", "export", "hostile", "keras", "kills", "linear", "models"),
+    *("optimizers", "population", "pretrain", "pretrain_runs", "processes", "programs", "recurrent", "sharing"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker("slow")
 
 
 @pytest.fixture
