@@ -95,7 +95,8 @@ def main(overrides: list[str]) -> None:
 
 
 def _share(share: float, count: int) -> str:
-    return f"{100 * share:.1f} +- {196 * (share * (1 - share) / count) ** 0.5:.1f}"
+    half = 1.96 * (share * (1 - share) / count) ** 0.5
+    return f"{100 * share:.1f} +- {100 * max(half, 3 / count):.1f}"  # of none in n, 3 / n may be missed (rule of three)
 
 
 if __name__ == "__main__":
