@@ -39,7 +39,7 @@ _OF_COMPARISON = (
 class Predictions(NamedTuple):
     """What a run says about the texts that were held out from it."""
 
-    id: np.ndarray  # <U24 [N], content hash and occurrence
+    id: np.ndarray  # str [N], content hash and occurrence
     label: np.ndarray  # int32 [N]
     probabilities: np.ndarray  # float32 [N, C]
     group: np.ndarray | None = None  # int32 [N], equal for texts that are no independent evidence; None where unknown

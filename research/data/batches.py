@@ -32,7 +32,7 @@ def choose_widths(lengths: np.ndarray, most: int = 4, multiple: int = 8, cost: i
     Args:
       lengths: int [N].
       most: how many widths at most; each is one compiled program.
-      multiple: widths are rounded up to it.
+      multiple: widths are rounded up to it, but for the last, which is the longest length.
       cost: of another width, in padded tokens an epoch.
 
     Returns:

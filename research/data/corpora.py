@@ -31,7 +31,7 @@ class Corpus:
     class_names: tuple[str, ...]
     splits: np.ndarray  # <U10 [N]: "train", "validation" or "test", or "all" where there are no fixed splits
     groups: np.ndarray  # int32 [N]: texts of equal number never straddle a split (exact duplicates, the user's groups)
-    ids: np.ndarray  # <U24 [N]: content hash and occurrence
+    ids: np.ndarray  # str [N]: content hash and occurrence
     checksum: str
     source: str = ""  # what `load` read: a known name, or a resolved path
     columns: Columns | None = None

@@ -26,7 +26,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
       path: of the one file, whether it is there or not.
 
     Returns:
-      name -> float32 of its shape, in the order of the file; those of float32 are views of it, read when they are used.
+      name -> float32 of its shape, in the order of the file; those of float32 are views of it.
       Integers and booleans, such as the positions that some models keep, are left out.
 
     Raises:

@@ -61,7 +61,7 @@ def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: in
         pool = _to_deal(corpus)
         groups = len(np.unique(corpus.groups[pool]))
         if not 2 <= folds <= groups:
-            raise UserError(f"--folds is {folds}, expected 2 to {groups}: {corpus.name} has {groups} distinct texts")
+            raise UserError(f"--folds is {folds}, expected 2 to {groups}: {corpus.name} has {groups} texts or groups")
         if not 0 <= fold < folds:
             raise UserError(f"--fold is {fold}, expected 0 to {folds - 1}")
         fold_of = _dealt(corpus, folds, stream_seed(seed, "split", repeat))
@@ -123,7 +123,7 @@ def deal(corpus: Corpus, pool: np.ndarray, folds: int, key: int) -> np.ndarray:
       key: the seed of the order.
 
     Returns:
-      int64 [P], the fold of each; every class differs by at most the size of a group between folds.
+      int64 [P], the fold of each; every class is spread as evenly over the folds as whole groups allow.
     """
     fold_of = np.empty(len(pool), np.int64)
     count = np.zeros((folds, len(corpus.class_names)), np.int64)

@@ -37,7 +37,7 @@ class Rows(NamedTuple):
     """B rows of L tokens; those that complete the last batch have length 0."""
 
     token_ids: np.ndarray  # int32 [B, L]
-    segment_ids: np.ndarray  # int32 [B, L], 0 up to the first [SEP], then 1
+    segment_ids: np.ndarray  # int32 [B, L], 0 up to the [SEP] that ends segment a, then 1
     lengths: np.ndarray  # int32 [B]
     order: np.ndarray  # int32 [B]: 0 b follows a, 1 b is of another row, -1 nobody knows
 
