@@ -86,7 +86,7 @@ def _origin(run: RestoredRun) -> str:
     """Where vocabulary and weights come from."""
     data, began = run.config.data, []
     if data.weights != "none":
-        learnt = "" if data.from_scratch else ", and so does what its weights began with"
+        learnt = "" if data.from_scratch else ", and so is what its weights began with"
         began.append(f"The vocabulary is that of the pretrained encoder {data.weights}{learnt}.")
     if data.vectors != "none":
         began.append(f"Its word vectors began with those of {data.vectors}.")
