@@ -28,6 +28,7 @@ from typing import Any
 from absl import flags
 
 from experiments import program, studies
+from experiments.memory import peak_memory
 from experiments.progress import reporting
 from research import runs
 from research.errors import UserError
@@ -122,24 +123,24 @@ def _measure(folder: Path, work: float) -> Iterator[Measured]:
     shutil.rmtree(folder / "cache", ignore_errors=True)
     for temperature in ("cold", "warm"):
         epochs = [f"--config.training.epochs={FLAGS.epochs}", "--config.training.patience=0"]
-        seconds, rows = _compare(folder, ["--variants=lstm", f"--folds={FLAGS.folds}", *epochs])
+        seconds, _, rows = _compare(folder, ["--variants=lstm", f"--folds={FLAGS.folds}", *epochs])
         yield _COMPARISON, f"ours, caches {temperature}", seconds, [float(row["accuracy"]) for row in rows]
     yield _RATE, "ours", work * FLAGS.epochs / sum(float(row["train_seconds"]) for row in rows) / 1e9, []
     if "transformers" in FLAGS.peers:
         yield from _tuning()
     for peer in FLAGS.peers:
         yield from _comparison_of(peer, str(folder / "folds.npz"))
-    yield _HELP, "ours", _ours(folder, ["train", "--help"]), []
+    yield _HELP, "ours", _ours(folder, ["train", "--help"])[0], []
     short = ["--config.data.train_size=64", "--config.training.epochs=1", "--corpus=rotten_tomatoes"]
     for start in ("first", "second"):
-        seconds = _ours(folder, ["train", "--config=lstm", *short, f"--workdir={folder / 'run'}"])
+        seconds, _ = _ours(folder, ["train", "--config=lstm", *short, f"--workdir={folder / 'run'}"])
         runs.clear(folder / "run")
         if start == "second":
             yield _SECOND, "ours", seconds, []
     shutil.rmtree(folder / "cache")
-    seconds, rows = _compare(folder, [])
+    seconds, memory, rows = _compare(folder, [])
     yield _TABLE, f"ours, {len(rows)} runs, caches cold", seconds, []
-    yield "its peak memory, MB", "ours", max(int(row["peak_memory_bytes"]) for row in rows) / 1e6, []
+    yield "its peak memory, MB", "ours", memory / 1e6, []
     for what, value in _peer("ours", "encoding", [_CORES], [{}])[0].items():
         yield what, "ours", value, []
     for what, value in _peer("ours", "populations", [_CORES], [{}])[0].items():
@@ -169,7 +170,7 @@ def _comparison_of(peer: str, data: str) -> Iterator[Measured]:
         yield _TABLE, "keras, a single run", of_run, []
         return
     if peer == "fasttext":
-        seconds, rows = _compare(Path(data).parent, ["--variants=linear", f"--folds={FLAGS.folds}"])
+        seconds, _, rows = _compare(Path(data).parent, ["--variants=linear", f"--folds={FLAGS.folds}"])
         yield _LINEAR, "ours", seconds, [float(row["accuracy"]) for row in rows]
         start = time.perf_counter()
         found = _peer(peer, "epochs", [_CORES], [{"data": data, "folds": folds, "epochs": epochs}])
@@ -221,23 +222,26 @@ def _pinned(cores: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _ours(folder: Path, arguments: list[str]) -> float:
-    """Seconds of one of our programs, with a compilation cache of its own."""
+def _ours(folder: Path, arguments: list[str]) -> tuple[float, int]:
+    """Seconds and bytes of memory of one of our programs, with a compilation cache of its own."""
     command = [sys.executable, "-P", "-m", f"experiments.{arguments[0]}", *arguments[1:]]
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
     start = time.perf_counter()
-    subprocess.run(command, env=os.environ | cache, check=True, capture_output=True)
-    return time.perf_counter() - start
+    process = subprocess.Popen(command, env=os.environ | cache, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    memory = peak_memory(process)
+    if process.returncode:
+        raise RuntimeError(f"{arguments[0]} failed")
+    return time.perf_counter() - start, memory
 
 
-def _compare(folder: Path, arguments: list[str]) -> tuple[float, list[dict[str, str]]]:
-    """Seconds of a comparison, and its `results.csv`."""
+def _compare(folder: Path, arguments: list[str]) -> tuple[float, int, list[dict[str, str]]]:
+    """Seconds of a comparison, its bytes of memory, and its `results.csv`."""
     workdir = folder / "comparison"
-    seconds = _ours(folder, ["compare", *arguments, f"--workdir={workdir}"])
+    seconds, memory = _ours(folder, ["compare", *arguments, f"--workdir={workdir}"])
     with (workdir / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     shutil.rmtree(workdir)
-    return seconds, rows
+    return seconds, memory, rows
 
 
 _KINDS = {  # of operations, by the names that XLA gives them

@@ -110,6 +110,7 @@ def _compare(
             command=program.command(),
             claims=program.claims(Claims(corpora=corpora)),
             max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
+            workers=program.workers(),
             progress=reporter.progress,
             say=reporter.say,
         )

@@ -32,6 +32,7 @@ from research.errors import UserError
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without SciPy
     from research.data.corpora import Corpus
     from research.reporting.results import Claims
+    from research.training.workers import Workers
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _NO_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
@@ -253,10 +254,24 @@ def only_cores() -> bool:
     return not _devices_given() and (asked == "cpu" or (not asked and not plugins))
 
 
+def workers() -> "Workers | None":
+    """Processes to train in, one a core; none on an accelerator, or with devices that the user's environment sets."""
+    from research.training.workers import Workers
+
+    return Workers(CORES, set_up_process) if only_cores() and CORES > 1 else None
+
+
+def one_thread() -> None:
+    """Has one thread compute everything on CPU, unless the user's environment says otherwise; before XLA starts."""
+    if only_cores():
+        os.environ.setdefault("NPROC", "1")
+
+
 def set_up_process() -> None:
     """What `launch` and `use_devices` do, for a process with a core of its own that works for a program."""
     _quiet()
     use_devices(side_by_side=False)
+    one_thread()
 
 
 def _keep_memory() -> None:

@@ -70,7 +70,7 @@ def train_all(jobs: Sequence[Job], corpus: "Corpus", folds: int, overrides: list
         reporter.progress(jobs[at].setting, next(finished), float("nan"))
 
     with reporting(len(jobs), "runs") as reporter:
-        train_many(asked, corpus, folds=folds or None, done=done)
+        train_many(asked, corpus, folds=folds or None, done=done, workers=program.workers())
 
 
 def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], seconds: float) -> None:

@@ -37,7 +37,10 @@ def main(overrides: list[str]) -> None:
     from research.data.splits import resolve_folds, split_corpus
     from research.training.preparation import cut_sentence
     from research.training.run import train
+    from research.training.workers import takes_all_cores
 
+    if not takes_all_cores(config):
+        program.one_thread()  # as in a comparison, so that it ends as it does there
     corpus = program.load_corpus()
     if said := cut_sentence(corpus, config.data):
         print(said, file=sys.stderr)

@@ -61,6 +61,7 @@ def main(overrides: list[str]) -> None:
             repeats=FLAGS.repeats,
             seed=FLAGS.seed,
             command=program.command(),
+            workers=program.workers(),
             progress=reporter.progress,
         )
     budgets = sorted({1, *(2**k for k in range(1, FLAGS.trials.bit_length()) if 2**k <= FLAGS.trials), FLAGS.trials})

@@ -24,6 +24,7 @@ from research.training.begin import Run
 from research.training.environment import environment, release_memory
 from research.training.population import train_many
 from research.training.preparation import cut_sentence
+from research.training.workers import Workers
 
 REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
 _MOST_REPEATS = 1000
@@ -68,6 +69,7 @@ def compare(
     command: str = "",
     claims: Claims = Claims(),
     max_repeats: int | None = None,
+    workers: Workers | None = None,
     progress: Callable[[str, float, float], None] = lambda run, done, loss: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
@@ -84,6 +86,7 @@ def compare(
       claims: which pairs the report compares, and the margin.
       max_repeats: where given, repeats are added one by one up to it while a pair is undecided. The intervals are then
         those of all looks that may be taken, so that stopping at a good moment does not raise the rate of errors.
+      workers: as in `train_many`.
       progress: called now and then with (run, runs done in all, a recent loss).
       say: called with a line for each finished run.
 
@@ -113,7 +116,6 @@ def compare(
         for repeat in range(last):
             variant.of_run(0, repeat, folds)  # tuned settings that are missing are said at once
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # a wrong --folds is said at once
-        # Here, so that no two threads split the texts at once.
         cut.setdefault(cut_sentence(corpus, variant.config.data), []).append(variant.name)
     release_memory()  # of files that were read
     for sentence, names in cut.items():
@@ -129,7 +131,7 @@ def compare(
         for upto in range(repeats, last + 1):
             plan["repeats"] = max(plan["repeats"], upto)
             runs.write_json(folder / runs.PLAN, plan)
-            _train_all(folder, variants, corpus, folds, upto, tuple(corpus_flags), progress, say)
+            _train_all(folder, variants, corpus, folds, upto, tuple(corpus_flags), workers, progress, say)
             release_memory()  # to matplotlib
             pairs = write_report(folder).pairs
             undecided = sum(pair["verdict"] == "undecided" for pair in pairs)
@@ -156,6 +158,7 @@ def _train_all(
     folds: int,
     repeats: int,
     corpus_flags: tuple[str, ...],
+    workers: Workers | None,
     progress: Callable[[str, float, float], None],
     say: Callable[[str], None],
 ) -> None:
@@ -163,14 +166,13 @@ def _train_all(
     asked, titles = [], []
     # A variant after the other, so that its compiled programs are used up before they are let go.
     for variant, repeat, fold in itertools.product(variants, range(repeats), range(folds or 1)):
-        name = runs.run_name(fold, repeat, folds)
-        config, flags = variant.of_run(fold, repeat, folds)
-        which = (f"--folds={folds}", f"--fold={fold}") if folds else ()
-        flags = (*flags, *corpus_flags, *which, f"--repeat={repeat}", "--workdir=RUN")
+        name, (config, flags) = runs.run_name(fold, repeat, folds), variant.of_run(fold, repeat, folds)
+        which = (*((f"--folds={folds}", f"--fold={fold}") if folds else ()), f"--repeat={repeat}", "--workdir=RUN")
+        flags = (*flags, *corpus_flags, *which)
         path = folder / runs.folder_name(variant.name) / name
         asked.append(Run(config, path, fold, repeat, f"./launch.sh train {shlex.join(flags)}"))
         titles.append(f"{variant.name} {name.replace('-', ' ')}")
-    ended = {at for at, run in enumerate(asked) if runs.is_finished(run.folder) or runs.has_diverged(run.folder)}
+    ended = {at for at, run in enumerate(asked) if runs.has_ended(run.folder)}
     if ended:
         say(f"{len(ended)} of {len(asked)} runs are finished already")
     board = _Progress(len(ended), progress)
@@ -184,7 +186,7 @@ def _train_all(
         board.update(titles[at], 1.0, float("nan"))  # it may have ended before its last epoch
         say(f"{titles[at]}: {_outcome(asked[at], error)}")
 
-    train_many(asked, corpus, folds=folds or None, tick=tick, done=done)
+    train_many(asked, corpus, folds=folds or None, tick=tick, done=done, workers=workers)
 
 
 def _outcome(run: Run, error: Exception | None) -> str:

@@ -241,6 +241,11 @@ def has_diverged(folder: Path) -> bool:
     return _status(folder) == "diverged"
 
 
+def has_ended(folder: Path) -> bool:
+    """Whether nothing is left of the run to be trained."""
+    return is_finished(folder) or has_diverged(folder)
+
+
 def _status(folder: Path) -> str | None:
     path = folder / RECORD
     return read_json(path).get("status") if path.exists() else None

@@ -23,6 +23,7 @@ from research.training.begin import Run
 from research.training.environment import environment
 from research.training.population import train_many
 from research.training.preparation import split_into_tokens
+from research.training.workers import Workers
 
 TUNED = "tuned.json"
 Space = Mapping[str, tuple]  # field -> ("log", low, high), ("uniform", low, high) or ("choice", value, value, ...)
@@ -79,6 +80,7 @@ def tune(
     repeats: int = 1,
     seed: int = 0,
     command: str = "",
+    workers: Workers | None = None,
     progress: Callable[[str, float, float], None] = lambda run, done, loss: None,
 ) -> dict[str, Any]:
     """Trains every trial of every variant in every fold and writes `tuned.json`; finished runs are not repeated.
@@ -92,6 +94,7 @@ def tune(
       repeats: of the cross-validation that is to be tuned for; 1 with a test split, which no trial looks at.
       seed: of the trials.
       command: kept in the file.
+      workers: as in `train_many`.
       progress: called now and then with (run, runs done in all, a recent loss).
 
     Returns:
@@ -122,7 +125,7 @@ def tune(
                 raise error
             progress(str(asked[at].folder.relative_to(workdir).parent), next(finished), float("nan"))
 
-        train_many(asked, corpus, folds=folds or None, test=False, done=done)
+        train_many(asked, corpus, folds=folds or None, test=False, done=done, workers=workers)
         for variant in variants:
             folders = {
                 runs.run_name(*run, folds): [

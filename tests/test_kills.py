@@ -15,15 +15,18 @@ import pytest
 
 from research import restore, runs
 from research.training.checkpoints import Checkpoints
+from tests.conftest import ROOT
 
 KILLS = int(os.environ.get("KILLS", "1"))
-# After every few steps a checkpoint, so that many kills meet one.
-PROGRAM = """
+PROGRAM = f"""
 import runpy, sys
-from research.training import history
-history._SAVE_SECONDS = 0.1
+sys.path.insert(0, {str(ROOT)!r})
+from experiments import program
+from tests import saving
+saving.often()
+program.set_up_process = saving.set_up
 sys.argv = sys.argv[1:]
-runpy.run_module(f"experiments.{sys.argv[0]}", run_name="__main__")
+runpy.run_module("experiments." + sys.argv[0], run_name="__main__")
 """
 SMALL = (
     "--config.training.epochs=12",

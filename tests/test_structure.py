@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # From the bottom up; a file imports only from its own layer or from below.
 LAYERS = (
-    ("research.errors", "research.settings", "research.scores", "research.runs"),
+    ("research.errors", "research.settings", "research.scores", "research.runs", "research.cores"),
     ("research.data",),
     ("research.models",),
     ("research.training",),
@@ -37,7 +37,14 @@ HOMES = {
         "experiments/peers/__init__.py",
     },
 }
-NO_JAX = ("research/data/", "research/evaluation/", "research/reporting/", "research/scores.py", "research/runs.py")
+NO_JAX = (
+    "research/data/",
+    "research/evaluation/",
+    "research/reporting/",
+    "research/scores.py",
+    "research/runs.py",
+    "research/cores.py",
+)
 
 
 def imports(path):

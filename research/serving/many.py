@@ -7,9 +7,6 @@ several cores XLA cuts the arithmetic of each text among them, and those who ans
 import functools
 import itertools
 import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -18,6 +15,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from research.cores import begin_on, cores
 from research.errors import UserError
 from research.serving import lines
 from research.serving.lines import Chunk
@@ -69,10 +67,10 @@ def in_processes(
       UserError: as `restore`, or a process was killed.
     """
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
-    cores = context.Queue()
-    for core in sorted(os.sched_getaffinity(0))[:processes] if hasattr(os, "sched_getaffinity") else ():
-        cores.put(core)
-    with ProcessPoolExecutor(processes, context, _begin, (cores, set_up)) as pool:
+    queue = context.Queue()
+    for core in (cores() or [None] * processes)[:processes]:
+        queue.put(core)
+    with ProcessPoolExecutor(processes, context, _begin, (queue, set_up)) as pool:
         try:
             yield from _in_order(lambda chunk: pool.submit(_answer, folder, form, chunk), chunks, processes)
         except BrokenProcessPool as error:
@@ -94,18 +92,8 @@ def _in_order(
         yield chunk, answer.result()
 
 
-def _begin(cores: "Queue[int]", set_up: Callable[[], None]) -> None:
-    """The first thing that a process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {cores.get()})
-    set_up()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+def _begin(cores: "Queue[int | None]", set_up: Callable[[], None]) -> None:
+    begin_on(cores.get(), set_up)
 
 
 def _answer(folder: Path | str, form: Form, chunk: Chunk) -> str:

@@ -1,5 +1,7 @@
 """Many runs at once. On CPU they are trained side by side, a run to a core: one small recurrence cannot use two cores
 while two runs can. On an accelerator runs of equal programs are trained in one program, a share to each device.
+
+`train_many` takes one of two ways: a thread a device in this process, or the processes that it is given.
 """
 
 import functools
@@ -18,15 +20,10 @@ from research.errors import Diverged, UserError
 from research.settings import Config, to_dict
 from research.training.begin import Run
 from research.training.run import train_together
+from research.training.workers import LISTEN_SECONDS, Stopped, Workers, takes_all_cores, train_in_processes
 
 Job = Callable[[Callable[[], None]], None]  # called with `check`, which it calls now and then
-# A signal may reach another thread than the main one, which then knows of it when it wakes up the next time.
-_LISTEN_SECONDS = 0.5
 MOST_TOGETHER = 256  # runs in one program; fewer where that many do not fit into the device's memory
-
-
-class Stopped(Exception):
-    """Raised inside a job by `check` when all are to stop."""
 
 
 def train_many(
@@ -38,6 +35,7 @@ def train_many(
     tick: Callable[[int, float, float], None] = lambda run, epochs, loss: None,
     done: Callable[[int, Exception | None], None],
     together: int | None = None,
+    workers: Workers | None = None,
 ) -> None:
     """Trains runs into their folders, as many at once as the devices are good for.
 
@@ -50,9 +48,11 @@ def train_many(
       corpus: labelled texts.
       folds: as in `train`.
       test: as in `train`.
-      tick: called now and then with (which run, epochs done, a recent loss), from several threads.
+      tick: called now and then with (which run, epochs done, a recent loss), perhaps from several threads.
       done: called with (which run, what it failed with) as each ends or is passed over; what it raises stops all.
       together: how many runs in one program at most; by default 1 on CPU.
+      workers: processes to train in, where there are several runs, of a core each: a run in each at a time. For
+        others, or without, this process's devices are used.
 
     Raises:
       UserError: as in `train`.
@@ -87,8 +87,23 @@ def train_many(
         for i, error in zip(which, found, strict=True):
             done(i, error)
 
-    groups = _groups([run.config for run in asked], together, len(jax.local_devices()))
-    side_by_side([functools.partial(job, which) for which in groups])
+    configs = [run.config for run in asked]
+    apart = [i for i, run in enumerate(asked) if not (runs.has_ended(run.folder) or takes_all_cores(run.config))]
+    if workers is None or len(apart) < 2:
+        apart = []
+    else:
+        train_in_processes(
+            [asked[i] for i in apart],
+            [_code(configs[i]) for i in apart],
+            corpus,
+            workers,
+            folds=folds,
+            test=test,
+            tick=lambda at, epochs, loss: tick(apart[at], epochs, loss),
+            done=lambda at, error: done(apart[at], error),
+        )
+    groups = _groups(configs, together, len(jax.local_devices()))
+    side_by_side([functools.partial(job, which) for which in groups if not set(which) & set(apart)])
 
 
 def _groups(configs: Sequence[Config], together: int, devices: int) -> list[list[int]]:
@@ -143,7 +158,7 @@ def side_by_side(jobs: Sequence[Job]) -> None:
             futures = [pool.submit(on_free_device, job) for job in jobs]
             left = set(futures)
             while left and not failed:
-                done, left = wait(futures, _LISTEN_SECONDS, return_when=FIRST_EXCEPTION)
+                done, left = wait(futures, LISTEN_SECONDS, return_when=FIRST_EXCEPTION)
                 failed = [future for future in done if future.exception() is not None]
         except BaseException:
             stop.set()

@@ -44,8 +44,9 @@ class TrainState:
         return {"params": self.params, **self.constants}
 
 
-# Arithmetic in the widest vectors that the processor has, where XLA takes half of AVX-512's.
-_OPTIONS_ON_CPU = {"xla_cpu_prefer_vector_width": 512}
+# Arithmetic in the widest vectors that the processor has, where XLA takes half of AVX-512's. And loops in one piece:
+# XLA would cut each among the cores that it saw when it compiled, which costs more than it brings.
+_OPTIONS_ON_CPU = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_multi_thread_eigen": False}
 
 
 class Programs:
@@ -64,8 +65,7 @@ class Programs:
         self.module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=num_outputs)
         self.optimizer = make_optimizer(config.optimizer)
         step = functools.partial(train_step, self.module, self.optimizer, config)
-        block = functools.partial(repeat_members, step)
-        self.train_block = compiled(block, donate_argnums=0, static_argnames="width")
+        self.train_block = compiled(functools.partial(repeat_members, step), donate_argnums=0, static_argnames="width")
         evaluate = for_members(functools.partial(evaluate_step, self.module, config))
         self.evaluate = compiled(lambda variables, batch: whole(evaluate(variables, batch)))
         self.init = jax.jit(functools.partial(self.module.init, deterministic=True))
@@ -243,8 +243,7 @@ def descend(
     """
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, rates=state.rates, **of_loss)
     if settings.schedule != "constant" or settings.warmup:
-        progress = (state.step + 1).astype(jnp.float32) / state.num_steps
-        factor = rate_factor(settings, progress)
+        factor = rate_factor(settings, (state.step + 1).astype(jnp.float32) / state.num_steps)
         updates = jax.tree.map(lambda update: update * factor, updates)
     params = optax.apply_updates(state.params, updates)
     if settings.max_norm:

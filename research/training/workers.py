@@ -1,0 +1,183 @@
+"""Runs trained side by side in processes, each on a core of its own.
+
+On CPU that takes 0.7 of the time of a thread a core: in one process XLA cuts each run's products among all cores, and
+runs wait for one another, for Python and for memory. A run is computed by one thread, and so is one that is trained
+alone: both end with the same bits, on any number of cores.
+"""
+
+import collections
+import contextlib
+import gc
+import multiprocessing
+import pickle
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+import jax
+
+from research.cores import begin_on, cores
+from research.data.corpora import Corpus
+from research.errors import UserError
+from research.models import config_from_dict
+from research.settings import Config, to_dict
+from research.training.begin import Run
+from research.training.environment import release_memory
+from research.training.run import train_together
+
+# A signal may reach another thread than the main one, which then knows of it when it wakes up the next time.
+LISTEN_SECONDS = 0.5
+_TICK_SECONDS = 0.2  # between two messages of a run
+
+
+class Workers(NamedTuple):
+    """Processes to train in."""
+
+    count: int  # at most as many as this process may use cores
+    set_up: Callable[[], None]  # called in each before JAX starts; what a process can import
+
+
+class Stopped(Exception):
+    """Raised inside a job by its `check` when all are to stop."""
+
+
+def takes_all_cores(config: Config) -> bool:
+    """Whether a run is trained by all cores at once: the products of a pretrained encoder are large enough for that."""
+    return config.data.weights != "none"
+
+
+def train_in_processes(
+    asked: Sequence[Run],
+    programs: Sequence[str],
+    corpus: Corpus,
+    workers: Workers,
+    *,
+    folds: int | None,
+    test: bool,
+    tick: Callable[[int, float, float], None],
+    done: Callable[[int, Exception | None], None],
+) -> None:
+    """Trains runs into their folders, each as `train_together` trains it alone.
+
+    Args:
+      asked: the runs.
+      programs: what each run's compiled programs are a function of; a process takes runs of one after the other, so
+        that no two compile the same.
+      corpus, folds, test, tick: as in `train_many`, but that all is told from this thread.
+      workers: the processes.
+      done: as in `train_many`; what it raises, like a UserError of a run or Ctrl-C, stops all at their next step.
+
+    Raises:
+      UserError: as in `train`, or a process was lost.
+    """
+    left = list(range(len(asked)))
+    with _started(min(workers.count, len(asked)), workers.set_up, (corpus, folds, test)) as pipes:
+        idle, busy = dict.fromkeys(pipes, ""), dict[Connection, int]()  # what each has compiled last, or trains
+        while left or busy:
+            while left and idle:
+                pipe = next(iter(idle))
+                at = _next(left, programs, idle.pop(pipe), {programs[of_other] for of_other in busy.values()})
+                left.remove(at)
+                busy[pipe] = at
+                pipe.send((asked[at]._replace(config=None), to_dict(asked[at].config), programs[at]))
+            for pipe in wait(list(busy), LISTEN_SECONDS):
+                try:
+                    what, *told = pipe.recv()
+                except (EOFError, OSError) as error:
+                    raise UserError(
+                        f"one of {len(pipes)} processes was lost, perhaps for want of memory; the same command goes on"
+                    ) from error
+                if what == "tick":
+                    tick(busy[pipe], *told)
+                elif what == "refused":
+                    raise told[0]
+                else:
+                    at = busy.pop(pipe)
+                    idle[pipe] = programs[at]
+                    done(at, *told)
+
+
+def _next(left: Sequence[int], programs: Sequence[str], own: str, others: set[str]) -> int:
+    """Which run a process takes that has compiled `own` while others train `others`."""
+    waiting = collections.Counter(programs[at] for at in left)
+    preferred = (own, *(program for program in waiting if program not in others), waiting.most_common(1)[0][0])
+    program = next(program for program in preferred if program in waiting)
+    return next(at for at in left if programs[at] == program)
+
+
+@contextlib.contextmanager
+def _started(count: int, set_up: Callable[[], None], given: tuple[Any, ...]) -> Iterator[list[Connection]]:
+    """Processes at the other ends of pipes; told to stop and waited for at the end."""
+    context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+    processes, pipes = [], []
+    try:
+        for core in (cores() or [None] * count)[:count]:
+            ours, theirs = context.Pipe()
+            processes.append(context.Process(target=_work, args=(theirs, core, set_up, *given)))
+            processes[-1].start()
+            pipes.append(ours)
+            theirs.close()
+        yield pipes
+    finally:
+        for pipe in pipes:
+            with contextlib.suppress(OSError):  # it is gone already
+                pipe.send(None)
+        for process in processes:
+            process.join()
+
+
+def _work(
+    pipe: Connection,
+    core: int | None,
+    set_up: Callable[[], None],
+    corpus: Corpus,
+    folds: int | None,
+    test: bool,
+) -> None:
+    """Trains the runs that are sent, until it is told to stop: by None, which may come while it trains."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which a cluster sends to all: whoever started it says when to stop
+    begin_on(core, set_up)
+    last, compiled = 0.0, ""
+
+    def tick(_: int, epochs: float, loss: float) -> None:
+        nonlocal last
+        if pipe.poll():
+            raise Stopped
+        if time.monotonic() - last > _TICK_SECONDS:
+            last = time.monotonic()
+            pipe.send(("tick", epochs, loss))
+
+    while (message := pipe.recv()) is not None:
+        run, settings, programs = message
+        if programs != compiled:
+            _forget_programs()
+        run, compiled = run._replace(config=config_from_dict(settings)), programs
+        try:
+            pipe.send(("ended", *train_together([run], corpus, folds=folds, test=test, tick=tick)))
+        except Stopped:
+            return
+        except UserError as error:
+            pipe.send(("refused", error))
+        except Exception as error:  # noqa: BLE001 - one run's failure must not end the others
+            pipe.send(("ended", _to_send(error)))
+
+
+def _forget_programs() -> None:
+    """Lets go of all that was compiled: some 50 MB a variant."""
+    jax.clear_caches()
+    gc.collect()  # programs refer to one another
+    release_memory()
+
+
+def _to_send(error: Exception) -> Exception:
+    """With the lines that it came from, which do not travel, in a note."""
+    told = "".join(traceback.format_exception(error))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - whatever keeps it from travelling
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(told)
+    return error

@@ -1,0 +1,141 @@
+"""Runs trained in processes with a core each: they end as they do alone, and what befalls one reaches whoever asked."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+
+import pytest
+
+from experiments import program
+from experiments.variants import load_config
+from research import runs
+from research.errors import Diverged, UserError
+from research.training import workers
+from research.training.begin import Run
+from research.training.population import train_many
+from research.training.workers import Workers, takes_all_cores
+
+FLAGS = ("--config.training.epochs=2", "--config.model.embedding_size=16")
+
+
+class Stubborn(Exception):
+    def __init__(self, first, second):
+        super().__init__("cannot be sent")
+
+
+def pretend(asked, corpus, *, folds, test, tick):
+    """Stands for `train_together` in processes: what happens is the fold's number."""
+    ((_, folder, fold, *_),) = asked
+    if fold == 1:
+        raise ValueError("broken")
+    if fold == 2:
+        return [Diverged("the loss is not finite")]
+    if fold == 3:
+        raise Stubborn(1, 2)
+    if fold == 4:
+        raise UserError("a mistake")
+    if fold == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while fold == 6:
+        time.sleep(0.05)
+        try:
+            tick(0, 0.5, 0.1)
+        except workers.Stopped:
+            (folder / "stopped").touch()
+            raise
+    return [None]
+
+
+def set_up():
+    workers.train_together = pretend
+
+
+def train(folds, corpus, folder, **given):
+    """What `done` is told of each fold."""
+    told = {}
+    asked = [Run(load_config("lstm"), runs_folder(folder, fold), fold) for fold in folds]
+    train_many(
+        asked,
+        corpus,
+        done=lambda at, error: told.__setitem__(asked[at].fold, error),
+        workers=Workers(2, set_up),
+        **given,
+    )
+    return told
+
+
+def runs_folder(folder, fold):
+    runs.make(folder / str(fold))
+    return folder / str(fold)
+
+
+def test_a_run_ends_with_the_bits_that_it_has_alone(small_tsv, small_corpus, tmp_path):
+    """The products of this variant are cut among the cores where there are several."""
+    config = load_config("cnn:rand", FLAGS)
+    asked = [Run(config, tmp_path / f"fold{fold}", fold) for fold in (0, 1)]
+    failed = []
+    train_many(
+        asked, small_corpus, done=lambda at, error: failed.append(error), workers=Workers(2, program.set_up_process)
+    )
+    assert failed == [None, None]
+    command = [sys.executable, "-P", "-m", "experiments.train", "--config=cnn:rand", *FLAGS, f"--corpus={small_tsv}"]
+    subprocess.run([*command, "--fold=1", f"--workdir={tmp_path / 'alone'}"], check=True, capture_output=True)
+    for name in (runs.PREDICTIONS, runs.METRICS, runs.TOKENIZER):
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "fold1" / name).read_bytes()
+    for folder in ("alone", "fold1"):
+        assert runs.read_json(tmp_path / folder / runs.RECORD)["devices"] == ["cpu:cpu"]
+
+
+def test_one_that_fails_ends_no_other(small_corpus, tmp_path):
+    told = train([0, 1, 2, 3], small_corpus, tmp_path)
+    assert told[0] is None
+    assert isinstance(told[1], ValueError)
+    assert 'raise ValueError("broken")' in "".join(traceback.format_exception(told[1]))
+    assert isinstance(told[2], Diverged)
+    assert str(told[3]) == "Stubborn: cannot be sent"
+
+
+def test_a_users_mistake_stops_the_others(small_corpus, tmp_path):
+    with pytest.raises(UserError, match="a mistake"):
+        train([6, 4], small_corpus, tmp_path)
+    assert (tmp_path / "6" / "stopped").exists()
+
+
+def test_a_lost_process_is_a_sentence_and_stops_the_others(small_corpus, tmp_path):
+    with pytest.raises(UserError, match="one of 2 processes was lost"):
+        train([6, 5], small_corpus, tmp_path)
+    assert (tmp_path / "6" / "stopped").exists()
+
+
+def test_what_the_caller_raises_stops_all(small_corpus, tmp_path):
+    def tick(at, epochs, loss):
+        assert (at, epochs, loss) == (0, 0.5, 0.1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train([6, 0], small_corpus, tmp_path, tick=tick)
+    assert (tmp_path / "6" / "stopped").exists()
+
+
+def test_what_has_ended_or_takes_all_cores_needs_no_process(small_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "train_together", pretend)
+    monkeypatch.setattr("research.training.population.train_together", lambda asked, *_, **__: [None] * len(asked))
+    monkeypatch.setattr("research.training.population.train_in_processes", None)
+    folder = runs_folder(tmp_path, 1)
+    runs.write_json(folder / runs.RECORD, {"status": "done"})
+    assert train([0, 1], small_corpus, tmp_path) == {0: None, 1: None}
+    assert takes_all_cores(load_config("bert:minilm"))
+    assert not takes_all_cores(load_config("bert:tiny"))
+
+
+def test_no_two_compile_the_same_where_that_can_be_helped():
+    programs = ["linear"] * 3 + ["lstm"] * 2 + ["cnn"] * 4
+    following = workers._next
+    assert following(range(9), programs, "", set()) == 0
+    assert following(range(1, 9), programs, "", {"linear"}) == 3
+    assert following([1, 2, 4, 5], programs, "lstm", {"linear"}) == 4
+    assert following([1, 2, 5, 6, 7, 8], programs, "lstm", {"linear"}) == 5
+    assert following([2, 6, 7], programs, "lstm", {"linear", "cnn"}) == 6
