@@ -51,8 +51,7 @@ def train_many(
       tick: called now and then with (which run, epochs done, a recent loss), perhaps from several threads.
       done: called with (which run, what it failed with) as each ends or is passed over; what it raises stops all.
       together: how many runs in one program at most; by default 1 on CPU.
-      workers: processes to train in, where there are several runs, of a core each: a run in each at a time. For
-        others, or without, this process's devices are used.
+      workers: processes for runs of one core each; for others, or without, this process's devices are used.
 
     Raises:
       UserError: as in `train`.
@@ -88,10 +87,10 @@ def train_many(
             done(i, error)
 
     configs = [run.config for run in asked]
-    apart = [i for i, run in enumerate(asked) if not (runs.has_ended(run.folder) or takes_all_cores(run.config))]
-    if workers is None or len(apart) < 2:
-        apart = []
-    else:
+    apart: list[int] = []
+    if workers is not None:
+        apart = [i for i, run in enumerate(asked) if not (runs.has_ended(run.folder) or takes_all_cores(run.config))]
+    if apart:
         train_in_processes(
             [asked[i] for i in apart],
             [_code(configs[i]) for i in apart],

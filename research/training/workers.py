@@ -14,6 +14,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -74,23 +75,22 @@ def train_in_processes(
       UserError: as in `train`, or a process was lost.
     """
     left = list(range(len(asked)))
-    with _started(min(workers.count, len(asked)), workers.set_up, (corpus, folds, test)) as pipes:
-        idle, busy = dict.fromkeys(pipes, ""), dict[Connection, int]()  # what each has compiled last, or trains
+    with _started(min(workers.count, len(asked)), workers.set_up) as pipes:
+        idle, busy = dict[Connection, str](), dict[Connection, int]()  # what each has compiled last, or trains
         while left or busy:
             while left and idle:
                 pipe = next(iter(idle))
                 at = _next(left, programs, idle.pop(pipe), {programs[of_other] for of_other in busy.values()})
                 left.remove(at)
                 busy[pipe] = at
-                pipe.send((asked[at]._replace(config=None), to_dict(asked[at].config), programs[at]))
-            for pipe in wait(list(busy), LISTEN_SECONDS):
-                try:
+                _send(pipe, (asked[at]._replace(config=None), to_dict(asked[at].config), programs[at]))
+            for pipe in wait(pipes, LISTEN_SECONDS):
+                with _unless_lost():
                     what, *told = pipe.recv()
-                except (EOFError, OSError) as error:
-                    raise UserError(
-                        f"one of {len(pipes)} processes was lost, perhaps for want of memory; the same command goes on"
-                    ) from error
-                if what == "tick":
+                if what == "ready":
+                    _send(pipe, (corpus, folds, test))
+                    idle[pipe] = ""
+                elif what == "tick":
                     tick(busy[pipe], *told)
                 elif what == "refused":
                     raise told[0]
@@ -109,17 +109,18 @@ def _next(left: Sequence[int], programs: Sequence[str], own: str, others: set[st
 
 
 @contextlib.contextmanager
-def _started(count: int, set_up: Callable[[], None], given: tuple[Any, ...]) -> Iterator[list[Connection]]:
+def _started(count: int, set_up: Callable[[], None]) -> Iterator[list[Connection]]:
     """Processes at the other ends of pipes; told to stop and waited for at the end."""
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     processes, pipes = [], []
     try:
-        for core in (cores() or [None] * count)[:count]:
-            ours, theirs = context.Pipe()
-            processes.append(context.Process(target=_work, args=(theirs, core, set_up, *given)))
-            processes[-1].start()
-            pipes.append(ours)
-            theirs.close()
+        with _signals_held():
+            for core in (cores() or [None] * count)[:count]:
+                ours, theirs = context.Pipe()
+                processes.append(context.Process(target=_work, args=(theirs, core, set_up)))
+                processes[-1].start()
+                pipes.append(ours)
+                theirs.close()
         yield pipes
     finally:
         for pipe in pipes:
@@ -129,25 +130,54 @@ def _started(count: int, set_up: Callable[[], None], given: tuple[Any, ...]) -> 
             process.join()
 
 
-def _work(
-    pipe: Connection,
-    core: int | None,
-    set_up: Callable[[], None],
-    corpus: Corpus,
-    folds: int | None,
-    test: bool,
-) -> None:
-    """Trains the runs that are sent, until it is told to stop: by None, which may come while it trains."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which a cluster sends to all: whoever started it says when to stop
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Processes that are started within never hear of Ctrl-C and SIGTERM: whoever started them says when to stop.
+
+    From their first moment, and of the SIGTERM too that a cluster sends to all.
+    """
+    resource_tracker.ensure_running()  # which would hold and release signals itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _send(pipe: Connection, message: Any) -> None:
+    with _unless_lost():
+        pipe.send(message)
+
+
+@contextlib.contextmanager
+def _unless_lost() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise UserError(
+            "a process that trains was lost, perhaps for want of memory; the same command goes on"
+        ) from error
+
+
+def _work(pipe: Connection, core: int | None, set_up: Callable[[], None]) -> None:
+    """The life of a process: it says that it is ready, is given a corpus, and trains the runs that are sent."""
     begin_on(core, set_up)
-    last, compiled = 0.0, ""
+    with contextlib.suppress(EOFError, ConnectionError):  # whoever started it has gone
+        pipe.send(("ready",))
+        if given := pipe.recv():
+            _train_what_comes(pipe, *given)
+
+
+def _train_what_comes(pipe: Connection, corpus: Corpus, folds: int | None, test: bool) -> None:
+    """Trains until it is told to stop: by None, which may come while it trains."""
+    told, compiled = 0.0, ""
 
     def tick(_: int, epochs: float, loss: float) -> None:
-        nonlocal last
+        nonlocal told
         if pipe.poll():
             raise Stopped
-        if time.monotonic() - last > _TICK_SECONDS:
-            last = time.monotonic()
+        if time.monotonic() - told > _TICK_SECONDS:
+            told = time.monotonic()
             pipe.send(("tick", epochs, loss))
 
     while (message := pipe.recv()) is not None:
