@@ -11,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from experiments import program
 from research import restore
@@ -31,6 +33,24 @@ def run():
 
 def read(content, kind="", column="text"):
     return [text for text, _ in lines.read_texts(io.BytesIO(content), "texts", kind, column)]
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.text(), st.lists(st.floats(0, 1, width=32), min_size=2, max_size=2)), min_size=1),
+    st.lists(st.text(), min_size=2, max_size=2, unique=True),
+    st.booleans(),
+)
+def test_a_line_is_what_the_json_library_writes(found, class_names, explained):
+    texts, rows = zip(*found, strict=True)
+    probabilities = np.array(rows, np.float32)
+    explanations = [{"words": [text, 0.5]} for text in texts] if explained else []
+    expected = ""
+    for i, (text, row) in enumerate(zip(texts, probabilities, strict=True)):
+        of_classes = dict(zip(class_names, row.tolist(), strict=True))
+        answer = {"text": text, "label": class_names[row.argmax()], "probabilities": of_classes}
+        answer |= {"explanation": explanations[i]} if explained else {}
+        expected += json.dumps(answer, ensure_ascii=False) + "\n"
+    assert lines.to_jsonl(texts, probabilities, class_names, explanations) == expected
 
 
 def as_csv(texts, column="text"):

@@ -103,11 +103,15 @@ def to_jsonl(
       class_names: C names.
       explanations: N of them, or none.
     """
-    lines = []
+    lines, names = [], list(map(_encode_json, class_names))
     rows, best = probabilities.tolist(), probabilities.argmax(axis=1).tolist()
     for text, row, label, explanation in itertools.zip_longest(texts, rows, best, explanations):
-        result = {"text": text, "label": class_names[label], "probabilities": dict(zip(class_names, row, strict=True))}
-        lines.append(_encode_json(result | {"explanation": explanation} if explanation else result))
+        # As `_encode_json` would write the whole, in half the time: this is a tenth of labelling a text.
+        of_classes = ", ".join([f"{name}: {p!r}" for name, p in zip(names, row, strict=True)])
+        more = f', "explanation": {_encode_json(explanation)}' if explanation else ""
+        lines.append(
+            f'{{"text": {_encode_json(text)}, "label": {names[label]}, "probabilities": {{{of_classes}}}{more}}}'
+        )
     return "\n".join([*lines, ""])
 
 
