@@ -28,7 +28,7 @@ from typing import Any
 from absl import flags
 
 from experiments import program, studies
-from experiments.memory import peak_memory
+from experiments.memory import memory_to_the_end
 from experiments.progress import reporting
 from research import runs
 from research.errors import UserError
@@ -130,10 +130,10 @@ def _measure(folder: Path, work: float) -> Iterator[Measured]:
         yield from _tuning()
     for peer in FLAGS.peers:
         yield from _comparison_of(peer, str(folder / "folds.npz"))
-    yield _HELP, "ours", _ours(folder, ["train", "--help"])[0], []
+    yield _HELP, "ours", _seconds(folder, ["train", "--help"]), []
     short = ["--config.data.train_size=64", "--config.training.epochs=1", "--corpus=rotten_tomatoes"]
     for start in ("first", "second"):
-        seconds, _ = _ours(folder, ["train", "--config=lstm", *short, f"--workdir={folder / 'run'}"])
+        seconds = _seconds(folder, ["train", "--config=lstm", *short, f"--workdir={folder / 'run'}"])
         runs.clear(folder / "run")
         if start == "second":
             yield _SECOND, "ours", seconds, []
@@ -222,22 +222,24 @@ def _pinned(cores: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _ours(folder: Path, arguments: list[str]) -> tuple[float, int]:
-    """Seconds and bytes of memory of one of our programs, with a compilation cache of its own."""
-    command = [sys.executable, "-P", "-m", f"experiments.{arguments[0]}", *arguments[1:]]
+def _ours(folder: Path, arguments: list[str]) -> dict[str, Any]:
+    """How one of our programs is started, with a compilation cache of its own."""
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
+    command = [sys.executable, "-P", "-m", f"experiments.{arguments[0]}", *arguments[1:]]
+    return {"args": command, "env": os.environ | cache, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def _seconds(folder: Path, arguments: list[str]) -> float:
     start = time.perf_counter()
-    process = subprocess.Popen(command, env=os.environ | cache, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    memory = peak_memory(process)
-    if process.returncode:
-        raise RuntimeError(f"{arguments[0]} failed")
-    return time.perf_counter() - start, memory
+    subprocess.run(**_ours(folder, arguments), check=True)
+    return time.perf_counter() - start
 
 
 def _compare(folder: Path, arguments: list[str]) -> tuple[float, int, list[dict[str, str]]]:
     """Seconds of a comparison, its bytes of memory, and its `results.csv`."""
-    workdir = folder / "comparison"
-    seconds, memory = _ours(folder, ["compare", *arguments, f"--workdir={workdir}"])
+    workdir, start = folder / "comparison", time.perf_counter()
+    memory = memory_to_the_end(subprocess.Popen(**_ours(folder, ["compare", *arguments, f"--workdir={workdir}"])))
+    seconds = time.perf_counter() - start
     with (workdir / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     shutil.rmtree(workdir)

@@ -24,6 +24,7 @@ import numpy as np
 from absl import flags
 
 from experiments import program, studies
+from research.cores import peak_memory
 from research.errors import UserError
 
 _PEERS = {"torch": ("torch",), "onnxruntime": ("onnxruntime", "onnx")}  # and what each needs
@@ -82,16 +83,10 @@ def _serve(reviews: Iterator[str]) -> Iterator[tuple[str, ...]]:
                 seconds, failed = asyncio.run(_ask_all(int(found[1]), texts, clients))
                 rate = requests / (time.perf_counter() - start)
                 p50, p99 = 1e3 * np.percentile(seconds, [50, 99])
-                what = f"requests of a text, {clients} client(s)"
-                yield what, f"{rate:,.0f}", f"{p50:.1f}", f"{p99:.1f}", str(failed), _peak_memory(process.pid)
+                what, memory = f"requests of a text, {clients} client(s)", peak_memory(process.pid) / 1e6
+                yield what, f"{rate:,.0f}", f"{p50:.1f}", f"{p99:.1f}", str(failed), f"{memory:,.0f}"
         finally:
             process.terminate()
-
-
-def _peak_memory(pid: int) -> str:
-    status = Path(f"/proc/{pid}/status")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    return f"{int(found[1]) / 1000:,.0f}" if found else ""
 
 
 async def _ask_all(port: int, texts: list[str], clients: int) -> tuple[list[float], int]:

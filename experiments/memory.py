@@ -8,17 +8,22 @@ from pathlib import Path
 _SAMPLE_SECONDS = 0.5
 
 
-def peak_memory(process: subprocess.Popen) -> int:
+def memory_to_the_end(process: subprocess.Popen) -> int:
     """Waits for a process; bytes that it and those it started took at most, from samples (0 where it is not Linux).
 
     What several of them share is counted once.
     """
     peak = 0
-    while True:
-        peak = max(peak, sum(map(_taken, _family(process.pid))))
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_SAMPLE_SECONDS)
-            return peak
+    try:
+        while True:
+            peak = max(peak, sum(map(_taken, _family(process.pid))))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_SAMPLE_SECONDS)
+                return peak
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 def _family(pid: int) -> list[int]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # imported where used, so that programs that compare nothing 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _NO_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # ours to use
+_WORKER_BYTES = 1e9  # of memory, at most, for a process that trains
 STOP_SECONDS = 8.0  # after which a program is left that was told to stop
 _STOPPED = {True: "stopped; the same command goes on from here", False: "stopped; nothing of this is kept"}
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
@@ -230,7 +231,7 @@ def use_devices(*, side_by_side: bool) -> None:
     """Sets up JAX for a program, leaving alone what the user's environment sets.
 
     Args:
-      side_by_side: one CPU device a core, so that independent runs can train at once.
+      side_by_side: one CPU device a core, for what works in a thread each.
     """
     import jax
 
@@ -256,15 +257,18 @@ def only_cores() -> bool:
 
 def workers() -> "Workers | None":
     """Processes to train in, one a core; none on an accelerator, or with devices that the user's environment sets."""
+    from research.training.environment import memory_bytes
     from research.training.workers import Workers
 
-    return Workers(CORES, set_up_process) if only_cores() and CORES > 1 else None
+    count = min(CORES, int(memory_bytes() / _WORKER_BYTES))
+    return Workers(count, set_up_process) if only_cores() and count > 1 else None
 
 
 def one_thread() -> None:
     """Has one thread compute everything on CPU, unless the user's environment says otherwise; before XLA starts."""
     if only_cores():
         os.environ.setdefault("NPROC", "1")
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # XLA's decompositions, of initial weights
 
 
 def set_up_process() -> None:

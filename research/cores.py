@@ -1,10 +1,14 @@
-"""Processes that work for another one, each on a core of its own."""
+"""Processes that work for another one, each on a core of its own; and how much memory a process takes."""
 
 import multiprocessing
 import os
+import re
+import resource
 import signal
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 
 def cores() -> list[int]:
@@ -24,3 +28,13 @@ def begin_on(core: int | None, set_up: Callable[[], None]) -> None:
 def _end_with_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)
+
+
+def peak_memory(process: int | str = "self") -> int:
+    """Bytes that a process has held at most; 0 of another one where the system does not say."""
+    # Not `ru_maxrss`, which begins with what the process held that started this one.
+    status = Path(f"/proc/{process}/status")
+    if found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text() if status.exists() else ""):
+        return int(found[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit if process == "self" else 0

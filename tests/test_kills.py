@@ -42,7 +42,8 @@ COMMANDS = {
 
 def start(command, corpus, workdir):
     arguments = [sys.executable, "-P", "-c", PROGRAM, *command, f"--corpus={corpus}", f"--workdir={workdir}"]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(arguments, **pipes, text=True, start_new_session=True)
 
 
 def finish(process):
@@ -105,7 +106,7 @@ def test_a_signal_saves_and_leaves_with_a_line_that_says_how_to_go_on(name, numb
     deadline = time.monotonic() + 120
     while not has_checkpoint(tmp_path / "run") and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal and a cluster do: those that it started hear of it too
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130, error
     assert error.strip().endswith("stopped; the same command goes on from here")

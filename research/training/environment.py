@@ -6,15 +6,14 @@ import importlib.metadata
 import math
 import os
 import platform
-import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from research.cores import peak_memory
 from research.errors import UserError
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
@@ -22,8 +21,6 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tok
 
 def environment() -> dict[str, Any]:
     """Versions, machine, commit, date and peak memory of this process."""
-    # ru_maxrss is in KiB on Linux and in bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
     return {
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -31,7 +28,7 @@ def environment() -> dict[str, Any]:
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.local_devices()],
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d"),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "peak_memory_bytes": peak_memory(),
     }
 
 
@@ -54,10 +51,13 @@ def require_memory(variables: Any) -> None:
 
 @functools.cache
 def _memory_bytes() -> float:
-    """Of the default device, or of the machine where that is the device; infinite where nobody says."""
+    """Of the default device, or of the machine where that is the device."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return stats["bytes_limit"]
+    return stats.get("bytes_limit", memory_bytes())
+
+
+def memory_bytes() -> float:
+    """Of the machine; infinite where nobody says."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not POSIX

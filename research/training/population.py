@@ -1,7 +1,7 @@
 """Many runs at once. On CPU they are trained side by side, a run to a core: one small recurrence cannot use two cores
 while two runs can. On an accelerator runs of equal programs are trained in one program, a share to each device.
 
-`train_many` takes one of two ways: a thread a device in this process, or the processes that it is given.
+`train_many` takes one of two ways: a thread a device in this process, or processes with a core each.
 """
 
 import functools
@@ -39,8 +39,8 @@ def train_many(
 ) -> None:
     """Trains runs into their folders, as many at once as the devices are good for.
 
-    On CPU each is bit for bit what it is alone. On an accelerator its steps are those it would take alone but for
-    rounding, and its batches may be padded further.
+    On CPU each is bit for bit what it is alone, by as many threads. On an accelerator its steps are those it would take
+    alone but for rounding, and its batches may be padded further.
 
     Args:
       asked: the runs, those of a variant one after the other; finished ones and diverged ones are passed over, but
@@ -86,14 +86,17 @@ def train_many(
         for i, error in zip(which, found, strict=True):
             done(i, error)
 
-    configs = [run.config for run in asked]
-    apart: list[int] = []
-    if workers is not None:
-        apart = [i for i, run in enumerate(asked) if not (runs.has_ended(run.folder) or takes_all_cores(run.config))]
+    if workers is None:
+        groups = _groups([run.config for run in asked], together, len(jax.local_devices()))
+        side_by_side([functools.partial(job, which) for which in groups])
+        return
+    over = [i for i, run in enumerate(asked) if runs.has_ended(run.folder)]
+    apart = [i for i, run in enumerate(asked) if i not in over and not takes_all_cores(run.config)]
+    side_by_side([functools.partial(job, [i]) for i in over])  # they are looked at
     if apart:
         train_in_processes(
             [asked[i] for i in apart],
-            [_code(configs[i]) for i in apart],
+            [_code(asked[i].config) for i in apart],
             corpus,
             workers,
             folds=folds,
@@ -101,8 +104,7 @@ def train_many(
             tick=lambda at, epochs, loss: tick(apart[at], epochs, loss),
             done=lambda at, error: done(apart[at], error),
         )
-    groups = _groups(configs, together, len(jax.local_devices()))
-    side_by_side([functools.partial(job, which) for which in groups if not set(which) & set(apart)])
+    side_by_side([functools.partial(job, [i]) for i in range(len(asked)) if i not in {*over, *apart}])
 
 
 def _groups(configs: Sequence[Config], together: int, devices: int) -> list[list[int]]:

@@ -127,7 +127,7 @@ def train_together(
 
 @functools.cache
 def _compiling() -> threading.Semaphore:
-    """Held while programs are compiled: XLA takes several cores for one, and much memory."""
+    """Held while programs are compiled in threads: XLA takes several cores for one, and much memory."""
     return threading.Semaphore(max(1, len(jax.local_devices()) // 2))
 
 

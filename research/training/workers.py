@@ -16,11 +16,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
 from research.cores import begin_on, cores
+from research.data.assets import ASSETS, fetch
 from research.data.corpora import Corpus
 from research.errors import UserError
 from research.models import config_from_dict
@@ -74,6 +76,8 @@ def train_in_processes(
     Raises:
       UserError: as in `train`, or a process was lost.
     """
+    for vectors in {run.config.data.vectors for run in asked} & ASSETS.keys():
+        fetch(vectors)  # not by each process
     left = list(range(len(asked)))
     with _started(min(workers.count, len(asked)), workers.set_up) as pipes:
         idle, busy = dict[Connection, str](), dict[Connection, int]()  # what each has compiled last, or trains
@@ -83,12 +87,14 @@ def train_in_processes(
                 at = _next(left, programs, idle.pop(pipe), {programs[of_other] for of_other in busy.values()})
                 left.remove(at)
                 busy[pipe] = at
-                _send(pipe, (asked[at]._replace(config=None), to_dict(asked[at].config), programs[at]))
-            for pipe in wait(pipes, LISTEN_SECONDS):
                 with _unless_lost():
+                    pipe.send((asked[at]._replace(config=None), to_dict(asked[at].config), programs[at]))
+            for pipe in wait(pipes, LISTEN_SECONDS):
+                with _unless_lost(asked[busy[pipe]].folder if pipe in busy else None):
                     what, *told = pipe.recv()
                 if what == "ready":
-                    _send(pipe, (corpus, folds, test))
+                    with _unless_lost():
+                        pipe.send((corpus, folds, test))
                     idle[pipe] = ""
                 elif what == "tick":
                     tick(busy[pipe], *told)
@@ -110,22 +116,23 @@ def _next(left: Sequence[int], programs: Sequence[str], own: str, others: set[st
 
 @contextlib.contextmanager
 def _started(count: int, set_up: Callable[[], None]) -> Iterator[list[Connection]]:
-    """Processes at the other ends of pipes; told to stop and waited for at the end."""
+    """Processes at the other ends of pipes; these are closed at the end, which stops them, and they are waited for."""
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     processes, pipes = [], []
     try:
         with _signals_held():
-            for core in (cores() or [None] * count)[:count]:
+            # Where there are more cores, others may want some of them: the system chooses.
+            for core in cores() if count == len(cores()) else [None] * count:
                 ours, theirs = context.Pipe()
-                processes.append(context.Process(target=_work, args=(theirs, core, set_up)))
-                processes[-1].start()
                 pipes.append(ours)
+                process = context.Process(target=_work, args=(theirs, core, set_up))
+                process.start()
+                processes.append(process)
                 theirs.close()
         yield pipes
     finally:
         for pipe in pipes:
-            with contextlib.suppress(OSError):  # it is gone already
-                pipe.send(None)
+            pipe.close()  # even where half a message has been sent, or one waits to be received
         for process in processes:
             process.join()
 
@@ -144,51 +151,46 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _send(pipe: Connection, message: Any) -> None:
-    with _unless_lost():
-        pipe.send(message)
-
-
 @contextlib.contextmanager
-def _unless_lost() -> Iterator[None]:
+def _unless_lost(folder: Path | None = None) -> Iterator[None]:
     try:
         yield
     except (EOFError, OSError) as error:
         raise UserError(
-            "a process that trains was lost, perhaps for want of memory; the same command goes on"
+            f"a process{f' that trained {folder}' if folder else ''} was lost, perhaps for want of memory; the same "
+            "command goes on, with fewer processes where it may use fewer cores (taskset -c 0,1 before it)"
         ) from error
 
 
 def _work(pipe: Connection, core: int | None, set_up: Callable[[], None]) -> None:
     """The life of a process: it says that it is ready, is given a corpus, and trains the runs that are sent."""
     begin_on(core, set_up)
-    with contextlib.suppress(EOFError, ConnectionError):  # whoever started it has gone
+    with contextlib.suppress(EOFError, OSError, Stopped):  # the other end is closed
         pipe.send(("ready",))
-        if given := pipe.recv():
-            _train_what_comes(pipe, *given)
+        _train_what_comes(pipe, *pipe.recv())
 
 
 def _train_what_comes(pipe: Connection, corpus: Corpus, folds: int | None, test: bool) -> None:
-    """Trains until it is told to stop: by None, which may come while it trains."""
+    """Trains until the other end of the pipe is closed, perhaps while it trains."""
     told, compiled = 0.0, ""
 
     def tick(_: int, epochs: float, loss: float) -> None:
         nonlocal told
-        if pipe.poll():
+        if pipe.poll():  # nothing is sent to a process that trains: this is the end
             raise Stopped
         if time.monotonic() - told > _TICK_SECONDS:
             told = time.monotonic()
             pipe.send(("tick", epochs, loss))
 
-    while (message := pipe.recv()) is not None:
-        run, settings, programs = message
+    while True:
+        run, settings, programs = pipe.recv()
         if programs != compiled:
             _forget_programs()
         run, compiled = run._replace(config=config_from_dict(settings)), programs
         try:
             pipe.send(("ended", *train_together([run], corpus, folds=folds, test=test, tick=tick)))
         except Stopped:
-            return
+            raise
         except UserError as error:
             pipe.send(("refused", error))
         except Exception as error:  # noqa: BLE001 - one run's failure must not end the others
