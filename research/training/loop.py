@@ -6,6 +6,7 @@ States, texts and batches have a leading axis of members, [R, ...]; `Programs` k
 
 import functools
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from research.data.batches import Batch, epoch_order, evaluation_order, gather, 
 from research.data.tokenizer import Encoded
 from research.errors import Diverged
 from research.settings import Training
+from research.training.environment import release_memory
 from research.training.epoch import diverged, kept_if_ended, train_epoch, watch_losses
 from research.training.feed import Room, Texts, blocks, put
 from research.training.metrics import Metrics, summarise, zero
@@ -25,6 +27,7 @@ from research.training.step import Programs, TrainState
 
 _EVALUATION_ROWS = 64  # of a batch; on CPU more would leave the cache
 _MOST_STEPS = 16  # that one call of a program takes
+_COMPILED_SECONDS = 0.3  # a call that takes longer where it does nothing has compiled
 
 # Of a member's epoch: its records, what ended it, or nothing, where it rested.
 Result = list[dict[str, Any]] | Diverged | None
@@ -61,11 +64,19 @@ def warm_up(
     filler = np.full((len(members), _steps_of_a_call(training, members), rows), -1, np.int32)
     for width in _training_widths(widths, training, members):
         copy = put_whole(jax.tree.map(np.array, states))
-        jax.block_until_ready(programs.train_block(copy, texts, put_rows(filler, 2), 0, width=width))
+        _first(functools.partial(programs.train_block, copy, texts, put_rows(filler, 2), 0, width=width))
     empty = np.empty(0, np.int32)
     for width in _evaluation_widths(widths):
         batch = stack([gather(member.validation, empty, _evaluation_rows(), (width,)) for member in members])
-        jax.block_until_ready(programs.evaluate(states.variables, put_rows(batch, 1)))
+        _first(functools.partial(programs.evaluate, states.variables, put_rows(batch, 1)))
+
+
+def _first(call: Callable[[], Any]) -> None:
+    """A call that compiles, which leaves much memory free that the system may need before the next one."""
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    if time.perf_counter() - start > _COMPILED_SECONDS:
+        release_memory()
 
 
 def _training_widths(widths: tuple[int, ...], training: Training, members: Sequence[Fed]) -> tuple[int, ...]:

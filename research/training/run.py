@@ -18,7 +18,7 @@ from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
 from research.settings import Config
 from research.training.begin import Begun, Run, begin, claimed_folder, describe, fresh_state, seed
-from research.training.environment import environment, release_memory
+from research.training.environment import environment
 from research.training.flops import count_flops
 from research.training.history import History
 from research.training.loop import (
@@ -147,8 +147,6 @@ def _train_begun(
         start = time.perf_counter()
         warm_up(compiled, put_whole(fresh), fed, training, widths, room)
         seconds["compile"] = time.perf_counter() - start
-    if seconds["compile"] > 1:
-        release_memory()
     start = time.perf_counter()
     trained, earlier_seconds = _train_epochs(begun, compiled, fresh, fed, tick)
     seconds["train"] = time.perf_counter() - start + earlier_seconds
