@@ -61,10 +61,11 @@ def main(overrides: list[str]) -> None:
 def _require_article(folder: str) -> None:
     """The peers have the article's LSTM and no other."""
     from experiments.variants import load_config
+    from research.settings import to_dict
     from research.training.restore import restore
 
     run = restore(folder)
-    if run.config.model != load_config("lstm").model or len(run.class_names) != 2:
+    if to_dict(run.config)["model"] != to_dict(load_config("lstm"))["model"] or len(run.class_names) != 2:
         raise UserError(f"{folder} is not the `lstm` of two classes that the peers have: leave --peers out")
 
 

@@ -58,3 +58,28 @@ def test_a_peer_trains_in_a_process_of_its_own(tmp_path):
 def test_bars_are_drawn(tmp_path):
     write_bars(tmp_path / "bars.png", {"seconds": {"ours": 1.0, "torch": 2.0}, "steps": {"ours": 3.0}})
     assert (tmp_path / "bars.png").stat().st_size > 5_000
+
+
+def test_the_peers_of_load_are_for_the_articles_lstm():
+    """In a process of its own: the flags of the programs meet."""
+    code = """
+from types import SimpleNamespace
+
+from experiments import load
+from experiments.variants import load_config
+from research.errors import UserError
+from research.models import config_from_dict
+from research.settings import to_dict
+from research.training import restore
+
+for flags in [], ["--config.model.hidden_size=8"]:
+    saved = config_from_dict(to_dict(load_config("lstm", flags)))
+    restore.restore = lambda folder: SimpleNamespace(config=saved, class_names=("a", "b"))
+    try:
+        load._require_article("run")
+        print("taken")
+    except UserError as error:
+        print(error)
+"""
+    said = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "taken\nrun is not the `lstm` of two classes that the peers have: leave --peers out\n"
