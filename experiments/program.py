@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from research.cores import granted
 from research.data.cache import cache_folder
 from research.data.files import Columns
 from research.errors import UserError
@@ -36,7 +37,7 @@ if TYPE_CHECKING:  # imported where used, so that programs that compare nothing 
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _NO_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # ours to use
+CORES = granted()  # ours to use
 _WORKER_BYTES = 1e9  # of memory, at most, for a process that trains
 STOP_SECONDS = 8.0  # after which a program is left that was told to stop
 _STOPPED = {True: "stopped; the same command goes on from here", False: "stopped; nothing of this is kept"}

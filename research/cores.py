@@ -10,10 +10,23 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of work in so many, or "max"
 
-def cores() -> list[int]:
-    """Those that this process may use; none where the system does not say."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+def granted() -> int:
+    """How many cores' time this process may use."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        work, period = _QUOTA.read_text().split()
+        return max(1, min(there, int(work) // int(period)))
+    except (OSError, ValueError):  # no container, or no limit
+        return there
+
+
+def places(count: int) -> list[int | None]:
+    """The cores that so many processes go to, one each; None where others may want some: the system chooses."""
+    there = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return there if len(there) == count else [None] * count
 
 
 def begin_on(core: int | None, set_up: Callable[[], None]) -> None:

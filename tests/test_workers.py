@@ -11,7 +11,7 @@ import pytest
 
 from experiments import program
 from experiments.variants import load_config
-from research import runs
+from research import cores, runs
 from research.errors import Diverged, UserError
 from research.training import workers
 from research.training.begin import Run
@@ -132,6 +132,16 @@ def test_what_has_ended_or_takes_all_cores_needs_no_process(small_corpus, tmp_pa
         1: "None",
         2: "not finite",
     }
+
+
+@pytest.mark.parametrize(("quota", "granted"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("", 8)])
+def test_a_container_is_granted_what_its_quota_says(quota, granted, tmp_path, monkeypatch):
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    assert cores.granted() == granted
+    assert cores.places(8) == list(range(8))
+    assert cores.places(2) == [None, None]
 
 
 def test_no_two_compile_the_same_where_that_can_be_helped():

@@ -15,7 +15,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from research.cores import begin_on, cores
+from research.cores import begin_on, places
 from research.errors import UserError
 from research.serving import lines
 from research.serving.lines import Chunk
@@ -68,7 +68,7 @@ def in_processes(
     """
     context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
     queue = context.Queue()
-    for core in (cores() or [None] * processes)[:processes]:
+    for core in places(processes):
         queue.put(core)
     with ProcessPoolExecutor(processes, context, _begin, (queue, set_up)) as pool:
         try:

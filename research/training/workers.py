@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import jax
 
-from research.cores import begin_on, cores
+from research.cores import begin_on, places
 from research.data.assets import ASSETS, fetch
 from research.data.corpora import Corpus
 from research.errors import UserError
@@ -121,8 +121,7 @@ def _started(count: int, set_up: Callable[[], None]) -> Iterator[list[Connection
     processes, pipes = [], []
     try:
         with _signals_held():
-            # Where there are more cores, others may want some of them: the system chooses.
-            for core in cores() if count == len(cores()) else [None] * count:
+            for core in places(count):
                 ours, theirs = context.Pipe()
                 pipes.append(ours)
                 process = context.Process(target=_work, args=(theirs, core, set_up))
