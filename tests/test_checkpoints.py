@@ -9,6 +9,7 @@ import pytest
 from flax import struct
 
 from research.errors import UserError
+from research.training import checkpoints
 from research.training.checkpoints import Checkpoints
 
 
@@ -36,6 +37,17 @@ def test_the_best_and_the_last_are_kept(tmp_path):
     assert steps_in(tmp_path / "c") == [2, 4]
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
         assert (checkpoints.best_step(), checkpoints.last_step()) == (2, 4)
+
+
+def test_what_was_saved_before_goes_when_the_next_is_sealed(tmp_path, monkeypatch):
+    """Else a kill in between could leave one that is half deleted and one that nobody vouches for."""
+    seal, there = checkpoints._seal, []
+    monkeypatch.setattr(checkpoints, "_seal", lambda folder: (there.append(steps_in(tmp_path / "c")), seal(folder)))
+    with Checkpoints(tmp_path / "c") as saved:
+        for step in (1, 2, 3):
+            saved.save(state(step), selection=float(step))
+    assert there == [[1], [1, 2], [2, 3]]
+    assert steps_in(tmp_path / "c") == [3]
 
 
 def test_a_state_comes_back_as_it_was(tmp_path):

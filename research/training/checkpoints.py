@@ -22,7 +22,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
 from research import runs
 from research.errors import UserError
@@ -93,7 +92,6 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, read_only: bool = False):
         """Raises UserError where there are steps and none is intact."""
-        keep = [preservation.LatestN(1), preservation.BestN(get_metric_fn=_score, n=1)]
         self._folder = folder
         self._writes: list[Future[None]] = []
         intact, damaged = _intact_steps(folder)
@@ -121,7 +119,6 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(
                 seen,
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=preservation.AnyPreservationPolicy(keep),
                     best_fn=_score,  # without it Orbax writes no metrics
                     create=False,
                     cleanup_tmp_directories=not read_only,
@@ -203,6 +200,11 @@ class Checkpoints:
             metrics = {"selection": selection, "step": step, "seconds": seconds}
             self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
             _seal(self._folder / str(step))
+            # Not by Orbax, which deletes before the seal: a kill then would leave one half deleted and one unsealed.
+            steps = self._manager.all_steps()
+            best = max(steps, key=lambda step: _score(self._manager.metrics(step)))
+            for old in set(steps) - {best, max(steps)}:
+                self._manager.delete(old)
         for damaged in self._folder.glob(f"*{_DAMAGED}"):
             shutil.rmtree(damaged)
 
