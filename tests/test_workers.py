@@ -148,7 +148,8 @@ def test_no_two_compile_the_same_where_that_can_be_helped():
     programs = ["linear"] * 3 + ["lstm"] * 2 + ["cnn"] * 4
     following = workers._next
     assert following(range(9), programs, "", set()) == 0
-    assert following(range(1, 9), programs, "", {"linear"}) == 3
-    assert following([1, 2, 4, 5], programs, "lstm", {"linear"}) == 4
-    assert following([1, 2, 5, 6, 7, 8], programs, "lstm", {"linear"}) == 5
+    assert following(range(1, 9), programs, "", {"linear"}) == 5
+    assert following([1, 2, 3, 4, 6], programs, "cnn", {"linear"}) == 6
+    assert following([1, 2, 3, 4], programs, "cnn", {"linear"}) == 3
+    assert following([1, 2, 4], programs, "linear", {"lstm"}) == 1
     assert following([2, 6, 7], programs, "lstm", {"linear", "cnn"}) == 6

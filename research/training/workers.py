@@ -107,9 +107,14 @@ def train_in_processes(
 
 
 def _next(left: Sequence[int], programs: Sequence[str], own: str, others: set[str]) -> int:
-    """Which run a process takes that has compiled `own` while others train `others`."""
+    """Which run a process takes that has compiled `own` while others train `others`.
+
+    One begins at the first of them, all others at the last, which are larger as a rule: none of these is left to the
+    end, when every process would have to compile it or wait for the one that has.
+    """
     waiting = collections.Counter(programs[at] for at in left)
-    preferred = (own, *(program for program in waiting if program not in others), waiting.most_common(1)[0][0])
+    fresh = [program for program in waiting if program not in others]
+    preferred = (own, *(fresh[-1:] if others else fresh[:1]), waiting.most_common(1)[0][0])
     program = next(program for program in preferred if program in waiting)
     return next(at for at in left if programs[at] == program)
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.models.layers.product import product
+
 
 class Convolution(nn.Module):
     """A filter over windows of `width` positions.
@@ -30,4 +32,5 @@ class Convolution(nn.Module):
         padded = jnp.pad(inputs, ((0, 0), (left, right), (0, 0)))
         windows = padded.shape[1] - self.width + 1
         unfolded = jnp.concatenate([padded[:, k : k + windows] for k in range(self.width)], axis=-1)
-        return unfolded @ kernel.reshape(-1, self.features) + bias[None, None, :]
+        maps = product(unfolded.reshape(-1, shape[0] * shape[1]), kernel.reshape(-1, self.features))
+        return maps.reshape(-1, windows, self.features) + bias[None, None, :]
