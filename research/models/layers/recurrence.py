@@ -58,8 +58,8 @@ def recurrence(
         return plain_recurrence(cell, activation, inputs, lengths, kernel, recurrent_kernel, bias, recurrent_mask)
     cell, weights = found
     mask_at = 1 if len(recurrent_mask) == len(inputs) else None
-    run = by_shard(functools.partial(fused, cell), len(inputs), (2, None, None, None, mask_at, 0), (2, 1))
-    states, last = run(inputs.transpose(1, 2, 0), *weights, recurrent_mask.T, lengths)
+    run = by_shard(functools.partial(fused, cell), len(inputs), (1, None, None, None, mask_at, 0), (2, 1))
+    states, last = run(inputs.swapaxes(0, 1), *weights, recurrent_mask.T, lengths)
     return states.transpose(2, 0, 1), last.T
 
 
