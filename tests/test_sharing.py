@@ -43,7 +43,7 @@ def test_a_step_of_several_devices_is_that_of_one(name, small_corpus):
             assert shares() == devices
             states, texts = put_whole(stack([fresh])), put_whole(stack([put(prepared.train, prepared.room)]))
             given = put_rows(rows, 2)
-            assert len(given.devices()) == devices
+            assert devices == 1 or len(given.devices()) == devices
             found.append(of_member(compiled.train_block(states, texts, given, count, width=width), 0))
     for one, *others in zip(*map(jax.tree.leaves, found), strict=True):
         for several in others:

@@ -259,14 +259,18 @@ def encode_texts(
     the tokenizer puts no [CLS] before a text and no [SEP] behind it.
     """
     can = vocabulary is not None and data.tokens in _ASCII_TOKENS and data.stop_words == "none"
-    plain = [can and _is_plain(text) for text in texts]
+    plain = np.array([can and _is_plain(text) for text in texts], bool)
+    words = [_split_plain(text, data) for text, is_plain in zip(texts, plain, strict=True) if is_plain]
     others = [text for text, is_plain in zip(texts, plain, strict=True) if not is_plain]
-    of_others = iter(_pieces(tokenizer, prepare_texts(others, data.tokens), around))
-    pieces = [
-        np.array(_look_up(text, data, vocabulary), np.int32) if is_plain else next(of_others)
-        for text, is_plain in zip(texts, plain, strict=True)
-    ]
-    return _join(pieces, np.zeros(len(texts), np.int32))
+    pieces = _pieces(tokenizer, prepare_texts(others, data.tokens), around)
+    lengths = np.zeros(len(texts), np.int64)
+    lengths[plain], lengths[~plain] = list(map(len, words)), list(map(len, pieces))
+    of_plain, tokens = np.repeat(plain, lengths), np.empty(lengths.sum(), np.int32)
+    # All words at once: an array a text takes as long as looking its words up.
+    every_word = itertools.chain.from_iterable(words)
+    tokens[of_plain] = list(map(vocabulary.get, every_word, itertools.repeat(UNKNOWN_ID))) if words else []
+    tokens[~of_plain] = np.concatenate([np.empty(0, np.int32), *pieces])
+    return Encoded(tokens, np.concatenate([[0], np.cumsum(lengths)]), np.zeros(len(texts), np.int32))
 
 
 def whole_encoder(tokenizer: "Tokenizer", data: Data) -> Callable[[Sequence[str]], Encoded]:
@@ -290,10 +294,9 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable() and "<" not in text and "&" not in text
 
 
-def _look_up(text: str, data: Data, vocabulary: dict[str, int]) -> list[int]:
+def _split_plain(text: str, data: Data) -> list[str]:
     words = _ASCII_TOKENS[data.tokens].findall(text.lower() if data.lowercase else text)
-    words = words[: data.max_length] if data.keep == "first" else words[-data.max_length :]
-    return [vocabulary.get(word, UNKNOWN_ID) for word in words]
+    return words[: data.max_length] if data.keep == "first" else words[-data.max_length :]
 
 
 def _pieces(tokenizer: "Tokenizer", decoded: Sequence[str], around: bool = True) -> list[np.ndarray]:
