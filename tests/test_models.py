@@ -79,6 +79,22 @@ def test_padding_changes_nothing(variant):
     np.testing.assert_allclose(apply(variables, other, LENGTHS), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_padding_changes_no_dropout(variant):
+    """A run that is trained beside others is padded to their width, and must be what it is alone."""
+    config, _, variables, _ = variant
+    rates = {f.name: 0.5 for f in dataclasses.fields(config.model) if "dropout" in f.name and f.type is float}
+    module = build(dataclasses.replace(config.model, **rates), vocab_size=VOCAB_SIZE, num_outputs=3)
+
+    @jax.jit
+    def apply(token_ids):
+        rngs = {"dropout": jax.random.key(3)}
+        return module.apply(variables, token_ids, LENGTHS, deterministic=False, rngs=rngs)
+
+    expected = apply(batch_of_ids())
+    wider = np.pad(batch_of_ids(), ((0, 0), (0, 9)), constant_values=7)
+    np.testing.assert_allclose(apply(wider), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_text_in_the_middle_of_others_is_the_text_alone(variant):
     _, _, variables, apply = variant
     ids = batch_of_ids()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from research.models.layers.activations import ACTIVATIONS
+from research.models.layers.dropout import sequence_mask
 from research.models.layers.embedding import embedding, head
 from research.models.layers.masks import length_mask
 from research.settings import setting
@@ -29,7 +30,7 @@ class MLP(nn.Module):
         vectors = embedding(self.vocab_size, self.embedding_size)(token_ids)
         kept = length_mask(lengths, token_ids.shape[1])
         if self.word_dropout and not deterministic:
-            kept &= jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.word_dropout, kept.shape)
+            kept &= sequence_mask(self.make_rng("dropout"), kept.shape, self.word_dropout) > 0
         total = jnp.sum(jnp.where(kept[:, :, None], vectors, 0.0), axis=1)
         hidden = total / jnp.maximum(jnp.sum(kept, axis=1), 1).astype(total.dtype)[:, None]
         for layer in range(self.layers):

@@ -10,15 +10,13 @@ With `monte_carlo` samples the deterministic forward pass averages the probabili
 of scaling the weights (section 3); the masks are shared by all rows, so a prediction does not depend on its batch.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from research.errors import UserError
 from research.models.layers.activations import ACTIVATIONS
-from research.models.layers.dropout import drop_word_types, dropout_mask
+from research.models.layers.dropout import drop_word_types, dropout_mask, sequence_mask
 from research.models.layers.embedding import embedding, head
 from research.models.layers.pooling import AttentivePooling, max_over_time, mean_over_time
 from research.models.layers.recurrence import CELLS, RecurrentLayer
@@ -139,13 +137,10 @@ class Recurrent(nn.Module):
         if key is None or not self.dropout:
             return sequences
         key = jax.random.fold_in(key, which)
-        shape = (rows, sequences.shape[-1])
         if self.dropout_kind == "variational":
-            return sequences * dropout_mask(key, shape, self.dropout, sequences.dtype)[:, None, :]
-        mask_of = functools.partial(dropout_mask, shape=shape, rate=self.dropout, dtype=sequences.dtype)
-        # A key a position, so that the masks of a text do not depend on how far it is padded.
-        keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(jnp.arange(sequences.shape[1]))
-        return sequences * jax.vmap(mask_of, out_axes=1)(keys)
+            mask = dropout_mask(key, (rows, sequences.shape[-1]), self.dropout, sequences.dtype)
+            return sequences * mask[:, None, :]
+        return sequences * sequence_mask(key, (rows, *sequences.shape[1:]), self.dropout, sequences.dtype)
 
 
 def _logit_of_mean_probability(samples: jax.Array) -> jax.Array:

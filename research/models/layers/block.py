@@ -1,5 +1,6 @@
 """A block of the Transformer's encoder (Vaswani et al. 2017, section 3.1)."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -36,7 +37,11 @@ def attention(
     """
     weights = nn.dot_product_attention_weights(query, key, mask=mask, module=module)
     if dropout_rate and not deterministic:
-        weights *= dropout_mask(dropout_rng, weights.shape, dropout_rate, weights.dtype)
+        rows, heads, width, _ = weights.shape
+        # As of `sequence_mask`, along both axes of positions: a key for each that is attended to.
+        keys = jax.vmap(functools.partial(jax.random.fold_in, dropout_rng))(jnp.arange(width))
+        mask_of = functools.partial(dropout_mask, shape=(width, rows, heads), rate=dropout_rate, dtype=weights.dtype)
+        weights *= jax.vmap(mask_of)(keys).transpose(2, 3, 1, 0)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
 
 

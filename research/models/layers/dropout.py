@@ -10,7 +10,10 @@ _LEVELS = 1 << 16  # a mask's probabilities are multiples of one over it
 
 
 class Dropout(nn.Module):
-    """`values float [...] -> values with zeros in the place of a share of `rate` of them, and the rest scaled up`."""
+    """`values float [B, ...] -> values with zeros in the place of a share of `rate` of them, and the rest scaled up`.
+
+    The second of three and more axes is taken for positions, as of `sequence_mask`.
+    """
 
     rate: float
 
@@ -18,7 +21,8 @@ class Dropout(nn.Module):
     def __call__(self, values: jax.Array, *, deterministic: bool) -> jax.Array:
         if deterministic or not self.rate:
             return values
-        return values * dropout_mask(self.make_rng("dropout"), values.shape, self.rate, values.dtype)
+        mask_of = sequence_mask if values.ndim > 2 else dropout_mask
+        return values * mask_of(self.make_rng("dropout"), values.shape, self.rate, values.dtype)
 
 
 def dropout_mask(key: jax.Array, shape: tuple[int, ...], rate: float, dtype: jnp.dtype = jnp.float32) -> jax.Array:
@@ -39,6 +43,23 @@ def dropout_mask(key: jax.Array, shape: tuple[int, ...], rate: float, dtype: jnp
     return jnp.where(halves < keep, _LEVELS / keep, 0.0).astype(dtype)
 
 
+def sequence_mask(key: jax.Array, shape: tuple[int, ...], rate: float, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """A mask whose values do not depend on how far texts are padded, so that a run is the same in any company.
+
+    Args:
+      key: random key.
+      shape: [B, L, ...].
+      rate: as of `dropout_mask`.
+      dtype: of the mask.
+
+    Returns:
+      `dtype` of `shape`.
+    """
+    rows, width, *rest = shape
+    # JAX' random words are a function of the key and of how many stand before them: time first, padding comes last.
+    return dropout_mask(key, (width, rows, *rest), rate, dtype).swapaxes(0, 1)
+
+
 def drop_word_types(key: jax.Array, token_ids: jax.Array, rate: float, dtype: jnp.dtype = jnp.float32) -> jax.Array:
     """A mask that drops whole word types: all occurrences of a word in a text, or none.
 
@@ -51,7 +72,7 @@ def drop_word_types(key: jax.Array, token_ids: jax.Array, rate: float, dtype: jn
     Returns:
       `dtype` [B, L], zeros and what `dropout_mask` has in their place.
     """
-    mask = dropout_mask(key, token_ids.shape, rate, dtype)
+    mask = sequence_mask(key, token_ids.shape, rate, dtype)
     # Each position takes what was drawn at the first occurrence of its word.
     first = jnp.argmax(token_ids[:, :, None] == token_ids[:, None, :], axis=-1)
     return jnp.take_along_axis(mask, first, axis=1)
