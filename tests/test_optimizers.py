@@ -81,6 +81,16 @@ def test_decay_shrinks_matrices_and_leaves_biases(name):
     np.testing.assert_array_equal(after["bias"], PARAMS["bias"])
 
 
+def test_a_bias_of_several_axes_does_not_decay():
+    """Those of the GRU and of attention have two."""
+    settings, params = Optimizer(weight_decay=0.5), {"gru": {"bias": jnp.ones((2, 3)), "kernel": jnp.ones((2, 3))}}
+    optimizer = make_optimizer(settings)
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(nothing, optimizer.init(params), params, rates=rates_of(settings))
+    assert (updates["gru"]["kernel"] < 0).all()
+    assert (updates["gru"]["bias"] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -91,6 +101,10 @@ def test_decay_shrinks_matrices_and_leaves_biases(name):
             "bert:tiny",
             {"embedding_position": 0, "embedding_norm": 0, "block_0": 1, "block_1": 2, "pooler": 3, "head": 3},
         ),
+        ("luong:general", {"embedding": 0, "lstm": 1, "head": 2}),
+        ("memory", {"embedding": 0, "lstm": 1, "head": 2}),
+        ("article", {"embedding": 0, "lstm": 1, "head": 2}),
+        ("deep_cnn:dpcnn", {"embedding": 0, "first": 1, "stage_0_block_0_norm_0": 1, "head": 5}),
         ("cnn", {"embedding": 0, "width_3": 1, "width_5": 1, "head": 1}),
         ("linear", {"kernel": 1, "bias": 1}),
     ],

@@ -18,7 +18,7 @@ from research.errors import UserError
 from research.settings import Optimizer
 
 # The layers that are stacked in a model, by the names of their parameters.
-_LAYER = re.compile(r"(?:block|forwards|backwards|hidden|stage)_(\d+)")
+_LAYER = re.compile(r"(?:block|forwards|backwards|hidden|stage)_(\d+)|first$|lstm$")
 
 
 @struct.dataclass
@@ -52,7 +52,7 @@ def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs
         "adadelta": lambda: optax.scale_by_adadelta(rho=0.95, eps=1e-6),
         "lion": lambda: optax.scale_by_lion(),
     }[settings.name]()
-    decay = [_with_rates(_decay)] if settings.weight_decay else []
+    decay = [_with_rates(_decay, is_weight)] if settings.weight_decay else []
     decoupled = settings.name in ("adamw", "lion")
     clip = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
     chain = [*clip, core, *decay] if decoupled else [*clip, *decay, core]
@@ -68,7 +68,8 @@ def depths(params: Any) -> Any:
     """How far each parameter is from the input: 0 for embeddings, 1 for the lowest layer; the highest are of no layer.
 
     Args:
-      params: a tree whose names say the layers: `embedding`, `block_0`, `forwards_0`, `hidden_0`, `stage_0`, ...
+      params: a tree whose names say the layers: `embedding`, `block_0`, `forwards_0`, `hidden_0`, `stage_0`, ...; where
+        there is one that is not counted it is the lowest (`lstm`, `first`).
 
     Returns:
       the tree with integers.
@@ -78,7 +79,7 @@ def depths(params: Any) -> Any:
         names = [str(key.key) for key in path]
         found = next((match for name in names if (match := _LAYER.match(name))), None)
         if found:
-            return 1 + int(found[1])
+            return 1 + int(found[1] or 0)
         return 0 if any("embedding" in name for name in names) else -1
 
     tree = jax.tree_util.tree_map_with_path(named, params)
@@ -105,15 +106,26 @@ def _by_layer(decay: float) -> optax.GradientTransformation:
     return optax.stateless(change)
 
 
+def is_weight(path: tuple[Any, ...], param: jax.Array) -> bool:
+    """Whether a parameter is a matrix and no bias, of however many axes: what decay and L2 are of."""
+    return param.ndim > 1 and path[-1].key != "bias"
+
+
 def _decay(update: jax.Array, param: jax.Array, rates: Rates) -> jax.Array:
-    return update + rates.weight_decay * param if param.ndim > 1 else update
+    return update + rates.weight_decay * param
 
 
-def _with_rates(change: Callable[[jax.Array, jax.Array, Rates], jax.Array]) -> optax.GradientTransformationExtraArgs:
-    """A transformation that changes each leaf's update by its parameter and the rates."""
+def _with_rates(
+    change: Callable[[jax.Array, jax.Array, Rates], jax.Array],
+    of: Callable[[tuple[Any, ...], jax.Array], bool] = lambda path, param: True,
+) -> optax.GradientTransformationExtraArgs:
+    """A transformation that changes the update of each parameter that is `of` its kind, by it and the rates."""
 
     def update(updates: Any, state: Any, params: Any, *, rates: Rates, **_: Any) -> tuple[Any, Any]:
-        return jax.tree.map(lambda u, p: change(u, p, rates), updates, params), state
+        def changed(path: tuple[Any, ...], u: jax.Array, p: jax.Array) -> jax.Array:
+            return change(u, p, rates) if of(path, p) else u
+
+        return jax.tree_util.tree_map_with_path(changed, updates, params), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 

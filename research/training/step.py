@@ -20,7 +20,7 @@ from research.settings import Config, Data, Optimizer, Training, to_dict
 from research.training.environment import require_memory
 from research.training.feed import Texts, take
 from research.training.metrics import Metrics, cross_entropy, measure, probabilities, zero
-from research.training.optimizers import Rates, limit_columns, make_optimizer, rate_factor, rates_of
+from research.training.optimizers import Rates, is_weight, limit_columns, make_optimizer, rate_factor, rates_of
 from research.training.sharing import whole
 
 
@@ -56,7 +56,8 @@ class Programs:
       states are donated.
     evaluate: `(variables, batch) -> (metrics, probabilities [R, B, C])`, `evaluate_step` of each.
     init: `(key, token_ids, lengths) -> variables` of one run.
-    train: `(state, batch) -> (state, metrics)`, a single `train_step` of one run, the state donated.
+    train: `(state, batch) -> (state, metrics)`, a single `train_step` of one run, the state donated; for who looks at
+      one step, as tests and the benchmark do.
     flops: of predicting one text, by width; filled by who asks for it first.
     """
 
@@ -215,7 +216,8 @@ def train_step(
         losses = cross_entropy(logits, batch.labels, config.training.label_smoothing)
         loss = jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1e-30)
         if config.training.l2:
-            squares = [jnp.sum(jnp.square(p)) for p in jax.tree.leaves(params) if p.ndim > 1]
+            named = jax.tree_util.tree_leaves_with_path(params)
+            squares = [jnp.sum(jnp.square(p)) for path, p in named if is_weight(path, p)]
             loss += 0.5 * state.rates.l2 / state.num_texts * sum(squares)
         return loss, (logits, losses)
 
