@@ -16,7 +16,9 @@ from experiments import program, studies
 from experiments.progress import reporting
 
 flags.DEFINE_integer("names", 120, "How many names.", lower_bound=4)
-flags.DEFINE_integer("repeats", None, "Runs of each fold and name (default 1; 5 where there is a test split).")
+flags.DEFINE_integer(
+    "repeats", None, "Runs of each fold and name (default 1; 5 where there is a test split).", lower_bound=1
+)
 studies.define_trainings("mlp")
 FLAGS = flags.FLAGS
 _PARTNERS = 20

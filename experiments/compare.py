@@ -22,7 +22,7 @@ from absl import flags
 
 from experiments import program
 from experiments.progress import print_results, print_table, reporting
-from experiments.variants import every_variant, expand, load_config
+from experiments.variants import every_variant, expand, load_config, settled_otherwise
 from research import runs
 from research.errors import UserError
 
@@ -46,8 +46,8 @@ program.define_workdir("The comparison's folder.")
 FLAGS = flags.FLAGS
 
 if TYPE_CHECKING:
-    from research.comparison import Variant
     from research.data.corpora import Corpus
+    from research.plan import Variant
     from research.reporting.results import Results
 
 
@@ -70,7 +70,8 @@ def main(overrides: list[str]) -> None:
         raise UserError(f"--corpus is {FLAGS.corpus}, expected corpora of different names")
     if len(corpora) == 1:
         source, corpus = corpora.popitem()
-        _compare(variants, corpus, source, Path(FLAGS.workdir or f"runs/{corpus.name}"), overrides, 1)
+        folder = Path(FLAGS.workdir or f"runs/{corpus.name}")
+        _leave({corpus.name: _compare(variants, corpus, source, folder, overrides, 1)})
         return
     folder = Path(FLAGS.workdir or "runs/" + "-".join(corpus.name for corpus in corpora.values()))
     results = {
@@ -82,23 +83,27 @@ def main(overrides: list[str]) -> None:
         title = "Verdicts over the corpora (the intervals are simultaneous over pairs and corpora)"
         print_table(title, header, rows)
         runs.write_text(folder / "replication.md", f"# {title}\n\n{markdown_table(header, rows)}")
+    _leave(results)
+
+
+def _leave(results: dict[str, "Results"]) -> None:
+    """With 1 where a run failed by no fault of the user's; which did is said above."""
+    if any(row["status"] == "failed" for of_corpus in results.values() for row in of_corpus.rows):
+        sys.exit(1)
 
 
 def _compare(
     variants: list["Variant"], corpus: "Corpus", source: str, folder: Path, overrides: list[str], corpora: int
 ) -> "Results":
     from research.comparison import compare, default_repeats
-    from research.data.splits import resolve_folds, split_corpus
-    from research.reporting.results import Claims, baseline_of, read_results
+    from research.data.splits import resolve_folds
+    from research.reporting.results import Claims, read_results
 
     folds = resolve_folds(corpus, FLAGS.folds)
     if FLAGS.tuned:
         variants = [_tuned(variant, corpus, folds, overrides) for variant in variants]
-    if FLAGS.overwrite:  # what is wrong is said before anything is lost
-        split_corpus(corpus, 0, folds=folds, fold=0, repeat=0)
-        baseline_of([variant.name for variant in variants], program.claims(Claims()))
-        runs.clear(folder)
-    most = FLAGS.max_repeats if FLAGS.until == "decided" else FLAGS.repeats or default_repeats(folder, folds)
+    there = None if FLAGS.overwrite else folder
+    most = FLAGS.max_repeats if FLAGS.until == "decided" else FLAGS.repeats or default_repeats(there, folds)
     with reporting(len(variants) * (folds or 1) * most, "runs") as reporter:
         compare(
             variants,
@@ -108,6 +113,7 @@ def _compare(
             repeats=FLAGS.repeats,
             corpus_flags=program.corpus_flags(source),
             command=program.command(),
+            overwrite=FLAGS.overwrite,
             claims=program.claims(Claims(corpora=corpora)),
             max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
             workers=program.workers(),
@@ -125,6 +131,7 @@ def _tuned(variant: "Variant", corpus: "Corpus", folds: int, overrides: list[str
 
     found = {}
     for run, settings in chosen_settings(Path(FLAGS.tuned), variant.name, corpus, folds).items():
+        settled_otherwise(overrides, settings, f"what {FLAGS.tuned} tuned for {variant.name}")
         chosen = [f"--config.{field}={value}" for field, value in settings.items()]
         found[run] = (load_config(variant.source, [*overrides, *chosen]), (*variant.flags, *chosen))
     return variant._replace(tuned=found)

@@ -52,7 +52,8 @@ def define_workdir(text: str) -> None:
 
 def define_folds() -> None:
     """Defines `--folds`."""
-    flags.DEFINE_integer("folds", None, "Folds of the cross-validation (default 5; none where there is a test split).")
+    text = "Folds of the cross-validation (default 5; none where there is a test split)."
+    flags.DEFINE_integer("folds", None, text, lower_bound=2)
 
 
 def define_corpus(default: str | None = None) -> None:
@@ -250,7 +251,7 @@ def _devices_given() -> bool:
 
 
 def only_cores() -> bool:
-    """Whether JAX would find nothing but this machine's cores, all of them ours to use; told without starting it."""
+    """Whether JAX would find nothing but this machine's cores; told without starting it."""
     asked = os.environ.get("JAX_PLATFORMS", "")
     plugins = any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
     return not _devices_given() and (asked == "cpu" or (not asked and not plugins))

@@ -8,6 +8,7 @@ Open http://127.0.0.1:8000 in a browser for the page; /openapi.json describes th
 answer what it has taken. It listens to this machine alone unless --host says otherwise: it asks nobody for a password.
 """
 
+import functools
 import signal
 import socket
 import sys
@@ -34,7 +35,8 @@ def main(overrides: list[str]) -> None:
         raise not_installed("serve", "starlette uvicorn", "serve") from None
     from research.training.restore import restore
 
-    runs = {name: restore(folder) for name, folder in zip(short_names(FLAGS.workdir), FLAGS.workdir, strict=True)}
+    names = dict(zip(FLAGS.workdir, short_names(FLAGS.workdir), strict=True))
+    runs = {name: restore(folder) for folder, name in names.items()}
     family = socket.AF_INET6 if ":" in FLAGS.host else socket.AF_INET
     try:
         listening = socket.create_server((FLAGS.host, FLAGS.port), family=family, backlog=2048)
@@ -43,7 +45,8 @@ def main(overrides: list[str]) -> None:
     host = f"[{FLAGS.host}]" if ":" in FLAGS.host else FLAGS.host
     address = f"http://{host}:{listening.getsockname()[1]}"
     print(f"{address} serves {', '.join(runs)} once their programs are compiled", file=sys.stderr, flush=True)
-    app = application(runs, Limits(), ready=lambda: print("ready", file=sys.stderr, flush=True))
+    ready = functools.partial(print, "ready", file=sys.stderr, flush=True)
+    app = application(runs, Limits(), ready, other_names=names)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the server's own stand while it runs, and it raises them again after
     server(app).run(sockets=[listening])

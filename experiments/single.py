@@ -47,10 +47,7 @@ def run_alone(name: str, epochs: int, folder: Path, train: Callable[..., object]
     from research.training import processes
     from research.training.population import side_by_side
 
-    if FLAGS.overwrite and processes.is_first():
-        runs.clear(folder)
-    if runs.is_finished(folder):
-        print(f"{folder} is finished already; its results:", file=sys.stderr)
+    was_finished = runs.is_finished(folder) and not FLAGS.overwrite
     with reporting(epochs, "epochs") as reporter:
 
         def job(check: Callable[[], None]) -> None:
@@ -68,9 +65,12 @@ def run_alone(name: str, epochs: int, folder: Path, train: Callable[..., object]
                 repeat=FLAGS.repeat,
                 devices=FLAGS.devices,
                 command=program.command(),
+                overwrite=FLAGS.overwrite,
                 tick=tick,
             )
 
         with ends_with_the_others() if FLAGS.coordinator else contextlib.nullcontext():
             side_by_side([job])  # in a thread of its own, so that a signal cannot break in between two steps
+    if was_finished and processes.is_first():
+        print(f"{folder} is finished already; its results:", file=sys.stderr)
     return processes.is_first()

@@ -34,7 +34,6 @@ def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir")
     set_up()
     config = load_config(FLAGS.config, overrides)
-    from research.data.splits import resolve_folds, split_corpus
     from research.training.preparation import cut_sentence
     from research.training.run import train
     from research.training.workers import takes_all_cores
@@ -45,10 +44,6 @@ def main(overrides: list[str]) -> None:
     if said := cut_sentence(corpus, config.data):
         print(said, file=sys.stderr)
     name, folder = FLAGS.config, Path(FLAGS.workdir)
-    if FLAGS.overwrite:  # a fold that does not exist is said before anything is lost
-        folds = resolve_folds(corpus, FLAGS.folds)
-        split_corpus(corpus, config.seed, folds=folds, fold=FLAGS.fold, repeat=FLAGS.repeat)
-
     if not run_alone(name, config.training.epochs, folder, functools.partial(train, config, corpus, folder)):
         return
     records = runs.read_metrics(folder)

@@ -14,10 +14,10 @@ from absl import flags
 
 from experiments import program
 from experiments.progress import print_table, reporting
-from experiments.variants import expand, load_config, space_of
+from experiments.variants import expand, load_config, settled_otherwise, space_of
 
 if TYPE_CHECKING:
-    from research.comparison import Variant
+    from research.plan import Variant
 
 flags.DEFINE_list("variants", ["linear", "lstm"], "Variants, separated by commas.")
 flags.DEFINE_integer("trials", 8, "Trials of each variant.", lower_bound=2, upper_bound=10_000)
@@ -39,9 +39,11 @@ def main(overrides: list[str]) -> None:
     import numpy as np
 
     from research.data.splits import resolve_folds
-    from research.tuning import Searched, expected_best, tune
+    from research.tuning import TUNED, Searched, expected_best, tune
 
     def searched(variant: "Variant") -> Searched:
+        settled_otherwise(overrides, space_of(variant.source), f"searched for {variant.name}")
+
         def make(settings: dict) -> object:
             chosen = (f"--config.{field}={value}" for field, value in settings.items())
             return load_config(variant.source, [*overrides, *chosen])
@@ -78,7 +80,7 @@ def main(overrides: list[str]) -> None:
     for name, of_variant in found["variants"].items():
         chosen = [of_variant["settings"][trial] for trial in of_variant["chosen"].values()]
         print(f"{name}: " + "; ".join(" ".join(f"{k}={v}" for k, v in settings.items()) for settings in chosen))
-    print(f"chosen settings: {Path(FLAGS.workdir) / 'tuned.json'}")
+    print(f"chosen settings: {Path(FLAGS.workdir) / TUNED}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ Files and typed overrides are read by `ml_collections.config_flags`; its faults 
 
 import importlib.util
 import itertools
+import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -16,11 +17,12 @@ from absl import flags
 from ml_collections import config_flags
 
 import configs
+from research.data.assets import ASSETS
 from research.errors import UserError, expected
-from research.settings import Config, leaves, validate
+from research.settings import Config, leaves, to_dict, validate
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without plots
-    from research.comparison import Variant
+    from research.plan import Variant
 
 FOLDER = Path(configs.__file__).parent
 
@@ -52,8 +54,8 @@ def load_config(
     """The config of a variant.
 
     Args:
-      name: `NAME[:ARGUMENT]` or `FILE.py[:ARGUMENT]`; a file that does not exist where the user stands is looked for
-        in the repository's `configs/`.
+      name: `NAME[:ARGUMENT]` or `FILE.py[:ARGUMENT]`; `configs/FILE.py` that does not exist where the user stands is
+        the repository's.
       overrides: `--config.FIELD=VALUE`, in order.
       prepare: what becomes of the config before them.
 
@@ -74,7 +76,8 @@ def load_config(
     except Exception as error:  # the file is the user's code: anything may come
         # ml_collections puts the whole traceback into its message; the last line says what happened.
         reason = str(error.__cause__ or error).strip(" )\n").splitlines()[-1:] or [type(error).__name__]
-        raise UserError(f"{name}: the config cannot be loaded ({reason[0]})") from error
+        said = reason[0].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+        raise UserError(f"{name}: the config cannot be loaded ({said})") from error
     for override in overrides:
         field = re.sub(r"^--(no)?config\.", "", override).partition("=")[0]
         if field not in fields:
@@ -85,14 +88,37 @@ def load_config(
         config_flags.DEFINE_config_dataclass("config", config, flag_values=values, sys_argv=argv)
         values(argv)
     except (flags.Error, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{name}: {' '.join(str(error).split())}") from error
-    return validate(values.config)
+        said = ": ".join(map(str, error.args))
+        raise UserError(f"{name}: {' '.join(said.split())}") from error
+    try:
+        return _from_anywhere(validate(values.config))
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def _from_anywhere(config: Config) -> Config:
+    """With paths that mean the same wherever a command is given."""
+    if config.init_from != "none":
+        config.init_from = str(Path(config.init_from).resolve())
+    if config.data.vectors not in ("none", *ASSETS):
+        config.data.vectors = str(Path(config.data.vectors).resolve())
+    return config
+
+
+def settled_otherwise(overrides: Sequence[str], settings: Iterable[str], where: str) -> None:
+    """Raises UserError where a setting is given by a flag that would be settled otherwise: it is `where`."""
+    for override in overrides:
+        field = override.partition("=")[0].removeprefix("--config.")
+        if field in settings:
+            raise UserError(f"{override} is given, but {field} is {where}, expected one or the other")
 
 
 def _find(name: str) -> tuple[Path, str, str]:
     base, colon, argument = name.partition(":")
     if base.endswith(".py"):
-        path = Path(base) if Path(base).is_file() else FOLDER / Path(base).name
+        path = Path(base)
+        if not path.is_file() and path.parent.name in ("", FOLDER.name):
+            path = FOLDER / path.name
     else:
         path = FOLDER / f"{base}.py"
     if not path.is_file() or path.stem == "__init__":
@@ -144,9 +170,9 @@ def expand(
     Raises:
       UserError: as `load_config`; a field that no variant has.
     """
-    from research.comparison import Variant
+    from research.plan import Variant
 
-    factors = [_factor(text) for text in vary]
+    factors, found = [_factor(text) for text in vary], dict[str, str]()
     has = _who_has([*(field for field, _ in factors), *drop], names, overrides)
     for name in names:
         own = [factor for factor in factors if name in has[factor[0]]]
@@ -164,11 +190,15 @@ def expand(
                 off = [f"{field}={_off(name, field, given)}"] if field else []
                 label = f"{short}[{','.join([*chosen, *off])}]" if chosen or off else short
                 flags_ = (*given, *(f"--config.{choice}" for choice in off))
-                yield Variant(label, load_config(name, flags_), (f"--config={path}", *flags_))
+                config = load_config(name, flags_)
+                same = found.setdefault(json.dumps(to_dict(config)), label)
+                if same != label:
+                    raise UserError(f"{same} and {label} are the same settings, expected different ones")
+                yield Variant(label, config, (f"--config={path}", *flags_))
 
 
 def _who_has(fields: Sequence[str], names: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:
-    """The variants that have each setting; which have one not is said on stderr."""
+    """The variants that have each setting; which lack one is said on stderr."""
     if not fields:
         return {}
     settings = {name: {field for field, _, _ in leaves(load_config(name, overrides))} for name in names}

@@ -1,7 +1,6 @@
-"""One of several processes that train together, watched by one more: where another is lost, JAX ends with a page of
-traces.
+"""Runs one of several training processes as a child, because JAX ends with a page of traces where another is lost.
 
-The watching process passes on what its child says but for that page, and says in a sentence what happened.
+The parent passes on what its child says but for that page, and says in a sentence what happened.
 """
 
 import contextlib

@@ -18,6 +18,10 @@ _HOME = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted(_HOME)
+
+
 def __getattr__(name: str) -> Any:
     # Imported on first use, so that reading a run folder does not load JAX.
     if name in _HOME:

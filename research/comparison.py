@@ -7,7 +7,6 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +14,10 @@ from research import runs
 from research.data.corpora import Corpus, load
 from research.data.splits import resolve_folds, split_corpus
 from research.errors import Diverged, UserError
-from research.evaluation.planning import detectable, typical
-from research.models import config_from_dict
+from research.plan import Variant, claim_plan, detectable_sentence
 from research.reporting.report import write_report
-from research.reporting.results import Claims, baseline_of, level_of, pairs_of, planned_claims, read_results
-from research.settings import Config, config_hash, differences, to_dict, validate
+from research.reporting.results import Claims, planned_claims
+from research.settings import Config, validate
 from research.training.begin import Run
 from research.training.environment import environment, release_memory
 from research.training.population import train_many
@@ -28,34 +26,6 @@ from research.training.workers import Workers
 
 REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
 _MOST_REPEATS = 1000
-
-
-class Variant(NamedTuple):
-    """A model with its settings under the name that tables give it."""
-
-    name: str
-    config: Config
-    flags: tuple[str, ...] = ()  # of the `train` command that does the same
-    # Where settings were tuned: name of a run -> its config and flags; with a test split "repeat0" is for every repeat.
-    tuned: Mapping[str, tuple[Config, tuple[str, ...]]] | None = None
-
-    @property
-    def source(self) -> str:
-        """What `--config` names it by."""
-        return self.flags[0].removeprefix("--config=")
-
-    def of_run(self, fold: int, repeat: int, folds: int) -> tuple[Config, tuple[str, ...]]:
-        """The config and flags of one run.
-
-        Raises:
-          UserError: the settings were not tuned for this repeat.
-        """
-        if self.tuned is None:
-            return self.config, self.flags
-        name = runs.run_name(fold, repeat if folds else 0, folds)
-        if name not in self.tuned:
-            raise UserError(f"{self.name} was not tuned for repeat {repeat}: call tune with --repeats={repeat + 1}")
-        return self.tuned[name]
 
 
 def compare(
@@ -67,6 +37,7 @@ def compare(
     repeats: int | None = None,
     corpus_flags: Sequence[str] = (),
     command: str = "",
+    overwrite: bool = False,
     claims: Claims = Claims(),
     max_repeats: int | None = None,
     workers: Workers | None = None,
@@ -83,6 +54,7 @@ def compare(
       repeats: default those that the folder holds, in a new one 5 with a test split, else 1.
       corpus_flags: how the `train` command names the corpus; kept in the records.
       command: the command that does the same; kept in the report.
+      overwrite: removes what the folder holds of an earlier comparison or run, once all else is known to fit.
       claims: which pairs the report compares, and the margin.
       max_repeats: where given, repeats are added one by one up to it while a pair is undecided. The intervals are then
         those of all looks that may be taken, so that stopping at a good moment does not raise the rate of errors.
@@ -102,7 +74,7 @@ def compare(
     if not isinstance(corpus, Corpus):
         corpus = load(corpus)
     folds = resolve_folds(corpus, folds)
-    repeats = default_repeats(folder, folds) if repeats is None else repeats
+    repeats = default_repeats(None if overwrite else folder, folds) if repeats is None else repeats
     if not 1 <= repeats <= _MOST_REPEATS:
         raise UserError(f"--repeats is {repeats}, expected 1 to {_MOST_REPEATS}")
     last = repeats if max_repeats is None else max_repeats
@@ -121,13 +93,17 @@ def compare(
     for sentence, names in cut.items():
         if sentence:
             say(f"{sentence} ({', '.join(names) if len(cut) > 1 else 'by every variant'})")
-    tested = corpus.groups if folds else corpus.groups[corpus.splits == "test"]
+    tested = corpus.groups[corpus.splits != "validation" if folds else corpus.splits == "test"]
+    asked = variants, corpus, folds, range(repeats, last + 1), command, claims
+    if overwrite:
+        claim_plan(None, *asked)
+        runs.clear(folder)
     with runs.owned(folder, runs.PLAN):
-        plan = _claim(folder, variants, corpus, folds, range(repeats, last + 1), command, claims)
+        plan = claim_plan(folder, *asked)
         claims = planned_claims(plan)
         if others := sorted(plan["variants"].keys() - {variant.name for variant in variants}):
             say(f"{folder} also holds {', '.join(others)}, by earlier commands; table and claims are of all of them")
-        say(_detectable(folder, plan, claims, len(np.unique(tested))))
+        say(detectable_sentence(folder, plan, claims, len(np.unique(tested))))
         for upto in range(repeats, last + 1):
             plan["repeats"] = max(plan["repeats"], upto)
             runs.write_json(folder / runs.PLAN, plan)
@@ -144,9 +120,9 @@ def compare(
     return folder
 
 
-def default_repeats(folder: Path, folds: int) -> int:
-    """How many a comparison has that is not told: as many as the folder holds already."""
-    if (folder / runs.PLAN).exists():
+def default_repeats(folder: Path | None, folds: int) -> int:
+    """How many a comparison has that is not told: as many as the folder, where there is one, holds already."""
+    if folder is not None and (folder / runs.PLAN).exists():
         return runs.read_json(folder / runs.PLAN)["repeats"]
     return 1 if folds else REPEATS
 
@@ -170,11 +146,15 @@ def _train_all(
         which = (*((f"--folds={folds}", f"--fold={fold}") if folds else ()), f"--repeat={repeat}", "--workdir=RUN")
         flags = (*flags, *corpus_flags, *which)
         path = folder / runs.folder_name(variant.name) / name
-        asked.append(Run(config, path, fold, repeat, f"./launch.sh train {shlex.join(flags)}"))
+        command = f"./launch.sh train {shlex.join(flags)}" if variant.flags else ""  # from Python there is none
+        asked.append(Run(config, path, fold, repeat, command))
         titles.append(f"{variant.name} {name.replace('-', ' ')}")
     ended = {at for at, run in enumerate(asked) if runs.has_ended(run.folder)}
     if ended:
         say(f"{len(ended)} of {len(asked)} runs are finished already")
+    now = environment()["models"]
+    if other := [at for at in ended if runs.read_json(asked[at].folder / runs.RECORD).get("models", now) != now]:
+        say(f"{len(other)} of them were made by other code in research/models; --overwrite makes all of them anew")
     board = _Progress(len(ended), progress)
 
     def tick(at: int, epochs: float, loss: float) -> None:
@@ -205,105 +185,6 @@ def _outcome(run: Run, error: Exception | None) -> str:
     seconds = record["seconds"]["compile"] + record["seconds"]["train"]
     which = "the last" if run.config.training.select == "last" else "chosen"
     return f"accuracy {test['accuracy']:.4f}, epoch {record['best_epoch']}, {which}, {seconds:.1f} s"
-
-
-def _claim(
-    folder: Path,
-    variants: Sequence[Variant],
-    corpus: Corpus,
-    folds: int,
-    looks: range,
-    command: str,
-    claims: Claims,
-) -> dict[str, Any]:
-    """Checks that the folder holds the same comparison, if any; returns the plan, extended.
-
-    Whoever adds repeats after a look at the table may go on until it pleases, so the intervals allow for every number
-    of repeats (`looks`) after which the folder's table is looked at, in this call or in an earlier one.
-    """
-    names = [runs.folder_name(variant.name).lower() for variant in variants]
-    if len(set(names)) < len(names):
-        twice = next(v.name for v, name in zip(variants, names, strict=True) if names.count(name) > 1)
-        raise UserError(f"the variant {twice} is named twice, expected different variants")
-    plan: dict[str, Any] = {
-        "corpus": {"name": corpus.name, "checksum": corpus.checksum, "texts": len(corpus)}
-        | {"source": corpus.source, "columns": list(corpus.columns or ()), "cleaned": corpus.cleaned},
-        "classes": list(corpus.class_names),
-        "folds": folds,
-        "repeats": looks.start,
-        "looks": list(looks),
-        "command": command,
-        "earlier_commands": [],
-        "variants": {},
-    } | environment()
-    begun: set[str] = set()
-    if (folder / runs.PLAN).exists():
-        there = runs.read_json(folder / runs.PLAN)
-        changed = []
-        if there["corpus"]["checksum"] != corpus.checksum:
-            changed.append(f"the corpus {there['corpus']['name']} of other content")
-        if there["folds"] != folds:
-            changed.append(f"{there['folds']} folds")
-        if changed:
-            raise UserError(
-                f"{folder} holds a comparison with {' and '.join(changed)}; name another --workdir, or pass --overwrite"
-            )
-        # Of a variant none of whose runs began, nothing is there that another one could differ from.
-        asked = {variant.name for variant in variants}
-        begun = {n for n, old in there["variants"].items() if any((folder / old["folder"]).glob(f"*/{runs.CONFIG}"))}
-        plan["variants"] = {name: there["variants"][name] for name in there["variants"] if name in begun | asked}
-        plan["repeats"] = max(looks.start, there["repeats"])
-        plan["looks"] = sorted({*looks, *there.get("looks", [there["repeats"]])})
-        commands = dict.fromkeys([*there.get("earlier_commands", []), there["command"]])
-        plan["earlier_commands"] = [earlier for earlier in commands if earlier != command]
-    for variant in variants:
-        entry = {"folder": runs.folder_name(variant.name), "hash": config_hash(variant.config)}
-        entry["settings"] = to_dict(variant.config)
-        if variant.tuned is not None:
-            entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
-        old = plan["variants"].get(variant.name)
-        if old and variant.name in begun:
-            # Settings that came after it was written have their defaults.
-            changed = differences(to_dict(config_from_dict(old["settings"])), entry["settings"])
-            alike = ("tuned" in entry) == ("tuned" in old)
-            if not alike or not entry.get("tuned", {}).items() >= old.get("tuned", {}).items():
-                changed.append("tuned otherwise")
-            if changed:
-                raise UserError(
-                    f"{folder} holds {variant.name} with other settings ({'; '.join(changed)}); "
-                    "name another --workdir, or pass --overwrite"
-                )
-        plan["variants"][variant.name] = entry
-    plan["claims"] = claims._replace(looks=len(plan["looks"]))._asdict()
-    baseline_of(list(plan["variants"]), claims)  # a wrong one is said at once
-    return plan
-
-
-def _detectable(folder: Path, plan: dict[str, Any], claims: Claims, texts: int) -> str:
-    """One line before training: which differences the comparison will be able to tell."""
-    pairs = len(pairs_of(list(plan["variants"]), claims))
-    if not pairs:
-        return "one variant: nothing to compare it with"
-    if not plan["folds"] and plan["repeats"] == 1:
-        return "one run a variant: no difference can be told from luck, expected at least --repeats=2"
-    seen = None
-    with contextlib.suppress(UserError):  # nothing has been finished yet
-        seen = read_results(folder, claims).spread
-    least = detectable(
-        seen or typical(plan["folds"]),
-        texts=texts,
-        repeats=plan["repeats"],
-        folds=plan["folds"],
-        level=level_of(pairs, claims),
-    )
-    origin = "as seen so far" if seen else "as is typical"
-    found = f"a true difference of {100 * least:.1f} points is found four times in five"
-    if least > 1:
-        found = "no difference can be told from luck, expected more repeats or fewer pairs"
-    return (
-        f"{texts:,} different test texts or groups, {plan['repeats'] * (plan['folds'] or 1)} runs a variant, "
-        f"{pairs} pair(s): with spreads {origin}, {found}"
-    )
 
 
 class _Progress:

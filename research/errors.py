@@ -21,4 +21,5 @@ def expected(name: str, known: Iterable[str]) -> str:
     """`expected ... one of` what is known, the likeliest before all if one is much like `name`."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
-    return f"expected {close[0]}, or one of {', '.join(known)}" if close else f"expected one of {', '.join(known)}"
+    listed = ", ".join(other for other in known if other not in close)
+    return f"expected {close[0]}, or one of {listed}" if close and listed else f"expected one of {', '.join(known)}"

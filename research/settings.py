@@ -10,14 +10,30 @@ import json
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from research.errors import UserError
+from research.errors import UserError, expected
 
+_PARTS = ("model", "data", "optimizer", "training")
 _MOST = 100_000_000  # of an integer setting that names no limit of its own: sizes beyond do not fit into int32 shapes
 
 
-def setting(default: Any, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None) -> Any:
-    """A dataclass field with limits that `validate` checks: one of `choices`, or `low <= value <= high`."""
-    return dataclasses.field(default=default, metadata={"choices": choices, "low": low, "high": high})
+def setting(
+    default: Any,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    limits_length: bool = False,
+) -> Any:
+    """A dataclass field with limits that `validate` checks.
+
+    Args:
+      default: the value where nothing else is said; its type is the setting's.
+      choices: one of these.
+      low: and high: `low <= value <= high`.
+      limits_length: of a model that reads no more tokens of a text than this.
+    """
+    limits = {"choices": choices, "low": low, "high": high, "limits_length": limits_length}
+    return dataclasses.field(default=default, metadata=limits)
 
 
 @dataclasses.dataclass
@@ -125,13 +141,28 @@ def _moving(training: Any) -> str:
     return next((name for name in ("random_deletion", "random_swap") if getattr(training, name, 0)), "")
 
 
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value is of its setting's type; an integer is a number too."""
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(default, tuple):  # its numbers are looked at one by one
+        return isinstance(value, tuple)
+    return type(value) is type(default)
+
+
 def validate(config: Config) -> Config:
-    """Returns `config` if every value is within its field's limits.
+    """Returns `config` if there is no setting that nothing reads and every value is within its field's limits.
 
     Raises:
-      UserError: a value is out of range or not among the choices.
+      UserError: an unknown setting, or a value of another type, out of range or not among the choices.
     """
+    for prefix, part in (("", config), *((f"{n}.", getattr(config, n)) for n in _PARTS)):
+        known = [field.name for field in dataclasses.fields(part)]
+        if unknown := [name for name in vars(part) if name not in known]:
+            raise UserError(f"config.{prefix}{unknown[0]} is no setting, {expected(unknown[0], known)}")
     for name, field, value in leaves(config):
+        if not _is_like(value, field.default):
+            raise UserError(f"config.{name} is {value!r}, expected a value like {field.default!r}")
         choices, low, high = (field.metadata.get(key) for key in ("choices", "low", "high"))
         if choices and value not in choices:
             raise UserError(f"config.{name} is {value!r}, expected one of {', '.join(choices)}")
@@ -159,7 +190,7 @@ def validate(config: Config) -> Config:
             value, default = getattr(optimizer, name), getattr(Optimizer(), name)
             if value != default:
                 raise UserError(f"config.optimizer.{name} is {value}, expected {default}: it is not read by lbfgs")
-    data, positions = config.data, getattr(config.model, "max_positions", config.data.max_length)
+    data = config.data
     fits_tokenizer = isinstance(config.training, Pretraining) and data.tokens == "pieces"
     if (data.tokens == "pieces") != (data.weights != "none") and not fits_tokenizer:
         raise UserError("config.data.tokens=pieces and config.data.weights need each other, expected both or neither")
@@ -173,8 +204,9 @@ def validate(config: Config) -> Config:
         )
     if data.from_scratch and data.weights == "none":
         raise UserError("config.data.from_scratch takes the tokenizer of config.data.weights, expected a bert:FOLDER")
-    if data.max_length > positions:
-        raise UserError(f"config.data.max_length is {data.max_length}, expected at most max_positions={positions}")
+    for name, field, value in leaves(config.model, "config.model."):
+        if field.metadata.get("limits_length") and data.max_length > value:
+            raise UserError(f"config.data.max_length is {data.max_length}, expected at most {name}={value}")
     return config
 
 

@@ -16,7 +16,7 @@ from scipy import stats
 
 from research import runs
 from research.data.corpora import Corpus
-from research.data.splits import resolve_folds
+from research.data.splits import resolve_folds, split_corpus
 from research.errors import Diverged, UserError
 from research.settings import Config
 from research.training.begin import Run
@@ -104,6 +104,7 @@ def tune(
       UserError: settings that do not fit, or a folder that holds something else.
     """
     folds = resolve_folds(corpus, folds)
+    split_corpus(corpus, 0, folds=folds, fold=0, repeat=0)  # a wrong --folds is said before anything is written
     which = [(fold, repeat) for repeat in range(repeats if folds else 1) for fold in range(folds or 1)]
     with runs.owned(workdir, TUNED):
         found = _claim(workdir, variants, corpus, folds, seed, trials, command)
@@ -112,7 +113,7 @@ def tune(
         asked = []
         for variant in variants:
             configs = [variant.make(drawn) for drawn in settings[variant.name]]
-            split_into_tokens(corpus, configs[0].data)
+            split_into_tokens(corpus, configs[0].data)  # what is missing for that is said before any run begins
             asked += [
                 Run(config, _folder(workdir, variant.name, trial, *run, folds), *run)
                 for trial, config in enumerate(configs)

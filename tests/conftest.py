@@ -92,12 +92,3 @@ def ask():
             return json.loads(answer)
 
         yield ask
-
-
-@pytest.fixture(scope="session")
-def sst2():
-    """The folder with SST-2's splits; DATA_SST2 names it, else it is looked for beside the project."""
-    folder = Path(os.environ.get("DATA_SST2", ROOT.parent / "shared" / "data" / "sst2"))
-    if not folder.is_dir():
-        pytest.skip(f"SST-2 is not there: no folder {folder} (DATA_SST2 names another)")
-    return folder

@@ -7,10 +7,10 @@ import pytest
 
 from experiments.variants import load_config
 from research import compare
-from research.comparison import Variant, _detectable
 from research.data.corpora import make_corpus
 from research.data.files import Row
 from research.errors import UserError
+from research.plan import Variant, detectable_sentence
 from research.reporting.results import Claims, level_of, planned_claims, read_plan
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -42,6 +42,30 @@ def test_numbers_of_repeats_that_do_not_fit_are_refused(easy, tmp_path):
     with pytest.raises(UserError, match="--baseline is 'cnn'"):
         compare({"linear": linear(1)}, easy, tmp_path / "c", claims=Claims(baseline="cnn"))
     assert not (tmp_path / "c").exists()
+
+
+def test_a_comparison_from_python_names_no_command_that_would_make_another(easy, tmp_path):
+    folder = compare({"mine": linear(1)}, easy, tmp_path / "c", repeats=1)
+    assert json.loads((folder / "mine" / "repeat0" / "record.json").read_text())["command"] == ""
+    assert "made by `research.compare`, from Python" in (folder / "report.md").read_text()
+
+
+def test_runs_of_a_model_that_was_edited_meanwhile_are_told(easy, tmp_path, monkeypatch):
+    folder, lines = compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=1), []
+    compare({"linear": linear(1)}, easy, folder, repeats=1, say=lines.append)
+    assert not any("other code" in line for line in lines)
+    monkeypatch.setattr("research.training.environment._models", lambda: "another")
+    compare({"linear": linear(1)}, easy, folder, repeats=2, say=lines.append)
+    assert "1 of them were made by other code in research/models; --overwrite makes all of them anew" in lines
+
+
+def test_what_is_overwritten_is_begun_anew(easy, tmp_path):
+    compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=2)
+    with pytest.raises(UserError, match="--baseline is 'cnn'"):
+        compare({"linear": linear(1)}, easy, tmp_path / "c", claims=Claims(baseline="cnn"), overwrite=True)
+    assert (tmp_path / "c" / "linear" / "repeat1" / "record.json").exists()
+    compare({"other": linear(2)}, easy, tmp_path / "c", repeats=1, overwrite=True)
+    assert [path.parent.parent.name for path in (tmp_path / "c").glob("*/*/record.json")] == ["other"]
 
 
 def test_repeats_are_added_only_while_a_pair_is_undecided(easy, tmp_path):
@@ -117,4 +141,4 @@ def test_the_detectable_difference_is_said_before_training(easy, tmp_path):
     compare({"linear": linear(2), "other": linear(3)}, easy, tmp_path / "d", repeats=1, say=one.append)
     assert "no difference can be told from luck" in one[0]
     few = {"variants": {"a": {}, "b": {}}, "folds": 2, "repeats": 1}
-    assert "no difference can be told from luck" in _detectable(tmp_path, few, Claims(looks=50), 80)
+    assert "no difference can be told from luck" in detectable_sentence(tmp_path, few, Claims(looks=50), 80)

@@ -43,7 +43,8 @@ def test_it_runs_elsewhere_without_this_project(exported, tmp_path):
     code = """
 import runpy, sys
 sys.modules["research"] = sys.modules["flax"] = None
-runpy.run_path(sys.argv[1], run_name="__main__")
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, str(moved / "run.py")],
@@ -52,6 +53,8 @@ runpy.run_path(sys.argv[1], run_name="__main__")
         check=True,
         cwd="/",
     )
+    told = [sys.executable, str(moved / "run.py"), "texts.txt"]  # or it would wait for ever for somebody to type
+    assert b"texts are read from standard input" in subprocess.run(told, capture_output=True).stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["text"] for answer in answers] == TEXTS * 100  # many are read a piece at a time
     answers = answers[-len(TEXTS) :]

@@ -226,11 +226,14 @@ def test_overwrite_starts_afresh(folder, small_tsv, ask):
 def test_overwrite_removes_nothing_before_the_flags_are_known_to_fit(folder, small_tsv, ask):
     corpus = (f"--corpus={small_tsv}", "--config.training.epochs=1", "--overwrite")
     assert ask("train", folder, ["--config=linear", "--workdir=kept", *corpus])[0] == 0
-    assert ask("train", folder, ["--config=linear", "--workdir=kept", "--fold=9", *corpus])[0] == 2
-    assert runs.is_finished(folder / "kept")
+    for wrong in (["--fold=9"], ["--repeat=-1"], ["--devices=99"], ["--config.init_from=nowhere"]):
+        assert ask("train", folder, ["--config=linear", "--workdir=kept", *corpus, *wrong])[0] == 2
+        assert runs.is_finished(folder / "kept")
     compared = ["--variants=linear", "--folds=2", "--workdir=kept-too", *corpus]
     assert ask("compare", folder, compared)[0] == 0
-    for wrong in (["--baseline=lsmt"], ["--folds=1"], ["--tuned=nowhere"]):
+    twice = ["--variants=linear,linear"]
+    for wrong in (["--baseline=lsmt"], ["--folds=1"], ["--tuned=nowhere"], ["--repeats=0"], ["--until=decided"], twice):
+        wrong = [*wrong, "--repeats=12"] if "--until=decided" in wrong else wrong
         assert ask("compare", folder, [*compared, *wrong])[0] == 2
         assert runs.is_finished(folder / "kept-too" / "linear" / "fold0-repeat0")
 

@@ -41,7 +41,7 @@ def run():
 def running(runs, limits=Limits(), until_ready=True):
     """The address of a server in a thread."""
     ready = threading.Event()
-    server = serving.server(application(runs, limits, ready.set), drain_seconds=5)
+    server = serving.server(application(runs, limits, ready.set, other_names={"runs/other": "other"}), drain_seconds=5)
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -90,6 +90,7 @@ def test_it_says_what_the_run_says(address, run):
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert answer["labels"] == [run.class_names[i] for i in expected.argmax(axis=1)]
     assert classify(address, TEXTS, model="other")[1]["model"] == "other"
+    assert classify(address, TEXTS, model="runs/other")[1]["model"] == "other"  # as its folder was given
 
 
 def test_it_explains_where_it_is_asked_to(address, run):

@@ -121,3 +121,21 @@ def test_training_sizes_are_nested_and_stratified():
     assert set(other.train) != set(splits[0].train)
     with pytest.raises(UserError, match="train_size is 500, expected at most the 135 training texts"):
         split_corpus(corpus, 0, folds=4, fold=0, repeat=0, train_size=500)
+
+
+def test_what_a_fold_tests_does_not_choose_its_epoch():
+    """Of a folder with a validation file and no test file: copies of validation texts may stand in it."""
+    texts, labels = [f"t{i}" for i in range(40)], [i % 2 for i in range(40)]
+    validation = [Row(text, str(label), "", "f:1") for text, label in zip(texts[:10], labels[:10], strict=True)]
+    validation += [Row("another", "0", "", "f:1")]
+    corpus = corpus_of(texts, labels, split="train", validation=validation)
+    kept = 0
+    for fold in range(4):
+        split = split_corpus(corpus, 0, folds=4, fold=fold, repeat=0)
+        assert not set(corpus.groups[split.validation]) & set(corpus.groups[split.test])
+        kept += len(split.validation)
+    assert kept == 4 * 11 - 10
+    only = corpus_of(texts, labels, split="train", validation=validation[:1])
+    with pytest.raises(UserError, match="all validation texts are tested in fold"):
+        for fold in range(4):
+            split_corpus(only, 0, folds=4, fold=fold, repeat=0)

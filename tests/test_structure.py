@@ -16,7 +16,7 @@ LAYERS = (
     ("research.training",),
     ("research.evaluation",),
     ("research.reporting",),
-    ("research.serving", "research.comparison", "research.tuning"),
+    ("research.serving", "research.plan", "research.comparison", "research.tuning"),
     ("configs", "experiments"),
 )
 # Each heavy or particular package stands in one place.

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from experiments.variants import every_variant, load_config, space_of
-from research.comparison import Variant, compare
+from research.comparison import compare
 from research.errors import UserError
+from research.plan import Variant
 from research.tuning import Searched, chosen_settings, draw, expected_best, tune
 
 pytestmark = pytest.mark.usefixtures("no_plots")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.variants import every_variant, expand
+from experiments.variants import every_variant, expand, load_config, settled_otherwise
 from research.errors import UserError
 from research.runs import folder_name
+from research.settings import validate
 
 
 def test_all_variants_start_with_the_linear_baseline():
@@ -79,3 +80,58 @@ def test_dropping_takes_each_component_away_in_turn():
 def test_what_cannot_be_dropped_is_a_sentence(field, words):
     with pytest.raises(UserError, match=words):
         list(expand(["lstm"], [], [], [field]))
+
+
+def test_only_the_repositorys_folder_is_looked_for_in_the_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config("configs/lstm.py").model.cell == "lstm"
+    with pytest.raises(UserError, match="there is no variant 'mine/lstm"):
+        load_config("mine/lstm.py")
+
+
+def test_paths_in_settings_mean_the_same_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config("lstm", ["--config.init_from=runs/fold{fold}", "--config.data.vectors=my.vec"])
+    assert config.init_from == str(tmp_path / "runs" / "fold{fold}")
+    assert config.data.vectors == str(tmp_path / "my.vec")
+    assert load_config("lstm", ["--config.data.vectors=glove"]).data.vectors == "glove"
+
+
+def test_a_model_that_reads_fewer_tokens_than_are_asked_for_is_refused():
+    with pytest.raises(UserError, match=r"article: .*max_length is 400, expected at most config.model.width=100"):
+        load_config("article", ["--config.data.max_length=400"])
+    both = ["--config.data.max_length=400", "--config.model.width=400"]
+    assert load_config("article", both).model.width == 400
+
+
+def test_the_same_settings_twice_are_no_two_variants():
+    with pytest.raises(UserError, match=r"lstm\[seed=1\] and lstm\[seed=01\] are the same settings"):
+        list(expand(["lstm"], [], ["seed=1,01"]))
+
+
+def test_what_is_searched_or_tuned_is_not_given_by_a_flag_too():
+    settled_otherwise(["--config.seed=1"], {"training.l2": 0.1}, "searched for linear")
+    with pytest.raises(UserError, match=r"--config.training.l2=1 is given, but training.l2 is searched for linear"):
+        settled_otherwise(["--config.training.l2=1"], {"training.l2": 0.1}, "searched for linear")
+
+
+def test_a_config_file_with_a_mistake_is_a_sentence(tmp_path):
+    for wrong, words in (
+        ("gate='x'", "there is no setting 'gate', expected one of embedding_size"),
+        ("hidden_sise=8", "there is no setting 'hidden_sise', expected hidden_size, or one of"),
+        ("hidden_size='8'", "config.model.hidden_size is '8', expected a value like 128"),
+        ("hidden_size=True", "config.model.hidden_size is True, expected a value like 128"),
+    ):
+        (tmp_path / "own.py").write_text(
+            "from research.models import settings_for\nfrom research.settings import Config\n\n"
+            f"def get_config():\n    return Config(model=settings_for('recurrent.Recurrent', {wrong}))\n"
+        )
+        with pytest.raises(UserError, match=words):
+            load_config(str(tmp_path / "own.py"))
+
+
+def test_a_setting_that_nothing_reads_is_refused_from_python_too():
+    config = load_config("lstm")
+    config.model.hidden_sise = 8
+    with pytest.raises(UserError, match=r"config.model.hidden_sise is no setting, expected hidden_size, or one of"):
+        validate(config)

@@ -1,7 +1,8 @@
 """What the benchmark measures: one program each, started in a process of its own with its cores and threads set.
 
-A peer trains the article's classifier, Embedding(10000, 64) -> LSTM(128) -> Dense(1), on texts that are encoded
-already, with Adam at 1e-3, batches of 32 and the epoch chosen on validation, as an expert in its library writes it.
+PyTorch, Keras and Flax' own RNN train the article's classifier, Embedding(10000, 64) -> LSTM(128) -> Dense(1), on texts
+that are encoded already, with Adam at 1e-3 and batches of 32, as an expert in the library writes it; all but Keras, of
+which only the time is measured, choose the epoch on validation. The other peers do what their files say.
 """
 
 import html

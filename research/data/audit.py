@@ -35,7 +35,7 @@ class Audit(NamedTuple):
     exact: int  # that are equal to another that comes before them
     near: int  # that are alike or nearly alike to another, and not equal to it
     across: int  # training or validation texts that are, in one of these senses, also test texts (a fixed test split)
-    conflicting: int  # that contradict another
+    conflicting: int  # that are equal to another of another label
 
 
 def audit(corpus: Corpus) -> Audit:

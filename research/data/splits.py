@@ -26,7 +26,10 @@ class Split(NamedTuple):
 
 
 def stream_seed(seed: int, name: str, *which: int) -> int:
-    """The seed of a named random stream ("split", "init", "order", "dropout"), in [0, 2^32)."""
+    """The seed of a named random stream, in [0, 2^32).
+
+    "init", "order" and "dropout" are of training, "split", "validation" and "train_size" of what is trained on.
+    """
     key = ":".join(map(str, (seed, name, *which)))
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
@@ -68,6 +71,10 @@ def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: in
         pool, test = pool[fold_of != fold], pool[fold_of == fold]
     if corpus.has("validation"):
         train, validation = pool, np.flatnonzero(corpus.splits == "validation")
+        if folds:  # copies of what is tested here must not choose the epoch
+            validation = validation[~np.isin(corpus.groups[validation], corpus.groups[test])]
+            if not len(validation):
+                raise UserError(f"{corpus.name}: all validation texts are tested in fold {fold}, expected others")
     else:
         held_out = hold_out(corpus, pool, VALIDATION_FRACTION, stream_seed(seed, "validation", repeat, fold))
         train, validation = pool[~held_out], pool[held_out]

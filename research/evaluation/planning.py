@@ -55,6 +55,9 @@ def needed(
       margin: within which a difference is negligible.
     """
 
+    # Runs that happen to agree more than their texts let expect promise nothing about more texts.
+    spread = spread._replace(runs=max(0.0, spread.runs))
+
     def decides(texts: int, repeats: int) -> bool:
         most = max(abs(found.mean), margin - abs(found.mean))  # excludes 0, or lies inside the margin
         return is_shorter(most, spread, texts=texts, runs=repeats * (folds or 1), level=level)

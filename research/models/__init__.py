@@ -12,7 +12,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from research.errors import UserError
+from research.errors import UserError, expected
 from research.settings import Config, Data, Optimizer, Pretraining, Training, is_pretraining
 
 _FROM_CORPUS = ("vocab_size", "num_outputs")
@@ -53,9 +53,9 @@ def settings_for(path: str, **values: Any) -> Any:
     module = load_module(path)
     hints = typing.get_type_hints(module)
     fields = [field for field in dataclasses.fields(module) if field.name not in _FROM_CORPUS + _OF_LINEN]
-    unknown = values.keys() - {field.name for field in fields}
-    if unknown:
-        raise UserError(f"{path}: there is no field {', '.join(sorted(unknown))}, expected some of those it has")
+    known = [field.name for field in fields]
+    if unknown := sorted(values.keys() - set(known)):
+        raise UserError(f"{path}: there is no setting {unknown[0]!r}, {expected(unknown[0], known)}")
     settings = dataclasses.make_dataclass(
         module.__name__,
         [(f.name, hints[f.name], dataclasses.field(default=f.default, metadata=f.metadata)) for f in fields],

@@ -97,7 +97,7 @@ class Bert(nn.Module):
     layers: int = setting(2, low=1)
     heads: int = setting(2, low=1)
     feed_forward: int = setting(512, low=1)
-    max_positions: int = setting(512, low=1)
+    max_positions: int = setting(512, low=1, limits_length=True)
     segments: int = setting(2, low=1)  # kinds of segments that are told apart; a text is of the first
     activation: str = setting("gelu", choices=tuple(ACTIVATIONS))
     epsilon: float = setting(1e-12, low=0.0)  # of the layer normalisations

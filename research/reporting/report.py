@@ -196,10 +196,10 @@ def _texts(results: Results) -> list[Block]:
         corpus = load(
             plan.get("source") or plan["name"], Columns(*plan.get("columns", ())), tuple(results.plan["classes"])
         )
+        if plan.get("cleaned"):
+            corpus = clean(corpus, tuple(results.plan["classes"]))
     except UserError:
-        return []  # the user's file is elsewhere now
-    if plan.get("cleaned"):
-        corpus = clean(corpus)
+        return []  # the user's file is elsewhere or another one now
     if corpus.checksum != plan["checksum"]:
         return []
     position = {text_id: i for i, text_id in enumerate(corpus.ids)}
@@ -268,11 +268,12 @@ def _provenance(results: Results) -> tuple[str, ...]:
     seconds = sum(r["compile_seconds"] + r["train_seconds"] for r in results.rows if r["status"] == "done")
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
     return (
-        f"command: `{plan['command']}`",
+        f"command: `{plan['command']}`" if plan["command"] else "made by `research.compare`, from Python",
         *(f"before it, in the same folder: `{command}`" for command in plan.get("earlier_commands", ())),
         f"corpus checksum: `{plan['corpus']['checksum']}`",
         f"commit: `{plan['commit'] or 'unknown'}`; Python {plan['python']}; {versions}",
         f"machine: {plan.get('processor', 'unknown')}; devices {', '.join(plan['devices'])}; {plan.get('date', '')}",
         f"duration: {seconds / 60:.1f} minutes of compiling and training, runs added up",
-        "`results.csv` has a row a run with its scores and folder, whose `record.json` holds the command that makes it",
+        "`results.csv` has a row a run with its scores and folder"
+        + (", whose `record.json` holds the command that makes it" if plan["command"] else ""),
     )

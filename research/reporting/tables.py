@@ -10,7 +10,7 @@ from research.evaluation.statistics import Estimate, Outcome, estimate, mcnemar
 from research.reporting.blocks import Table
 from research.reporting.results import Results
 
-# Metrics in the order of their columns, beside accuracy and macro recall in the first table.
+# The columns of the second table, in their order.
 _OTHER_METRICS = {
     "macro recall": "macro_recall",
     "macro precision": "macro_precision",
@@ -139,7 +139,7 @@ def protocol(results: Results) -> str:
 
 
 def metrics_table(results: Results) -> Table:
-    """Means and intervals; per cent, but nats for log loss. Balanced accuracy is macro recall where no class lacks."""
+    """Means and intervals; per cent, but nats for log loss. Balanced accuracy is macro recall if every class occurs."""
 
     def shown(metric: str, found: Estimate) -> str:
         if np.isnan(found.low):

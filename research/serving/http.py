@@ -8,9 +8,10 @@ import json
 import logging
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import uvicorn
@@ -53,7 +54,11 @@ class Served(NamedTuple):
 
 
 def application(
-    runs: dict[str, RestoredRun], limits: Limits = Limits(), ready: Callable[[], None] = lambda: None
+    runs: dict[str, RestoredRun],
+    limits: Limits = Limits(),
+    ready: Callable[[], None] = lambda: None,
+    *,
+    other_names: Mapping[str, str] = MappingProxyType({}),
 ) -> Starlette:
     """The ASGI application.
 
@@ -61,6 +66,7 @@ def application(
       runs: by the name that clients call them by; the first answers where none is called.
       limits: what is refused.
       ready: called when all programs are compiled.
+      other_names: by which clients may call runs as well -> the name that they have.
     """
     is_ready, is_leaving = threading.Event(), threading.Event()
     # One thread predicts and one explains, so that the long work does not stand before the short.
@@ -109,7 +115,8 @@ def application(
             body = await asyncio.wait_for(_body(request, limits.body), limits.seconds)
         except TimeoutError:
             raise HTTPException(408, f"the request was not whole after {limits.seconds:g} seconds") from None
-        name, texts, explain = _parse(body, served, limits)
+        name, texts, explain = _parse(body, dict.fromkeys(served) | other_names, limits)
+        name = other_names.get(name, name)
         one = served[name]
         try:
             async with asyncio.timeout(limits.seconds):
@@ -218,7 +225,7 @@ async def _body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def _parse(body: bytes, served: dict[str, Any], limits: Limits) -> tuple[str, list[str], bool]:
+def _parse(body: bytes, served: Mapping[str, Any], limits: Limits) -> tuple[str, list[str], bool]:
     """The run's name, the texts, and whether they are to be explained."""
     try:
         asked = json.loads(body)

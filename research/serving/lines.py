@@ -53,7 +53,9 @@ def _of_csv(lines: Lines, column: str) -> Iterator[str]:
     reader = csv.DictReader(lines, strict=True)
     try:
         if column not in (reader.fieldnames or ()):
-            there = ", ".join(reader.fieldnames or ()) or "an empty file"
+            there = ", ".join(reader.fieldnames or ())
+            if not there:
+                raise UserError(f"{lines.place}: the file is empty, expected a column {column!r}")
             raise UserError(
                 f"{lines.place}: no column {column!r}, expected one of {there} (--text_column names another)"
             )

@@ -78,7 +78,9 @@ def answers(lines: Iterator[str]) -> Iterator[dict]:
 
 
 if __name__ == "__main__":
-    sys.stdin.reconfigure(encoding="utf-8", newline="\n")
+    if sys.argv[1:]:
+        sys.exit("texts are read from standard input, a line each: python run.py < texts.txt")
+    sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace", newline="\n")
     sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     for answer in answers(sys.stdin):
         print(json.dumps(answer, ensure_ascii=False))

@@ -24,7 +24,17 @@ from research.training.step import Programs, TrainState, init_state
 from research.training.warm_start import read_source, source_folder, start_from_pretrained, start_from_run
 
 # Between two descriptions of the same run: a file may be moved, and the hash is that of the settings.
-_MAY_DIFFER = ("hash:", "corpus.name:", "corpus.source:", "corpus.columns:", "corpus.cleaned:", "widths:")
+# Where it starts from and its vectors are told by their checksums.
+_MAY_DIFFER = (
+    "hash:",
+    "settings.init_from:",
+    "settings.data.vectors:",
+    "corpus.name:",
+    "corpus.source:",
+    "corpus.columns:",
+    "corpus.cleaned:",
+    "widths:",
+)
 
 
 class Run(NamedTuple):
@@ -35,6 +45,7 @@ class Run(NamedTuple):
     fold: int = 0
     repeat: int = 0
     command: str = ""  # that does the same; kept in the record
+    overwrite: bool = False  # what the folder holds of an earlier run
 
 
 class Begun(NamedTuple):
@@ -54,7 +65,7 @@ def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun
         if run.repeat < 0:
             raise UserError(f"--repeat is {run.repeat}, expected at least 0")
         plan = Plan(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
-        if not (runs.is_run(run.folder) and claim(run.folder, describe(plan))):
+        if run.overwrite or not (runs.is_run(run.folder) and claim(run.folder, describe(plan))):
             prepared = prepare(plan)
             begun.append(Begun(at, run, plan, prepared, read_source(plan, prepared)))
     return begun
@@ -109,8 +120,7 @@ def claim(folder: Path, description: dict[str, Any]) -> bool:
         changed = [change for change in differences(there, description) if not change.startswith(_MAY_DIFFER)]
         if changed:
             raise UserError(
-                f"{folder} holds another run ({'; '.join(changed)}); "
-                "name another --workdir, or pass --overwrite (train, compare)"
+                f"{folder} holds another run ({'; '.join(changed)}); name another --workdir, or pass --overwrite"
             )
         return runs.is_finished(folder)
     runs.require_free(folder)

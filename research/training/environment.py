@@ -1,7 +1,9 @@
 """What a result was made with and on, for records and reports."""
 
+import contextlib
 import ctypes
 import functools
+import hashlib
 import importlib.metadata
 import math
 import os
@@ -13,9 +15,10 @@ from typing import Any
 
 import jax
 
-from research.cores import peak_memory
+from research.cores import granted, peak_memory
 from research.errors import UserError
 
+_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container: bytes, or "max"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
 
 
@@ -27,6 +30,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.local_devices()],
         "commit": _commit(),
+        "models": _models(),
         "date": time.strftime("%Y-%m-%d"),
         "peak_memory_bytes": peak_memory(),
     }
@@ -57,32 +61,45 @@ def _memory_bytes() -> float:
 
 
 def memory_bytes() -> float:
-    """Of the machine; infinite where nobody says."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not POSIX
-        return math.inf
+    """Of the machine, or of the container where that has less; infinite where nobody says."""
+    found = math.inf
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not POSIX
+        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(ValueError, OSError):  # no container, or no limit
+        found = min(found, int(_LIMIT.read_text()))
+    return found
 
 
 @functools.cache
 def _processor() -> str:
     """The processor's name and how many cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), name)
     except OSError:
         pass  # not Linux
-    return f"{name}, {cores} core(s)"
+    return f"{name}, {granted()} core(s)"
 
 
 @functools.cache
 def _commit() -> str:
-    """The commit of this code, marked where files differ from it; empty where it is no checkout."""
-    here = Path(__file__).parent
-    describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """The commit of this code, marked where its files differ from it or are new; empty where it is no checkout."""
+    package = Path(__file__).parent.parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(package.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        changed = git("status", "--porcelain", "--", package.name, "configs", "experiments")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+@functools.cache
+def _models() -> str:
+    """A hash of the code in `research/models`, by which runs of a model that was edited meanwhile are told apart."""
+    files = sorted((Path(__file__).parent.parent / "models").rglob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]

@@ -23,7 +23,7 @@ def train_epoch(
     Args:
       calls: each takes states, which are donated, to (states, metrics), by so many steps.
       states: before the first.
-      watch: told, late, of each call's metrics; the epoch ends where it says so.
+      watch: told, late, of each call's metrics; where it returns false the epoch ends.
       keep: as in `fit`.
     """
     ahead: collections.deque[tuple[int, Any]] = collections.deque()  # steps taken after a call, and its metrics

@@ -23,7 +23,7 @@ _BLOCK = 512  # tokens whose logits are there at a time
 
 
 class Examples(NamedTuple):
-    """Rows [..., L] of tokens and P positions in each that are guessed; a weight of 0 is not."""
+    """Rows [..., L] of tokens and P positions in each that are guessed, but for those of weight 0."""
 
     token_ids: jax.Array  # int32 [..., L]
     segment_ids: jax.Array  # int32 [..., L]

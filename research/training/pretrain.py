@@ -52,6 +52,7 @@ def pretrain(
     fold: int = 0,
     repeat: int = 0,
     command: str = "",
+    overwrite: bool = False,
     devices: int = 0,
     tick: Callable[[float, float], None] = lambda epochs, loss: None,
 ) -> Path:
@@ -66,6 +67,7 @@ def pretrain(
       fold: which of them.
       repeat: which repetition: own split, initialisation, order, masks and dropout.
       command: the command that does the same; kept in the record.
+      overwrite: removes what the folder holds of an earlier run, once all else is known to fit.
       devices: that share each batch; 0 takes as many as are good for it.
       tick: called now and then with (epochs done, a recent loss).
 
@@ -84,7 +86,9 @@ def pretrain(
     with own_folder(Path(workdir)) as folder, shared_among(devices or devices_for(config.training.batch_size)):
         check_batch(config.training, shares())
         description = describe(plan) | {"widths": [config.data.max_length]}
-        if (folder / runs.CONFIG).exists() and claim(folder, description):
+        if overwrite:
+            runs.clear(folder)
+        elif (folder / runs.CONFIG).exists() and claim(folder, description):
             return Path(workdir)
         with claimed_folder(folder, description):
             _train(plan, parts, folder, command, shapes, tick)

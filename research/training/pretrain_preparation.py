@@ -52,7 +52,7 @@ def for_pretraining(config: Config) -> Config:
 
 
 def resolve_pretraining_folds(texts: Corpus | TextFile, folds: int | None, fold: int) -> int:
-    """The folds, 0 where none are asked for: then nothing is held out but a test split.
+    """The folds, 0 where none are asked for: then no fold is held out, and of the texts what `pretraining_split` says.
 
     Raises:
       UserError: they do not go with the texts.
@@ -62,7 +62,7 @@ def resolve_pretraining_folds(texts: Corpus | TextFile, folds: int | None, fold:
             raise UserError(f"{texts.path} has no labels to make folds by, expected neither --folds nor --fold")
         return 0
     if fold and not folds and not texts.has("test"):
-        raise UserError(f"--fold is {fold}, expected --folds with it: without, all texts are pre-trained on")
+        raise UserError(f"--fold is {fold}, expected --folds with it: without, no fold is held out")
     return resolve_folds(texts, folds or 0)
 
 
@@ -90,7 +90,7 @@ def check(plan: Plan) -> Any:
         "init_from": config.init_from != "none",
         "data.vectors": data.vectors != "none",
         "data.stop_words": masked and data.stop_words != "none",
-        "data.train_size": data.train_size > 0 and not plan.folds,
+        "data.train_size": data.train_size > 0 and not (plan.folds or _has_test(plan)),
         "data.from_scratch": data.from_scratch,
         "optimizer.name=lbfgs": config.optimizer.name == "lbfgs",
         "optimizer.max_norm": config.optimizer.max_norm > 0,
@@ -98,6 +98,10 @@ def check(plan: Plan) -> Any:
     if wrong := [name for name, is_set in unread.items() if is_set]:
         raise UserError(f"config.{wrong[0]} is not read in pre-training{' without --folds' * ('size' in wrong[0])}")
     return shapes
+
+
+def _has_test(plan: Plan) -> bool:
+    return isinstance(plan.corpus, Corpus) and plan.corpus.has("test")
 
 
 def check_batch(training: Pretraining, devices: int) -> None:

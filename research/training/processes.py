@@ -108,7 +108,7 @@ class Remembered:
         return self._kept[step][0]
 
     def seconds(self, step: int) -> float:
-        return 0.0  # asked for by nobody but the first process
+        return 0.0  # only the first process writes a record
 
     def save(self, state: TrainState, *, selection: float, seconds: float) -> None:
         step = int(state.step)

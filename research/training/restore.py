@@ -43,6 +43,8 @@ class Restored:
             self._widths: tuple[int, ...] = tuple(described["widths"])
         except KeyError as error:
             raise UserError(f"{folder / runs.CONFIG}: no {error}, expected the config.json of a run") from error
+        except UserError as error:
+            raise UserError(f"{folder / runs.CONFIG}: {error}") from error
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / runs.TOKENIZER))
         except Exception as error:  # the library raises nothing narrower
@@ -165,6 +167,9 @@ class RestoredRun(Restored):
         """
         if isinstance(texts, str):
             raise UserError("texts is one text, expected a list of texts")
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise UserError(f"texts[{i}] is not a string, expected a list of texts")
         encoded = self.encode(texts)
         batches = batches_to_evaluate([encoded], self._widths)
         return evaluate_members(self._programs, self._members, batches, [len(texts)])[1][0]

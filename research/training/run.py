@@ -48,6 +48,7 @@ def train(
     repeat: int = 0,
     test: bool = True,
     command: str = "",
+    overwrite: bool = False,
     devices: int = 0,
     tick: Callable[[float, float], None] = lambda epochs, loss: None,
 ) -> Path:
@@ -62,6 +63,7 @@ def train(
       repeat: which repetition: own split, initialisation, order and dropout.
       test: False for a trial, which never looks at the test texts and leaves no predictions.
       command: the command that does the same; kept in the record.
+      overwrite: removes what the folder holds of an earlier run, once all else is known to fit.
       devices: that share each batch; 0 takes as many as are good for it.
       tick: called now and then with (epochs done, a recent loss).
 
@@ -76,7 +78,7 @@ def train(
         corpus = load(corpus)
     tick_one = lambda member, *done: tick(*done)  # noqa: E731
     with own_folder(Path(workdir)) as folder, shared_among(devices or devices_for(config.training.batch_size)):
-        run = Run(config, folder, fold, repeat, command)
+        run = Run(config, folder, fold, repeat, command, overwrite)
         (diverged,) = train_together([run], corpus, folds=folds, test=test, tick=tick_one)
     if diverged is not None:
         raise diverged
@@ -117,6 +119,8 @@ def train_together(
     with contextlib.ExitStack() as locks:
         for _, run, plan, prepared, _ in begun:
             described = describe(plan) | {"widths": list(prepared.widths)}
+            if run.overwrite:
+                runs.clear(run.folder)
             locks.enter_context(claimed_folder(run.folder, described))
             runs.write_text(run.folder / runs.TOKENIZER, prepared.tokenizer)
         ended = _train_begun(begun, compiled, fresh, time.perf_counter() - start, test, tick)
@@ -236,7 +240,7 @@ def _test(compiled: Programs, done: Sequence[tuple[Begun, TrainState]]) -> None:
 
 
 def _is_tested(folder: Path) -> bool:
-    """Whether it was when it was interrupted, perhaps together with others that are finished."""
+    """Whether its test texts were evaluated already, before an interruption."""
     return (folder / runs.PREDICTIONS).exists() and runs.read_metrics(folder)[-1]["split"] == "test"
 
 

@@ -71,7 +71,7 @@ def start_from_vectors(variables: dict[str, Any], values: np.ndarray, found: np.
         if leaf.shape != values.shape:
             raise UserError(
                 f"the vectors have {values.shape[1]} numbers a word and the model's embedding has {leaf.shape[1]}, "
-                f"expected --config.model.embedding_size={values.shape[1]}"
+                f"expected config.model.embedding_size (of bert hidden_size) to be {values.shape[1]}"
             )
         spread = np.float32(values[found].std()) / jnp.std(leaf)
         return jnp.where(found[:, None], values, leaf * spread)

@@ -109,8 +109,8 @@ def train_in_processes(
 def _next(left: Sequence[int], programs: Sequence[str], own: str, others: set[str]) -> int:
     """Which run a process takes that has compiled `own` while others train `others`.
 
-    One begins at the first of them, all others at the last, which are larger as a rule: none of these is left to the
-    end, when every process would have to compile it or wait for the one that has.
+    The first process begins with the first program, the others with the last, where the larger ones usually are: so
+    that no large one is left to the end, when every process would have to compile it or wait.
     """
     waiting = collections.Counter(programs[at] for at in left)
     fresh = [program for program in waiting if program not in others]

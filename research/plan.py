@@ -1,0 +1,142 @@
+"""What a comparison consists of, kept in its `plan.json`: variants, folds, repeats, looks and claims."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from research import runs
+from research.data.corpora import Corpus
+from research.errors import UserError
+from research.evaluation.planning import detectable, typical
+from research.models import config_from_dict
+from research.reporting.results import Claims, baseline_of, level_of, pairs_of, read_results
+from research.settings import Config, config_hash, differences, to_dict
+from research.training.environment import environment
+
+
+class Variant(NamedTuple):
+    """A model with its settings under the name that tables give it."""
+
+    name: str
+    config: Config
+    flags: tuple[str, ...] = ()  # of the `train` command that does the same
+    # Where settings were tuned: name of a run -> its config and flags; with a test split "repeat0" is for every repeat.
+    tuned: Mapping[str, tuple[Config, tuple[str, ...]]] | None = None
+
+    @property
+    def source(self) -> str:
+        """What `--config` names it by."""
+        return self.flags[0].removeprefix("--config=")
+
+    def of_run(self, fold: int, repeat: int, folds: int) -> tuple[Config, tuple[str, ...]]:
+        """The config and flags of one run.
+
+        Raises:
+          UserError: the settings were not tuned for this repeat.
+        """
+        if self.tuned is None:
+            return self.config, self.flags
+        name = runs.run_name(fold, repeat if folds else 0, folds)
+        if name not in self.tuned:
+            raise UserError(f"{self.name} was not tuned for repeat {repeat}: call tune with --repeats={repeat + 1}")
+        return self.tuned[name]
+
+
+def claim_plan(
+    folder: Path | None,
+    variants: Sequence[Variant],
+    corpus: Corpus,
+    folds: int,
+    looks: range,
+    command: str,
+    claims: Claims,
+) -> dict[str, Any]:
+    """Checks that the folder, if any, holds the same comparison or none; returns the plan, extended.
+
+    Whoever adds repeats after a look at the table may go on until it pleases, so the intervals allow for every number
+    of repeats (`looks`) after which the folder's table is looked at, in this call or in an earlier one.
+    """
+    names = [runs.folder_name(variant.name).lower() for variant in variants]
+    if len(set(names)) < len(names):
+        twice = next(v.name for v, name in zip(variants, names, strict=True) if names.count(name) > 1)
+        raise UserError(f"the variant {twice} is named twice, expected different variants")
+    plan: dict[str, Any] = {
+        "corpus": {"name": corpus.name, "checksum": corpus.checksum, "texts": len(corpus)}
+        | {"source": corpus.source, "columns": list(corpus.columns or ()), "cleaned": corpus.cleaned},
+        "classes": list(corpus.class_names),
+        "folds": folds,
+        "repeats": looks.start,
+        "looks": list(looks),
+        "command": command,
+        "earlier_commands": [],
+        "variants": {},
+    } | environment()
+    begun: set[str] = set()
+    if folder is not None and (folder / runs.PLAN).exists():
+        there = runs.read_json(folder / runs.PLAN)
+        changed = []
+        if there["corpus"]["checksum"] != corpus.checksum:
+            changed.append(f"the corpus {there['corpus']['name']} of other content")
+        if there["folds"] != folds:
+            changed.append(f"{there['folds']} folds")
+        if changed:
+            raise UserError(
+                f"{folder} holds a comparison with {' and '.join(changed)}; name another --workdir, or pass --overwrite"
+            )
+        # Of a variant none of whose runs began, nothing is there that another one could differ from.
+        asked = {variant.name for variant in variants}
+        begun = {n for n, old in there["variants"].items() if any((folder / old["folder"]).glob(f"*/{runs.CONFIG}"))}
+        plan["variants"] = {name: there["variants"][name] for name in there["variants"] if name in begun | asked}
+        plan["repeats"] = max(looks.start, there["repeats"])
+        plan["looks"] = sorted({*looks, *there.get("looks", [there["repeats"]])})
+        commands = dict.fromkeys([*there.get("earlier_commands", []), there["command"]])
+        plan["earlier_commands"] = [earlier for earlier in commands if earlier != command]
+    for variant in variants:
+        entry = {"folder": runs.folder_name(variant.name), "hash": config_hash(variant.config)}
+        entry["settings"] = to_dict(variant.config)
+        if variant.tuned is not None:
+            entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
+        old = plan["variants"].get(variant.name)
+        if old and variant.name in begun:
+            # Settings that came after it was written have their defaults.
+            changed = differences(to_dict(config_from_dict(old["settings"])), entry["settings"])
+            alike = ("tuned" in entry) == ("tuned" in old)
+            if not alike or not entry.get("tuned", {}).items() >= old.get("tuned", {}).items():
+                changed.append("tuned otherwise")
+            if changed:
+                raise UserError(
+                    f"{folder} holds {variant.name} with other settings ({'; '.join(changed)}); "
+                    "name another --workdir, or pass --overwrite"
+                )
+        plan["variants"][variant.name] = entry
+    plan["claims"] = claims._replace(looks=len(plan["looks"]))._asdict()
+    baseline_of(list(plan["variants"]), claims)  # a wrong one is said at once
+    return plan
+
+
+def detectable_sentence(folder: Path, plan: dict[str, Any], claims: Claims, texts: int) -> str:
+    """One line before training: which differences the comparison will be able to tell."""
+    pairs = len(pairs_of(list(plan["variants"]), claims))
+    if not pairs:
+        return "one variant: nothing to compare it with"
+    if not plan["folds"] and plan["repeats"] == 1:
+        return "one run a variant: no difference can be told from luck, expected at least --repeats=2"
+    seen = None
+    with contextlib.suppress(UserError):  # nothing has been finished yet
+        seen = read_results(folder, claims).spread
+    least = detectable(
+        seen or typical(plan["folds"]),
+        texts=texts,
+        repeats=plan["repeats"],
+        folds=plan["folds"],
+        level=level_of(pairs, claims),
+    )
+    origin = "as seen so far" if seen else "as is typical"
+    found = f"a true difference of {100 * least:.1f} points is found four times in five"
+    if least > 1:
+        found = "no difference can be told from luck, expected more repeats or fewer pairs"
+    return (
+        f"{texts:,} different test texts or groups, {plan['repeats'] * (plan['folds'] or 1)} runs a variant, "
+        f"{pairs} pair(s): with spreads {origin}, {found}"
+    )
