@@ -8,14 +8,19 @@ another corpus its test split is scored, or all of a single file.
 """
 
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
 
 from experiments import program
 from experiments.progress import print_table
+from research import runs
 from research.errors import UserError
+
+if TYPE_CHECKING:
+    from research.data.corpora import Corpus
+    from research.training.restore import RestoredRun
 
 flags.DEFINE_string("workdir", None, "The run's folder.")
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "The split to score.")
@@ -46,14 +51,25 @@ def main(overrides: list[str]) -> None:
     else:
         there = ", ".join(np.unique(corpus.splits))
         raise UserError(f"{corpus.name} has no {FLAGS.split} split, expected one of {there}")
-    if corpus.name == run.corpus_name and not run.is_own_corpus(corpus):
-        print(f"{corpus.name} has changed since: the run may have been trained on some of these texts", file=sys.stderr)
+    if not run.is_own_corpus(corpus):
+        print(_seen(run, corpus, chosen), file=sys.stderr)
     labels = corpus.labels[chosen]
     probabilities = run.predict_proba([corpus.texts[i] for i in chosen])
     outcome = Outcome((0, 0), corpus.ids[chosen], labels, probabilities, corpus.groups[chosen])
-    title = f"{Path(FLAGS.workdir).name} on {corpus.name}, {what}: {len(chosen):,} texts"
+    title = f"{runs.short_names([FLAGS.workdir])[0]} on {corpus.name}, {what}: {len(chosen):,} texts"
     print_table(title, *run_table(outcome)[:2])
     print(ABOUT_A_RUN)
+
+
+def _seen(run: "RestoredRun", corpus: "Corpus", chosen: np.ndarray) -> str:
+    """Whether the scores are of texts that the run never saw."""
+    try:
+        count = int(run.has_seen(corpus)[chosen].sum())
+    except UserError as error:
+        return f"whether the run was trained on some of these texts is not known: {error}"
+    if not count:
+        return "the run was trained on none of these texts (copies that differ in a character are not looked for)"
+    return f"{count:,} of these texts are among those that the run was trained on or chosen by, which flatters it"
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         stray = flags.FLAGS(rest)[1:]
     except flags.UnrecognizedFlagError as error:
-        names = ", ".join(f"--{flag.name}" for flag in own)
+        names = ", ".join(f"--{flag.name}" for flag in own) or "none"
         raise UserError(f"--{error.flagname} is no flag of this program, expected {names}") from error
     except flags.Error as error:
         raise UserError(str(error)) from error

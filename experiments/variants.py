@@ -174,6 +174,7 @@ def expand(
 
     factors, found = [_factor(text) for text in vary], dict[str, str]()
     has = _who_has([*(field for field, _ in factors), *drop], names, overrides)
+    _require_all(overrides, names)
     for name in names:
         own = [factor for factor in factors if name in has[factor[0]]]
         own_drop = [field for field in drop if name in has[field]]
@@ -195,6 +196,18 @@ def expand(
                 if same != label:
                     raise UserError(f"{same} and {label} are the same settings, expected different ones")
                 yield Variant(label, config, (f"--config={path}", *flags_))
+
+
+def _require_all(overrides: Sequence[str], names: Sequence[str]) -> None:
+    """Raises UserError where some variants have a setting that is given to all, and one has not."""
+    settings = {name: {field for field, _, _ in leaves(load_config(name))} for name in names}
+    for override in overrides:
+        field, _, value = re.sub(r"^--(no)?config\.", "", override).partition("=")
+        has = [name for name in names if field in settings[name]]
+        if has and len(has) < len(names):
+            without = next(name for name in names if name not in has)
+            where = f"expected --vary={field}={value}, which sets it where there is one ({', '.join(has)})"
+            raise UserError(f"{without}: there is no setting {field!r}, {where}")
 
 
 def _who_has(fields: Sequence[str], names: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:

@@ -22,6 +22,7 @@ from research.training.begin import Run
 from research.training.environment import environment, release_memory
 from research.training.population import train_many
 from research.training.preparation import cut_sentence
+from research.training.run import try_out
 from research.training.workers import Workers
 
 REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
@@ -97,6 +98,8 @@ def compare(
     asked = variants, corpus, folds, range(repeats, last + 1), command, claims
     if overwrite:
         claim_plan(None, *asked)
+        for variant in variants:
+            try_out(Run(variant.of_run(0, 0, folds)[0], folder), corpus, folds or None)
         runs.clear(folder)
     with runs.owned(folder, runs.PLAN):
         plan = claim_plan(folder, *asked)

@@ -103,3 +103,10 @@ def test_no_pair_is_missed(sets):
             cluster = [cluster[a] if c == cluster[b] else c for c in cluster]
     found = audit(corpus)
     assert found.exact + found.near == len(sets) - len(set(cluster))
+
+
+def test_empty_texts_and_labels_that_may_be_misspelt_are_named():
+    texts = [(f"text {i}", "good" if i % 2 else "bad") for i in range(200)]
+    corpus = corpus_of(train=[*texts, ("fine", "goood"), ("finer", "goood"), (" ", "bad")])
+    said = sentence(audit(corpus), corpus)
+    assert said == "c: 1 texts are empty; the label 'goood' has 2 texts to learn it from"

@@ -216,6 +216,9 @@ def test_a_config_file_of_the_users_own(folder, small_tsv):
         assert used["learning_rate"] == chosen["settings"][trial]["optimizer.learning_rate"]
 
 
+MANY = ["--config.data.train_size=100000"]
+
+
 def test_overwrite_starts_afresh(folder, small_tsv, ask):
     flags = ("--config=lstm", f"--corpus={small_tsv}", "--workdir=again", "--config.training.epochs=1")
     for given in (["--config.model.hidden_size=8"], ["--config.model.hidden_size=9", "--overwrite"]):
@@ -226,13 +229,21 @@ def test_overwrite_starts_afresh(folder, small_tsv, ask):
 def test_overwrite_removes_nothing_before_the_flags_are_known_to_fit(folder, small_tsv, ask):
     corpus = (f"--corpus={small_tsv}", "--config.training.epochs=1", "--overwrite")
     assert ask("train", folder, ["--config=linear", "--workdir=kept", *corpus])[0] == 0
-    for wrong in (["--fold=9"], ["--repeat=-1"], ["--devices=99"], ["--config.init_from=nowhere"]):
+    for wrong in (["--fold=9"], ["--repeat=-1"], ["--devices=99"], ["--config.init_from=nowhere"], MANY):
         assert ask("train", folder, ["--config=linear", "--workdir=kept", *corpus, *wrong])[0] == 2
         assert runs.is_finished(folder / "kept")
     compared = ["--variants=linear", "--folds=2", "--workdir=kept-too", *corpus]
     assert ask("compare", folder, compared)[0] == 0
     twice = ["--variants=linear,linear"]
-    for wrong in (["--baseline=lsmt"], ["--folds=1"], ["--tuned=nowhere"], ["--repeats=0"], ["--until=decided"], twice):
+    for wrong in (
+        ["--baseline=lsmt"],
+        ["--folds=1"],
+        ["--tuned=nowhere"],
+        ["--repeats=0"],
+        ["--until=decided"],
+        twice,
+        MANY,
+    ):
         wrong = [*wrong, "--repeats=12"] if "--until=decided" in wrong else wrong
         assert ask("compare", folder, [*compared, *wrong])[0] == 2
         assert runs.is_finished(folder / "kept-too" / "linear" / "fold0-repeat0")

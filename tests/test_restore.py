@@ -17,7 +17,10 @@ import jax
 import numpy as np
 import pytest
 
-from research import restore, runs
+from experiments.variants import load_config
+from research import restore, runs, train
+from research.data.corpora import make_corpus
+from research.data.files import Row
 from research.training.checkpoints import Checkpoints
 
 DATA = Path(__file__).parent / "data"
@@ -76,3 +79,15 @@ def test_elsewhere_and_on_other_devices(predicted, tmp_path, devices):
             path.chmod(0o755)
     np.testing.assert_allclose(json.loads(done.stdout), probabilities, atol=1e-6)
     assert everything(folder) == everything(DATA / "run")
+
+
+def test_a_run_knows_which_texts_it_has_seen(small_tsv, small_corpus, tmp_path):
+    folder = train(load_config("linear", ["--config.training.epochs=1"]), small_tsv, tmp_path / "run")
+    run = restore(folder)
+    rows = [(f"{text}!" if i == 0 else text, "1") for i, text in enumerate(small_corpus.texts)]
+    other = make_corpus("o", {"all": [Row(*row, "", "f") for row in [*rows, ("new", "1")]]}, run.class_names)
+    seen = dict(zip(other.texts, run.has_seen(other), strict=True))
+    split = run.split(small_corpus)
+    assert not seen["new"]
+    assert not any(seen.get(small_corpus.texts[n]) for n in split.test)
+    assert all(seen[small_corpus.texts[n]] for n in (*split.train, *split.validation) if n)

@@ -135,3 +135,9 @@ def test_a_setting_that_nothing_reads_is_refused_from_python_too():
     config.model.hidden_sise = 8
     with pytest.raises(UserError, match=r"config.model.hidden_sise is no setting, expected hidden_size, or one of"):
         validate(config)
+
+
+def test_a_setting_that_one_variant_lacks_is_told_with_what_sets_it_elsewhere():
+    words = r"linear: there is no setting 'model.dropout', expected --vary=model.dropout=0.3, .* \(lstm\)"
+    with pytest.raises(UserError, match=words):
+        list(expand(["linear", "lstm"], ["--config.model.dropout=0.3"], []))

@@ -29,6 +29,10 @@ _LONG = 2_000_000  # characters of a corpus for which the answer is kept in the 
 _MOST_CANDIDATES = 200  # for one word; of texts made from a template, some pairs are passed over
 
 
+_FEW, _SMALL = 5, 0.02  # a class of fewer texts, and of a smaller share, may be a misspelt label
+_MOST_NAMED = 5  # such classes
+
+
 class Audit(NamedTuple):
     """Counts of texts."""
 
@@ -84,7 +88,13 @@ def sentence(found: Audit, corpus: Corpus) -> str:
         parts.append(f"{found.across:,} training or validation texts are also test texts")
     if found.conflicting:
         parts.append(f"{found.conflicting:,} texts stand under several labels")
-    return f"{corpus.name}: {'; '.join(parts)} (--clean drops them)" if parts else ""
+    parts = ["; ".join(parts) + " (--clean drops them)"] if parts else []
+    if empty := sum(not text.strip() for text in corpus.texts):
+        parts.append(f"{empty:,} texts are empty")
+    counts = np.bincount(corpus.labels[corpus.splits != "test"], minlength=len(corpus.class_names))
+    for label in np.flatnonzero(counts < min(_FEW, _SMALL * len(corpus)))[:_MOST_NAMED]:
+        parts.append(f"the label {corpus.class_names[label]!r} has {counts[label]} texts to learn it from")
+    return f"{corpus.name}: {'; '.join(parts)}" if parts else ""
 
 
 class _Kinds(NamedTuple):

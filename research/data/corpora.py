@@ -183,9 +183,14 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
         raise UserError(f"{file}: every label is {min(texts_of)!r}, expected at least two classes")
     for _, label, split, row in entries:
         if split == train and not has_test and len(texts_of[label]) == 1:
+            why = ""
+            if len(texts_of) > len(places) / 2:
+                why = ", and so have most: the text comes before its label"
+            elif row.place.endswith(":1"):
+                why = "; a TSV file has no header line"
             raise UserError(
                 f"{row.place}: label {label!r} has only one text, expected at least two (one to train on, one to "
-                "test on); a TSV file has no header line"
+                f"test on){why}"
             )
 
     def is_integer(label: str) -> bool:

@@ -6,6 +6,7 @@ Every mistake ends in `FILE:LINE: what is wrong, what was expected`.
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 from research.errors import UserError
 
 SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl")
+_SHOWN = 40  # characters of a column's name in a message
 _MOST_CHARACTERS = 10_000_000  # of a text, three long novels; the tokenizer takes 200 bytes for each
 _PURPOSES = {
     "train": ("train",),
@@ -168,6 +170,8 @@ def _read_csv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     try:
         header = next(reader, [])
+        if len(header) == 1 and re.search(r"[;\t]", header[0]):
+            raise UserError(f"{path}:1: no comma between the names of columns, expected comma-separated values")
         _require(header, columns, f"{path}:1")
         # A quoted cell may span lines, so a row is named by the line on which it starts.
         start = reader.line_num + 1
@@ -203,8 +207,10 @@ def _read_jsonl(path: Path, content: str, columns: Columns) -> Iterator[Row]:
 def _require(names: Any, columns: Columns, place: str) -> None:
     for field, name in columns._asdict().items():
         if name and name not in names:
-            there = ", ".join(map(str, names))
-            raise UserError(f"{place}: no column {name!r}, expected one of {there} (--{field}_column names another)")
+            there = ", ".join(str(other)[:_SHOWN] for other in names)
+            raise UserError(
+                f"{place}: no column {name!r} among the names of columns, {there} (--{field}_column names another)"
+            )
 
 
 def _label(value: Any, place: str) -> str:

@@ -8,6 +8,7 @@ Orbax writes a step whole or not at all, but does not notice when its files chan
 as a wrong weight. So each step is sealed by the SHA-256 of its files, and one that does not match is passed over.
 """
 
+import contextlib
 import errno
 import hashlib
 import logging
@@ -15,6 +16,7 @@ import os
 import shutil
 import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,17 @@ def _intact_steps(folder: Path) -> tuple[list[int], list[int]]:
     return found
 
 
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    absl = logging.getLogger("absl")
+    before = absl.level
+    absl.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.setLevel(before)
+
+
 def _alone() -> ocp.options.MultiprocessingOptions:
     """Of several processes (`processes`) none waits for another one, and the first one alone writes."""
     here = jax.process_index()
@@ -115,7 +128,7 @@ class Checkpoints:
             # Of an earlier version, or its writer was killed before: beside sealed ones it would count as damaged.
             for unsealed in (folder / str(step) for step in intact if not (folder / str(step) / _SEAL).exists()):
                 _seal(unsealed)
-        with _ORBAX:
+        with _ORBAX, _silent():  # Orbax warns of what it was asked for: that it may only read
             self._manager = ocp.CheckpointManager(
                 seen,
                 options=ocp.CheckpointManagerOptions(

@@ -102,6 +102,17 @@ class Restored:
             raise UserError(f"{source} has changed since the run was trained on it: name it with --corpus all the same")
         return corpus
 
+    def has_seen(self, corpus: Corpus) -> np.ndarray:
+        """Which texts of another corpus, bool [N], stand among those that the run was trained on or chosen by.
+
+        Raises:
+          UserError: as `own_corpus`.
+        """
+        own = self.own_corpus()
+        split = self.split(own)
+        theirs = {own.ids[n].partition("-")[0] for n in (*split.train, *split.validation)}
+        return np.array([text_id.partition("-")[0] in theirs for text_id in corpus.ids], bool)
+
     def split(self, corpus: Corpus) -> Split:
         """The split of the run's own corpus: what it trained on, chose on, and never saw."""
         return _split_of(self.described, corpus)

@@ -109,13 +109,10 @@ def train_together(
       UserError: as in `train`.
     """
     start = time.perf_counter()
-    begun = begin(asked, corpus, folds)
-    found: list[Diverged | None] = [None] * len(asked)
+    begun, found = begin(asked, corpus, folds), [None] * len(asked)
     if not begun:
         return found
-    compiled = programs(begun[0].plan.config, len(corpus.class_names))
-    # Before anything is written: settings may not fit each other.
-    fresh = stack([fresh_state(compiled, of_run) for of_run in begun])
+    compiled, fresh = _fresh(begun, corpus)
     with contextlib.ExitStack() as locks:
         for _, run, plan, prepared, _ in begun:
             described = describe(plan) | {"widths": list(prepared.widths)}
@@ -127,6 +124,21 @@ def train_together(
     for of_run, error in zip(begun, ended, strict=True):
         found[of_run.at] = error
     return found
+
+
+def _fresh(begun: Sequence[Begun], corpus: Corpus) -> tuple[Programs, TrainState]:
+    """The programs of runs and their states; before anything is written, because settings may not fit each other."""
+    compiled = programs(begun[0].plan.config, len(corpus.class_names))
+    return compiled, stack([fresh_state(compiled, of_run) for of_run in begun])
+
+
+def try_out(run: Run, corpus: Corpus, folds: int | None) -> None:
+    """Does what a run does before it writes.
+
+    Raises:
+      UserError: as in `train`.
+    """
+    _fresh(begin([run._replace(overwrite=True)], corpus, folds), corpus)
 
 
 @functools.cache
