@@ -157,6 +157,8 @@ def validate(config: Config) -> Config:
       UserError: an unknown setting, or a value of another type, out of range or not among the choices.
     """
     for prefix, part in (("", config), *((f"{n}.", getattr(config, n)) for n in _PARTS)):
+        if not dataclasses.is_dataclass(part):
+            raise UserError(f"config.{prefix.removesuffix('.')} is {part!r}, expected settings as `settings_for` makes")
         known = [field.name for field in dataclasses.fields(part)]
         if unknown := [name for name in vars(part) if name not in known]:
             raise UserError(f"config.{prefix}{unknown[0]} is no setting, {expected(unknown[0], known)}")

@@ -130,6 +130,14 @@ def test_a_config_file_with_a_mistake_is_a_sentence(tmp_path):
             load_config(str(tmp_path / "own.py"))
 
 
+def test_a_config_without_a_model_is_a_sentence(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from research.settings import Config\n\ndef get_config():\n    return Config(model=None)\n"
+    )
+    with pytest.raises(UserError, match=r"config.model is None, expected settings"):
+        load_config(str(tmp_path / "own.py"))
+
+
 def test_a_setting_that_nothing_reads_is_refused_from_python_too():
     config = load_config("lstm")
     config.model.hidden_sise = 8
