@@ -188,7 +188,7 @@ def no_tokenizer(folder):
         (None, ("data.vocab_size=191",), r"embeddings\.word_embeddings\.weight \[190, 24\] instead of \[191, 24\]"),
         (None, ("model.layers=2",), r"without a place in the model: encoder\.layer\.2"),
         (None, ("model.hidden_size=28",), "of another shape: .* and 40 more"),
-        (None, ("data.max_length=65",), "expected at most max_positions=64"),
+        (None, ("data.max_length=65",), "expected at most config.model.max_positions=64"),
         (None, ("data.max_length=2",), r"expected room for more than \[CLS\] and \[SEP\]"),
         (None, ("data.tokens=words",), "need each other"),
         (None, ("data.lowercase=false",), "come with a tokenizer"),
