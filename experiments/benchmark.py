@@ -61,8 +61,7 @@ _HELP, _SECOND = "train --help, s", "a second start with two steps, s"
 Measured = tuple[str, str, float, list[float]]  # what, of whom, the value, test accuracies
 
 
-def main(overrides: list[str]) -> None:
-    program.no_overrides(overrides)
+def main() -> None:
     program.required("workdir")
     for peer in FLAGS.peers:
         if peer not in _NEEDS:
@@ -294,4 +293,4 @@ def _rows(measured: list[Measured]) -> list[tuple[str, ...]]:
 
 
 if __name__ == "__main__":
-    program.launch(main, goes_on=False)
+    program.launch(main, trains=None)

@@ -8,12 +8,11 @@ from experiments.progress import print_table
 from research.data.corpora import KNOWN
 
 
-def main(overrides: list[str]) -> None:
-    program.no_overrides(overrides)
+def main() -> None:
     header = ("name", "language", "classes", "texts", "from")
     rows = [(name, s.language, str(s.classes), s.size, s.origin) for name, s in KNOWN.items()]
     print_table("Known corpora; --corpus also takes a path to your own", header, rows)
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    program.launch(main, trains=None)

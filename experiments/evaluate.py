@@ -28,9 +28,8 @@ program.define_corpus()
 FLAGS = flags.FLAGS
 
 
-def main(overrides: list[str]) -> None:
+def main() -> None:
     program.required("workdir")
-    program.no_overrides(overrides)
     program.use_devices(side_by_side=False)
     from research.data.corpora import load
     from research.evaluation.statistics import Outcome
@@ -73,4 +72,4 @@ def _seen(run: "RestoredRun", corpus: "Corpus", chosen: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    program.launch(main, goes_on=False)
+    program.launch(main, trains=None)

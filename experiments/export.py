@@ -21,9 +21,8 @@ flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx", "huggingface"], "
 FLAGS = flags.FLAGS
 
 
-def main(overrides: list[str]) -> None:
+def main() -> None:
     program.required("workdir", "output")
-    program.no_overrides(overrides)
     program.use_devices(side_by_side=False)
     from research.serving.export import SENTENCES, export
     from research.serving.huggingface import write_encoder
@@ -36,4 +35,4 @@ def main(overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    program.launch(main, goes_on=False)
+    program.launch(main, trains=None)

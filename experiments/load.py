@@ -38,9 +38,8 @@ FLAGS = flags.FLAGS
 _HEADER = ("what", "a second", "p50, ms", "p99, ms", "not answered", "peak memory, MB")
 
 
-def main(overrides: list[str]) -> None:
+def main() -> None:
     program.required("workdir")
-    program.no_overrides(overrides)
     if FLAGS.peers and not FLAGS.texts:
         raise UserError("--peers predict, expected how many --texts")
     if unknown := set(FLAGS.peers) - set(_PEERS):
@@ -172,4 +171,4 @@ def _require_equal(ours: list[str], theirs: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    program.launch(main, goes_on=False)
+    program.launch(main, trains=None)

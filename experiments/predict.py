@@ -43,9 +43,8 @@ _BYTES_A_PROCESS = 1 << 20  # of input: with less a process is not worth its sta
 _MOST_PROCESSES = 8  # each takes 0.3 GB and more, and reading and writing are done by one
 
 
-def main(overrides: list[str]) -> None:
+def main() -> None:
     program.required("workdir")
-    program.no_overrides(overrides)
     output = Path(FLAGS.output)
     as_csv = FLAGS.format == "csv" if FLAGS.format else output.suffix.lower() == ".csv"
     form = many.Form(as_csv, FLAGS.explain)
@@ -112,4 +111,4 @@ def _said() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    program.launch(main, goes_on=False)
+    program.launch(main, trains=None)

@@ -24,6 +24,7 @@ from experiments.single import define_single, run_alone, set_up
 from experiments.variants import load_config
 from research import runs
 from research.errors import UserError
+from research.settings import Pretraining
 
 flags.DEFINE_string("config", "bert:tiny", "The variant: a name in configs/, perhaps NAME:ARGUMENT, or a config file.")
 define_single("Folds of the cross-validation whose training texts are used (default: none, all texts are).")
@@ -62,4 +63,4 @@ def main(overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    program.launch(main, trains=Pretraining)

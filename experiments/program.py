@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from experiments.usage import print_help
 from research.cores import granted
 from research.data.cache import cache_folder
 from research.data.files import Columns
 from research.errors import UserError
+from research.settings import Training
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without SciPy
     from research.data.corpora import Corpus
@@ -81,7 +83,9 @@ def load_corpus(source: str = "") -> "Corpus":
 
     corpus = load(source or flags.FLAGS.corpus, columns())
     if flags.FLAGS.clean:
-        return clean(corpus)
+        cleaned = clean(corpus)
+        print(f"{corpus.name}: {len(corpus) - len(cleaned):,} of {len(corpus):,} texts are dropped", file=sys.stderr)
+        return cleaned
     if said := sentence(audit(corpus), corpus):
         print(said, file=sys.stderr)
     return corpus
@@ -126,25 +130,21 @@ def required(*names: str) -> None:
             raise UserError(f"--{name} is missing: {flags.FLAGS[name].help}")
 
 
-def no_overrides(overrides: Sequence[str]) -> None:
-    """Raises UserError where `--config.FIELD` was given to a program that trains nothing."""
-    if overrides:
-        raise UserError(f"{overrides[0]} has no meaning here: this program trains nothing")
-
-
-def launch(main: Callable[[list[str]], None], *, goes_on: bool = True) -> None:
+def launch(main: Callable[..., None], *, trains: type | None = Training) -> None:
     """Parses the flags and calls `main(overrides)`, `overrides` being the `--config.FIELD=VALUE` arguments in order.
 
     Args:
       main: of the program.
-      goes_on: whether a program that was stopped is gone on with by the same command, or begun anew.
+      trains: by which settings; what trains goes on by the same command where it was stopped. Of a program that trains
+        nothing, and has no settings, `main()` is called.
     """
+    goes_on = trains is not None
     _quiet()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, functools.partial(_stop, _STOPPED[goes_on]))
     try:
-        overrides = _parse(sys.argv)
-        main(overrides)
+        overrides = _parse(sys.argv, trains)
+        main(overrides) if goes_on else main()
         sys.stdout.flush()
     except UserError as error:
         print(str(error).replace("\n", " "), file=sys.stderr)
@@ -192,17 +192,15 @@ def _stop(said: str, number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
-    main_module = sys.modules["__main__"]
+def _parse(argv: Sequence[str], trains: type | None) -> list[str]:
     modules = ("__main__", "experiments.studies", "experiments.single", __name__)
     own = [flag for module in modules for flag in flags.FLAGS.get_flags_for_module(module)]
     if any(argument in _HELP for argument in argv[1:]):
-        print(f"{(main_module.__doc__ or '').strip()}\n\nflags:")
-        for flag in own:
-            default = "" if flag.value in (None, "", [], False) else f" (default {flag.value})"
-            print(f"  --{flag.name}: {flag.help}{default}")
+        print_help(own, trains, argv)
         sys.exit(0)
     overrides, rest = _split_overrides(list(argv))
+    if overrides and trains is None:
+        raise UserError(f"{overrides[0]} has no meaning here: this program trains nothing")
     try:
         stray = flags.FLAGS(rest)[1:]
     except flags.UnrecognizedFlagError as error:

@@ -1,13 +1,15 @@
 """A progress bar with loss and time left on a terminal, plain lines otherwise."""
 
 import math
+import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -66,17 +68,27 @@ def reporting(total: float | None, unit: str) -> Iterator[Reporter]:
 
 
 def print_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """A table on stdout, wide enough for its cells where there is no terminal."""
-    table = Table()
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    """A table on stdout, wide enough for its cells where there is no terminal, and close where that is narrow."""
     console = Console(markup=False, highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = max(console.width, 140)
+    table = _table(header, rows, {})
+    if console.measure(table, options=console.options.update(max_width=10_000)).maximum > console.width:
+        lines = tuple(re.sub(r" (?=[^\W\d]|\()", "\n", name) for name in header)
+        table = _table(lines, rows, {"box": box.SIMPLE_HEAD, "collapse_padding": True, "pad_edge": False})
     console.print(title, style="bold")
     console.print(table)
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], look: dict[str, Any]) -> Table:
+    """A table whose numbers and intervals stay on their lines."""
+    table = Table(**look)
+    for i, (name, *cells) in enumerate(zip(header, *rows, strict=True)):
+        numbers = not any(re.search(r"[^\W\d_]{3}", cell) for cell in cells)
+        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i > 0 and numbers)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def print_results(results: "Results", folder: Path) -> None:

@@ -19,9 +19,8 @@ flags.DEFINE_bool("tensorboard", False, "Write tensorboard/ as well: the runs' l
 program.define_claims()
 
 
-def main(overrides: list[str]) -> None:
+def main() -> None:
     program.required("workdir")
-    program.no_overrides(overrides)
     folder = Path(flags.FLAGS.workdir)
     results = write_report(folder, program.claims(planned_claims(read_plan(folder))))
     print_results(results, folder)
@@ -32,4 +31,4 @@ def main(overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    program.launch(main, goes_on=False)
+    program.launch(main, trains=None)

@@ -25,9 +25,8 @@ flags.DEFINE_integer("port", 8000, "The port to listen to; 0 takes a free one.",
 FLAGS = flags.FLAGS
 
 
-def main(overrides: list[str]) -> None:
+def main() -> None:
     program.required("workdir")
-    program.no_overrides(overrides)
     program.use_devices(side_by_side=False)
     try:
         from research.serving.http import Limits, application, server
@@ -54,4 +53,4 @@ def main(overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    program.launch(main)
+    program.launch(main, trains=None)

@@ -59,8 +59,7 @@ def scenarios(trainings: int) -> list:
     return [fixed, folded]
 
 
-def main(overrides: list[str]) -> None:
-    program.no_overrides(overrides)
+def main() -> None:
     import numpy as np
 
     from research.evaluation.simulation import run
@@ -100,4 +99,4 @@ def _share(share: float, count: int) -> str:
 
 
 if __name__ == "__main__":
-    program.launch(main, goes_on=False)
+    program.launch(main, trains=None)

@@ -48,6 +48,7 @@ def run_alone(name: str, epochs: int, folder: Path, train: Callable[..., object]
     from research.training.population import side_by_side
 
     was_finished = runs.is_finished(folder) and not FLAGS.overwrite
+    was_begun = runs.is_run(folder) and not FLAGS.overwrite
     with reporting(epochs, "epochs") as reporter:
 
         def job(check: Callable[[], None]) -> None:
@@ -55,8 +56,11 @@ def run_alone(name: str, epochs: int, folder: Path, train: Callable[..., object]
 
             def tick(done: float, loss: float) -> None:
                 check()
-                if processes.told_to_stop(next(calls)):
+                call = next(calls)
+                if processes.told_to_stop(call):
                     raise KeyboardInterrupt
+                if was_begun and call == 0:
+                    reporter.say(f"{folder} was begun before and goes on: {done:.1f} epochs are done")
                 reporter.progress(name, done, loss)
 
             train(

@@ -19,7 +19,7 @@ from ml_collections import config_flags
 import configs
 from research.data.assets import ASSETS
 from research.errors import UserError, expected
-from research.settings import Config, leaves, to_dict, validate
+from research.settings import Config, leaves, names_read, to_dict, validate
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without plots
     from research.plan import Variant
@@ -211,15 +211,15 @@ def _require_all(overrides: Sequence[str], names: Sequence[str]) -> None:
 
 
 def _who_has(fields: Sequence[str], names: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:
-    """The variants that have each setting; which lack one is said on stderr."""
+    """The variants that read each setting; which do not is said on stderr."""
     if not fields:
         return {}
-    settings = {name: {field for field, _, _ in leaves(load_config(name, overrides))} for name in names}
+    settings = {name: names_read(load_config(name, overrides)) for name in names}
     every = sorted(set().union(*settings.values()))
     has = {field: [name for name in names if field in settings[name]] for field in fields}
     for field, who in has.items():
         if not who:
-            raise UserError(f"{', '.join(names)}: there is no setting {field!r}, {expected(field, every)}")
+            raise UserError(f"{', '.join(names)}: there is no setting {field!r} that is read, {expected(field, every)}")
         if without := [name for name in names if name not in who]:
             print(f"{field} is no setting of {', '.join(without)} and changes nothing there", file=sys.stderr)
     return has

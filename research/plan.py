@@ -12,6 +12,7 @@ from research.evaluation.planning import detectable, typical
 from research.models import config_from_dict
 from research.reporting.results import Claims, baseline_of, level_of, pairs_of, read_results
 from research.settings import Config, config_hash, differences, to_dict
+from research.training.begin import PLACES
 from research.training.environment import environment
 
 
@@ -101,6 +102,7 @@ def claim_plan(
         if old and variant.name in begun:
             # Settings that came after it was written have their defaults.
             changed = differences(to_dict(config_from_dict(old["settings"])), entry["settings"])
+            changed = [change for change in changed if not change.startswith(PLACES)]  # its runs know better
             alike = ("tuned" in entry) == ("tuned" in old)
             if not alike or not entry.get("tuned", {}).items() >= old.get("tuned", {}).items():
                 changed.append("tuned otherwise")

@@ -7,85 +7,102 @@ linen module that it names (`research.models.settings_for`); everything else is 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from research.errors import UserError, expected
 
 _PARTS = ("model", "data", "optimizer", "training")
+_NOT_OF_LBFGS = ("schedule", "warmup", "weight_decay", "clip_norm", "layer_decay", "frozen")
 _MOST = 100_000_000  # of an integer setting that names no limit of its own: sizes beyond do not fit into int32 shapes
 
 
 def setting(
     default: Any,
+    what: str = "",
     *,
     choices: tuple[str, ...] = (),
     low: float | None = None,
     high: float | None = None,
-    limits_length: bool = False,
+    limits_length: Callable[[Any], bool] | None = None,
 ) -> Any:
     """A dataclass field with limits that `validate` checks.
 
     Args:
       default: the value where nothing else is said; its type is the setting's.
+      what: it is, where its name does not say so; `--help` shows it.
       choices: one of these.
       low: and high: `low <= value <= high`.
-      limits_length: of a model that reads no more tokens of a text than this.
+      limits_length: (settings of the model) -> whether it then reads no more tokens of a text than this.
     """
-    limits = {"choices": choices, "low": low, "high": high, "limits_length": limits_length}
-    return dataclasses.field(default=default, metadata=limits)
+    about = {"what": what, "choices": choices, "low": low, "high": high, "limits_length": limits_length}
+    return dataclasses.field(default=default, metadata=about)
 
 
 @dataclasses.dataclass
 class Data:
     """From text to token ids; fitted on the training split alone."""
 
-    vocab_size: int = setting(10_000, low=3)  # entries with padding and unknown included: the rows of an embedding
-    max_length: int = setting(100, low=1)  # tokens kept of a text
-    keep: str = setting("first", choices=("first", "last"))  # which end of a longer text is kept
-    # "words" takes each Chinese character for one, "chinese_words" asks a dictionary (the extra `chinese`).
-    # "pieces" are those of the tokenizer that comes with `weights`.
-    tokens: str = setting("words", choices=("words", "characters", "chinese_words", "pieces"))
-    lowercase: bool = True
-    # Removed words; "not" is one, so off by default.
-    stop_words: str = setting("none", choices=("none", "english", "chinese"))
-    train_size: int = setting(0, low=0)  # training texts that are used; 0: all
-    vectors: str = "none"  # the embedding starts from: glove (50 numbers a word), or a .txt or .vec file
-    weights: str = "none"  # the encoder starts from: minilm, or a folder as HuggingFace's libraries save one
-    from_scratch: bool = False  # takes the tokenizer and the sizes of `weights` alone, and starts at random
+    vocab_size: int = setting(10_000, "entries with padding and unknown included: the rows of an embedding", low=3)
+    max_length: int = setting(100, "tokens kept of a text", low=1)
+    keep: str = setting("first", "which end of a longer text is kept", choices=("first", "last"))
+    tokens: str = setting(
+        "words",
+        "words has each Chinese character for one, chinese_words asks a dictionary, pieces come with weights",
+        choices=("words", "characters", "chinese_words", "pieces"),
+    )
+    lowercase: bool = setting(True, "makes A and a the same")
+    # "not" is one of them, so off by default.
+    stop_words: str = setting("none", "words that are left out", choices=("none", "english", "chinese"))
+    train_size: int = setting(0, "training texts that are used; 0: all", low=0)
+    vectors: str = setting("none", "that the embedding starts from: glove (50 numbers a word), or a .txt or .vec file")
+    weights: str = setting(
+        "none", "that the encoder starts from: minilm, or a folder as HuggingFace's libraries save one"
+    )
+    from_scratch: bool = setting(False, "takes the tokenizer and the sizes of weights alone, and starts at random")
 
 
 @dataclasses.dataclass
 class Optimizer:
     """See `research.training.optimizers`. Plain gradient descent is sgd with `training.batch_size` 0."""
 
-    name: str = setting("adam", choices=("adam", "adamw", "sgd", "adadelta", "lion", "lbfgs"))
-    learning_rate: float = setting(1e-3, low=0.0)  # at its highest; lbfgs searches along a line instead
-    schedule: str = setting("constant", choices=("constant", "linear", "cosine", "rsqrt"))
-    warmup: float = setting(0.0, low=0.0, high=0.9)  # share of the steps over which the rate rises from 0
-    momentum: float = setting(0.0, low=0.0, high=0.999)  # of sgd
-    weight_decay: float = setting(0.0, low=0.0)  # of matrices alone
-    clip_norm: float = setting(0.0, low=0.0)  # of the whole gradient; 0: not clipped
-    max_norm: float = setting(0.0, low=0.0)  # of each column of the classifier's matrix (Kim 2014); 0: no limit
-    # The rate of each layer as a share of that of the layer above it (Howard & Ruder 2018); 1: all learn alike.
-    layer_decay: float = setting(1.0, low=0.0, high=1.0)
-    frozen: int = setting(0, low=0)  # lowest layers that stay as they are; the first is the embedding
+    name: str = setting("adam", "of the optimizer", choices=("adam", "adamw", "sgd", "adadelta", "lion", "lbfgs"))
+    learning_rate: float = setting(1e-3, "at its highest; lbfgs searches along a line instead", low=0.0)
+    schedule: str = setting("constant", "of the rate", choices=("constant", "linear", "cosine", "rsqrt"))
+    warmup: float = setting(0.0, "share of the steps over which the rate rises from 0", low=0.0, high=0.9)
+    momentum: float = setting(0.0, "of sgd", low=0.0, high=0.999)
+    weight_decay: float = setting(0.0, "of matrices alone", low=0.0)
+    clip_norm: float = setting(0.0, "most of the whole gradient's norm; 0: not clipped", low=0.0)
+    max_norm: float = setting(0.0, "of each column of the classifier's matrix (Kim 2014); 0: no limit", low=0.0)
+    layer_decay: float = setting(
+        1.0,
+        "each layer's rate as a share of that of the layer above it (Howard & Ruder 2018); 1: all learn alike",
+        low=0.0,
+        high=1.0,
+    )
+    frozen: int = setting(0, "lowest layers that stay as they are; the first is the embedding", low=0)
+
+
+_COMPUTE_DTYPE = "of activations; weights are float32"
 
 
 @dataclasses.dataclass
 class Training:
-    epochs: int = setting(10, low=1)  # at most
-    batch_size: int = setting(32, low=0)  # 0: the whole training split is one batch
-    # What chooses the epoch, on validation; "last" takes the last epoch.
-    select: str = setting("accuracy", choices=("accuracy", "macro_recall", "macro_f1", "log_loss", "last"))
-    patience: int = setting(3, low=0)  # stop after so many epochs without a better one; 0: never
-    class_weights: str = setting("none", choices=("none", "balanced"))
-    # Adds l2 / (2 N) * |matrices|^2 to the mean loss over N training texts: scikit-learn's 1 / C.
-    l2: float = setting(0.0, low=0.0)
+    epochs: int = setting(10, "at most", low=1)
+    batch_size: int = setting(32, "texts of a step; 0: the whole training split", low=0)
+    select: str = setting(
+        "accuracy",
+        "what chooses the epoch, on validation",
+        choices=("accuracy", "macro_recall", "macro_f1", "log_loss", "last"),
+    )
+    patience: int = setting(3, "stop after so many epochs without a better one; 0: never", low=0)
+    class_weights: str = setting("none", "of the loss", choices=("none", "balanced"))
+    # Scikit-learn's 1 / C.
+    l2: float = setting(0.0, "adds l2 / (2 N) * |matrices|^2 to the mean loss over N training texts", low=0.0)
     label_smoothing: float = setting(0.0, low=0.0, high=0.5)
-    compute_dtype: str = setting("float32", choices=("float32", "bfloat16"))  # of activations; weights are float32
-    random_deletion: float = setting(0.0, low=0.0, high=0.9)  # of a training text's tokens, anew each epoch
-    random_swap: float = setting(0.0, low=0.0, high=1.0)  # swaps of two tokens, as a share of a training text's length
+    compute_dtype: str = setting("float32", _COMPUTE_DTYPE, choices=("float32", "bfloat16"))
+    random_deletion: float = setting(0.0, "of a training text's tokens, anew each epoch", low=0.0, high=0.9)
+    random_swap: float = setting(0.0, "swaps of two tokens, as a share of a training text's length", low=0.0, high=1.0)
 
 
 @dataclasses.dataclass
@@ -93,21 +110,25 @@ class Pretraining:
     """What `pretrain` has in the place of `Training`; see `research.training.pretrain`."""
 
     epochs: int = setting(10, low=1)
-    batch_size: int = setting(64, low=1)  # rows of a step
-    accumulation: int = setting(1, low=1)  # parts that a batch is taken in, one after the other, for want of memory
-    select: str = setting("last", choices=("last", "log_loss"))  # which epoch is kept
-    compute_dtype: str = setting("float32", choices=("float32", "bfloat16"))  # of activations; weights are float32
+    batch_size: int = setting(64, "rows of a step", low=1)
+    accumulation: int = setting(1, "parts that a batch is taken in, one after the other, for want of memory", low=1)
+    select: str = setting("last", "which epoch is kept", choices=("last", "log_loss"))
+    compute_dtype: str = setting("float32", _COMPUTE_DTYPE, choices=("float32", "bfloat16"))
     patience: ClassVar[int] = 0
 
 
 @dataclasses.dataclass
 class Config:
     model: Any  # fields of the module, from research.models.settings_for
-    seed: int = setting(0, low=0, high=2**31 - 1)  # the base of every random stream
-    # The folder of a run whose parameters this one starts from, where they fit; {fold}, {repeat}: those of this run.
-    init_from: str = "none"
-    # What differs between repeats: every random stream, or one of them alone (to see what it is responsible for).
-    varies: str = setting("all", choices=("all", "split", "init", "order", "dropout"))
+    seed: int = setting(0, "the base of every random stream", low=0, high=2**31 - 1)
+    init_from: str = setting(
+        "none", "a run whose parameters are started from, where they fit; {fold}, {repeat} in it are this run's"
+    )
+    varies: str = setting(
+        "all",
+        "what differs between repeats: every random stream, or one alone, to see what it is responsible for",
+        choices=("all", "split", "init", "order", "dropout"),
+    )
     data: Data = dataclasses.field(default_factory=Data)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     training: Training | Pretraining = dataclasses.field(default_factory=Training)
@@ -126,6 +147,14 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fie
             yield from leaves(value, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, field, value
+
+
+def names_read(config: Config) -> set[str]:
+    """The dotted names of the settings that make a difference to a variant."""
+    names = {name for name, _, _ in leaves(config)}
+    if config.optimizer.name == "lbfgs":
+        names -= {f"optimizer.{name}" for name in ("learning_rate", *_NOT_OF_LBFGS)}
+    return names
 
 
 def leaves_of(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -188,7 +217,7 @@ def validate(config: Config) -> Config:
     if optimizer.schedule == "rsqrt" and not optimizer.warmup:
         raise UserError("config.optimizer.schedule=rsqrt falls from the end of the warmup, expected a warmup above 0")
     if optimizer.name == "lbfgs":
-        for name in ("schedule", "warmup", "weight_decay", "clip_norm", "layer_decay", "frozen"):
+        for name in _NOT_OF_LBFGS:
             value, default = getattr(optimizer, name), getattr(Optimizer(), name)
             if value != default:
                 raise UserError(f"config.optimizer.{name} is {value}, expected {default}: it is not read by lbfgs")
@@ -207,7 +236,8 @@ def validate(config: Config) -> Config:
     if data.from_scratch and data.weights == "none":
         raise UserError("config.data.from_scratch takes the tokenizer of config.data.weights, expected a bert:FOLDER")
     for name, field, value in leaves(config.model, "config.model."):
-        if field.metadata.get("limits_length") and data.max_length > value:
+        limits = field.metadata.get("limits_length")
+        if limits is not None and limits(config.model) and data.max_length > value:
             raise UserError(f"config.data.max_length is {data.max_length}, expected at most {name}={value}")
     return config
 

@@ -50,6 +50,23 @@ def test_a_comparison_from_python_names_no_command_that_would_make_another(easy,
     assert "made by `research.compare`, from Python" in (folder / "report.md").read_text()
 
 
+def test_a_comparison_goes_on_whose_vectors_lie_elsewhere_now(easy, tmp_path):
+    config = load_config("mlp", ["--config.model.embedding_size=2", "--config.training.epochs=1"])
+    (tmp_path / "a.txt").write_text("fine 0.5 1\ndull -1 0.5\n")
+    for name in ("b.txt", "other.txt"):
+        (tmp_path / name).write_text((tmp_path / "a.txt").read_text() + "was 1 1\n" * (name == "other.txt"))
+
+    def with_vectors(name):
+        return {"mlp": dataclasses.replace(config, data=dataclasses.replace(config.data, vectors=str(tmp_path / name)))}
+
+    folder = compare(with_vectors("a.txt"), easy, tmp_path / "c", repeats=1)
+    record = (folder / "mlp/repeat0/record.json").read_bytes()
+    compare(with_vectors("b.txt"), easy, folder, repeats=2)
+    assert (folder / "mlp/repeat0/record.json").read_bytes() == record
+    with pytest.raises(UserError, match="vectors_checksum"):
+        compare(with_vectors("other.txt"), easy, folder, repeats=2)
+
+
 def test_runs_of_a_model_that_was_edited_meanwhile_are_told(easy, tmp_path, monkeypatch):
     folder, lines = compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=1), []
     compare({"linear": linear(1)}, easy, folder, repeats=1, say=lines.append)

@@ -10,7 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from research import load, restore, runs
+from experiments.variants import load_config
+from research import load, restore, runs, train
+from research.settings import leaves
 
 SMALL = ["--config.training.epochs=2"]
 
@@ -115,6 +117,26 @@ def test_a_run_of_a_comparison_is_the_train_command_in_its_record(compared):
     run("train", *command[2:], cwd=folder.parent)
     for name in ("predictions.npz", "metrics.jsonl", "tokenizer.json", "config.json"):
         assert (folder.parent / "RUN" / name).read_bytes() == (there / name).read_bytes()
+
+
+def test_train_says_from_where_it_goes_on(folder, small_tsv):
+    def stop(epochs, loss):
+        if epochs >= 1:
+            raise KeyboardInterrupt
+
+    config = load_config("mlp", SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, small_tsv, folder / "begun", tick=stop)
+    _, err = run("train", "--config=mlp", f"--corpus={small_tsv}", "--workdir=begun", *SMALL, cwd=folder)
+    assert "begun was begun before and goes on: 1.0 epochs are done" in err
+
+
+def test_cleaning_says_how_many_texts_are_dropped(folder):
+    rows = [f"{word} film\t{label}" for word, label in (("good", 1), ("bad", 0)) for _ in range(12)]
+    (folder / "copies.tsv").write_text("\n".join([*rows, *(f"number {n}\t{n % 2}" for n in range(30))]))
+    command = ("train", "--config=mlp", "--corpus=copies.tsv", "--clean", "--workdir=cleaned", *SMALL)
+    _, err = run(*command, cwd=folder)
+    assert "copies: 22 of 54 texts are dropped" in err
 
 
 def test_report_is_rebuilt_from_the_runs_alone(compared):
@@ -262,6 +284,14 @@ def test_help_says_what_the_program_does(program, folder):
     out, _ = run(program, "--help", cwd=folder)
     assert "./launch.sh" in out
     assert program == "corpora" or "--workdir" in out
+    assert ("--config.optimizer.learning_rate=0.001: " in out) == (program in ("train", "pretrain", "compare"))
+
+
+def test_help_lists_the_settings_of_a_variant(folder):
+    out, _ = run("train", "--config=luong:dot", "--help", cwd=folder)
+    every = {f"--config.{name}={value}: ".lower() for name, _, value in leaves(load_config("luong:dot"))}
+    assert not {line.strip() for line in every if line not in out.lower()}
+    assert "--config.model.score=dot: score (one of dot, general, concat, location, local_m, local_p)" in out
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 import pytest
 
+from experiments.progress import print_table
 from experiments.variants import load_config
 from research import runs
 from research.comparison import default_repeats
@@ -105,6 +106,22 @@ def test_claims_are_those_asked_for(comparison):
     assert lengths[1] > lengths[0]
     with pytest.raises(UserError, match="--baseline is 'lsmt', expected one of linear:tfidf, lstm"):
         read_results(comparison, Claims(baseline="lsmt"))
+
+
+def test_claims_that_came_after_training_name_their_command(comparison):
+    write_report(comparison)
+    assert "launch.sh report" not in (comparison / "report.md").read_text()
+    write_report(comparison, Claims(baseline="lstm", margin=0.005))
+    command = "verdicts: `./launch.sh report --workdir=FOLDER --baseline=lstm --margin=0.5`"
+    assert command in (comparison / "report.md").read_text()
+
+
+def test_a_table_on_a_narrow_terminal_keeps_intervals_on_their_lines(capsys):
+    row = ("luong:general[model.hidden_size=128]" * 4, "51.3", "[49.4, 53.2]", "undecided")
+    print_table("title", ("variant", "accuracy", "95 % interval", "verdict"), [row])
+    out = capsys.readouterr().out
+    assert all(cell in out for cell in row[1:])
+    assert "".join(line.split()[0] for line in out.splitlines() if "[49.4" in line).startswith("luong:general")
 
 
 def test_the_page_holds_everything_and_needs_nothing(comparison, small_tsv):

@@ -36,7 +36,7 @@ class Article(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    width: int = setting(100, low=1, limits_length=True)
+    width: int = setting(100, "tokens of a padded text", low=1, limits_length=lambda model: True)
     embedding_size: int = setting(64, low=1)
     hidden_size: int = setting(128, low=1)
 

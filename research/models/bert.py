@@ -97,15 +97,18 @@ class Bert(nn.Module):
     layers: int = setting(2, low=1)
     heads: int = setting(2, low=1)
     feed_forward: int = setting(512, low=1)
-    max_positions: int = setting(512, low=1, limits_length=True)
-    segments: int = setting(2, low=1)  # kinds of segments that are told apart; a text is of the first
+    max_positions: int = setting(512, "pieces of a text at most", low=1, limits_length=lambda model: True)
+    segments: int = setting(2, "kinds of segments that are told apart; a text is of the first", low=1)
     activation: str = setting("gelu", choices=tuple(ACTIVATIONS))
-    epsilon: float = setting(1e-12, low=0.0)  # of the layer normalisations
+    epsilon: float = setting(1e-12, "of the layer normalisations", low=0.0)
     dropout: float = setting(0.1, low=0.0, high=0.95)
     attention_dropout: float = setting(0.1, low=0.0, high=0.95)
-    # "cls": a layer with tanh over the first state, as in the paper; "mean": the mean of the states.
-    pooling: str = setting("cls", choices=("cls", "mean"))
-    remat: bool = False  # computes the blocks anew for their gradients instead of keeping what is in them
+    pooling: str = setting(
+        "cls",
+        "cls: a layer with tanh over the first state, as in the paper; mean: of the states",
+        choices=("cls", "mean"),
+    )
+    remat: bool = setting(False, "computes the blocks anew for their gradients instead of keeping what is in them")
 
     def setup(self):
         names = {field.name for field in dataclasses.fields(Encoder)} - {"parent", "name"}

@@ -24,11 +24,15 @@ class CNN(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    embedding_size: int = setting(64, low=1)  # of each channel
-    channels: str = setting("trained", choices=("trained", "fixed", "both"))
-    features: int = setting(100, low=1)  # maps of each width
-    widths: tuple[int, ...] = setting((3, 4, 5), low=1)
-    activation: str = setting("relu", choices=tuple(ACTIVATIONS))  # sigmoid: the article's h = sigmoid(C)
+    embedding_size: int = setting(64, "of each channel", low=1)
+    channels: str = setting(
+        "trained",
+        "word vectors that are learnt, that stay as they start, or both side by side",
+        choices=("trained", "fixed", "both"),
+    )
+    features: int = setting(100, "maps of each width", low=1)
+    widths: tuple[int, ...] = setting((3, 4, 5), "words of a window", low=1)
+    activation: str = setting("relu", "sigmoid: the article's h = sigmoid(C)", choices=tuple(ACTIVATIONS))
     dropout: float = setting(0.5, low=0.0, high=0.95)
 
     @nn.compact

@@ -48,9 +48,9 @@ class DeepCNN(nn.Module):
     num_outputs: int
     kind: str = setting("vdcnn", choices=("vdcnn", "dpcnn"))
     embedding_size: int = setting(64, low=1)
-    features: int = setting(64, low=1)  # of the first stage; dpcnn: of all
-    stages: tuple[int, ...] = setting((1, 1, 1, 1), low=1)  # blocks in each; the length is halved between them
-    dropout: float = setting(0.0, low=0.0, high=0.95)  # before the classifier
+    features: int = setting(64, "of the first stage; dpcnn: of all", low=1)
+    stages: tuple[int, ...] = setting((1, 1, 1, 1), "blocks in each; the length is halved between them", low=1)
+    dropout: float = setting(0.0, "before the classifier", low=0.0, high=0.95)
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:

@@ -36,7 +36,7 @@ class Linear(nn.Module):
     vocab_size: int
     num_outputs: int
     weighting: str = setting("tfidf", choices=("tfidf", "nb"))
-    buckets: int = setting(2**18, low=1)
+    buckets: int = setting(2**18, "that words and word pairs are hashed into", low=1)
 
     def setup(self):
         features = self.vocab_size + self.buckets

@@ -20,8 +20,8 @@ class Luong(nn.Module):
     vocab_size: int
     num_outputs: int
     score: str = setting("general", choices=SCORES)
-    window: int = setting(10, low=1)  # of the local scores
-    positions: int = setting(100, low=1)  # of the location score; as many as tokens are kept
+    window: int = setting(10, "of the local scores", low=1)
+    positions: int = setting(100, "of the location score", low=1, limits_length=lambda model: model.score == "location")
     embedding_size: int = setting(64, low=1)
     hidden_size: int = setting(128, low=1)
 

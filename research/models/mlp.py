@@ -23,7 +23,7 @@ class MLP(nn.Module):
     hidden_size: int = setting(128, low=1)
     layers: int = setting(1, low=1)
     activation: str = setting("sigmoid", choices=tuple(ACTIVATIONS))
-    word_dropout: float = setting(0.0, low=0.0, high=0.95)  # of single tokens
+    word_dropout: float = setting(0.0, "of single tokens", low=0.0, high=0.95)
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:

@@ -33,16 +33,16 @@ class Recurrent(nn.Module):
     vocab_size: int
     num_outputs: int
     embedding_size: int = setting(64, low=1)
-    hidden_size: int = setting(128, low=1)  # of each direction
+    hidden_size: int = setting(128, "of each direction", low=1)
     cell: str = setting("lstm", choices=tuple(CELLS))
     activation: str = setting("tanh", choices=tuple(ACTIVATIONS))
     layers: int = setting(1, low=1)
     bidirectional: bool = False
-    readout: str = setting("last", choices=("last", "mean", "max", "attention"))
-    dropout_kind: str = setting("variational", choices=("variational", "naive"))
+    readout: str = setting("last", "what becomes of the states", choices=("last", "mean", "max", "attention"))
+    dropout_kind: str = setting("variational", "one mask a text, or one a step", choices=("variational", "naive"))
     dropout: float = setting(0.0, low=0.0, high=0.95)
-    word_dropout: float = setting(0.0, low=0.0, high=0.95)  # of whole word types
-    monte_carlo: int = setting(0, low=0)  # samples; 0 scales the weights
+    word_dropout: float = setting(0.0, "of whole word types", low=0.0, high=0.95)
+    monte_carlo: int = setting(0, "samples of dropout that a prediction averages; 0 scales the weights", low=0)
 
     def setup(self):
         self.embed = embedding(self.vocab_size, self.embedding_size)

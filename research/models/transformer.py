@@ -31,7 +31,7 @@ class Transformer(nn.Module):
     heads: int = setting(4, low=1)
     feed_forward: int = setting(256, low=1)
     dropout: float = setting(0.1, low=0.0, high=0.95)
-    norm: str = setting("pre", choices=("pre", "post"))
+    norm: str = setting("pre", "where layers are normalised", choices=("pre", "post"))
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:

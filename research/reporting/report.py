@@ -21,6 +21,7 @@ from research.reporting.results import (
     baseline_of,
     comparison_json,
     level_of,
+    planned_claims,
     read_results,
     results_csv,
 )
@@ -263,6 +264,16 @@ def _settings(results: Results) -> tuple[str, ...]:
     return tuple(rows)
 
 
+def _other_claims(results: Results) -> list[str]:
+    """The command that makes the claims, where it is not that of the comparison."""
+    if results.claims == planned_claims(results.plan):
+        return []
+    _, margin, all_pairs, *_ = results.claims
+    baseline = baseline_of(list(results.plan["variants"]), results.claims)
+    flags = "--pairs=all" if all_pairs else f"--baseline={baseline}"
+    return [f"verdicts: `./launch.sh report --workdir=FOLDER {flags} --margin={100 * margin:g}`"]
+
+
 def _provenance(results: Results) -> tuple[str, ...]:
     plan = results.plan
     seconds = sum(r["compile_seconds"] + r["train_seconds"] for r in results.rows if r["status"] == "done")
@@ -270,6 +281,7 @@ def _provenance(results: Results) -> tuple[str, ...]:
     return (
         f"command: `{plan['command']}`" if plan["command"] else "made by `research.compare`, from Python",
         *(f"before it, in the same folder: `{command}`" for command in plan.get("earlier_commands", ())),
+        *_other_claims(results),
         f"corpus checksum: `{plan['corpus']['checksum']}`",
         f"commit: `{plan['commit'] or 'unknown'}`; Python {plan['python']}; {versions}",
         f"machine: {plan.get('processor', 'unknown')}; devices {', '.join(plan['devices'])}; {plan.get('date', '')}",

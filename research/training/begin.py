@@ -23,12 +23,12 @@ from research.training.restore import Restored
 from research.training.step import Programs, TrainState, init_state
 from research.training.warm_start import read_source, source_folder, start_from_pretrained, start_from_run
 
+# Settings that name a place, which may be named otherwise: what was there is told by a run's checksums.
+PLACES = ("init_from:", "data.vectors:")
 # Between two descriptions of the same run: a file may be moved, and the hash is that of the settings.
-# Where it starts from and its vectors are told by their checksums.
 _MAY_DIFFER = (
     "hash:",
-    "settings.init_from:",
-    "settings.data.vectors:",
+    *(f"settings.{place}" for place in PLACES),
     "corpus.name:",
     "corpus.source:",
     "corpus.columns:",
