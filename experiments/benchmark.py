@@ -12,7 +12,6 @@ ours spends its time, and leaves a trace for TensorBoard or Perfetto besides.
 
 import contextlib
 import csv
-import importlib.util
 import json
 import os
 import re
@@ -31,7 +30,6 @@ from experiments import program, studies
 from experiments.memory import memory_to_the_end
 from experiments.progress import reporting
 from research import runs
-from research.errors import UserError
 
 _NEEDS = {
     "torch": ("torch",),
@@ -40,7 +38,7 @@ _NEEDS = {
     "fasttext": ("fasttext",),
     "flax_rnn": (),
 }
-flags.DEFINE_list("peers", ["flax_rnn"], f"Some of {', '.join(_NEEDS)}; the extra 'peers' installs what they need.")
+studies.define_peers(_NEEDS, ["flax_rnn"])
 flags.DEFINE_integer("folds", 5, "Runs of the comparison.", lower_bound=2)
 flags.DEFINE_integer("epochs", 10, "Epochs of each run.", lower_bound=1)
 flags.DEFINE_integer("repeats", 3, "Of every measurement.", lower_bound=1)
@@ -63,11 +61,7 @@ Measured = tuple[str, str, float, list[float]]  # what, of whom, the value, test
 
 def main() -> None:
     program.required("workdir")
-    for peer in FLAGS.peers:
-        if peer not in _NEEDS:
-            raise UserError(f"--peers has {peer!r}, expected some of {', '.join(_NEEDS)}")
-        if missing := [name for name in _NEEDS[peer] if importlib.util.find_spec(name) is None]:
-            raise UserError(f"--peers={peer} needs {missing[0]}: install the extra 'peers', or leave it out")
+    studies.require_peers(_NEEDS)
     start = time.perf_counter()
     folder = Path(FLAGS.workdir)
     runs.require_free(folder)

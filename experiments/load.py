@@ -9,7 +9,6 @@ processes, start and tokenising included; the peer has the run's own weights and
 """
 
 import asyncio
-import importlib.util
 import itertools
 import json
 import re
@@ -27,12 +26,12 @@ from experiments import program, studies
 from research.cores import peak_memory
 from research.errors import UserError
 
-_PEERS = {"torch": ("torch",), "onnxruntime": ("onnxruntime", "onnx")}  # and what each needs
+_NEEDS = {"torch": ("torch",), "onnxruntime": ("onnxruntime", "onnx")}
 flags.DEFINE_string("workdir", None, "The run's folder.")
 flags.DEFINE_integer("clients", 100, "At once.", lower_bound=1, upper_bound=500)
 flags.DEFINE_integer("requests", 10_000, "Of all clients together.", lower_bound=1, upper_bound=1_000_000)
 flags.DEFINE_integer("texts", 0, "That predict and its peers read; 0 leaves that out.", lower_bound=0)
-flags.DEFINE_list("peers", [], f"Some of {', '.join(_PEERS)}, or none.")
+studies.define_peers(_NEEDS, [])
 studies.define_output()
 FLAGS = flags.FLAGS
 _HEADER = ("what", "a second", "p50, ms", "p99, ms", "not answered", "peak memory, MB")
@@ -42,11 +41,7 @@ def main() -> None:
     program.required("workdir")
     if FLAGS.peers and not FLAGS.texts:
         raise UserError("--peers predict, expected how many --texts")
-    if unknown := set(FLAGS.peers) - set(_PEERS):
-        raise UserError(f"--peers has {min(unknown)!r}, expected some of {', '.join(_PEERS)}")
-    for peer in FLAGS.peers:
-        if missing := [name for name in _PEERS[peer] if importlib.util.find_spec(name) is None]:
-            raise UserError(f"--peers={peer} needs {missing[0]}: install the extra 'peers', or leave it out")
+    studies.require_peers(_NEEDS)
     if FLAGS.peers:
         _require_article(FLAGS.workdir)
     from research.data.corpora import load

@@ -1,7 +1,8 @@
 """What the studies share: flags, trainings outside a comparison, and a table to be kept."""
 
+import importlib.util
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +12,7 @@ from experiments import program
 from experiments.progress import print_table, reporting
 from experiments.variants import load_config
 from research import runs
+from research.errors import UserError
 
 if TYPE_CHECKING:
     from research.data.corpora import Corpus
@@ -30,6 +32,21 @@ class Job(NamedTuple):
 def define_output() -> None:
     """Defines `--output`."""
     flags.DEFINE_string("output", None, "A Markdown file for the table as well.")
+
+
+def define_peers(needs: Mapping[str, Sequence[str]], default: list[str]) -> None:
+    """Defines `--peers`, of which each needs some packages."""
+    text = f"Some of {', '.join(needs)}, or none; the extra 'peers' installs what they need."
+    flags.DEFINE_list("peers", default, text)
+
+
+def require_peers(needs: Mapping[str, Sequence[str]]) -> None:
+    """Raises UserError where one of `--peers` is unknown, or a package is not there that it needs."""
+    for peer in FLAGS.peers:
+        if peer not in needs:
+            raise UserError(f"--peers has {peer!r}, expected some of {', '.join(needs)}")
+        if missing := [name for name in needs[peer] if importlib.util.find_spec(name) is None]:
+            raise UserError(f"--peers={peer} needs {missing[0]}: install the extra 'peers', or leave it out")
 
 
 def define_trainings(variant: str) -> None:

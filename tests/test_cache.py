@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from research.data import audit
+from research.data import audit, cache
 from research.data.cache import cache_folder, cached
 from research.data.tokenizer import intern_texts
 from research.settings import Data
@@ -52,8 +52,7 @@ def test_where_nothing_can_be_kept_it_is_made_all_the_same(folder):
 
 
 def test_words_and_near_copies_of_a_long_corpus_come_back_as_they_were(small_corpus, monkeypatch):
-    monkeypatch.setattr(preparation, "_LONG", 0)
-    monkeypatch.setattr(audit, "_LONG", 0)
+    monkeypatch.setattr(cache, "_LONG", 0)
     expected, words = audit.audit(small_corpus), intern_texts(small_corpus.texts, Data())
     for _ in range(2):
         preparation._intern.cache_clear()

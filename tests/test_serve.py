@@ -41,7 +41,7 @@ def run():
 def running(runs, limits=Limits(), until_ready=True):
     """The address of a server in a thread."""
     ready = threading.Event()
-    server = serving.server(application(runs, limits, ready.set, other_names={"runs/other": "other"}), drain_seconds=5)
+    server = serving.server(application(runs, limits, ready.set, other_names={"runs/other": "other"}))
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

@@ -20,6 +20,7 @@ from research.data.tokenizer import Encoded
 
 VOCAB_SIZE, EMBEDDING_SIZE, HIDDEN_SIZE, BATCH_SIZE, LEARNING_RATE, PADDED = 10_000, 64, 128, 32, 1e-3, 100
 TUNING_STEPS = 48
+_ROWS = 256  # of a batch of texts to label
 
 
 class Fold(NamedTuple):
@@ -59,12 +60,12 @@ def padded(texts: Encoded) -> np.ndarray:
     return ids
 
 
-def timed(step: Callable[[], Any], steps: int = 40, warm: int = 5) -> list[float]:
-    """Seconds of each of `steps` calls, after some that are not counted."""
-    for _ in range(warm):
+def timed(step: Callable[[], Any]) -> list[float]:
+    """Seconds of each of 40 calls, after five that are not counted."""
+    for _ in range(5):
         step()
     seconds = []
-    for _ in range(steps):
+    for _ in range(40):
         start = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - start)
@@ -96,14 +97,12 @@ def label(
     tokenizer: str,
     texts: str,
     output: str,
-    rows: int = 256,
 ) -> None:
     """Labels a file of a text a line as `predict` does, with a run's tokenizer, in batches of texts of like length.
 
     Args:
       classify: (ids int64 [B, L], lengths int64 [B]) -> probabilities of the second class [B].
       tokenizer, texts, output: files.
-      rows: of a batch.
     """
     from tokenizers import Tokenizer
 
@@ -113,8 +112,8 @@ def label(
             ids = [e.ids for e in encoder.encode_batch_fast([html.unescape(t) for t in some], add_special_tokens=False)]
             order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
             p = np.empty(len(ids))
-            for start in range(0, len(order), rows):
-                which = order[start : start + rows]
+            for start in range(0, len(order), _ROWS):
+                which = order[start : start + _ROWS]
                 batch = np.zeros((len(which), max(1, len(ids[which[-1]]))), np.int64)
                 for row, i in enumerate(which):
                     batch[row, : len(ids[i])] = ids[i]

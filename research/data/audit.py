@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.data.cache import cached
+from research.data.cache import cached_of_texts
 from research.data.corpora import Corpus, make_corpus
 from research.data.files import Row
 
@@ -25,7 +25,6 @@ _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")  # a Chinese characte
 _KEEP_FIRST = ("test", "validation", "train", "all")  # of equal texts, the one that is kept
 _NEARLY = 0.9
 _LEAST_WORDS = 10  # in fewer, one other word may mean another thing
-_LONG = 2_000_000  # characters of a corpus for which the answer is kept in the cache: seconds of work
 _MOST_CANDIDATES = 200  # for one word; of texts made from a template, some pairs are passed over
 
 
@@ -121,9 +120,8 @@ def _near(corpus: Corpus) -> np.ndarray:
         kinds = _alike(corpus)
         return {"near": _nearly_alike(kinds)[kinds.of_texts]}
 
-    if sum(map(len, corpus.texts)) < _LONG:
-        return make()["near"]
-    return cached("near", f"{corpus.checksum} {Path(__file__).read_text('utf-8')}", make)["near"]
+    made_from = f"{corpus.checksum} {Path(__file__).read_text('utf-8')}"
+    return cached_of_texts(corpus.texts, "near", made_from, make)["near"]
 
 
 def _alike(corpus: Corpus) -> _Kinds:

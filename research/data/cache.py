@@ -5,12 +5,13 @@ import functools
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+_LONG = 2_000_000  # characters
 
 
 def cache_folder(kind: str) -> Path:
@@ -28,6 +29,11 @@ def file_checksum(path: Path) -> str:
 def _file_checksum(path: Path, size: int, modified: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cached_of_texts(texts: Sequence[str], kind: str, made_from: str, make: Callable[[], Arrays]) -> Arrays:
+    """`cached` where `make` takes more than a second, because there is much text; else made anew."""
+    return make() if sum(map(len, texts)) < _LONG else cached(kind, made_from, make)
 
 
 def cached(kind: str, made_from: str, make: Callable[[], Arrays]) -> Arrays:

@@ -29,6 +29,7 @@ from research.training.restore import RestoredRun
 
 _log = logging.getLogger(__name__)
 _WAIT = 0.002  # seconds that a batch which is not full waits for more
+_DRAIN_SECONDS = 20  # in which what was taken is answered when the server is told to end
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
 
@@ -272,7 +273,7 @@ class _Impatient(H11Protocol):
         self.loop.call_later(self.seconds, self._watch)
 
 
-def server(app: Starlette, drain_seconds: int = 20) -> uvicorn.Server:
+def server(app: Starlette) -> uvicorn.Server:
     """A server whose `run(sockets=[...])` ends on SIGTERM or Ctrl-C, after it has answered what it has taken."""
     return uvicorn.Server(
         uvicorn.Config(
@@ -283,6 +284,6 @@ def server(app: Starlette, drain_seconds: int = 20) -> uvicorn.Server:
             log_config=None,  # none but ours, and none of what is asked
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=drain_seconds,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
         )
     )

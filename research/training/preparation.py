@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from research.data.batches import WIDTH_COST, WIDTH_COST_PRETRAINED, WIDTH_COST_SKIPPING, choose_widths
-from research.data.cache import cached
+from research.data.cache import cached_of_texts
 from research.data.corpora import Corpus
 from research.data.splits import Split, split_corpus
 from research.data.tokenizer import (
@@ -26,8 +26,6 @@ from research.data.vectors import embedding_rows, extend_vocabulary, read_vector
 from research.models import load_module
 from research.settings import Config, Data, repeat_of
 from research.training.feed import Room
-
-_LONG = 2_000_000  # characters of a corpus whose words are kept in the cache: a second's work
 
 
 class Plan(NamedTuple):
@@ -82,16 +80,14 @@ def intern_corpus(corpus: Corpus, data: Data) -> Interned:
 @functools.lru_cache(maxsize=4)
 def _intern(corpus: Corpus, tokens: str, lowercase: bool, stop_words: str) -> Interned:
     data = Data(tokens=tokens, lowercase=lowercase, stop_words=stop_words)
-    if sum(map(len, corpus.texts)) < _LONG:
-        return intern_texts(corpus.texts, data)
 
     def make() -> dict[str, np.ndarray]:
         words, *arrays = intern_texts(corpus.texts, data)
-        joined = "\n".join(words).encode()  # no word holds white space
-        return {"words": np.frombuffer(joined, np.uint8), "tokens": arrays[0], "offsets": arrays[1]}
+        lines = "".join(f"{word}\n" for word in words).encode()  # no word holds white space
+        return {"lines": np.frombuffer(lines, np.uint8), "tokens": arrays[0], "offsets": arrays[1]}
 
-    found = cached("words", f"{corpus.checksum} {pipeline_text(data)}", make)
-    return Interned(tuple(found["words"].tobytes().decode().split("\n")), found["tokens"], found["offsets"])
+    found = cached_of_texts(corpus.texts, "words", f"{corpus.checksum} {pipeline_text(data)} lines", make)
+    return Interned(tuple(found["lines"].tobytes().decode().split("\n")[:-1]), found["tokens"], found["offsets"])
 
 
 # The vocabulary, the tokenizer, vectors; the texts of each part of the split, and the lengths int [N] of all.
@@ -145,7 +141,5 @@ def _encode_corpus(corpus: Corpus, tokenizer: str) -> Encoded:
     def make() -> dict[str, np.ndarray]:
         return vars(encode_texts(read_tokenizer(tokenizer), corpus.texts, Data(tokens="pieces")))
 
-    if sum(map(len, corpus.texts)) < _LONG:
-        return Encoded(**make())
-    version = importlib.metadata.version("tokenizers")
-    return Encoded(**cached("pieces", f"{corpus.checksum} {tokenizer} {version}", make))
+    made_from = f"{corpus.checksum} {tokenizer} {importlib.metadata.version('tokenizers')}"
+    return Encoded(**cached_of_texts(corpus.texts, "pieces", made_from, make))

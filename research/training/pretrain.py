@@ -31,7 +31,7 @@ from research.training.loop import steps_per_epoch
 from research.training.objectives import Sums, summarise, zero
 from research.training.preparation import Plan
 from research.training.pretrain_preparation import (
-    Prepared,
+    PreparedStream,
     check,
     check_batch,
     prepare_stream,
@@ -156,7 +156,7 @@ def _train_epochs(
     history: History,
     fresh: PretrainState,
     feed: Any,
-    prepared: Prepared,
+    prepared: PreparedStream,
     training: Pretraining,
     tick: Callable[[float, float], None],
 ) -> None:
@@ -202,7 +202,7 @@ def _call(
     return programs.step(state, put_rows(in_parts, 1))
 
 
-def _evaluate(programs: PretrainPrograms, params: Any, prepared: Prepared, training: Pretraining) -> Sums:
+def _evaluate(programs: PretrainPrograms, params: Any, prepared: PreparedStream, training: Pretraining) -> Sums:
     """Of the rows that are looked at, with the same masks after every epoch."""
     sums = zero()
     if len(prepared.validation.rows):

@@ -27,7 +27,7 @@ from research.training.preparation import Plan
 from research.training.pretrain_step import init_variables
 
 
-class Prepared(NamedTuple):
+class PreparedStream(NamedTuple):
     """What is trained on."""
 
     tokenizer: str  # `tokenizer.json`
@@ -131,7 +131,7 @@ def split_texts(plan: Plan) -> tuple[Part, Part]:
     return Part(texts, split.train), Part(texts, split.validation)
 
 
-def prepare_stream(plan: Plan, train: Part, validation: Part, folder: Path) -> Prepared:
+def prepare_stream(plan: Plan, train: Part, validation: Part, folder: Path) -> PreparedStream:
     """Learns the vocabulary and writes the tokens, unless that was done before the run was interrupted."""
     data, batch = plan.config.data, plan.config.training.batch_size
     path = folder / runs.TOKENIZER
@@ -159,4 +159,6 @@ def prepare_stream(plan: Plan, train: Part, validation: Part, folder: Path) -> P
     streams = write(folder / runs.STREAM / "train", train), write(folder / runs.STREAM / "validation", validation)
     if not len(streams[0].rows):
         raise UserError(f"{plan.corpus.name}: its texts hold no token to train on")
-    return Prepared(text, special, len(vocabulary), *streams, rows_of(objective, (batch, data.max_length), special))
+    return PreparedStream(
+        text, special, len(vocabulary), *streams, rows_of(objective, (batch, data.max_length), special)
+    )
