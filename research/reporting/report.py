@@ -167,6 +167,7 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
         Heading("Learning"),
         Plot("curves", plots["curves"]),
         Heading("Cost"),
+        Text("Means over runs; the peak is that of the process, with what it had trained before."),
         costs_table(results),
         Plot("cost", plots["cost"]),
         Heading("Calibration"),

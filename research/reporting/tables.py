@@ -155,7 +155,7 @@ def metrics_table(results: Results) -> Table:
 
 
 def costs_table(results: Results) -> Table:
-    """What a variant's runs cost, means over them; the peak is that of the process, with what it trained before."""
+    """What a variant's runs cost, means over them; the peak is the highest of their processes'."""
     header, rows = ("variant", "parameters", "MFLOP/text", "train s", "compile s", "predict ms/text", "peak MB"), []
     for variant in results.ranked():
         done = results.done(variant)
