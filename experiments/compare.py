@@ -55,11 +55,13 @@ def main(overrides: list[str]) -> None:
     program.required("corpus")
     if FLAGS.tuned and (FLAGS.vary or FLAGS.drop):
         raise UserError("--tuned brings settings of its own, expected neither --vary nor --drop beside it")
+    if FLAGS["max_repeats"].present and FLAGS.until != "decided":
+        raise UserError(f"--max_repeats is {FLAGS.max_repeats}, expected --until=decided with it")
     names = FLAGS.variants
     if names == ["all"]:
         names = every_variant()
         print(f"all leaves out what takes long: {', '.join(every_variant('NAMED_ALONE'))}", file=sys.stderr)
-    variants = list(expand(names, overrides, FLAGS.vary, FLAGS.drop))
+    variants = expand(names, overrides, FLAGS.vary, FLAGS.drop)
     program.use_devices(side_by_side=True)
     from research.reporting.blocks import markdown_table
     from research.reporting.tables import replication_table

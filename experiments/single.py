@@ -12,6 +12,7 @@ from experiments import program
 from experiments.progress import reporting
 from experiments.watched import ends_with_the_others, watched
 from research import runs
+from research.errors import UserError
 
 FLAGS = flags.FLAGS
 
@@ -29,6 +30,9 @@ def define_single(folds: str) -> None:
 
 def set_up() -> None:
     """Sets up JAX and joins the other processes, where there are some; before anything is computed."""
+    for name in ("processes", "process"):
+        if FLAGS[name].present and not FLAGS.coordinator:
+            raise UserError(f"--{name} is {FLAGS[name].value}, expected --coordinator with it")
     if FLAGS.coordinator:
         watched()  # before anything is imported that only its child needs
     program.use_devices(side_by_side=False)

@@ -36,7 +36,7 @@ def define_output() -> None:
 
 def define_peers(needs: Mapping[str, Sequence[str]], default: list[str]) -> None:
     """Defines `--peers`, of which each needs some packages."""
-    text = f"Some of {', '.join(needs)}, or none; the extra 'peers' installs what they need."
+    text = f"Some of {', '.join(needs)}; the extra 'peers' installs what they need."
     flags.DEFINE_list("peers", default, text)
 
 

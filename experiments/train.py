@@ -19,7 +19,7 @@ from absl import flags
 from experiments import program
 from experiments.progress import print_table
 from experiments.single import define_single, run_alone, set_up
-from experiments.variants import load_config
+from experiments.variants import load_config, say_unread
 from research import runs
 
 flags.DEFINE_string("config", "lstm", "The variant: a name in configs/, perhaps NAME:ARGUMENT, or a config file.")
@@ -34,6 +34,7 @@ def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir")
     set_up()
     config = load_config(FLAGS.config, overrides)
+    say_unread(overrides, {FLAGS.config: config})
     from research.training.preparation import cut_sentence
     from research.training.run import train
     from research.training.workers import takes_all_cores

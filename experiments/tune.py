@@ -34,7 +34,7 @@ FLAGS = flags.FLAGS
 
 def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir", "variants")
-    variants = list(expand(FLAGS.variants, overrides, []))
+    variants = expand(FLAGS.variants, overrides, [])
     program.use_devices(side_by_side=True)
     import numpy as np
 

@@ -8,10 +8,10 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -19,7 +19,7 @@ from ml_collections import config_flags
 import configs
 from research.data.assets import ASSETS
 from research.errors import UserError, expected
-from research.settings import Config, leaves, names_read, to_dict, validate
+from research.settings import Config, leaves, names_read, validate
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without plots
     from research.plan import Variant
@@ -79,7 +79,7 @@ def load_config(
         said = reason[0].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
         raise UserError(f"{name}: the config cannot be loaded ({said})") from error
     for override in overrides:
-        field = re.sub(r"^--(no)?config\.", "", override).partition("=")[0]
+        field = _field_of(override)
         if field not in fields:
             raise UserError(f"{name}: there is no setting {field!r}, {expected(field, sorted(fields))}")
     values = flags.FlagValues()
@@ -108,7 +108,7 @@ def _from_anywhere(config: Config) -> Config:
 def settled_otherwise(overrides: Sequence[str], settings: Iterable[str], where: str) -> None:
     """Raises UserError where a setting is given by a flag that would be settled otherwise: it is `where`."""
     for override in overrides:
-        field = override.partition("=")[0].removeprefix("--config.")
+        field = _field_of(override)
         if field in settings:
             raise UserError(f"{override} is given, but {field} is {where}, expected one or the other")
 
@@ -158,7 +158,7 @@ def _check_argument(path: Path, argument: str) -> None:
 
 def expand(
     names: Sequence[str], overrides: Sequence[str], vary: Sequence[str], drop: Sequence[str] = ()
-) -> Iterator["Variant"]:
+) -> list["Variant"]:
     """Every variant under every combination of the values to vary.
 
     Args:
@@ -170,6 +170,14 @@ def expand(
     Raises:
       UserError: as `load_config`; a field that no variant has.
     """
+    variants = list(_expand(names, overrides, vary, drop))
+    say_unread(overrides, {variant.name: variant.config for variant in variants})
+    return variants
+
+
+def _expand(
+    names: Sequence[str], overrides: Sequence[str], vary: Sequence[str], drop: Sequence[str]
+) -> Iterator["Variant"]:
     from research.plan import Variant
 
     factors, found = [_factor(text) for text in vary], dict[str, str]()
@@ -192,10 +200,28 @@ def expand(
                 label = f"{short}[{','.join([*chosen, *off])}]" if chosen or off else short
                 flags_ = (*given, *(f"--config.{choice}" for choice in off))
                 config = load_config(name, flags_)
-                same = found.setdefault(json.dumps(to_dict(config)), label)
+                same = found.setdefault(json.dumps(_what_is_read(config)), label)
                 if same != label:
                     raise UserError(f"{same} and {label} are the same settings, expected different ones")
                 yield Variant(label, config, (f"--config={path}", *flags_))
+
+
+def _what_is_read(config: Config) -> dict[str, Any]:
+    """The settings that make a difference to a variant."""
+    names = names_read(config)
+    return {"module": config.model.module} | {name: value for name, _, value in leaves(config) if name in names}
+
+
+def say_unread(overrides: Sequence[str], configs: Mapping[str, Config]) -> None:
+    """Says on stderr which of the settings that are given some variants do not read."""
+    for override in overrides:
+        field = _field_of(override)
+        if without := [name for name, config in configs.items() if field not in names_read(config)]:
+            print(f"{field} is not read by {', '.join(without)} and changes nothing there", file=sys.stderr)
+
+
+def _field_of(override: str) -> str:
+    return re.sub(r"^--(no)?config\.", "", override).partition("=")[0]
 
 
 def _require_all(overrides: Sequence[str], names: Sequence[str]) -> None:
@@ -214,14 +240,16 @@ def _who_has(fields: Sequence[str], names: Sequence[str], overrides: Sequence[st
     """The variants that read each setting; which do not is said on stderr."""
     if not fields:
         return {}
-    settings = {name: names_read(load_config(name, overrides)) for name in names}
-    every = sorted(set().union(*settings.values()))
-    has = {field: [name for name in names if field in settings[name]] for field in fields}
-    for field, who in has.items():
-        if not who:
-            raise UserError(f"{', '.join(names)}: there is no setting {field!r} that is read, {expected(field, every)}")
-        if without := [name for name in names if name not in who]:
-            print(f"{field} is no setting of {', '.join(without)} and changes nothing there", file=sys.stderr)
+    configs = {name: load_config(name, overrides) for name in names}
+    settings = {name: {field for field, _, _ in leaves(config)} for name, config in configs.items()}
+    every, has = sorted(set().union(*settings.values())), {}
+    for field in fields:
+        # One that none reads as they stand may be read where another one is varied too.
+        has[field] = [n for n in names if field in names_read(configs[n])] or [n for n in names if field in settings[n]]
+        if not has[field]:
+            raise UserError(f"{', '.join(names)}: there is no setting {field!r}, {expected(field, every)}")
+        if without := [name for name in names if name not in has[field]]:
+            print(f"{field} is not read by {', '.join(without)} and changes nothing there", file=sys.stderr)
     return has
 
 

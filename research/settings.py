@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from research.errors import UserError, expected
 
 _PARTS = ("model", "data", "optimizer", "training")
-_NOT_OF_LBFGS = ("schedule", "warmup", "weight_decay", "clip_norm", "layer_decay", "frozen")
 _MOST = 100_000_000  # of an integer setting that names no limit of its own: sizes beyond do not fit into int32 shapes
 
 
@@ -24,7 +23,8 @@ def setting(
     choices: tuple[str, ...] = (),
     low: float | None = None,
     high: float | None = None,
-    limits_length: Callable[[Any], bool] | None = None,
+    limits_length: Callable[[Any], bool] = lambda part: False,
+    read: Callable[[Any], bool] = lambda part: True,
 ) -> Any:
     """A dataclass field with limits that `validate` checks.
 
@@ -33,9 +33,10 @@ def setting(
       what: it is, where its name does not say so; `--help` shows it.
       choices: one of these.
       low: and high: `low <= value <= high`.
-      limits_length: (settings of the model) -> whether it then reads no more tokens of a text than this.
+      limits_length: (the settings beside it) -> whether a model then reads no more tokens of a text than this.
+      read: (the settings beside it) -> whether anything then reads it.
     """
-    about = {"what": what, "choices": choices, "low": low, "high": high, "limits_length": limits_length}
+    about = {"what": what, "choices": choices, "low": low, "high": high, "limits_length": limits_length, "read": read}
     return dataclasses.field(default=default, metadata=about)
 
 
@@ -62,25 +63,34 @@ class Data:
     from_scratch: bool = setting(False, "takes the tokenizer and the sizes of weights alone, and starts at random")
 
 
+def _has_rate(optimizer: "Optimizer") -> bool:
+    return optimizer.name != "lbfgs"
+
+
 @dataclasses.dataclass
 class Optimizer:
     """See `research.training.optimizers`. Plain gradient descent is sgd with `training.batch_size` 0."""
 
     name: str = setting("adam", "of the optimizer", choices=("adam", "adamw", "sgd", "adadelta", "lion", "lbfgs"))
-    learning_rate: float = setting(1e-3, "at its highest; lbfgs searches along a line instead", low=0.0)
-    schedule: str = setting("constant", "of the rate", choices=("constant", "linear", "cosine", "rsqrt"))
-    warmup: float = setting(0.0, "share of the steps over which the rate rises from 0", low=0.0, high=0.9)
-    momentum: float = setting(0.0, "of sgd", low=0.0, high=0.999)
-    weight_decay: float = setting(0.0, "of matrices alone", low=0.0)
-    clip_norm: float = setting(0.0, "most of the whole gradient's norm; 0: not clipped", low=0.0)
+    learning_rate: float = setting(1e-3, "at its highest; lbfgs searches along a line instead", low=0.0, read=_has_rate)
+    schedule: str = setting(
+        "constant", "of the rate", choices=("constant", "linear", "cosine", "rsqrt"), read=_has_rate
+    )
+    warmup: float = setting(
+        0.0, "share of the steps over which the rate rises from 0", low=0.0, high=0.9, read=_has_rate
+    )
+    momentum: float = setting(0.0, "of sgd", low=0.0, high=0.999, read=lambda optimizer: optimizer.name == "sgd")
+    weight_decay: float = setting(0.0, "of matrices alone", low=0.0, read=_has_rate)
+    clip_norm: float = setting(0.0, "most of the whole gradient's norm; 0: not clipped", low=0.0, read=_has_rate)
     max_norm: float = setting(0.0, "of each column of the classifier's matrix (Kim 2014); 0: no limit", low=0.0)
     layer_decay: float = setting(
         1.0,
         "each layer's rate as a share of that of the layer above it (Howard & Ruder 2018); 1: all learn alike",
         low=0.0,
         high=1.0,
+        read=_has_rate,
     )
-    frozen: int = setting(0, "lowest layers that stay as they are; the first is the embedding", low=0)
+    frozen: int = setting(0, "lowest layers that stay as they are; the first is the embedding", low=0, read=_has_rate)
 
 
 _COMPUTE_DTYPE = "of activations; weights are float32"
@@ -95,7 +105,12 @@ class Training:
         "what chooses the epoch, on validation",
         choices=("accuracy", "macro_recall", "macro_f1", "log_loss", "last"),
     )
-    patience: int = setting(3, "stop after so many epochs without a better one; 0: never", low=0)
+    patience: int = setting(
+        3,
+        "stop after so many epochs without a better one; 0: never",
+        low=0,
+        read=lambda training: training.select != "last",
+    )
     class_weights: str = setting("none", "of the loss", choices=("none", "balanced"))
     # Scikit-learn's 1 / C.
     l2: float = setting(0.0, "adds l2 / (2 N) * |matrices|^2 to the mean loss over N training texts", low=0.0)
@@ -151,10 +166,19 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fie
 
 def names_read(config: Config) -> set[str]:
     """The dotted names of the settings that make a difference to a variant."""
-    names = {name for name, _, _ in leaves(config)}
-    if config.optimizer.name == "lbfgs":
-        names -= {f"optimizer.{name}" for name in ("learning_rate", *_NOT_OF_LBFGS)}
-    return names
+    return {
+        f"{prefix}{field.name}"
+        for prefix, part in _parts(config)
+        for field in dataclasses.fields(part)
+        if f"{prefix}{field.name}" not in _PARTS and field.metadata.get("read", lambda part: True)(part)
+    }
+
+
+def _parts(config: Config) -> Iterator[tuple[str, Any]]:
+    """The dataclasses that hold settings, with what stands before their names."""
+    yield "", config
+    for name in _PARTS:
+        yield f"{name}.", getattr(config, name)
 
 
 def leaves_of(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -163,11 +187,6 @@ def leaves_of(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in settings.items():
         flat |= leaves_of(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
-
-
-def _moving(training: Any) -> str:
-    """The setting that deletes or moves tokens, if one does."""
-    return next((name for name in ("random_deletion", "random_swap") if getattr(training, name, 0)), "")
 
 
 def _is_like(value: Any, default: Any) -> bool:
@@ -180,47 +199,61 @@ def _is_like(value: Any, default: Any) -> bool:
 
 
 def validate(config: Config) -> Config:
-    """Returns `config` if there is no setting that nothing reads and every value is within its field's limits.
+    """Returns `config` if there is no setting that it does not have and every value is within its field's limits.
 
     Raises:
-      UserError: an unknown setting, or a value of another type, out of range or not among the choices.
+      UserError: an unknown setting; a value of another type, out of range, not among the choices, or that does not go
+        with another one.
     """
-    for prefix, part in (("", config), *((f"{n}.", getattr(config, n)) for n in _PARTS)):
+    for prefix, part in _parts(config):
         if not dataclasses.is_dataclass(part):
             raise UserError(f"config.{prefix.removesuffix('.')} is {part!r}, expected settings as `settings_for` makes")
         known = [field.name for field in dataclasses.fields(part)]
         if unknown := [name for name in vars(part) if name not in known]:
             raise UserError(f"config.{prefix}{unknown[0]} is no setting, {expected(unknown[0], known)}")
     for name, field, value in leaves(config):
-        if not _is_like(value, field.default):
-            raise UserError(f"config.{name} is {value!r}, expected a value like {field.default!r}")
-        choices, low, high = (field.metadata.get(key) for key in ("choices", "low", "high"))
-        if choices and value not in choices:
-            raise UserError(f"config.{name} is {value!r}, expected one of {', '.join(choices)}")
-        values = value if isinstance(value, tuple) else (value,)
-        if not values:
-            raise UserError(f"config.{name} is (), expected numbers like {field.default!r}")
-        for number in values:
-            if isinstance(value, tuple) and not isinstance(number, type(field.default[0])):
-                raise UserError(f"config.{name} is {value!r}, expected numbers like {field.default!r}")
-            if high is None and isinstance(number, int):
-                high = _MOST
-            # `not (a <= b)` rather than `a > b`: a NaN is refused too.
-            if (low is not None and not low <= number) or (high is not None and not number <= high):
-                upper = "" if high is None else f" and at most {high}"
-                raise UserError(f"config.{name} is {value!r}, expected at least {low}{upper}")
-            if isinstance(number, float) and number in (float("inf"), float("-inf")):
-                raise UserError(f"config.{name} is {value!r}, expected a finite number")
-    optimizer = config.optimizer
-    if optimizer.momentum and optimizer.name != "sgd":
-        raise UserError(f"config.optimizer.momentum is {optimizer.momentum}, expected 0: it is read by sgd alone")
+        _check_value(f"config.{name}", field, value)
+    _check_optimizer(config.optimizer)
+    _check_texts(config)
+    return config
+
+
+def _check_value(name: str, field: dataclasses.Field, value: Any) -> None:
+    """Raises UserError where a value is not what its field says."""
+    if not _is_like(value, field.default):
+        raise UserError(f"{name} is {value!r}, expected a value like {field.default!r}")
+    choices, low, high = (field.metadata.get(key) for key in ("choices", "low", "high"))
+    if choices and value not in choices:
+        raise UserError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+    numbers = value if isinstance(value, tuple) else (value,)
+    alike = not isinstance(value, tuple) or all(isinstance(number, type(field.default[0])) for number in numbers)
+    if not numbers or not alike:
+        raise UserError(f"{name} is {value!r}, expected numbers like {field.default!r}")
+    for number in numbers:
+        if high is None and isinstance(number, int):
+            high = _MOST
+        # `not (a <= b)` rather than `a > b`: a NaN is refused too.
+        if (low is not None and not low <= number) or (high is not None and not number <= high):
+            limits = [f"{word} {limit}" for word, limit in (("at least", low), ("at most", high)) if limit is not None]
+            raise UserError(f"{name} is {value!r}, expected {' and '.join(limits)}")
+        if isinstance(number, float) and number in (float("inf"), float("-inf")):
+            raise UserError(f"{name} is {value!r}, expected a finite number")
+
+
+def _check_optimizer(optimizer: Optimizer) -> None:
+    """Raises UserError where the optimizer does not read a setting, or a schedule lacks one."""
+    for field in dataclasses.fields(optimizer):
+        value = getattr(optimizer, field.name)
+        # Not the rate: who sets it for every variant means those that have one.
+        if value != field.default and not field.metadata["read"](optimizer) and field.name != "learning_rate":
+            name = f"config.optimizer.{field.name}"
+            raise UserError(f"{name} is {value}, expected {field.default}: it is not read by {optimizer.name}")
     if optimizer.schedule == "rsqrt" and not optimizer.warmup:
         raise UserError("config.optimizer.schedule=rsqrt falls from the end of the warmup, expected a warmup above 0")
-    if optimizer.name == "lbfgs":
-        for name in _NOT_OF_LBFGS:
-            value, default = getattr(optimizer, name), getattr(Optimizer(), name)
-            if value != default:
-                raise UserError(f"config.optimizer.{name} is {value}, expected {default}: it is not read by lbfgs")
+
+
+def _check_texts(config: Config) -> None:
+    """Raises UserError where tokens, weights and lengths do not go together."""
     data = config.data
     fits_tokenizer = isinstance(config.training, Pretraining) and data.tokens == "pieces"
     if (data.tokens == "pieces") != (data.weights != "none") and not fits_tokenizer:
@@ -229,17 +262,18 @@ def validate(config: Config) -> Config:
         raise UserError(
             "config.data.weights come with a tokenizer, expected vectors=none, stop_words=none and lowercase=true"
         )
-    if data.tokens == "pieces" and (moved := _moving(config.training)):
+    moved = next((name for name in ("random_deletion", "random_swap") if getattr(config.training, name, 0)), None)
+    if data.tokens == "pieces" and moved:
         raise UserError(
             f"config.training.{moved} would move [CLS] and [SEP], expected 0 with config.data.tokens=pieces"
         )
     if data.from_scratch and data.weights == "none":
         raise UserError("config.data.from_scratch takes the tokenizer of config.data.weights, expected a bert:FOLDER")
-    for name, field, value in leaves(config.model, "config.model."):
-        limits = field.metadata.get("limits_length")
-        if limits is not None and limits(config.model) and data.max_length > value:
-            raise UserError(f"config.data.max_length is {data.max_length}, expected at most {name}={value}")
-    return config
+    for field in dataclasses.fields(config.model):
+        most = getattr(config.model, field.name)
+        if field.metadata.get("limits_length", lambda part: False)(config.model) and data.max_length > most:
+            limit = f"config.model.{field.name}={most}"
+            raise UserError(f"config.data.max_length is {data.max_length}, expected at most {limit}")
 
 
 def to_dict(config: Config) -> dict[str, Any]:

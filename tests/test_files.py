@@ -99,8 +99,15 @@ def test_a_folder_has_splits_under_any_of_their_names(tmp_path):
         read_path(tmp_path, Columns())
 
 
+def test_a_column_that_stands_twice_is_refused_where_it_is_read(tmp_path):
+    with pytest.raises(UserError, match=r"a\.csv:1: two columns are named 'text', expected different names"):
+        read_rows(write(tmp_path / "a.csv", "text,text,label\nfirst,second,1\n"))
+    rows = read_rows(write(tmp_path / "b.csv", "text,note,note,label\nfine,a,b,1\n"))
+    assert [(row.text, row.label) for row in rows] == [("fine", "1")]
+
+
 def test_missing_things_are_named(tmp_path):
-    with pytest.raises(UserError, match="no such file or folder"):
+    with pytest.raises(UserError, match="neither a file nor a folder"):
         read_path(tmp_path / "nothing.tsv", Columns())
     with pytest.raises(UserError, match="no training file"):
         read_path(tmp_path, Columns())

@@ -301,7 +301,7 @@ def test_patience_stops_and_stays_stopped(small_corpus, tmp_path, monkeypatch):
 
 
 def test_settings_that_nothing_would_read_are_refused():
-    with pytest.raises(UserError, match="read by sgd alone"):
+    with pytest.raises(UserError, match="it is not read by adam"):
         load_config("lstm", ["--config.optimizer.momentum=0.9"])
     with pytest.raises(UserError, match="expected a warmup above 0"):
         load_config("lstm", ["--config.optimizer.schedule=rsqrt"])

@@ -321,6 +321,8 @@ def test_help_lists_the_settings_of_a_variant(folder):
         ("compare", ["--variants="], "--variants is empty"),
         ("compare", ["--tuned=x", "--vary=seed=1,2"], "expected neither --vary nor --drop"),
         ("compare", ["--until=decided", "--repeats=12"], "--max_repeats is 10, expected 12, as --repeats"),
+        ("compare", ["--max_repeats=8"], "--max_repeats is 8, expected --until=decided with it"),
+        ("train", ["--processes=2"], "--processes is 2, expected --coordinator with it"),
         ("compare", ["--vary=optimizer.rate=1,2"], "no setting 'optimizer.rate'"),
         ("compare", ["--vary=seed"], "expected FIELD=VALUE,VALUE"),
         (

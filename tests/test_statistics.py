@@ -28,6 +28,19 @@ def outcome(run, correct):
     return Outcome(run, ids, np.ones(len(correct), np.int32), probabilities)
 
 
+def test_no_interval_leaves_the_values_that_a_metric_can_have():
+    random = np.random.default_rng(0)
+    for classes, most in ((2, 1.0), (3, 2.0)):
+        wrong = np.eye(classes, dtype=np.float32)[random.integers(1, classes, 6)]
+        ids, labels = np.array([f"{i}" for i in range(6)]), np.array([0, 0, 0, 0, 1, 1], np.int32)
+        runs = [Outcome((repeat, 0), ids, labels, np.roll(wrong, repeat, axis=0)) for repeat in range(2)]
+        found = estimate(runs, "brier", folds=0)
+        assert 0 <= found.low <= found.mean <= found.high == most
+        others = [run._replace(probabilities=1 - run.probabilities) for run in runs]
+        gap = difference(runs, others, "brier", folds=0)
+        assert -most <= gap.low <= gap.mean <= gap.high <= most
+
+
 def runs_of(accuracies, count=100):
     return [outcome((0, fold), np.arange(count) < round(a * count)) for fold, a in enumerate(accuracies)]
 

@@ -1,6 +1,7 @@
 """What holds the code together: the layers, the six packages, ruff."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,22 @@ def test_imports_go_downwards_and_stay_in_their_rooms(path):
         assert not (package in ("jax", "flax", "optax") and here.startswith(NO_JAX)), f"{here} imports {package}"
         homes = HOMES.get(package)
         assert homes is None or any(here.startswith(home) for home in homes), f"{here} imports {package}"
+
+
+def test_no_file_imports_one_that_imports_it():
+    """Not even inside a function: the files can be read from the bottom up."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+
+    def module_of(name):
+        while name and name not in modules:
+            name = name.rpartition(".")[0]
+        return name
+
+    graph = {name: {module_of(found) for found in imports(path)} - {"", name} for name, path in modules.items()}
+    try:
+        assert list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
 def test_models_and_training_need_the_six_packages_alone():

@@ -1,5 +1,6 @@
 """From flags to variants: what is varied, what is dropped."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_varying_takes_the_cross_product():
 def test_a_variant_without_the_setting_stands_as_it_is(capsys):
     names = [v.name for v in expand(["linear", "lstm"], [], ["model.hidden_size=8,16"])]
     assert names == ["linear", "lstm[model.hidden_size=8]", "lstm[model.hidden_size=16]"]
-    assert capsys.readouterr().err == "model.hidden_size is no setting of linear and changes nothing there\n"
+    assert capsys.readouterr().err == "model.hidden_size is not read by linear and changes nothing there\n"
     names = [v.name for v in expand(["linear", "cnn"], [], [], ["model.dropout"])]
     assert names == ["linear", "cnn", "cnn[model.dropout=0]"]
 
@@ -102,6 +103,33 @@ def test_a_model_that_reads_fewer_tokens_than_are_asked_for_is_refused():
         load_config("article", ["--config.data.max_length=400"])
     both = ["--config.data.max_length=400", "--config.model.width=400"]
     assert load_config("article", both).model.width == 400
+
+
+def test_a_number_beyond_the_one_limit_that_there_is_names_that_one():
+    config = load_config("luong")
+    config.model.window = 200_000_000
+    with pytest.raises(UserError, match="expected at least 1 and at most 100000000"):
+        validate(config)
+    config.model = dataclasses.make_dataclass("Own", [("size", int, 4)])(200_000_000)
+    with pytest.raises(UserError, match=r"config\.model\.size is 200000000, expected at most 100000000"):
+        validate(config)
+
+
+def test_what_no_variant_reads_is_no_difference_and_is_said(capsys):
+    for name, field, values in (
+        ("luong:dot", "model.window", "5,10"),
+        ("luong:dot", "model.positions", "5,10"),
+        ("linear", "optimizer.learning_rate", "1e-3,1e-2"),
+        ("linear", "training.patience", "1,2"),
+        ("lstm", "model.monte_carlo", "0,9"),
+        ("lstm", "model.dropout_kind", "naive,variational"),
+    ):
+        with pytest.raises(UserError, match="are the same settings, expected different ones"):
+            expand([name], [], [f"{field}={values}"])
+    assert len(expand(["luong:local_m"], [], ["model.window=5,10"])) == 2
+    capsys.readouterr()
+    expand(["linear", "lstm"], ["--config.optimizer.learning_rate=3e-4"], [])
+    assert capsys.readouterr().err == "optimizer.learning_rate is not read by linear and changes nothing there\n"
 
 
 def test_the_same_settings_twice_are_no_two_variants():

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -50,7 +50,7 @@ def read_path(path: Path, columns: Columns) -> dict[str, list[Row]]:
     if path.is_file():
         return {"all": read_rows(path, columns)}
     if not path.is_dir():
-        raise UserError(f"{path}: no such file or folder, and no known corpus has this name")
+        raise UserError(f"{path}: neither a file nor a folder, expected one that is there")
     files = {split: _file_of(path, split, names) for split, names in _PURPOSES.items()}
     if files["train"] is None:
         raise UserError(f"{path}: no training file, expected train{'|'.join(SUFFIXES)} in the folder")
@@ -173,6 +173,7 @@ def _read_csv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
         if len(header) == 1 and re.search(r"[;\t]", header[0]):
             raise UserError(f"{path}:1: no comma between the names of columns, expected comma-separated values")
         _require(header, columns, f"{path}:1")
+        require_once(header, (columns.text, columns.label, columns.group), f"{path}:1")
         # A quoted cell may span lines, so a row is named by the line on which it starts.
         start = reader.line_num + 1
         for row in reader:
@@ -211,6 +212,12 @@ def _require(names: Any, columns: Columns, place: str) -> None:
             raise UserError(
                 f"{place}: no column {name!r} among the names of columns, {there} (--{field}_column names another)"
             )
+
+
+def require_once(header: Sequence[str], names: Sequence[str], place: str) -> None:
+    """Raises UserError where a column that is read stands twice."""
+    if twice := [name for name in names if header.count(name) > 1]:
+        raise UserError(f"{place}: two columns are named {twice[0]!r}, expected different names")
 
 
 def _label(value: Any, place: str) -> str:

@@ -199,7 +199,11 @@ def encode(
 
 def build_tokenizer(vocabulary: dict[str, int], data: Data) -> "Tokenizer":
     """The pipeline with a fitted vocabulary and the truncation, to be saved as `tokenizer.json`."""
-    tokenizer = _pipeline(data, vocabulary)
+    return cutting(_pipeline(data, vocabulary), data)
+
+
+def cutting(tokenizer: "Tokenizer", data: Data) -> "Tokenizer":
+    """The same one, which cuts texts as the settings say from now on."""
     tokenizer.enable_truncation(data.max_length, direction=_CUT[data.keep])
     return tokenizer
 
@@ -233,8 +237,7 @@ def pretrained_tokenizer(data: Data) -> "Tokenizer":
     if data.max_length <= tokenizer.num_special_tokens_to_add(is_pair=False):
         raise UserError(f"config.data.max_length is {data.max_length}, expected room for more than [CLS] and [SEP]")
     tokenizer.no_padding()
-    tokenizer.enable_truncation(data.max_length, direction=_CUT[data.keep])
-    return tokenizer
+    return cutting(tokenizer, data)
 
 
 def read_tokenizer(text: str) -> "Tokenizer":

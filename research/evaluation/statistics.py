@@ -103,7 +103,7 @@ def _sample_of(outcomes: list[Outcome], metric: str, *, folds: int) -> Sample:
     """The sample of a variant's runs."""
     measured = [measure(outcome.label, outcome.probabilities, metric) for outcome in outcomes]
     scores, values = np.array([m.score for m in measured]), [m.of_texts for m in measured]
-    return make_sample(scores, *_grouped(outcomes, values), folds=folds, bounds=_bounds(metric))
+    return make_sample(scores, *_grouped(outcomes, values), folds=folds, bounds=(0.0, _highest(metric, outcomes)))
 
 
 def _grouped(outcomes: list[Outcome], values: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -121,8 +121,10 @@ def _grouped(outcomes: list[Outcome], values: list[np.ndarray]) -> tuple[list[np
     return values, names
 
 
-def _bounds(metric: str) -> tuple[float, float]:
-    return 0.0, {"log_loss": np.inf, "brier": 2.0}.get(metric, 1.0)
+def _highest(metric: str, outcomes: list[Outcome]) -> float:
+    """The most that a metric can be; the least is 0."""
+    brier = 1.0 if outcomes[0].probabilities.shape[1] == 2 else 2.0
+    return {"log_loss": np.inf, "brier": brier}.get(metric, 1.0)
 
 
 def contrast(sides: Sequence[list[Outcome]], weights: Sequence[float], metric: str, *, folds: int) -> Sample | None:
@@ -136,7 +138,7 @@ def contrast(sides: Sequence[list[Outcome]], weights: Sequence[float], metric: s
     if not common:
         return None
     sides = [[of_side[run] for run in common] for of_side in by_run]
-    most = _bounds(metric)[1] * sum(map(abs, weights)) / 2
+    most = _highest(metric, sides[0]) * sum(map(abs, weights)) / 2
     if all(np.array_equal(o.id, first.id) for side in sides for o, first in zip(side, sides[0], strict=True)):
         measured = [[measure(o.label, o.probabilities, metric) for o in side] for side in sides]
         runs = list(zip(*measured, strict=True))

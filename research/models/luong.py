@@ -1,5 +1,7 @@
 """Attention over LSTM states with the last state as query (Luong, Pham & Manning 2015)."""
 
+from typing import Any
+
 import jax
 from flax import linen as nn
 
@@ -7,6 +9,10 @@ from research.models.layers.attention import SCORES, LuongAttention
 from research.models.layers.embedding import embedding, head
 from research.models.layers.recurrence import RecurrentLayer
 from research.settings import setting
+
+
+def _reads_positions(model: Any) -> bool:
+    return model.score == "location"
 
 
 class Luong(nn.Module):
@@ -20,8 +26,8 @@ class Luong(nn.Module):
     vocab_size: int
     num_outputs: int
     score: str = setting("general", choices=SCORES)
-    window: int = setting(10, "of the local scores", low=1)
-    positions: int = setting(100, "of the location score", low=1, limits_length=lambda model: model.score == "location")
+    window: int = setting(10, "of the local scores", low=1, read=lambda model: model.score.startswith("local"))
+    positions: int = setting(100, "of the location score", low=1, limits_length=_reads_positions, read=_reads_positions)
     embedding_size: int = setting(64, low=1)
     hidden_size: int = setting(128, low=1)
 

@@ -37,12 +37,22 @@ class Recurrent(nn.Module):
     cell: str = setting("lstm", choices=tuple(CELLS))
     activation: str = setting("tanh", choices=tuple(ACTIVATIONS))
     layers: int = setting(1, low=1)
-    bidirectional: bool = False
+    bidirectional: bool = setting(False, "reads texts backwards too")
     readout: str = setting("last", "what becomes of the states", choices=("last", "mean", "max", "attention"))
-    dropout_kind: str = setting("variational", "one mask a text, or one a step", choices=("variational", "naive"))
+    dropout_kind: str = setting(
+        "variational",
+        "one mask a text, or one a step",
+        choices=("variational", "naive"),
+        read=lambda model: model.dropout > 0,
+    )
     dropout: float = setting(0.0, low=0.0, high=0.95)
     word_dropout: float = setting(0.0, "of whole word types", low=0.0, high=0.95)
-    monte_carlo: int = setting(0, "samples of dropout that a prediction averages; 0 scales the weights", low=0)
+    monte_carlo: int = setting(
+        0,
+        "samples of dropout that a prediction averages; 0 scales the weights",
+        low=0,
+        read=lambda model: model.dropout > 0 or model.word_dropout > 0,
+    )
 
     def setup(self):
         self.embed = embedding(self.vocab_size, self.embedding_size)

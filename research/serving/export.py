@@ -10,24 +10,17 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import export as jax_export
 
 from research import runs
-from research.data.batches import Batch
 from research.data.corpora import load
 from research.errors import UserError, not_installed
-from research.models.layers.recurrence import plain_recurrences
 from research.serving import to_onnx
 from research.serving.card import card
-from research.training.metrics import probabilities
+from research.serving.program import any_shape, program_of
 from research.training.restore import RestoredRun, restore
-from research.training.step import apply_in_dtype
 
 FORMATS = ("stablehlo", "onnx")
 TOLERANCE, SENTENCES = 1e-5, 1000  # of the comparison with the run
@@ -38,7 +31,6 @@ _ODD = (
     "[PAD] [UNK] \u2019s",
     "x " * 3000,
 )
-_PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def export(workdir: Path | str, output: Path | str, kind: str) -> float:
@@ -78,25 +70,6 @@ def export(workdir: Path | str, output: Path | str, kind: str) -> float:
         )
         runs.write_text(unfinished / "card.md", card(folder, run, checked))
     return difference
-
-
-def program_of(run: RestoredRun) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Token ids int32 [B, L] and lengths int32 [B] -> probabilities float32 [B, C], the weights in it."""
-    variables = run.variables
-
-    def predict(token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
-        batch = Batch(token_ids, lengths, lengths, lengths)  # labels and weights are not read
-        return probabilities(apply_in_dtype(run.module, run.config, variables, batch))
-
-    return predict
-
-
-def any_shape(program: Callable[[jax.Array, jax.Array], jax.Array]) -> jax_export.Exported:
-    """A program of token ids int32 [B, L] and lengths int32 [B], for any B, any L >= 1 and every kind of device."""
-    rows, width = jax_export.symbolic_shape("rows, width", constraints=("width >= 1",))
-    shapes = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((rows, width), (rows,)))
-    with plain_recurrences():
-        return jax_export.export(jax.jit(program), platforms=_PLATFORMS)(*shapes)
 
 
 def _stablehlo(run: RestoredRun) -> bytes:

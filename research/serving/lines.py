@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from research.data.files import Lines, json_object
+from research.data.files import Lines, json_object, require_once
 from research.errors import UserError
 
 _CHUNK_TEXTS, _CHUNK_CHARACTERS = 2048, 1 << 22  # predicted together, and with their like the most in memory
@@ -59,6 +59,7 @@ def _of_csv(lines: Lines, column: str) -> Iterator[str]:
             raise UserError(
                 f"{lines.place}: no column {column!r}, expected one of {there} (--text_column names another)"
             )
+        require_once(reader.fieldnames, (column,), lines.place)
         for cells in reader:
             if cells[column] is None:
                 raise UserError(f"{lines.place}: fewer cells than the header has, expected {column!r} among them")

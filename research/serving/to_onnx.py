@@ -80,7 +80,7 @@ def _main(workdir: str, path: str) -> None:
     from jax2onnx import to_onnx
 
     from research.models.layers.recurrence import plain_recurrences
-    from research.serving.export import program_of
+    from research.serving.program import program_of
     from research.training.restore import restore
 
     predict = program_of(restore(workdir))

@@ -13,6 +13,7 @@ from research.data.stream import Rows, Stream, rows_of, write_stream
 from research.data.texts import Part, TextFile, pretraining_split
 from research.data.tokenizer import (
     build_tokenizer,
+    cutting,
     learn_vocabulary,
     pretrained_tokenizer,
     read_tokenizer,
@@ -140,8 +141,7 @@ def prepare_stream(plan: Plan, train: Part, validation: Part, folder: Path) -> P
     elif data.weights != "none":
         tokenizer = pretrained_tokenizer(data)
     elif data.tokens == "pieces":
-        tokenizer = learn_word_pieces(lambda: iter(train), data)
-        tokenizer.enable_truncation(data.max_length)
+        tokenizer = cutting(learn_word_pieces(lambda: iter(train), data), data)
     else:
         tokenizer = build_tokenizer(learn_vocabulary(train, data), data)
     vocabulary, text = tokenizer.get_vocab(), tokenizer.to_str(pretty=True)
