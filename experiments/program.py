@@ -257,7 +257,7 @@ def only_cores() -> bool:
 
 def workers() -> "Workers | None":
     """Processes to train in, one a core; none on an accelerator, or with devices that the user's environment sets."""
-    from research.training.environment import memory_bytes
+    from research.training.memory import memory_bytes
     from research.training.workers import Workers
 
     count = min(CORES, int(memory_bytes() / _WORKER_BYTES))

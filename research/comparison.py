@@ -14,12 +14,13 @@ from research import runs
 from research.data.corpora import Corpus, load
 from research.data.splits import resolve_folds, split_corpus
 from research.errors import Diverged, UserError
-from research.plan import Variant, claim_plan, detectable_sentence
+from research.plan import Variant, detectable_sentence, extended_plan
 from research.reporting.report import write_report
 from research.reporting.results import Claims, planned_claims
 from research.settings import Config, validate
 from research.training.begin import Run
-from research.training.environment import environment, release_memory
+from research.training.environment import environment
+from research.training.memory import release_memory
 from research.training.population import train_many
 from research.training.preparation import cut_sentence
 from research.training.run import try_out
@@ -97,12 +98,12 @@ def compare(
     tested = corpus.groups[corpus.splits != "validation" if folds else corpus.splits == "test"]
     asked = variants, corpus, folds, range(repeats, last + 1), command, claims
     if overwrite:
-        claim_plan(None, *asked)
+        extended_plan(None, *asked)
         for variant in variants:
             try_out(Run(variant.of_run(0, 0, folds)[0], folder), corpus, folds or None)
         runs.clear(folder)
     with runs.owned(folder, runs.PLAN):
-        plan = claim_plan(folder, *asked)
+        plan = extended_plan(folder, *asked)
         claims = planned_claims(plan)
         if others := sorted(plan["variants"].keys() - {variant.name for variant in variants}):
             say(f"{folder} also holds {', '.join(others)}, by earlier commands; table and claims are of all of them")

@@ -11,8 +11,7 @@ from research.errors import UserError
 from research.evaluation.planning import detectable, typical
 from research.models import config_from_dict
 from research.reporting.results import Claims, baseline_of, level_of, pairs_of, read_results
-from research.settings import Config, config_hash, differences, to_dict
-from research.training.begin import PLACES
+from research.settings import PLACES, Config, config_hash, differences, to_dict
 from research.training.environment import environment
 
 
@@ -44,7 +43,7 @@ class Variant(NamedTuple):
         return self.tuned[name]
 
 
-def claim_plan(
+def extended_plan(
     folder: Path | None,
     variants: Sequence[Variant],
     corpus: Corpus,
@@ -102,7 +101,7 @@ def claim_plan(
         if old and variant.name in begun:
             # Settings that came after it was written have their defaults.
             changed = differences(to_dict(config_from_dict(old["settings"])), entry["settings"])
-            changed = [change for change in changed if not change.startswith(PLACES)]  # its runs know better
+            changed = [change for change in changed if change.partition(":")[0] not in PLACES]  # its runs know better
             alike = ("tuned" in entry) == ("tuned" in old)
             if not alike or not entry.get("tuned", {}).items() >= old.get("tuned", {}).items():
                 changed.append("tuned otherwise")

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 from research.errors import UserError, expected
 
 _PARTS = ("model", "data", "optimizer", "training")
+# That name a place, which may be named otherwise: what was there is told by a run's checksums.
+PLACES = ("init_from", "data.vectors")
 _MOST = 100_000_000  # of an integer setting that names no limit of its own: sizes beyond do not fit into int32 shapes
 
 

@@ -107,7 +107,7 @@ def tune(
     split_corpus(corpus, 0, folds=folds, fold=0, repeat=0)  # a wrong --folds is said before anything is written
     which = [(fold, repeat) for repeat in range(repeats if folds else 1) for fold in range(folds or 1)]
     with runs.owned(workdir, TUNED):
-        found = _claim(workdir, variants, corpus, folds, seed, trials, command)
+        found = _take_folder(workdir, variants, corpus, folds, seed, trials, command)
         start = time.perf_counter()
         settings = {variant.name: draw(variant.space, trials, seed) for variant in variants}
         asked = []
@@ -148,7 +148,7 @@ def tune(
     return found
 
 
-def _claim(
+def _take_folder(
     workdir: Path, variants: Sequence[Searched], corpus: Corpus, folds: int, seed: int, trials: int, command: str
 ) -> dict[str, Any]:
     """Checks that the folder holds the same search, if any, and writes what it is now."""

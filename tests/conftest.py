@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 # Files that take longer than a few seconds: `./launch.sh test -m "not slow"` does without them.
 SLOW = {
     *("bert", "compare_flags", "comparison", "explain", "export", "hostile", "keras", "kills", "linear", "models"),
-    *("optimizers", "population", "pretrain", "pretrain_runs", "processes", "programs", "recurrent", "sharing"),
+    *("population", "pretrain", "pretrain_runs", "processes", "programs", "recurrent", "settings", "sharing"),
 }
 
 

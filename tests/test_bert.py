@@ -20,8 +20,8 @@ from research.models import build
 from research.models.bert_files import tensors_of
 from research.serving.export import TOLERANCE, export
 from research.serving.huggingface import write_encoder
-from research.training.preparation import Plan, prepare
-from research.training.step import Programs, init_state
+from research.training.preparation import RunSpec, prepare
+from research.training.programs import Programs, init_state
 from research.training.warm_start import start_from_pretrained
 from tests.huggingface import SENTENCES
 
@@ -239,7 +239,7 @@ def finished(small_corpus, tmp_path_factory):
 def test_a_run_does_without_the_folder_that_it_started_from(finished, small_corpus):
     config, run = finished
     with pytest.raises(UserError, match="expected none, minilm, or a folder"):
-        prepare(Plan(config, small_corpus, 5, 0, 0))
+        prepare(RunSpec(config, small_corpus, 5, 0, 0))
     restored = restore(run)
     predictions = runs.read_predictions(run)
     texts = dict(zip(small_corpus.ids, small_corpus.texts, strict=True))
@@ -250,7 +250,7 @@ def test_a_run_does_without_the_folder_that_it_started_from(finished, small_corp
 def test_texts_are_encoded_the_same_in_training_and_later(finished, small_corpus, tmp_path):
     _, run = finished
     config = config_of(DATA / "tiny_bert", "data.max_length=64")
-    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
     later = restore(run).encode([small_corpus.texts[i] for i in prepared.split.test])
     assert later.tokens.tolist() == prepared.test.tokens.tolist()
     assert max(prepared.test.lengths) == 64
@@ -328,7 +328,7 @@ def test_weights_that_have_changed_are_another_run(folder, small_corpus, tmp_pat
 
 def test_frozen_layers_stay_and_the_others_learn(small_corpus):
     config = config_of(DATA / "tiny_bert", "optimizer.frozen=2", "data.max_length=8")
-    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
     programs = Programs(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
     state = init_state(programs, config, prepared.train, (8,), num_steps=9, start_from=start_from)

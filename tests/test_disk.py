@@ -6,13 +6,11 @@ import shutil
 
 import pytest
 
-from experiments.variants import load_config
 from research import compare, runs, train
 from research.training import history
+from tests.small import small_lstm
 
 pytestmark = pytest.mark.usefixtures("no_plots")
-
-SMALL = ("--config.model.hidden_size=8", "--config.model.embedding_size=8", "--config.training.epochs=3")
 
 
 @pytest.fixture
@@ -31,7 +29,7 @@ def disk(monkeypatch):
 
 def test_the_last_checkpoint_stays_and_the_run_goes_on_once_there_is_room(small_corpus, tmp_path, monkeypatch, disk):
     monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
-    config = load_config("lstm", SMALL)
+    config = small_lstm()
     disk["left"] = 1000
     whole = train(config, small_corpus, tmp_path / "whole")
     disk["left"] = 2
@@ -48,7 +46,7 @@ def test_the_last_checkpoint_stays_and_the_run_goes_on_once_there_is_room(small_
 
 def test_a_comparison_marks_the_run_and_goes_on_with_the_others(small_corpus, tmp_path, disk):
     disk["left"] = 1  # room for one run's checkpoint
-    said, variants = [], {"lstm": load_config("lstm", [*SMALL, "--config.training.select=last"])}  # a checkpoint a run
+    said, variants = [], {"lstm": small_lstm("--config.training.select=last")}  # a checkpoint a run
     folder = compare(variants, small_corpus, tmp_path / "c", folds=3, say=said.append)
     assert sum("No space left on device" in line for line in said) == 2
     with (folder / "results.csv").open() as file:

@@ -5,25 +5,20 @@ import json
 
 import pytest
 
-from experiments.variants import load_config
 from research import compare, restore, runs, train
 from research.errors import Diverged
 from research.training import run as run_module
 from research.tuning import Searched, tune
+from tests.small import small_lstm
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
-_SMALL = ("--config.model.hidden_size=8", "--config.model.embedding_size=8", "--config.training.epochs=3")
 _WILD = ("--config.optimizer.name=sgd", "--config.optimizer.learning_rate=1e38")
-
-
-def lstm(*flags):
-    return load_config("lstm", [*_SMALL, *flags])
 
 
 def test_a_run_stops_and_says_at_which_step_and_what_may_help(small_corpus, tmp_path):
     with pytest.raises(Diverged, match=r"not finite by step [1-6]; a smaller --config.optimizer.learning_rate or"):
-        train(lstm(*_WILD), small_corpus, tmp_path / "run")
+        train(small_lstm(*_WILD), small_corpus, tmp_path / "run")
     record = runs.read_json(tmp_path / "run" / runs.RECORD)
     assert record["status"] == "diverged"
     assert not runs.is_finished(tmp_path / "run")
@@ -35,7 +30,7 @@ def test_a_last_step_that_spoils_all_is_noticed_too(small_corpus, tmp_path):
     """Its own loss is that of before; validation's is not."""
     with pytest.raises(Diverged, match="not finite by step 1;"):
         train(
-            lstm("--config.optimizer.learning_rate=3e38", "--config.training.batch_size=0"),
+            small_lstm("--config.optimizer.learning_rate=3e38", "--config.training.batch_size=0"),
             small_corpus,
             tmp_path / "run",
         )
@@ -53,13 +48,13 @@ def test_the_best_state_before_it_is_kept(small_corpus, tmp_path, monkeypatch):
 
     monkeypatch.setattr(run_module, "fit", fit)
     with pytest.raises(Diverged):
-        train(lstm(), small_corpus, tmp_path / "run")
+        train(small_lstm(), small_corpus, tmp_path / "run")
     assert restore(tmp_path / "run").predict_proba(["a fine film"]).shape == (1, 2)
 
 
 def test_a_comparison_reports_it_and_goes_on(small_corpus, tmp_path):
     said = []
-    variants = {"lstm": lstm(), "wild": lstm(*_WILD)}
+    variants = {"lstm": small_lstm(), "wild": small_lstm(*_WILD)}
     folder = compare(variants, small_corpus, tmp_path / "c", folds=2, say=said.append)
     assert sum("wild" in line and "diverged" in line for line in said) == 2
     with (folder / "results.csv").open() as file:
@@ -74,7 +69,7 @@ def test_a_comparison_reports_it_and_goes_on(small_corpus, tmp_path):
 
 def test_a_trial_that_diverges_is_the_worst(small_corpus, tmp_path):
     def make(settings):
-        return lstm("--config.optimizer.name=sgd", f"--config.optimizer.learning_rate={settings['rate']}")
+        return small_lstm("--config.optimizer.name=sgd", f"--config.optimizer.learning_rate={settings['rate']}")
 
     space = {"rate": ("choice", 0.1, 1e38)}
     for _ in range(2):

@@ -19,8 +19,8 @@ from research.data.files import Columns
 from research.data.splits import resolve_folds
 from research.errors import UserError
 from research.settings import leaves
-from research.training.preparation import Plan, prepare
-from research.training.step import programs
+from research.training.preparation import RunSpec, prepare
+from research.training.programs import programs_for
 
 TRIED = int(os.environ.get("HOSTILE", "60"))
 many = settings(max_examples=TRIED, suppress_health_check=list(HealthCheck))
@@ -113,7 +113,7 @@ def test_any_file_is_split_and_encoded_or_refused(data, fared, tmp_path_factory)
         corpus = load(path, Columns(group=data.draw(st.sampled_from([""] * 9 + ["label"]))))
         for tokens in ("words", "characters"):
             config = load_config("lstm", [f"--config.data.tokens={tokens}"])
-            prepared = prepare(Plan(config, corpus, resolve_folds(corpus, folds), 0, 0))
+            prepared = prepare(RunSpec(config, corpus, resolve_folds(corpus, folds), 0, 0))
             assert len(prepared.train.labels) > 0
         count(fared, "files", "accepted")
     except UserError as error:
@@ -159,7 +159,7 @@ def test_any_setting_is_built_or_refused(data, fared):
         overrides.append(f"--config.{name}={drawn}")
     try:
         config = load_config(variant, overrides)
-        compiled = programs(config, data.draw(st.sampled_from([2, 3])))
+        compiled = programs_for(config, data.draw(st.sampled_from([2, 3])))
         ids, lengths = jax.ShapeDtypeStruct((2, 16), "int32"), jax.ShapeDtypeStruct((2,), "int32")
         variables = jax.eval_shape(compiled.init, jax.random.key(0), ids, lengths)
         apply = jax.jit(compiled.module.apply, static_argnames="deterministic")

@@ -8,15 +8,15 @@ from sklearn.linear_model import LogisticRegression
 from experiments.variants import load_config
 from research.data.batches import gather
 from research.models.linear import hash_pairs
-from research.training.preparation import Plan, prepare
-from research.training.step import Programs, init_state
+from research.training.preparation import RunSpec, prepare
+from research.training.programs import Programs, init_state
 from tests.evaluation import evaluate
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_it_fits_what_scikit_learn_fits(small_corpus, classes):
     config = load_config("linear")
-    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
 
     def features(encoded):
         """Words by id and pairs by their bucket, which two pairs may share."""
@@ -56,7 +56,7 @@ def test_the_penalty_is_on_matrices_alone(small_corpus):
     for l2 in (0.0, 50.0):
         config = load_config("linear", [f"--config.training.l2={l2}", "--config.optimizer.name=sgd"])
         config.optimizer.learning_rate = 0.5
-        prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+        prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
         programs = Programs(config, 2)
         state = init_state(programs, config, prepared.train, prepared.widths)
         before = {"kernel": np.full(state.params["kernel"].shape, 2.0, np.float32), "bias": np.ones(1, np.float32)}

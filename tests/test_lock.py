@@ -7,11 +7,10 @@ import sys
 
 import pytest
 
-from experiments.variants import load_config
 from research import compare, runs, train
 from research.errors import UserError
+from tests.small import small_lstm
 
-SMALL = ("--config.model.hidden_size=8", "--config.model.embedding_size=8", "--config.training.epochs=1")
 HOLD = "import sys, time; from pathlib import Path; from research import runs\nwith runs.locked(Path(sys.argv[1])):\n"
 HOLD += "    print('locked', flush=True)\n    time.sleep(60)"
 
@@ -35,7 +34,7 @@ def writer():
 
 
 def test_a_second_writer_is_refused_with_the_first_ones_host_and_pid(small_corpus, tmp_path, writer):
-    config, first = load_config("lstm", SMALL), writer(tmp_path / "run")
+    config, first = small_lstm("--config.training.epochs=1"), writer(tmp_path / "run")
     with pytest.raises(UserError, match=f"run is being written by process {first.pid} on {os.uname().nodename}"):
         train(config, small_corpus, tmp_path / "run")
     writer(tmp_path / "comparison")
@@ -51,7 +50,7 @@ def test_the_lock_of_a_dead_process_keeps_nobody_out(small_corpus, tmp_path, wri
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     assert (tmp_path / "run" / runs.LOCK).exists()
-    folder = train(load_config("lstm", SMALL), small_corpus, tmp_path / "run")
+    folder = train(small_lstm("--config.training.epochs=1"), small_corpus, tmp_path / "run")
     assert runs.is_finished(folder)
     assert not (folder / runs.LOCK).exists()
 
@@ -66,7 +65,7 @@ def test_a_lock_is_left_whatever_happens(tmp_path):
 
 
 def test_overwrite_removes_what_a_killed_process_left(small_corpus, tmp_path, writer):
-    folder = compare({"lstm": load_config("lstm", SMALL)}, small_corpus, tmp_path / "c", folds=2)
+    folder = compare({"lstm": small_lstm("--config.training.epochs=1")}, small_corpus, tmp_path / "c", folds=2)
     of_run = folder / "lstm" / "fold0-repeat0"
     killed = writer(of_run)
     with pytest.raises(UserError, match="fold0-repeat0 is being written by process"):
@@ -83,7 +82,7 @@ def test_a_config_of_another_program_is_no_run(small_corpus, tmp_path):
     """A folder of HuggingFace's libraries has a `config.json` too."""
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "tokenizer.json").write_text("{}")
-    for call in (runs.clear, lambda folder: train(load_config("lstm", SMALL), small_corpus, folder)):
+    for call in (runs.clear, lambda folder: train(small_lstm("--config.training.epochs=1"), small_corpus, folder)):
         with pytest.raises(UserError, match="holds neither a run nor a comparison"):
             call(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "tokenizer.json"]

@@ -14,8 +14,9 @@ from research.data.batches import Batch, choose_widths, gather
 from research.data.tokenizer import Encoded
 from research.models import build
 from research.training.metrics import summarise
-from research.training.preparation import Plan, prepare
-from research.training.step import Programs, apply_in_dtype, init_state
+from research.training.preparation import RunSpec, prepare
+from research.training.programs import Programs, init_state
+from research.training.step import apply_in_dtype
 from tests.evaluation import evaluate
 
 VOCAB_SIZE, LONGEST = 50, 12
@@ -192,7 +193,7 @@ def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
     config.model = dataclasses.replace(config.model, **small)
     if config.optimizer.name == "adam":
         config.optimizer.learning_rate = 2e-3
-    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
     texts = prepared.train
     index = np.arange(64)
     widths = choose_widths(texts.lengths[index], most=1)
@@ -230,7 +231,7 @@ def test_attention_weights_can_be_asked_for():
 def test_filler_rows_change_no_step(small_corpus):
     """A partial batch completed by filler takes the very step of the partial batch alone."""
     config = load_config("lstm")
-    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
     programs = Programs(config, 2)
 
     def step(rows):

@@ -17,9 +17,9 @@ from research.training.begin import Run
 from research.training.feed import blocks, put
 from research.training.loop import of_member, stack
 from research.training.population import side_by_side, train_many
-from research.training.preparation import Plan, prepare
+from research.training.preparation import RunSpec, prepare
+from research.training.programs import init_state, programs_for
 from research.training.run import train_together
-from research.training.step import init_state, programs
 
 SMALL = ("--config.model.embedding_size=8",)
 VARIANTS = {
@@ -57,8 +57,8 @@ def test_a_step_of_many_is_the_step_of_each(name, small_corpus):
     """
     config = config_of(name, *([] if name == "linear" else ["--config.optimizer.name=sgd"]))
     rates = [0.1, 1.0, 0.2]
-    compiled = programs(config, 2)
-    prepared = [prepare(Plan(config, small_corpus, 5, fold, 0)) for fold in range(3)]
+    compiled = programs_for(config, 2)
+    prepared = [prepare(RunSpec(config, small_corpus, 5, fold, 0)) for fold in range(3)]
     widths, room = prepared[0].widths[-1:], prepared[0].room
     states = []
     for seed, (of_fold, rate) in enumerate(zip(prepared, rates, strict=True)):

@@ -28,7 +28,7 @@ from research.settings import Data
 from research.training.objectives import examples_of, mask_tokens, token_losses
 from research.training.pretrain_preparation import for_pretraining
 from research.training.pretrain_step import PretrainPrograms, init_state
-from research.training.sharing import put_rows, put_whole, shared_among
+from research.training.sharing import put_replicated, put_rows, shared_among
 
 SPECIAL = {"[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
 PIECES = 300
@@ -298,7 +298,7 @@ def stepped(variant, *overrides, parts=1, devices=1):
     state = init_state(programs, config, init_seed=0, seed=0, num_steps=4, position=empty)
     rows = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), some_rows(16))
     with shared_among(devices):
-        state = put_whole(state)
+        state = put_replicated(state)
         for _ in range(2):
             state, sums = programs.step(state, put_rows(rows, 1))
     return jax.device_get((state, sums))

@@ -18,8 +18,8 @@ from research.training import history
 from research.training.begin import Run, begin, fresh_state
 from research.training.pretrain import pretrain
 from research.training.pretrain_preparation import for_pretraining
+from research.training.programs import programs_for
 from research.training.restore import restore_source
-from research.training.step import programs
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -145,7 +145,7 @@ def test_an_encoder_is_opened_by_its_folder_and_beside_it_starts_one_at_random(e
     started = {}
     for variant in variants:
         (begun,) = begin([Run(variant.config, tmp_path / "x")], small_corpus, None)
-        state = fresh_state(programs(begun.plan.config, 2), begun)
+        state = fresh_state(programs_for(begun.spec.config, 2), begun)
         started[variant.config.data.from_scratch] = jax.device_get(state.params)
     there = restore_source(encoder).variables["params"]
     for name in ("encoder", "pooler"):
@@ -175,7 +175,7 @@ def test_a_language_model_is_started_from_by_word_and_name(language_models, smal
     config = load_config("lstm", [*flags_of("lstm")[:2], f"--config.init_from={language_models}"])
     for fold in (0, 1):
         (begun,) = begin([Run(config, tmp_path / "run", fold)], small_corpus, 2)
-        params = jax.device_get(fresh_state(programs(begun.plan.config, 2), begun).params)
+        params = jax.device_get(fresh_state(programs_for(begun.spec.config, 2), begun).params)
         there = restore_source(language_models.replace("{fold}", str(fold)))
         theirs = there.variables["params"]
         for name in ("bias", "kernel", "recurrent_kernel"):

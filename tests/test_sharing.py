@@ -9,9 +9,9 @@ from research import runs, train
 from research.errors import UserError
 from research.training.feed import blocks, put
 from research.training.loop import of_member, stack
-from research.training.preparation import Plan, prepare
-from research.training.sharing import devices_for, put_rows, put_whole, shared_among, shares
-from research.training.step import init_state, programs
+from research.training.preparation import RunSpec, prepare
+from research.training.programs import init_state, programs_for
+from research.training.sharing import devices_for, put_replicated, put_rows, shared_among, shares
 
 pytestmark = pytest.mark.usefixtures("two_devices")
 
@@ -31,8 +31,8 @@ def test_a_step_of_several_devices_is_that_of_one(name, small_corpus):
     """Dropout included; the last rows are filler. Not with Adam, which makes steps of gradients that are rounding."""
     sgd = [] if name == "linear" else ["--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0.5"]
     config = load_config(name, [*VARIANTS[name], *sgd])
-    compiled = programs(config, 2)
-    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+    compiled = programs_for(config, 2)
+    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
     widths = prepared.widths[-1:]
     fresh = jax.tree.map(np.array, init_state(compiled, config, prepared.train, widths))
     order = [(prepared.train.lengths, [np.arange(8), np.arange(8, 11)])]
@@ -41,7 +41,7 @@ def test_a_step_of_several_devices_is_that_of_one(name, small_corpus):
     for devices in sorted({1, 2, len(jax.local_devices())}):
         with shared_among(devices):
             assert shares() == devices
-            states, texts = put_whole(stack([fresh])), put_whole(stack([put(prepared.train, prepared.room)]))
+            states, texts = put_replicated(stack([fresh])), put_replicated(stack([put(prepared.train, prepared.room)]))
             given = put_rows(rows, 2)
             assert devices == 1 or len(given.devices()) == devices
             found.append(of_member(compiled.train_block(states, texts, given, count, width=width), 0))

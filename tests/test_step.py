@@ -5,25 +5,23 @@ import gc
 import jax
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 
 from experiments.variants import load_config
 from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
 from research.scores import scores
-from research.training import step
-from research.training.metrics import Metrics, measure, summarise, zero
-from research.training.preparation import Plan, prepare
-from research.training.step import Programs, init_state, programs
+from research.training import programs as of_programs
+from research.training.metrics import Metrics, cross_entropy, measure, probabilities, summarise, zero
+from research.training.preparation import RunSpec, prepare
+from research.training.programs import Programs, init_state, programs_for
 from tests.evaluation import evaluate
-
-
-def fast_lstm(*overrides):
-    return load_config("lstm", ["--config.model.hidden_size=16", "--config.model.embedding_size=8", *overrides])
+from tests.small import small_lstm
 
 
 def test_class_weights_weigh_the_loss(small_corpus):
-    config = fast_lstm()
-    compiled = Programs(config, 2)
+    config = small_lstm()
+    programs = Programs(config, 2)
     texts = Encoded(np.array([2, 3], np.int32), np.array([0, 1, 2]), np.array([0, 1], np.int32))
     ids, lengths = np.array([[2], [3]], np.int32), np.ones(2, np.int32)
     batch = Batch(ids, lengths, np.array([0, 1], np.int32), np.ones(2, np.float32))
@@ -31,7 +29,7 @@ def test_class_weights_weigh_the_loss(small_corpus):
 
     def step(weights, batch):
         state = init_state(
-            compiled,
+            programs,
             config,
             texts,
             (8,),
@@ -40,7 +38,7 @@ def test_class_weights_weigh_the_loss(small_corpus):
             class_weights=np.array(weights, np.float32),
             num_steps=10,
         )
-        return jax.tree.leaves(compiled.train(state, batch)[0].params)
+        return jax.tree.leaves(programs.train(state, batch)[0].params)
 
     for one, other in zip(step([0.0, 3.0], batch), step([1.0, 1.0], only_one), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
@@ -65,11 +63,11 @@ def test_metrics_merge_like_all_rows_at_once():
 
 def test_evaluation_weighs_every_text_once(small_corpus):
     """A mean of per-batch means would differ: the last batch is small."""
-    config = fast_lstm()
-    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
-    compiled = Programs(config, 2)
+    config = small_lstm()
+    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+    programs = Programs(config, 2)
     state = init_state(
-        compiled,
+        programs,
         config,
         prepared.train,
         prepared.widths,
@@ -78,7 +76,7 @@ def test_evaluation_weighs_every_text_once(small_corpus):
         class_weights=np.ones(2, np.float32),
         num_steps=10,
     )
-    metrics, probabilities = evaluate(compiled, state.variables, prepared.train, prepared.widths)
+    metrics, probabilities = evaluate(programs, state.variables, prepared.train, prepared.widths)
     assert scores(metrics.confusion)["accuracy"] == (probabilities.argmax(axis=1) == prepared.train.labels).mean()
     assert metrics.weight == metrics.confusion.sum() == len(prepared.train.labels)
     assert metrics.confusion.sum(axis=1).tolist() == np.bincount(prepared.train.labels).tolist()
@@ -87,18 +85,18 @@ def test_evaluation_weighs_every_text_once(small_corpus):
 
 def test_dropout_is_drawn_anew_at_every_step_and_repeats_for_the_same_step(small_corpus):
     """With a learning rate of 0 nothing but the masks changes the loss of a batch."""
-    config = fast_lstm(
+    config = small_lstm(
         "--config.model.dropout=0.5", "--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0"
     )
-    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
-    compiled = Programs(config, 2)
+    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+    programs = Programs(config, 2)
     batch = gather(prepared.train, np.arange(8), 8, (64,))
 
     def losses(dropout_seed):
-        state = init_state(compiled, config, prepared.train, (64,), dropout_seed=dropout_seed)
+        state = init_state(programs, config, prepared.train, (64,), dropout_seed=dropout_seed)
         found = []
         for _ in range(3):
-            state, metrics = compiled.train(state, batch)
+            state, metrics = programs.train(state, batch)
             found.append(float(metrics.loss))
         return found
 
@@ -109,31 +107,34 @@ def test_dropout_is_drawn_anew_at_every_step_and_repeats_for_the_same_step(small
 
 
 def test_what_a_step_does_not_read_or_takes_as_data_compiles_nothing_anew():
-    base = programs(fast_lstm("--config.optimizer.weight_decay=0.1"), 2)
-    same = ("seed=3", "optimizer.learning_rate=0.5", "optimizer.weight_decay=0.2", "training.epochs=2")
+    def programs_with(setting):
+        return programs_for(small_lstm("--config.optimizer.weight_decay=0.1", f"--config.{setting}"), 2)
+
+    base = programs_with("seed=0")
+    alike = ("seed=3", "optimizer.learning_rate=0.5", "optimizer.weight_decay=0.2", "training.epochs=2")
     more = ("training.patience=1", "training.class_weights=balanced", "data.train_size=9", "training.random_swap=0.1")
-    for setting in same + more:
-        assert programs(fast_lstm("--config.optimizer.weight_decay=0.1", f"--config.{setting}"), 2) is base, setting
+    for setting in alike + more:
+        assert programs_with(setting) is base, setting
     other = ("model.hidden_size=8", "optimizer.weight_decay=0", "training.l2=1", "optimizer.schedule=linear")
     for setting in (*other, "training.label_smoothing=0.1", "data.vocab_size=99", "training.compute_dtype=bfloat16"):
-        assert programs(fast_lstm("--config.optimizer.weight_decay=0.1", f"--config.{setting}"), 2) is not base, setting
+        assert programs_with(setting) is not base, setting
 
 
 @pytest.mark.parametrize("field", ["optimizer.learning_rate=0.01", "optimizer.weight_decay=0.5", "training.l2=5"])
 def test_rates_reach_the_step(small_corpus, field):
     """Two settings that share a program do not share their numbers."""
     name, _, value = field.partition("=")
-    prepared = prepare(Plan(fast_lstm(), small_corpus, 5, 0, 0))
+    prepared = prepare(RunSpec(small_lstm(), small_corpus, 5, 0, 0))
     moved = []
     for factor in (1, 2):
-        config = fast_lstm(
+        config = small_lstm(
             "--config.optimizer.name=sgd",
             "--config.optimizer.learning_rate=0.1",
             f"--config.{name}={float(value) * factor}",
         )
-        state = init_state(programs(config, 2), config, prepared.train, (64,))
+        state = init_state(programs_for(config, 2), config, prepared.train, (64,))
         before = jax.tree.map(np.array, state.params)
-        after = programs(config, 2).train(state, gather(prepared.train, np.arange(8), 8, (64,)))[0].params
+        after = programs_for(config, 2).train(state, gather(prepared.train, np.arange(8), 8, (64,)))[0].params
         moved.append(jax.tree.map(lambda a, b: np.asarray(b) - a, before, after))
     changes = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, moved), strict=True)]
     assert max(changes) > 1e-4
@@ -150,15 +151,28 @@ def test_programs_of_earlier_variants_are_let_go(small_corpus):
 
     def use(hidden_size):
         config = load_config("mlp", [f"--config.model.hidden_size={hidden_size}", "--config.model.embedding_size=4"])
-        state = init_state(programs(config, 2), config, texts, (64,))
-        state, _ = programs(config, 2).train(state, gather(texts, np.arange(4), 4, (64,)))
-        evaluate(programs(config, 2), state.variables, texts, (64,))
+        state = init_state(programs_for(config, 2), config, texts, (64,))
+        state, _ = programs_for(config, 2).train(state, gather(texts, np.arange(4), 4, (64,)))
+        evaluate(programs_for(config, 2), state.variables, texts, (64,))
 
-    texts = prepare(Plan(load_config("mlp"), small_corpus, 5, 0, 0)).train
-    step._programs.cache_clear()  # of other tests
+    texts = prepare(RunSpec(load_config("mlp"), small_corpus, 5, 0, 0)).train
+    of_programs._programs.cache_clear()  # of other tests
     before = steps()
     use(4)
     assert steps() > before
     for hidden_size in range(5, 11):
         use(hidden_size)
     assert steps() <= before + 4
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_smoothing_spreads_the_labels_probability(classes):
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(6, classes)).astype(np.float32)
+    count = max(classes, 2)
+    labels = (np.arange(6) % count).astype(np.int32)
+    p = np.asarray(probabilities(logits))
+    targets = np.eye(count)[labels] * 0.8 + 0.2 / count
+    np.testing.assert_allclose(cross_entropy(logits, labels, 0.2), -(targets * np.log(p)).sum(axis=1), rtol=1e-4)
+    expected = log_loss(labels, p.astype(np.float64) / p.sum(axis=1, keepdims=True, dtype=np.float64))
+    assert float(cross_entropy(logits, labels).mean()) == pytest.approx(expected, rel=1e-4)

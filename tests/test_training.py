@@ -13,11 +13,9 @@ from research.errors import UserError
 from research.training import begin, history
 from research.training.begin import Run
 from research.training.population import train_many
-from research.training.preparation import Plan, prepare
-from research.training.step import programs
-
-FAST = ("--config.training.epochs=3", "--config.model.hidden_size=16", "--config.model.embedding_size=8")
-
+from research.training.preparation import RunSpec, prepare
+from research.training.programs import programs_for
+from tests.small import small_lstm
 
 LEARNS_FAST = (
     "--config.training.select=log_loss",
@@ -25,10 +23,6 @@ LEARNS_FAST = (
     "--config.training.patience=0",
     "--config.optimizer.learning_rate=0.02",
 )
-
-
-def fast_lstm(*overrides):
-    return load_config("lstm", [*FAST, *overrides])
 
 
 def contents(folder):
@@ -40,7 +34,7 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def finished(small_corpus, tmp_path_factory):
-    return train(fast_lstm(), small_corpus, tmp_path_factory.mktemp("runs") / "lstm")
+    return train(small_lstm(), small_corpus, tmp_path_factory.mktemp("runs") / "lstm")
 
 
 def test_a_run_leaves_the_files_of_the_contract(finished, small_corpus):
@@ -63,11 +57,11 @@ def test_a_run_leaves_the_files_of_the_contract(finished, small_corpus):
 
 
 def test_the_same_run_again_is_the_same_to_the_byte(finished, small_corpus, tmp_path):
-    assert contents(train(fast_lstm(), small_corpus, tmp_path / "again")) == contents(finished)
+    assert contents(train(small_lstm(), small_corpus, tmp_path / "again")) == contents(finished)
 
 
 def test_runs_side_by_side_are_what_they_are_alone(finished, small_corpus, tmp_path, two_devices):
-    asked, ended = [Run(fast_lstm(), tmp_path / f"{fold}", fold) for fold in (1, 0, 2)], []
+    asked, ended = [Run(small_lstm(), tmp_path / f"{fold}", fold) for fold in (1, 0, 2)], []
     train_many(asked, small_corpus, done=lambda which, error: ended.append((which, error)))
     assert sorted(ended) == [(0, None), (1, None), (2, None)]
     assert contents(tmp_path / "0") == contents(finished)
@@ -87,14 +81,14 @@ def test_an_interrupted_run_goes_on_as_if_it_never_was(finished, small_corpus, t
             raise Killed
 
     with pytest.raises(Killed):
-        train(fast_lstm(), small_corpus, tmp_path / "run", tick=kill_in_the_third_epoch)
+        train(small_lstm(), small_corpus, tmp_path / "run", tick=kill_in_the_third_epoch)
     assert not runs.is_finished(tmp_path / "run")
-    assert contents(train(fast_lstm(), small_corpus, tmp_path / "run")) == contents(finished)
+    assert contents(train(small_lstm(), small_corpus, tmp_path / "run")) == contents(finished)
 
 
 def test_an_interrupt_behind_the_best_epoch_so_far_loses_nothing(small_corpus, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(history, "_SAVE_SECONDS", 1e9)
-    config, folder, went_on = fast_lstm("--config.training.select=last"), tmp_path / "run", []
+    config, folder, went_on = small_lstm("--config.training.select=last"), tmp_path / "run", []
 
     def stop(done, loss):
         if len(runs.read_metrics(folder)) == 4:  # two epochs, of train and validation
@@ -112,7 +106,7 @@ def test_an_interrupt_behind_the_best_epoch_so_far_loses_nothing(small_corpus, t
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(small_corpus, tmp_path, monkeypatch, caplog, which):
     """Training goes on from the one before, or begins anew where the best epoch's is lost."""
     monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
-    config = fast_lstm(*LEARNS_FAST)
+    config = small_lstm(*LEARNS_FAST)
     whole = train(config, small_corpus, tmp_path / "whole")
     best = runs.read_json(whole / runs.RECORD)["best_epoch"]
 
@@ -138,26 +132,26 @@ def test_a_finished_run_is_not_trained_again(finished, small_corpus):
     def never(done, loss):
         raise AssertionError("trained again")
 
-    assert train(fast_lstm(), small_corpus, finished, tick=never) == finished
+    assert train(small_lstm(), small_corpus, finished, tick=never) == finished
     assert (finished / runs.RECORD).stat().st_mtime_ns == before
 
 
 def test_other_settings_in_the_same_folder_are_refused_by_name(finished, small_corpus):
     with pytest.raises(UserError, match=r"settings\.optimizer\.learning_rate: 0\.001 -> 0\.01"):
-        train(fast_lstm("--config.optimizer.learning_rate=0.01"), small_corpus, finished)
+        train(small_lstm("--config.optimizer.learning_rate=0.01"), small_corpus, finished)
 
 
 def test_what_else_lies_in_a_folder_is_left_alone(small_corpus, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="neither a run nor a comparison"):
-        train(fast_lstm(), small_corpus, tmp_path)
+        train(small_lstm(), small_corpus, tmp_path)
     with pytest.raises(UserError, match="neither a run nor a comparison"):
         runs.clear(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
 def test_clearing_removes_the_run_and_nothing_else(small_corpus, tmp_path):
-    folder = train(fast_lstm(), small_corpus, tmp_path / "run")
+    folder = train(small_lstm(), small_corpus, tmp_path / "run")
     (folder / "notes.txt").write_text("mine")
     runs.clear(folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
@@ -165,7 +159,7 @@ def test_clearing_removes_the_run_and_nothing_else(small_corpus, tmp_path):
 
 def test_the_best_epoch_by_validation_is_restored(small_corpus, tmp_path):
     """Checkpoints are the best and the last, and the predictions are those of the best."""
-    folder = train(fast_lstm(*LEARNS_FAST), small_corpus, tmp_path / "run")
+    folder = train(small_lstm(*LEARNS_FAST), small_corpus, tmp_path / "run")
     losses = [r["loss"] for r in runs.read_metrics(folder) if r["split"] == "validation"]
     best = int(np.argmin(losses)) + 1
     assert 1 < best < 12, "the fixture should overfit, so that best and last differ"
@@ -184,25 +178,25 @@ def test_test_texts_influence_nothing(small_corpus, tmp_path):
         ("b", [(f"other words {i}", label) for i, (_, label) in enumerate(texts[:40])]),
     ):
         corpus = make_corpus("c", {"train": train_rows, "test": [Row(text, label, "", "") for text, label in test]})
-        folders.append(train(fast_lstm(), corpus, tmp_path / name))
+        folders.append(train(small_lstm(), corpus, tmp_path / name))
     a, b = ([r for r in runs.read_metrics(folder) if r["split"] != "test"] for folder in folders)
     assert a == b
     assert (folders[0] / runs.TOKENIZER).read_bytes() == (folders[1] / runs.TOKENIZER).read_bytes()
 
 
 def test_seeds_folds_and_repeats_are_different_runs(finished, small_corpus, tmp_path):
-    seeded = train(fast_lstm("--config.seed=1"), small_corpus, tmp_path / "seed")
-    repeated = train(fast_lstm(), small_corpus, tmp_path / "repeat", repeat=1)
+    seeded = train(small_lstm("--config.seed=1"), small_corpus, tmp_path / "seed")
+    repeated = train(small_lstm(), small_corpus, tmp_path / "repeat", repeat=1)
     metrics = [runs.read_metrics(folder) for folder in (finished, seeded, repeated)]
     assert metrics[0] != metrics[1] != metrics[2] != metrics[0]
 
 
 def test_nothing_is_compiled_after_the_warm_up(small_corpus, tmp_path):
-    config = fast_lstm("--config.model.hidden_size=17")  # programs of its own
+    config = small_lstm("--config.model.hidden_size=17")  # programs of its own
     counts = []
 
     def count(done, loss):
-        compiled = programs(config, 2)
+        compiled = programs_for(config, 2)
         counts.append((compiled.train_block._cache_size(), compiled.evaluate._cache_size()))
 
     train(config, small_corpus, tmp_path / "run", tick=count)
@@ -260,7 +254,7 @@ def test_restoring_imports_models_only_from_this_package(finished, tmp_path):
 
 def test_three_classes_use_softmax(small_corpus, tmp_path):
     rows = [Row(text, "abc"[i % 3], "", "") for i, text in enumerate(small_corpus.texts[:90])]
-    folder = train(fast_lstm(), make_corpus("c", {"all": rows}), tmp_path / "run", folds=3)
+    folder = train(small_lstm(), make_corpus("c", {"all": rows}), tmp_path / "run", folds=3)
     predictions = runs.read_predictions(folder)
     assert predictions.probabilities.shape == (30, 3)
     np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1, rtol=1e-5)
@@ -271,25 +265,25 @@ def test_balanced_class_weights_are_those_of_scikit_learn(small_corpus):
     from sklearn.utils.class_weight import compute_class_weight
 
     rows = [Row(text, str(int(i % 5 == 0)), "", "") for i, text in enumerate(small_corpus.texts)]
-    plan = Plan(fast_lstm("--config.training.class_weights=balanced"), make_corpus("c", {"all": rows}), 5, 0, 0)
-    prepared = prepare(plan)
+    spec = RunSpec(small_lstm("--config.training.class_weights=balanced"), make_corpus("c", {"all": rows}), 5, 0, 0)
+    prepared = prepare(spec)
     expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=prepared.train.labels)
-    np.testing.assert_allclose(begin._class_weights(plan, prepared), expected, rtol=1e-6)
+    np.testing.assert_allclose(begin._class_weights(spec, prepared), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("source", ["split", "init", "order", "dropout"])
 def test_one_stream_alone_can_differ_between_repeats(small_corpus, tmp_path, source):
     """What is drawn for repeat 1 is what is drawn for repeat 0, but for the one source."""
-    config = fast_lstm(f"--config.varies={source}")
+    config = small_lstm(f"--config.varies={source}")
     found = []
     for repeat in (0, 1):
         (begun,) = begin.begin([Run(config, tmp_path / "run", repeat=repeat)], small_corpus, 5)
-        state = begin.fresh_state(programs(config, 2), begun)
+        state = begin.fresh_state(programs_for(config, 2), begun)
         found.append(
             {
                 "split": begun.prepared.split.test.tolist(),
                 "init": np.asarray(state.params["head"]["kernel"]).tolist(),
-                "order": begin.seed(begun.plan, "order"),
+                "order": begin.seed(begun.spec, "order"),
                 "dropout": int(state.dropout_seed),
             }
         )
@@ -305,6 +299,36 @@ def test_a_model_that_no_memory_holds_is_refused_before_anything_is_written(smal
 
 def test_a_batch_larger_than_the_corpus_is_the_whole_of_it(small_corpus, tmp_path):
     batches = (0, 100_000_000)
-    folders = [train(fast_lstm(f"--config.training.batch_size={b}"), small_corpus, tmp_path / f"{b}") for b in batches]
+    folders = [train(small_lstm(f"--config.training.batch_size={b}"), small_corpus, tmp_path / f"{b}") for b in batches]
     first, second = (runs.read_predictions(folder).probabilities for folder in folders)
     np.testing.assert_allclose(first, second, atol=1e-6)  # in another order
+
+
+def test_patience_stops_and_stays_stopped(small_corpus, tmp_path, monkeypatch):
+    flags = (
+        "--config.training.epochs=40",
+        "--config.training.select=log_loss",
+        "--config.optimizer.learning_rate=0.02",
+    )
+    config = small_lstm(*flags, "--config.training.patience=2")
+    folder = train(config, small_corpus, tmp_path / "run")
+    epochs = [r["epoch"] for r in runs.read_metrics(folder) if r["split"] == "validation"]
+    best = runs.read_json(folder / runs.RECORD)["best_epoch"]
+    assert epochs[-1] == best + 2 < 40
+    predictions = (folder / runs.PREDICTIONS).read_bytes()
+    # Killed after the last checkpoint and before the record: it does not train on.
+    (folder / runs.RECORD).unlink()
+    train(config, small_corpus, folder, tick=lambda done, loss: pytest.fail("trained on"))
+    assert (folder / runs.PREDICTIONS).read_bytes() == predictions
+    # Interrupted before: it ends as if it had not been.
+    monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
+
+    def interrupt(done, loss):
+        if done >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, small_corpus, tmp_path / "other", tick=interrupt)
+    other = train(config, small_corpus, tmp_path / "other")
+    assert (other / runs.PREDICTIONS).read_bytes() == predictions
+    assert (other / runs.METRICS).read_bytes() == (folder / runs.METRICS).read_bytes()

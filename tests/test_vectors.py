@@ -10,10 +10,10 @@ from experiments.variants import load_config
 from research.data import assets
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
 from research.errors import UserError
-from research.training.preparation import Plan, prepare
+from research.training.preparation import RunSpec, prepare
+from research.training.programs import Programs, init_state
 from research.training.restore import restore
 from research.training.run import train
-from research.training.step import Programs, init_state
 from research.training.warm_start import start_from_pretrained
 
 
@@ -123,7 +123,7 @@ def test_embeddings_start_from_them_and_fixed_ones_stay(small_corpus, some_vecto
     config.model = dataclasses.replace(config.model, channels=channels, embedding_size=6, features=4)
     config.data.vectors = some_vectors
     config.training.epochs = 1
-    prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
     values, found = prepared.vectors
     assert found.sum() > 100
     programs = Programs(config, 2)
@@ -146,7 +146,7 @@ def test_an_embedding_of_another_size_and_none_at_all_are_sentences(small_corpus
     for name, message in (("lstm", "expected config.model.embedding_size .* to be 6"), ("linear", "has no embedding")):
         config = load_config(name)
         config.data.vectors = some_vectors
-        prepared = prepare(Plan(config, small_corpus, 5, 0, 0))
+        prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
         programs = Programs(config, 2)
         start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
         with pytest.raises(UserError, match=message):

@@ -11,7 +11,7 @@ from research.data.corpora import make_corpus
 from research.data.files import Row
 from research.errors import UserError
 from research.training.begin import Run, begin, fresh_state
-from research.training.step import programs
+from research.training.programs import programs_for
 from research.training.warm_start import _MOST_ANCESTORS, _lineage, start_from_run
 
 SIZES = ("--config.model.embedding_size=8", "--config.model.hidden_size=16", "--config.training.epochs=1")
@@ -34,7 +34,7 @@ def easy():
 
 def start(config, corpus, folder, **which):
     (begun,) = begin([Run(config, folder, **which)], corpus, None)
-    state = fresh_state(programs(begun.plan.config, len(corpus.class_names)), begun)
+    state = fresh_state(programs_for(begun.spec.config, len(corpus.class_names)), begun)
     return begun, state
 
 

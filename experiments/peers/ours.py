@@ -19,9 +19,9 @@ from research.data.tokenizer import Encoded, encode, fit_vocabulary, intern_text
 from research.settings import Config, Data
 from research.training.feed import blocks, put
 from research.training.loop import Fed, fit, stack
-from research.training.preparation import Plan, Prepared, prepare
-from research.training.sharing import put_whole
-from research.training.step import Programs, init_state, programs
+from research.training.preparation import Prepared, RunSpec, prepare
+from research.training.programs import Programs, init_state, programs_for
+from research.training.sharing import put_replicated
 from research.training.warm_start import start_from_pretrained
 
 _SIZE = 1024
@@ -34,12 +34,12 @@ def step(threads: int) -> dict[str, Any]:
     lengths, weights = np.full(len(labels), PADDED, np.int32), np.ones(len(labels), np.float32)
     batch = Batch(ids, lengths, labels, weights)
     texts = Encoded(ids.ravel(), np.arange(len(ids) + 1) * PADDED, labels)
-    compiled = programs(config, 2)
-    state = init_state(compiled, config, texts, (PADDED,))
+    programs = programs_for(config, 2)
+    state = init_state(programs, config, texts, (PADDED,))
 
     def one() -> None:
         nonlocal state
-        state, _ = jax.block_until_ready(compiled.train(state, batch))
+        state, _ = jax.block_until_ready(programs.train(state, batch))
 
     return {"seconds": timed(one)}
 
@@ -71,22 +71,28 @@ def encoding(threads: int) -> dict[str, float]:
 def _fold() -> tuple[Config, Programs, Prepared, Fed]:
     """What the first fold of rotten_tomatoes is trained with."""
     config = load_config("lstm")
-    prepared = prepare(Plan(config, load("rotten_tomatoes"), 5, 0, 0))
-    return config, programs(config, 2), prepared, Fed(prepared.train, prepared.validation, 0)
+    prepared = prepare(RunSpec(config, load("rotten_tomatoes"), 5, 0, 0))
+    return config, programs_for(config, 2), prepared, Fed(prepared.train, prepared.validation, 0)
 
 
 def populations(threads: int) -> dict[str, float]:
     """Training texts a second of an epoch of R runs in one program, for several R."""
     program.use_devices(side_by_side=False)
-    config, compiled, prepared, fed = _fold()
+    config, programs, prepared, fed = _fold()
     config.training.epochs = 2
     found = {}
     for size in (1, 8) if jax.default_backend() == "cpu" else (1, 8, 64, 256):
-        fresh = [init_state(compiled, config, prepared.train, prepared.widths, init_seed=seed) for seed in range(size)]
+        fresh = [init_state(programs, config, prepared.train, prepared.widths, init_seed=seed) for seed in range(size)]
         shapes = {"widths": prepared.widths, "room": prepared.room}
         seconds, start = 0.0, 0.0
         for after, _ in fit(
-            compiled, put_whole(stack(fresh)), [fed] * size, config.training, done=[0] * size, resting=set(), **shapes
+            programs,
+            put_replicated(stack(fresh)),
+            [fed] * size,
+            config.training,
+            done=[0] * size,
+            resting=set(),
+            **shapes,
         ):
             jax.block_until_ready(after)
             seconds, start = time.perf_counter() - start, time.perf_counter()  # of the second epoch in the end
@@ -98,16 +104,16 @@ def tuning(threads: int) -> dict[str, float]:
     """Unpadded tokens a second of fine-tuning MiniLM-L6, and the FLOPs of its products for each, backwards included."""
     program.use_devices(side_by_side=False)
     config, prepared, order = peers.tuning()
-    compiled = programs(config, 2)
-    start_from = functools.partial(start_from_pretrained, compiled.module, config, prepared)
-    state = init_state(compiled, config, prepared.train, prepared.widths, num_steps=1000, start_from=start_from)
-    states, texts = put_whole(stack([state])), put_whole(stack([put(prepared.train, prepared.room)]))
+    programs = programs_for(config, 2)
+    start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
+    state = init_state(programs, config, prepared.train, prepared.widths, num_steps=1000, start_from=start_from)
+    states, texts = put_replicated(stack([state])), put_replicated(stack([put(prepared.train, prepared.room)]))
     planned = list(blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.widths, 16))
     seconds = 0.0
     for compiled_already in (False, True):
         start = time.perf_counter()
         for rows, count, width in planned:
-            states, metrics = compiled.train_block(states, texts, rows, count if compiled_already else 1, width=width)
+            states, metrics = programs.train_block(states, texts, rows, count if compiled_already else 1, width=width)
         jax.block_until_ready(metrics)
         seconds = time.perf_counter() - start
     tokens = sum(int(prepared.train.lengths[index].sum()) for index in order)
@@ -119,9 +125,9 @@ def tuning(threads: int) -> dict[str, float]:
 def profile(folder: str, threads: int) -> dict[str, Any]:
     """A trace of a call of some training steps, and milliseconds a step of each operation in it."""
     program.use_devices(side_by_side=False)
-    config, compiled, prepared, _ = _fold()
-    state = init_state(compiled, config, prepared.train, prepared.widths)
-    states, texts = put_whole(stack([state])), put_whole(stack([put(prepared.train, prepared.room)]))
+    config, programs, prepared, _ = _fold()
+    state = init_state(programs, config, prepared.train, prepared.widths)
+    states, texts = put_replicated(stack([state])), put_replicated(stack([put(prepared.train, prepared.room)]))
     order = epoch_order(prepared.train.lengths, config.training.batch_size, 0, 0)
     block = next(blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.widths, len(order)))
     rows, count, width = block[0], min(block[1], 32), block[2]
@@ -130,7 +136,7 @@ def profile(folder: str, threads: int) -> dict[str, Any]:
     def call() -> float:
         nonlocal states
         start = time.perf_counter()
-        states, metrics = compiled.train_block(states, texts, rows, count, width=width)
+        states, metrics = programs.train_block(states, texts, rows, count, width=width)
         jax.block_until_ready(metrics)
         return 1e3 * (time.perf_counter() - start) / count
 

@@ -58,6 +58,11 @@ def choose_widths(lengths: np.ndarray, most: int = 4, multiple: int = 8, cost: i
     return tuple(sorted(widths))
 
 
+def steps_per_epoch(num_texts: int, batch_size: int) -> int:
+    """How many batches an epoch has, the last one perhaps partial; 0 puts all texts into one."""
+    return -(-num_texts // batch_size) if batch_size else 1
+
+
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """The batches of one training epoch as arrays of example indices.
 

@@ -6,10 +6,13 @@ one config file. The fields of a module are its settings, but for the two that t
 """
 
 import dataclasses
+import functools
 import importlib
 import typing
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from research.errors import UserError, expected
@@ -68,6 +71,24 @@ def build(settings: Any, *, vocab_size: int, num_outputs: int) -> nn.Module:
     """The linen module that `settings` (of `settings_for`) describe."""
     fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     return load_module(settings.module)(vocab_size=vocab_size, num_outputs=num_outputs, **fields)
+
+
+def init_guesser(module: nn.Module, key: jax.Array) -> dict[str, Any]:
+    """The variables of a module that is pre-trained, those included that only `guess` reads."""
+    row = jnp.zeros((1, 2), jnp.int32)
+    return module.init(key, row, row, jnp.full(1, 2, jnp.int32), row, deterministic=True, method="guess")
+
+
+def guesser_shapes(config: Config) -> Any:
+    """The shapes of `init_guesser`'s variables.
+
+    Raises:
+      UserError: the model cannot be pre-trained, or its settings do not fit each other.
+    """
+    module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=1)
+    if not hasattr(module, "objective"):
+        raise UserError(f"{config.model.module} cannot be pre-trained, expected a variant of bert, lstm, gru or rnn")
+    return jax.eval_shape(functools.partial(init_guesser, module), jax.eval_shape(jax.random.key, 0))
 
 
 def config_from_dict(settings: dict[str, Any]) -> Config:

@@ -151,9 +151,10 @@ def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> tuple[dict[
 
 def read_outcome(folder: Path, run: tuple[int, int]) -> Outcome:
     """The predictions of a finished run, (repeat, fold)."""
-    predictions = runs.read_predictions(folder)
-    order = np.argsort(predictions.id)
-    return Outcome(run, *(None if array is None else array[order] for array in predictions))
+    found = runs.read_predictions(folder)
+    order = np.argsort(found.id)
+    group = None if found.group is None else found.group[order]
+    return Outcome(run, found.id[order], found.label[order], found.probabilities[order], group)
 
 
 def baseline_of(variants: list[str], claims: Claims) -> str:

@@ -1,4 +1,4 @@
-"""What a run begins with: its plan, its folder, its texts, its seeds and its state before the first step."""
+"""What a run begins with: its spec, its folder, its texts, its seeds and its state before the first step."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -8,27 +8,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research import runs
+from research.data.batches import steps_per_epoch
 from research.data.corpora import Corpus
 from research.data.splits import resolve_folds, stream_seed
 from research.data.vectors import vectors_checksum
 from research.data.weights import weights_checksum
 from research.errors import UserError
 from research.models import config_from_dict
-from research.settings import Config, config_hash, differences, repeat_of, to_dict, validate
+from research.settings import PLACES, Config, config_hash, differences, repeat_of, to_dict, validate
 from research.training.checkpoints import fingerprint
-from research.training.loop import steps_per_epoch
 from research.training.optimizers import limit_columns
-from research.training.preparation import Plan, Prepared, prepare
+from research.training.preparation import Prepared, RunSpec, prepare
+from research.training.programs import Programs, init_state
 from research.training.restore import Restored
-from research.training.step import Programs, TrainState, init_state
+from research.training.step import TrainState
 from research.training.warm_start import read_source, source_folder, start_from_pretrained, start_from_run
 
-# Settings that name a place, which may be named otherwise: what was there is told by a run's checksums.
-PLACES = ("init_from:", "data.vectors:")
 # Between two descriptions of the same run: a file may be moved, and the hash is that of the settings.
 _MAY_DIFFER = (
     "hash:",
-    *(f"settings.{place}" for place in PLACES),
+    *(f"settings.{place}:" for place in PLACES),
     "corpus.name:",
     "corpus.source:",
     "corpus.columns:",
@@ -53,7 +52,7 @@ class Begun(NamedTuple):
 
     at: int  # its place among those that were asked for
     run: Run
-    plan: Plan
+    spec: RunSpec
     prepared: Prepared
     source: Restored | None  # that it starts from
 
@@ -64,29 +63,29 @@ def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun
     for at, run in enumerate(asked):
         if run.repeat < 0:
             raise UserError(f"--repeat is {run.repeat}, expected at least 0")
-        plan = Plan(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
-        if run.overwrite or not (runs.is_run(run.folder) and claim(run.folder, describe(plan))):
-            prepared = prepare(plan)
-            begun.append(Begun(at, run, plan, prepared, read_source(plan, prepared)))
+        spec = RunSpec(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
+        if run.overwrite or not (runs.is_run(run.folder) and take_folder(run.folder, describe(spec))):
+            prepared = prepare(spec)
+            begun.append(Begun(at, run, spec, prepared, read_source(spec, prepared)))
     return begun
 
 
 @contextlib.contextmanager
-def claimed_folder(folder: Path, description: dict[str, Any]) -> Iterator[None]:
+def taken_folder(folder: Path, description: dict[str, Any]) -> Iterator[None]:
     """A run's folder with its description, kept from other processes.
 
     Raises:
       UserError: it holds something else, or another process trains there.
     """
-    claim(folder, description)
+    take_folder(folder, description)
     with runs.locked(folder):
         runs.write_json(folder / runs.CONFIG, description)
         yield
 
 
-def describe(plan: Plan) -> dict[str, Any]:
+def describe(spec: RunSpec) -> dict[str, Any]:
     """What `config.json` says of a run, so that another one in its folder is noticed."""
-    data, source = plan.config.data, source_folder(plan)
+    data, source = spec.config.data, source_folder(spec)
     checksums = {}
     if data.vectors != "none":
         checksums["vectors_checksum"] = vectors_checksum(data.vectors)
@@ -95,23 +94,23 @@ def describe(plan: Plan) -> dict[str, Any]:
     if source is not None:
         checksums["init_from_checksum"] = fingerprint(source / runs.CHECKPOINTS)
     return {
-        "hash": config_hash(plan.config),
-        "settings": to_dict(plan.config),
+        "hash": config_hash(spec.config),
+        "settings": to_dict(spec.config),
         "corpus": {
-            "name": plan.corpus.name,
-            "checksum": plan.corpus.checksum,
-            "source": plan.corpus.source,
-            "columns": list(plan.corpus.columns or ()),
-            "cleaned": plan.corpus.cleaned,
+            "name": spec.corpus.name,
+            "checksum": spec.corpus.checksum,
+            "source": spec.corpus.source,
+            "columns": list(spec.corpus.columns or ()),
+            "cleaned": spec.corpus.cleaned,
         },
-        "classes": list(plan.corpus.class_names),
-        "folds": plan.folds,
-        "fold": plan.fold,
-        "repeat": plan.repeat,
+        "classes": list(spec.corpus.class_names),
+        "folds": spec.folds,
+        "fold": spec.fold,
+        "repeat": spec.repeat,
     } | checksums
 
 
-def claim(folder: Path, description: dict[str, Any]) -> bool:
+def take_folder(folder: Path, description: dict[str, Any]) -> bool:
     """Makes the folder or checks that it is the same run; true where that is finished already."""
     if runs.is_run(folder):
         there = runs.read_json(folder / runs.CONFIG)
@@ -128,38 +127,38 @@ def claim(folder: Path, description: dict[str, Any]) -> bool:
     return False
 
 
-def seed(plan: Plan, stream: str) -> int:
+def seed(spec: RunSpec, stream: str) -> int:
     """Of a named random stream."""
-    return stream_seed(plan.config.seed, stream, repeat_of(plan.config, stream, plan.repeat), plan.fold)
+    return stream_seed(spec.config.seed, stream, repeat_of(spec.config, stream, spec.repeat), spec.fold)
 
 
-def fresh_state(compiled: Programs, begun: Begun) -> TrainState:
+def fresh_state(programs: Programs, begun: Begun) -> TrainState:
     """The state before the first step."""
-    _, _, plan, prepared, source = begun
-    training = plan.config.training
+    _, _, spec, prepared, source = begun
+    training = spec.config.training
 
     def start(fresh: dict[str, Any]) -> dict[str, Any]:
-        if max_norm := plan.config.optimizer.max_norm:
+        if max_norm := spec.config.optimizer.max_norm:
             limit_columns(fresh["params"], max_norm)  # where there is nothing to limit, that is said before training
-        fresh = start_from_pretrained(compiled.module, plan.config, prepared, fresh)
+        fresh = start_from_pretrained(programs.module, spec.config, prepared, fresh)
         return fresh if source is None else start_from_run(fresh, source, prepared.vocabulary)[0]
 
     return init_state(
-        compiled,
-        plan.config,
+        programs,
+        spec.config,
         prepared.train,
         prepared.widths,
-        init_seed=seed(plan, "init"),
-        dropout_seed=seed(plan, "dropout"),
-        class_weights=_class_weights(plan, prepared),
+        init_seed=seed(spec, "init"),
+        dropout_seed=seed(spec, "dropout"),
+        class_weights=_class_weights(spec, prepared),
         num_steps=training.epochs * steps_per_epoch(len(prepared.train.labels), training.batch_size),
         start_from=start,
     )
 
 
-def _class_weights(plan: Plan, prepared: Prepared) -> np.ndarray:
+def _class_weights(spec: RunSpec, prepared: Prepared) -> np.ndarray:
     """float32 [C]: ones, or N / (C * count) as scikit-learn's "balanced"."""
-    count = np.bincount(prepared.train.labels, minlength=len(plan.corpus.class_names))
-    if plan.config.training.class_weights == "none":
+    count = np.bincount(prepared.train.labels, minlength=len(spec.corpus.class_names))
+    if spec.config.training.class_weights == "none":
         return np.ones(len(count), np.float32)
     return (count.sum() / (len(count) * np.maximum(count, 1))).astype(np.float32)

@@ -14,16 +14,17 @@ import jax
 import numpy as np
 
 from research.data.augmentation import augment
-from research.data.batches import Batch, epoch_order, evaluation_order, gather, width_of
+from research.data.batches import Batch, epoch_order, evaluation_order, gather, steps_per_epoch, width_of
 from research.data.tokenizer import Encoded
 from research.errors import Diverged
 from research.settings import Training
-from research.training.environment import release_memory
 from research.training.epoch import diverged, kept_if_ended, train_epoch, watch_losses
 from research.training.feed import Room, Texts, blocks, put
+from research.training.memory import release_memory
 from research.training.metrics import Metrics, summarise, zero
-from research.training.sharing import put_rows, put_whole, shares
-from research.training.step import Programs, TrainState
+from research.training.programs import Programs
+from research.training.sharing import put_replicated, put_rows, shares
+from research.training.step import TrainState
 
 _EVALUATION_ROWS = 64  # of a batch; on CPU more would leave the cache
 _MOST_STEPS = 16  # that one call of a program takes
@@ -41,11 +42,6 @@ class Fed(NamedTuple):
     order_seed: int  # of the run's "order" stream
 
 
-def steps_per_epoch(num_texts: int, batch_size: int) -> int:
-    """How many batches an epoch has, the last one perhaps partial; 0 puts all texts into one."""
-    return -(-num_texts // batch_size) if batch_size else 1
-
-
 def stack(trees: Sequence[Any]) -> Any:
     """Trees of arrays of equal shapes -> one with a leading axis of members."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
@@ -60,10 +56,10 @@ def warm_up(
     room: Room,
 ) -> None:
     """Compiles every program of a population, by calls that do nothing."""
-    texts, rows = _put(members, room), _rows(training, members)
+    texts, rows = _put(members, room), _batch_rows(training, members)
     filler = np.full((len(members), _steps_of_a_call(training, members), rows), -1, np.int32)
     for width in _training_widths(widths, training, members):
-        copy = put_whole(jax.tree.map(np.array, states))
+        copy = put_replicated(jax.tree.map(np.array, states))
         _first(functools.partial(programs.train_block, copy, texts, put_rows(filler, 2), 0, width=width))
     empty = np.empty(0, np.int32)
     for width in _evaluation_widths(widths):
@@ -93,7 +89,7 @@ def _steps_of_a_call(training: Training, members: Sequence[Fed]) -> int:
     return min(_MOST_STEPS, *(steps_per_epoch(len(m.train.labels), training.batch_size) for m in members))
 
 
-def _rows(training: Training, members: Sequence[Fed]) -> int:
+def _batch_rows(training: Training, members: Sequence[Fed]) -> int:
     """Of a batch; where it is all texts, a multiple, so that folds of almost equal size share a program."""
     every = _up(max(len(member.train.labels) for member in members), 64 * shares())
     return min(every, _up(training.batch_size, shares())) if training.batch_size else every
@@ -108,7 +104,7 @@ def _up(number: int, multiple: int) -> int:
 
 
 def _put(members: Sequence[Fed], room: Room) -> Texts:
-    return put_whole(stack([put(member.train, room) for member in members]))
+    return put_replicated(stack([put(member.train, room) for member in members]))
 
 
 def fit(
@@ -167,7 +163,7 @@ def fit(
         lost: dict[int, Diverged] = {}
         watch = functools.partial(watch_losses, active, epoch, steps, lost, resting, tick)
         shapes = _training_widths(widths, training, members), _steps_of_a_call(training, members)
-        planned = blocks(orders, _rows(training, members), *shapes)
+        planned = blocks(orders, _batch_rows(training, members), *shapes)
         calls = ((functools.partial(_call, programs, texts, *block), block[1]) for block in planned)
         states = train_epoch(calls, states, watch, keep)
         at_step = np.asarray(states.step)
@@ -202,13 +198,13 @@ def _without_sums(states: TrainState, members: Sequence[int]) -> TrainState:
     sums = jax.tree.map(np.array, states.sums)
     for leaf in jax.tree.leaves(sums):
         leaf[list(members)] = 0
-    return states.replace(sums=put_whole(sums))
+    return states.replace(sums=put_replicated(sums))
 
 
 def _call(
-    programs: Programs, texts: Texts, rows: np.ndarray, count: int, width: int, states: TrainState
+    programs: Programs, texts: Texts, index: np.ndarray, count: int, width: int, states: TrainState
 ) -> tuple[TrainState, Metrics]:
-    return programs.train_block(states, texts, put_rows(rows, 2), count, width=width)
+    return programs.train_block(states, texts, put_rows(index, 2), count, width=width)
 
 
 def _augmented(member: Fed, training: Training, epoch: int) -> Fed:

@@ -4,9 +4,9 @@ Rates are data, and so is the share of steps done that the schedule is a functio
 lengths share one compiled program.
 """
 
+import dataclasses
 import functools
 import re
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import optax
 from flax import struct
 
 from research.errors import UserError
-from research.settings import Optimizer
+from research.settings import Config, Optimizer, Training
 
 # The layers that are stacked in a model, by the names of their parameters.
 _LAYER = re.compile(r"(?:block|forwards|backwards|hidden|stage)_(\d+)|first$|lstm$")
@@ -36,15 +36,30 @@ def rates_of(settings: Optimizer, l2: float = 0.0) -> Rates:
     return Rates(*(jnp.asarray(value, jnp.float32) for value in values))
 
 
+def without_rates(config: Config) -> Config:
+    """The settings but for the rates, which are data: of these is left whether there is any decay or penalty at all."""
+    decay = float(config.optimizer.weight_decay > 0)
+    optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0, weight_decay=decay)
+    training = config.training
+    if isinstance(training, Training):
+        training = dataclasses.replace(training, l2=float(training.l2 > 0))
+    return dataclasses.replace(config, optimizer=optimizer, training=training)
+
+
 def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs:
-    """The Optax chain that the settings name; its update takes `rates` besides.
+    """The Optax chain that the settings name.
 
     Weight decay is of matrices alone; adamw and lion decouple it from the gradient (Loshchilov & Hutter 2019), the
-    others add it to the gradient. L-BFGS searches along a line and reads no rate. Frozen layers have no part in any of
-    it, the norm that is clipped included.
+    others add it to the gradient. L-BFGS (Nocedal 1980) searches along a line and reads no rate. Frozen layers have no
+    part in any of it, the norm that is clipped included. Adam is of Kingma & Ba (2015), Adadelta of Zeiler (2012), Lion
+    of Chen et al. (2023).
+
+    Returns:
+      a transformation whose update takes, besides, `rates` and the `progress` of `rate_factor`; of L-BFGS also
+      `value`, `grad` and `value_fn`, as Optax has them.
     """
     if settings.name == "lbfgs":
-        return optax.with_extra_args_support(optax.lbfgs())
+        return _without_extra(optax.lbfgs())
     core = {
         "adam": lambda: optax.scale_by_adam(eps=1e-7),  # eps as in Keras
         "adamw": lambda: optax.scale_by_adam(eps=1e-7),
@@ -52,16 +67,27 @@ def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs
         "adadelta": lambda: optax.scale_by_adadelta(rho=0.95, eps=1e-6),
         "lion": lambda: optax.scale_by_lion(),
     }[settings.name]()
-    decay = [_with_rates(_decay, is_weight)] if settings.weight_decay else []
+    decay = [_decay()] if settings.weight_decay else []
     decoupled = settings.name in ("adamw", "lion")
     clip = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
     chain = [*clip, core, *decay] if decoupled else [*clip, *decay, core]
     by_layer = [_by_layer(settings.layer_decay)] if settings.layer_decay < 1 else []
-    chain += [*by_layer, _with_rates(lambda update, param, rates: -rates.learning_rate * update)]
+    chain += [*by_layer, _scale(settings)]
     if not settings.frozen:
         return optax.chain(*chain)
     kinds = {"frozen": optax.set_to_zero(), "trained": optax.chain(*chain)}
     return optax.partition(kinds, functools.partial(_kinds, frozen=settings.frozen))
+
+
+def _without_extra(lbfgs: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
+    """L-BFGS, which hands what it does not read on to `value_fn`, without `rates` and `progress`."""
+
+    def update(
+        updates: Any, state: Any, params: Any, *, rates: Rates, progress: jax.Array, **of_loss: Any
+    ) -> tuple[Any, Any]:
+        return lbfgs.update(updates, state, params, **of_loss)
+
+    return optax.GradientTransformationExtraArgs(lbfgs.init, update)
 
 
 def depths(params: Any) -> Any:
@@ -111,21 +137,29 @@ def is_weight(path: tuple[Any, ...], param: jax.Array) -> bool:
     return param.ndim > 1 and path[-1].key != "bias"
 
 
-def _decay(update: jax.Array, param: jax.Array, rates: Rates) -> jax.Array:
-    return update + rates.weight_decay * param
-
-
-def _with_rates(
-    change: Callable[[jax.Array, jax.Array, Rates], jax.Array],
-    of: Callable[[tuple[Any, ...], jax.Array], bool] = lambda path, param: True,
-) -> optax.GradientTransformationExtraArgs:
-    """A transformation that changes the update of each parameter that is `of` its kind, by it and the rates."""
+def _decay() -> optax.GradientTransformationExtraArgs:
+    """Adds the decay of the weights to their updates."""
 
     def update(updates: Any, state: Any, params: Any, *, rates: Rates, **_: Any) -> tuple[Any, Any]:
-        def changed(path: tuple[Any, ...], u: jax.Array, p: jax.Array) -> jax.Array:
-            return change(u, p, rates) if of(path, p) else u
+        def decayed(path: tuple[Any, ...], u: jax.Array, param: jax.Array) -> jax.Array:
+            return u + rates.weight_decay * param if is_weight(path, param) else u
 
-        return jax.tree_util.tree_map_with_path(changed, updates, params), state
+        return jax.tree_util.tree_map_with_path(decayed, updates, params), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def _scale(settings: Optimizer) -> optax.GradientTransformationExtraArgs:
+    """Multiplies the updates by the learning rate, downhill."""
+
+    def update(
+        updates: Any, state: Any, params: Any, *, rates: Rates, progress: jax.Array, **_: Any
+    ) -> tuple[Any, Any]:
+        updates = jax.tree.map(lambda u: -rates.learning_rate * u, updates)
+        if settings.schedule != "constant" or settings.warmup:
+            factor = rate_factor(settings, progress)
+            updates = jax.tree.map(lambda u: u * factor, updates)
+        return updates, state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 

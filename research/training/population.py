@@ -19,6 +19,7 @@ from research.data.corpora import Corpus
 from research.errors import Diverged, UserError
 from research.settings import Config, to_dict
 from research.training.begin import Run
+from research.training.optimizers import without_rates
 from research.training.run import train_together
 from research.training.workers import LISTEN_SECONDS, Stopped, Workers, takes_all_cores, train_in_processes
 
@@ -121,10 +122,8 @@ def _groups(configs: Sequence[Config], together: int, devices: int) -> list[list
 
 def _code(config: Config) -> str:
     """What a program and its number of epochs are a function of; the rest, such as seeds and rates, are data."""
-    settings = to_dict(config)
-    settings["seed"] = settings["varies"] = settings["optimizer"]["learning_rate"] = 0
-    for section, name in (("optimizer", "weight_decay"), ("training", "l2")):
-        settings[section][name] = settings[section][name] > 0
+    settings = to_dict(without_rates(config))
+    settings["seed"] = settings["varies"] = 0
     for name in ("class_weights", "patience", "select"):
         settings["training"][name] = 0
     return json.dumps(settings, sort_keys=True)

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from research.data.batches import WIDTH_COST, WIDTH_COST_PRETRAINED, WIDTH_COST_
 from research.data.cache import cached_of_texts
 from research.data.corpora import Corpus
 from research.data.splits import Split, split_corpus
+from research.data.texts import TextFile
 from research.data.tokenizer import (
     Encoded,
     Interned,
@@ -28,11 +30,11 @@ from research.settings import Config, Data, repeat_of
 from research.training.feed import Room
 
 
-class Plan(NamedTuple):
+class RunSpec(NamedTuple):
     """What a run is a function of."""
 
     config: Config
-    corpus: Corpus
+    corpus: Corpus | TextFile  # a plain file in pre-training alone
     folds: int  # 0 with a corpus that has a test split
     fold: int
     repeat: int
@@ -44,7 +46,8 @@ class Prepared(NamedTuple):
     split: Split
     vocabulary: dict[str, int]
     tokenizer: str  # `tokenizer.json`
-    vectors: tuple[np.ndarray, np.ndarray] | None  # the rows that the embeddings start from
+    # Rows that the embeddings start from, float32 [V, D], and which of them have a vector, bool [V].
+    vectors: tuple[np.ndarray, np.ndarray] | None
     train: Encoded
     validation: Encoded
     test: Encoded
@@ -90,19 +93,39 @@ def _intern(corpus: Corpus, tokens: str, lowercase: bool, stop_words: str) -> In
     return Interned(tuple(found["lines"].tobytes().decode().split("\n")[:-1]), found["tokens"], found["offsets"])
 
 
-# The vocabulary, the tokenizer, vectors; the texts of each part of the split, and the lengths int [N] of all.
-_Words = tuple[dict[str, int], str, tuple[np.ndarray, np.ndarray] | None, list[Encoded], np.ndarray]
+class _Words(NamedTuple):
+    """What the texts of a corpus are to a run."""
+
+    vocabulary: dict[str, int]
+    tokenizer: str
+    vectors: tuple[np.ndarray, np.ndarray] | None
+    parts: Sequence[Encoded]  # of train, validation and test
+    lengths: np.ndarray  # int [N], of all texts
 
 
-def prepare(plan: Plan) -> Prepared:
-    """Splits and encodes."""
-    data, corpus = plan.config.data, plan.corpus
-    which = {"folds": plan.folds, "fold": plan.fold, "repeat": repeat_of(plan.config, "split", plan.repeat)}
-    split = split_corpus(corpus, plan.config.seed, **which, train_size=data.train_size)
-    *start, parts, lengths = (_fitted_words if data.weights == "none" else _pretrained_pieces)(corpus, split, data)
-    # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
-    widths = _widths(plan.config, lengths)
-    return Prepared(split, *start, *parts, widths, Room(tokens=int(lengths.sum()), texts=len(lengths)))
+def prepare(spec: RunSpec) -> Prepared:
+    """Splits and encodes.
+
+    Raises:
+      UserError: the fold does not fit the corpus, or vectors or weights cannot be read.
+    """
+    data, corpus = spec.config.data, spec.corpus
+    which = {"folds": spec.folds, "fold": spec.fold, "repeat": repeat_of(spec.config, "split", spec.repeat)}
+    split = split_corpus(corpus, spec.config.seed, **which, train_size=data.train_size)
+    words = (_fitted_words if data.weights == "none" else _pretrained_pieces)(corpus, split, data)
+    train, validation, test = words.parts
+    return Prepared(
+        split=split,
+        vocabulary=words.vocabulary,
+        tokenizer=words.tokenizer,
+        vectors=words.vectors,
+        train=train,
+        validation=validation,
+        test=test,
+        # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
+        widths=_widths(spec.config, words.lengths),
+        room=Room(tokens=int(words.lengths.sum()), texts=len(words.lengths)),
+    )
 
 
 def _widths(config: Config, lengths: np.ndarray) -> tuple[int, ...]:
@@ -123,7 +146,7 @@ def _fitted_words(corpus: Corpus, split: Split, data: Data) -> _Words:
     tokenizer = build_tokenizer(vocabulary, data).to_str(pretty=True)
     parts = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]
     lengths = np.minimum(np.diff(interned.offsets), data.max_length)
-    return vocabulary, tokenizer, rows, parts, lengths
+    return _Words(vocabulary, tokenizer, rows, parts, lengths)
 
 
 def _pretrained_pieces(corpus: Corpus, split: Split, data: Data) -> _Words:
@@ -131,7 +154,7 @@ def _pretrained_pieces(corpus: Corpus, split: Split, data: Data) -> _Words:
     tokenizer = pretrained_tokenizer(data)
     every = _encode_corpus(corpus, text := tokenizer.to_str(pretty=True))
     parts = [every.take(part, corpus.labels[part]) for part in split]
-    return tokenizer.get_vocab(), text, None, parts, every.lengths
+    return _Words(tokenizer.get_vocab(), text, None, parts, every.lengths)
 
 
 @functools.lru_cache(maxsize=4)

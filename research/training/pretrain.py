@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from research import runs
+from research.data.batches import steps_per_epoch
 from research.data.corpora import Corpus
 from research.data.stream import Rows, batches, go_to, position_of
 from research.data.texts import Part, TextFile, open_texts
@@ -23,13 +24,12 @@ from research.data.weights import read_weights
 from research.errors import Diverged
 from research.models import bert_files
 from research.settings import Config, Pretraining, validate
-from research.training.begin import claim, claimed_folder, describe, seed
+from research.training.begin import describe, seed, take_folder, taken_folder
 from research.training.environment import environment
 from research.training.epoch import diverged, kept_if_ended, train_epoch, watch_losses
 from research.training.history import History
-from research.training.loop import steps_per_epoch
 from research.training.objectives import Sums, summarise, zero
-from research.training.preparation import Plan
+from research.training.preparation import RunSpec
 from research.training.pretrain_preparation import (
     PreparedStream,
     check,
@@ -40,7 +40,7 @@ from research.training.pretrain_preparation import (
 )
 from research.training.pretrain_step import PretrainPrograms, PretrainState, init_state, pretrain_programs
 from research.training.processes import checkpoints_of, own_folder
-from research.training.sharing import devices_for, put_rows, put_whole, shared_among, shares
+from research.training.sharing import devices_for, put_replicated, put_rows, shared_among, shares
 
 
 def pretrain(
@@ -81,22 +81,22 @@ def pretrain(
     """
     if not isinstance(texts, (Corpus, TextFile)):
         texts = open_texts(str(texts))
-    plan = Plan(validate(config), texts, resolve_pretraining_folds(texts, folds, fold), fold, repeat)
-    shapes, parts = check(plan), split_texts(plan)
+    spec = RunSpec(validate(config), texts, resolve_pretraining_folds(texts, folds, fold), fold, repeat)
+    shapes, parts = check(spec), split_texts(spec)
     with own_folder(Path(workdir)) as folder, shared_among(devices or devices_for(config.training.batch_size)):
         check_batch(config.training, shares())
-        description = describe(plan) | {"widths": [config.data.max_length]}
+        description = describe(spec) | {"widths": [config.data.max_length]}
         if overwrite:
             runs.clear(folder)
-        elif (folder / runs.CONFIG).exists() and claim(folder, description):
+        elif (folder / runs.CONFIG).exists() and take_folder(folder, description):
             return Path(workdir)
-        with claimed_folder(folder, description):
-            _train(plan, parts, folder, command, shapes, tick)
+        with taken_folder(folder, description):
+            _train(spec, parts, folder, command, shapes, tick)
     return Path(workdir)
 
 
 def _train(
-    plan: Plan,
+    spec: RunSpec,
     parts: tuple[Part, Part],
     folder: Path,
     command: str,
@@ -105,17 +105,17 @@ def _train(
 ) -> None:
     """From the texts to the record."""
     start, seconds = time.perf_counter(), {}
-    config, training = plan.config, plan.config.training
-    prepared = prepare_stream(plan, *parts, folder)
+    config, training = spec.config, spec.config.training
+    prepared = prepare_stream(spec, *parts, folder)
     programs = pretrain_programs(config, prepared.special, prepared.pieces)
-    order = seed(plan, "order")
+    order = seed(spec, "order")
     feed = batches(prepared.train, prepared.fill, training.batch_size, order, epochs=training.epochs, shuffled=True)
     steps = steps_per_epoch(len(prepared.train.rows), training.batch_size)
     fresh = init_state(
         programs,
         config,
-        init_seed=seed(plan, "init"),
-        seed=seed(plan, "dropout"),
+        init_seed=seed(spec, "init"),
+        seed=seed(spec, "dropout"),
         num_steps=steps * training.epochs,
         position=position_of(feed),
         start_from=functools.partial(_started, config),
@@ -164,7 +164,7 @@ def _train_epochs(
     steps = steps_per_epoch(len(prepared.train.rows), training.batch_size)
     state = history.resume(fresh)
     go_to(feed, np.asarray(state.position))
-    state = put_whole(state)
+    state = put_replicated(state)
 
     def here(state: PretrainState) -> PretrainState:
         return jax.device_get(state).replace(position=position_of(feed))
@@ -176,7 +176,7 @@ def _train_epochs(
     for epoch in range(history.epochs, training.epochs):
         taken, lost = int(state.step) - epoch * steps, {}
         if not taken:
-            state = state.replace(sums=put_whole(zero()))
+            state = state.replace(sums=put_replicated(zero()))
         left = itertools.islice(feed, steps - taken)
         calls = ((functools.partial(_call, programs, training, rows), 1) for rows in left)
         tick_one = lambda member, *done: tick(*done)  # noqa: E731

@@ -21,11 +21,10 @@ from research.data.tokenizer import (
 )
 from research.data.word_pieces import END, MASK, START, learn_word_pieces
 from research.errors import UserError
-from research.models import load_module
+from research.models import guesser_shapes, load_module
 from research.settings import Config, Optimizer, Pretraining, repeat_of
-from research.training.environment import require_memory
-from research.training.preparation import Plan
-from research.training.pretrain_step import init_variables
+from research.training.memory import require_memory
+from research.training.preparation import RunSpec
 
 
 class PreparedStream(NamedTuple):
@@ -67,16 +66,16 @@ def resolve_pretraining_folds(texts: Corpus | TextFile, folds: int | None, fold:
     return resolve_folds(texts, folds or 0)
 
 
-def check(plan: Plan) -> Any:
+def check(spec: RunSpec) -> Any:
     """The shapes of the model's variables.
 
     Raises:
       UserError: a setting is not read, does not fit another one, or takes more memory than there is.
     """
-    config = plan.config
-    if plan.repeat < 0:
-        raise UserError(f"--repeat is {plan.repeat}, expected at least 0")
-    shapes = init_variables(config)
+    config = spec.config
+    if spec.repeat < 0:
+        raise UserError(f"--repeat is {spec.repeat}, expected at least 0")
+    shapes = guesser_shapes(config)
     require_memory(shapes)
     masked = load_module(config.model.module).objective == "masked"
     data, least = config.data, 5 if masked else 2
@@ -91,7 +90,7 @@ def check(plan: Plan) -> Any:
         "init_from": config.init_from != "none",
         "data.vectors": data.vectors != "none",
         "data.stop_words": masked and data.stop_words != "none",
-        "data.train_size": data.train_size > 0 and not (plan.folds or _has_test(plan)),
+        "data.train_size": data.train_size > 0 and not (spec.folds or _has_test(spec)),
         "data.from_scratch": data.from_scratch,
         "optimizer.name=lbfgs": config.optimizer.name == "lbfgs",
         "optimizer.max_norm": config.optimizer.max_norm > 0,
@@ -101,8 +100,8 @@ def check(plan: Plan) -> Any:
     return shapes
 
 
-def _has_test(plan: Plan) -> bool:
-    return isinstance(plan.corpus, Corpus) and plan.corpus.has("test")
+def _has_test(spec: RunSpec) -> bool:
+    return isinstance(spec.corpus, Corpus) and spec.corpus.has("test")
 
 
 def check_batch(training: Pretraining, devices: int) -> None:
@@ -115,26 +114,26 @@ def check_batch(training: Pretraining, devices: int) -> None:
         )
 
 
-def split_texts(plan: Plan) -> tuple[Part, Part]:
+def split_texts(spec: RunSpec) -> tuple[Part, Part]:
     """The texts to train on, and those that are only looked at.
 
     Raises:
       UserError: there are none to train on, or a line of a file cannot be read; it is read through, so that nothing is
         written before that is known.
     """
-    texts = plan.corpus
+    texts = spec.corpus
     if isinstance(texts, TextFile):
         if sum(1 for _ in texts) < 2:
             raise UserError(f"{texts.path}: fewer than two texts, expected one to train on and one to look at")
         return Part(texts, None), Part(texts, None, held_out=True)
-    which = {"folds": plan.folds, "fold": plan.fold, "repeat": repeat_of(plan.config, "split", plan.repeat)}
-    split = pretraining_split(texts, plan.config.seed, **which, train_size=plan.config.data.train_size)
+    which = {"folds": spec.folds, "fold": spec.fold, "repeat": repeat_of(spec.config, "split", spec.repeat)}
+    split = pretraining_split(texts, spec.config.seed, **which, train_size=spec.config.data.train_size)
     return Part(texts, split.train), Part(texts, split.validation)
 
 
-def prepare_stream(plan: Plan, train: Part, validation: Part, folder: Path) -> PreparedStream:
+def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -> PreparedStream:
     """Learns the vocabulary and writes the tokens, unless that was done before the run was interrupted."""
-    data, batch = plan.config.data, plan.config.training.batch_size
+    data, batch = spec.config.data, spec.config.training.batch_size
     path = folder / runs.TOKENIZER
     if path.exists():
         tokenizer = read_tokenizer(path.read_text("utf-8"))
@@ -145,7 +144,7 @@ def prepare_stream(plan: Plan, train: Part, validation: Part, folder: Path) -> P
     else:
         tokenizer = build_tokenizer(learn_vocabulary(train, data), data)
     vocabulary, text = tokenizer.get_vocab(), tokenizer.to_str(pretty=True)
-    objective, end = load_module(plan.config.model.module).objective, None
+    objective, end = load_module(spec.config.model.module).objective, None
     if objective == "masked":
         if missing := [token for token in (START, END, MASK) if token not in vocabulary]:
             raise UserError(f"{data.weights}: its tokenizer has no {', '.join(missing)}, expected that of a BERT")
@@ -158,7 +157,7 @@ def prepare_stream(plan: Plan, train: Part, validation: Part, folder: Path) -> P
     )
     streams = write(folder / runs.STREAM / "train", train), write(folder / runs.STREAM / "validation", validation)
     if not len(streams[0].rows):
-        raise UserError(f"{plan.corpus.name}: its texts hold no token to train on")
+        raise UserError(f"{spec.corpus.name}: its texts hold no token to train on")
     return PreparedStream(
         text, special, len(vocabulary), *streams, rows_of(objective, (batch, data.max_length), special)
     )

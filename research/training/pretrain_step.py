@@ -1,6 +1,5 @@
 """State and step of pre-training: pure functions over (state, rows), as `step.py` has them for classifiers."""
 
-import dataclasses
 import functools
 import json
 from collections.abc import Callable
@@ -14,13 +13,13 @@ from flax import linen as nn
 from flax import struct
 
 from research.data.stream import Rows
-from research.errors import UserError
-from research.models import build, config_from_dict
+from research.models import build, config_from_dict, init_guesser
 from research.settings import Config, Data, Pretraining, to_dict
 from research.training.objectives import Examples, Sums, examples_of, measure, zero
-from research.training.optimizers import Rates, make_optimizer, rates_of
-from research.training.sharing import whole
-from research.training.step import compiled, descend, in_dtype
+from research.training.optimizers import Rates, make_optimizer, rates_of, without_rates
+from research.training.programs import jit_compiled
+from research.training.sharing import replicated
+from research.training.step import descend, in_dtype
 
 
 @struct.dataclass
@@ -51,18 +50,17 @@ class PretrainPrograms:
         self.optimizer = make_optimizer(config.optimizer)
         examples = functools.partial(examples_of, self.module.objective, special=special, pieces=pieces)
         step = functools.partial(pretrain_step, self.module, self.optimizer, config, examples)
-        self.init = jax.jit(functools.partial(_init, self.module))
-        self.step = compiled(step, donate_argnums=0)
-        self.evaluate = compiled(functools.partial(_evaluate, self.module, config, examples))
+        self.init = jax.jit(functools.partial(init_guesser, self.module))
+        self.step = jit_compiled(step, donate_argnums=0)
+        self.evaluate = jit_compiled(functools.partial(_evaluate, self.module, config, examples))
 
 
 def pretrain_programs(config: Config, special: dict[str, int], pieces: int) -> PretrainPrograms:
     """The programs, shared by all runs that differ in nothing that a step reads."""
-    decay = float(config.optimizer.weight_decay > 0)
     read = Config(
         model=config.model,
         data=Data(vocab_size=config.data.vocab_size),
-        optimizer=dataclasses.replace(config.optimizer, learning_rate=1.0, weight_decay=decay),
+        optimizer=without_rates(config).optimizer,
         training=Pretraining(compute_dtype=config.training.compute_dtype),
     )
     return _programs(json.dumps(to_dict(read), sort_keys=True), tuple(special.items()), pieces)
@@ -105,23 +103,6 @@ def init_state(
         opt_state=programs.optimizer.init(params),
         position=jnp.asarray(position),
     )
-
-
-def init_variables(config: Config) -> Any:
-    """The shapes of the variables of a pre-trained model.
-
-    Raises:
-      UserError: the model cannot be pre-trained, or its settings do not fit each other.
-    """
-    module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=1)
-    if not hasattr(module, "objective"):
-        raise UserError(f"{config.model.module} cannot be pre-trained, expected a variant of bert, lstm, gru or rnn")
-    return jax.eval_shape(functools.partial(_init, module), jax.eval_shape(jax.random.key, 0))
-
-
-def _init(module: nn.Module, key: jax.Array) -> dict[str, Any]:
-    row = jnp.zeros((1, 2), jnp.int32)
-    return module.init(key, row, row, jnp.full(1, 2, jnp.int32), row, deterministic=True, method="guess")
 
 
 def pretrain_step(
@@ -167,7 +148,7 @@ def pretrain_step(
     else:
         (gradients, sums), _ = jax.lax.scan(add, nothing, (examples, jax.random.split(of_dropout, parts)))
     state = descend(optimizer, config.optimizer, state, gradients)
-    return whole((state.replace(sums=state.sums.merge(sums)), sums))
+    return replicated((state.replace(sums=state.sums.merge(sums)), sums))
 
 
 def _evaluate(
@@ -179,4 +160,4 @@ def _evaluate(
     which: jax.Array,
 ) -> Sums:
     examples = examples_of_rows(jax.random.key(which), rows)
-    return whole(measure(module, in_dtype({"params": params}, config.training.compute_dtype), examples))
+    return replicated(measure(module, in_dtype({"params": params}, config.training.compute_dtype), examples))

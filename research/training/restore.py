@@ -19,12 +19,11 @@ from research.data.splits import Split
 from research.data.texts import pretraining_split
 from research.data.tokenizer import Encoded, encode_texts, split_text
 from research.errors import UserError
-from research.models import config_from_dict
+from research.models import config_from_dict, guesser_shapes
 from research.settings import is_pretraining, repeat_of
 from research.training.checkpoints import Checkpoints
 from research.training.loop import batches_to_evaluate, evaluate_members
-from research.training.pretrain_step import init_variables
-from research.training.step import Programs, programs
+from research.training.programs import Programs, programs_for
 
 
 class Restored:
@@ -55,7 +54,7 @@ class Restored:
 
     def _shapes(self) -> Any:
         """Of the variables that the model has."""
-        return init_variables(self.config)
+        return guesser_shapes(self.config)
 
     def _restore_variables(self, folder: Path) -> dict[str, Any]:
         """Of the best epoch: nothing else of its state is looked at, so that it may be any version's."""
@@ -136,7 +135,7 @@ class RestoredRun(Restored):
 
     @functools.cached_property
     def _programs(self) -> Programs:
-        return programs(self.config, len(self.class_names))
+        return programs_for(self.config, len(self.class_names))
 
     def _shapes(self) -> Any:
         text = np.zeros((1, self._widths[0]), np.int32), np.zeros(1, np.int32)

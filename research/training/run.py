@@ -17,7 +17,7 @@ from research.data.corpora import Corpus, load
 from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
 from research.settings import Config
-from research.training.begin import Begun, Run, begin, claimed_folder, describe, fresh_state, seed
+from research.training.begin import Begun, Run, begin, describe, fresh_state, seed, taken_folder
 from research.training.environment import environment
 from research.training.flops import count_flops
 from research.training.history import History
@@ -33,8 +33,9 @@ from research.training.loop import (
 from research.training.metrics import summarise
 from research.training.preparation import Prepared
 from research.training.processes import checkpoints_of, own_folder
-from research.training.sharing import devices_for, put_whole, shared_among, shares
-from research.training.step import Programs, TrainState, evaluate_step, programs
+from research.training.programs import Programs, programs_for
+from research.training.sharing import devices_for, put_replicated, shared_among, shares
+from research.training.step import TrainState, evaluate_step
 from research.training.warm_start import start_from_run
 
 
@@ -112,15 +113,15 @@ def train_together(
     begun, found = begin(asked, corpus, folds), [None] * len(asked)
     if not begun:
         return found
-    compiled, fresh = _fresh(begun, corpus)
+    programs, fresh = _fresh(begun, corpus)
     with contextlib.ExitStack() as locks:
-        for _, run, plan, prepared, _ in begun:
-            described = describe(plan) | {"widths": list(prepared.widths)}
+        for _, run, spec, prepared, _ in begun:
+            described = describe(spec) | {"widths": list(prepared.widths)}
             if run.overwrite:
                 runs.clear(run.folder)
-            locks.enter_context(claimed_folder(run.folder, described))
+            locks.enter_context(taken_folder(run.folder, described))
             runs.write_text(run.folder / runs.TOKENIZER, prepared.tokenizer)
-        ended = _train_begun(begun, compiled, fresh, time.perf_counter() - start, test, tick)
+        ended = _train_begun(begun, programs, fresh, time.perf_counter() - start, test, tick)
     for of_run, error in zip(begun, ended, strict=True):
         found[of_run.at] = error
     return found
@@ -128,8 +129,8 @@ def train_together(
 
 def _fresh(begun: Sequence[Begun], corpus: Corpus) -> tuple[Programs, TrainState]:
     """The programs of runs and their states; before anything is written, because settings may not fit each other."""
-    compiled = programs(begun[0].plan.config, len(corpus.class_names))
-    return compiled, stack([fresh_state(compiled, of_run) for of_run in begun])
+    programs = programs_for(begun[0].spec.config, len(corpus.class_names))
+    return programs, stack([fresh_state(programs, of_run) for of_run in begun])
 
 
 def try_out(run: Run, corpus: Corpus, folds: int | None) -> None:
@@ -149,7 +150,7 @@ def _compiling() -> threading.Semaphore:
 
 def _train_begun(
     begun: Sequence[Begun],
-    compiled: Programs,
+    programs: Programs,
     fresh: TrainState,
     prepare_seconds: float,
     test: bool,
@@ -157,19 +158,19 @@ def _train_begun(
 ) -> list[Diverged | None]:
     """From the first step to the records; for each run what ended it before its time."""
     seconds = {"prepare": prepare_seconds}
-    fed = [Fed(b.prepared.train, b.prepared.validation, seed(b.plan, "order")) for b in begun]
-    training, widths, room = begun[0].plan.config.training, begun[0].prepared.widths, begun[0].prepared.room
+    fed = [Fed(b.prepared.train, b.prepared.validation, seed(b.spec, "order")) for b in begun]
+    training, widths, room = begun[0].spec.config.training, begun[0].prepared.widths, begun[0].prepared.room
     with _compiling():
         start = time.perf_counter()
-        warm_up(compiled, put_whole(fresh), fed, training, widths, room)
+        warm_up(programs, put_replicated(fresh), fed, training, widths, room)
         seconds["compile"] = time.perf_counter() - start
     start = time.perf_counter()
-    trained, earlier_seconds = _train_epochs(begun, compiled, fresh, fed, tick)
+    trained, earlier_seconds = _train_epochs(begun, programs, fresh, fed, tick)
     seconds["train"] = time.perf_counter() - start + earlier_seconds
     start = time.perf_counter()
     done = [(b, best) for b, best in zip(begun, trained, strict=True) if not isinstance(best, Diverged)]
     if test and not all(_is_tested(b.run.folder) for b, _ in done):
-        _test(compiled, done)
+        _test(programs, done)
     seconds["evaluate"] = time.perf_counter() - start
     seconds = {what: round(of_all / len(begun), 3) for what, of_all in seconds.items()}
     about = {"seconds": seconds, "trained_together": len(begun), "shared_among": shares()}
@@ -180,13 +181,13 @@ def _train_begun(
             record = {"status": "diverged", "command": of_run.run.command, "error": str(error)}
             runs.write_json(of_run.run.folder / runs.RECORD, record | about | environment())
     for of_run, best in done:
-        _finish(of_run, compiled, best, about)
+        _finish(of_run, programs, best, about)
     return ended
 
 
 def _train_epochs(
     begun: Sequence[Begun],
-    compiled: Programs,
+    programs: Programs,
     fresh: TrainState,
     fed: Sequence[Fed],
     tick: Callable[[int, float, float], None],
@@ -200,9 +201,9 @@ def _train_epochs(
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), fresh)
     with contextlib.ExitStack() as stacked:
         histories = []
-        for _, run, plan, *_ in begun:
+        for _, run, spec, *_ in begun:
             checkpoints = stacked.enter_context(checkpoints_of(run.folder / runs.CHECKPOINTS, template))
-            histories.append(History(run.folder, plan.config.training, checkpoints, template))
+            histories.append(History(run.folder, spec.config.training, checkpoints, template))
         resting = {r for r, history in enumerate(histories) if history.is_over}
 
         def keep(states: TrainState, at_once: bool) -> None:
@@ -211,10 +212,10 @@ def _train_epochs(
                     history.keep(of_member(states, r))
 
         epochs = fit(
-            compiled,
-            put_whole(stack([history.resume(of_member(fresh, r)) for r, history in enumerate(histories)])),
+            programs,
+            put_replicated(stack([history.resume(of_member(fresh, r)) for r, history in enumerate(histories)])),
             fed,
-            begun[0].plan.config.training,
+            begun[0].spec.config.training,
             widths=begun[0].prepared.widths,
             room=begun[0].prepared.room,
             done=[history.epochs for history in histories],
@@ -236,14 +237,14 @@ def _train_epochs(
         return found, float(np.mean([history.seconds_before for history in histories]))
 
 
-def _test(compiled: Programs, done: Sequence[tuple[Begun, TrainState]]) -> None:
+def _test(programs: Programs, done: Sequence[tuple[Begun, TrainState]]) -> None:
     """Writes the metrics of each run's test texts and their probabilities."""
     texts = [begun.prepared.test for begun, _ in done]
-    variables = put_whole(stack([best.variables for _, best in done]))
+    variables = put_replicated(stack([best.variables for _, best in done]))
     batches = batches_to_evaluate(texts, done[0][0].prepared.widths)
-    metrics, probabilities = evaluate_members(compiled, variables, batches, [len(t.labels) for t in texts])
+    metrics, probabilities = evaluate_members(programs, variables, batches, [len(t.labels) for t in texts])
     for r, (begun, best) in enumerate(done):
-        corpus, folder, split = begun.plan.corpus, begun.run.folder, begun.prepared.split
+        corpus, folder, split = begun.spec.corpus, begun.run.folder, begun.prepared.split
         records = [record for record in runs.read_metrics(folder) if record["split"] != "test"]
         at = {"step": int(best.step), "epoch": _best_epoch(records, best), "split": "test"}
         runs.write_metrics(folder, [*records, at | summarise(of_member(metrics, r))], append=False)
@@ -260,9 +261,9 @@ def _best_epoch(records: Sequence[dict[str, Any]], best: TrainState) -> int:
     return next(record["epoch"] for record in records if record["step"] == int(best.step))
 
 
-def _finish(begun: Begun, compiled: Programs, best: TrainState, about: dict[str, Any]) -> None:
+def _finish(begun: Begun, programs: Programs, best: TrainState, about: dict[str, Any]) -> None:
     """Writes what a run was; with it, it is finished."""
-    _, run, plan, prepared, source = begun
+    _, run, spec, prepared, source = begun
     record = {
         "status": "done",
         "command": run.command,
@@ -270,7 +271,7 @@ def _finish(begun: Begun, compiled: Programs, best: TrainState, about: dict[str,
         "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
         "words": len(prepared.vocabulary),
         "words_with_vectors": 0 if prepared.vectors is None else int(prepared.vectors[1].sum()),
-        "flops_per_text": _flops_per_text(plan.config, compiled, best, prepared),
+        "flops_per_text": _flops_per_text(spec.config, programs, best, prepared),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
     }
     if source is not None:
@@ -278,12 +279,12 @@ def _finish(begun: Begun, compiled: Programs, best: TrainState, about: dict[str,
     runs.write_json(run.folder / runs.RECORD, record | about | environment())
 
 
-def _flops_per_text(config: Config, compiled: Programs, state: TrainState, prepared: Prepared) -> int:
+def _flops_per_text(config: Config, programs: Programs, state: TrainState, prepared: Prepared) -> int:
     """Of predicting one text of median length, padded to a multiple of 8."""
     width = -(-max(1, int(np.median(prepared.train.lengths))) // 8) * 8
-    if width not in compiled.flops:
+    if width not in programs.flops:
         example = gather(prepared.train, np.arange(0), 1, (width,))
-        step = functools.partial(evaluate_step, compiled.module, config)
+        step = functools.partial(evaluate_step, programs.module, config)
         with plain_recurrences():
-            compiled.flops[width] = count_flops(step, state.variables, example)
-    return compiled.flops[width]
+            programs.flops[width] = count_flops(step, state.variables, example)
+    return programs.flops[width]

@@ -48,7 +48,7 @@ def shares() -> int:
     return 1 if mesh.empty else mesh.shape[BATCH]
 
 
-def put_whole(tree: Any) -> Any:
+def put_replicated(tree: Any) -> Any:
     """Arrays on every device."""
     return _put(tree, PartitionSpec())
 
@@ -78,7 +78,7 @@ def _put_share(sharding: NamedSharding, leaf: Any) -> jax.Array:
     return jax.make_array_from_callback(np.shape(leaf), sharding, np.asarray(leaf).__getitem__)
 
 
-def whole(tree: Any) -> Any:
+def replicated(tree: Any) -> Any:
     """Within a program: results that are to stand on every device, so that each can be read anywhere."""
     if not has_shards():
         return tree

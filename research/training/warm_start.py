@@ -17,7 +17,7 @@ from research.data.weights import read_pretraining, read_weights
 from research.errors import UserError
 from research.models import load_module
 from research.settings import Config
-from research.training.preparation import Plan, Prepared
+from research.training.preparation import Prepared, RunSpec
 from research.training.restore import Restored, restore_source, trained_on
 
 _MOST_ANCESTORS = 16  # of a run: folders that were made anew may name each other in a circle
@@ -82,9 +82,9 @@ def start_from_vectors(variables: dict[str, Any], values: np.ndarray, found: np.
     return variables
 
 
-def source_folder(plan: Plan) -> Path | None:
-    """The folder of the run to start from, if any; {fold} and {repeat} in its name are those of the plan."""
-    return _folder_named(plan.config.init_from, plan.fold, plan.repeat)
+def source_folder(spec: RunSpec) -> Path | None:
+    """The folder of the run to start from, if any; {fold} and {repeat} in its name are those of the spec."""
+    return _folder_named(spec.config.init_from, spec.fold, spec.repeat)
 
 
 def _folder_named(init_from: str, fold: int, repeat: int) -> Path | None:
@@ -93,22 +93,22 @@ def _folder_named(init_from: str, fold: int, repeat: int) -> Path | None:
     return Path(init_from.replace("{fold}", str(fold)).replace("{repeat}", str(repeat)))
 
 
-def read_source(plan: Plan, prepared: Prepared) -> Restored | None:
+def read_source(spec: RunSpec, prepared: Prepared) -> Restored | None:
     """The run to start from, if any.
 
     Raises:
       UserError: it cannot be restored, it was trained on texts that are held out here, or the model cannot start so.
     """
-    weights, folder, model = plan.config.data.weights, source_folder(plan), plan.config.model.module
+    weights, folder, model = spec.config.data.weights, source_folder(spec), spec.config.model.module
     for described in _lineage(read_pretraining(weights)):
-        _require_unseen(described, plan, prepared, f"config.data.weights: {weights}")
+        _require_unseen(described, spec, prepared, f"config.data.weights: {weights}")
     if folder is None:
         return None
     if hasattr(load_module(model), "fit_constants"):
         raise UserError(f"config.init_from is {str(folder)!r}, but {model} starts from its own training texts")
     source = restore_source(folder)
     for described in _lineage(source.described):
-        _require_unseen(described, plan, prepared, f"config.init_from: {folder}")
+        _require_unseen(described, spec, prepared, f"config.init_from: {folder}")
     return source
 
 
@@ -124,16 +124,16 @@ def _lineage(described: dict[str, Any], depth: int = 0) -> Iterator[dict[str, An
         yield from _lineage(runs.read_json(before / runs.CONFIG), depth + 1)
 
 
-def _require_unseen(described: dict[str, Any], plan: Plan, prepared: Prepared, name: str) -> None:
+def _require_unseen(described: dict[str, Any], spec: RunSpec, prepared: Prepared, name: str) -> None:
     """Raises UserError where the run of this description was trained on texts that are held out here."""
-    theirs, ours = described["corpus"], plan.corpus
+    theirs, ours = described["corpus"], spec.corpus
     if ours.source and theirs.get("source") == ours.source and theirs["checksum"] != ours.checksum:
         raise UserError(
             f"{name} was trained on {ours.name} with other content, so that nobody can say which texts it has seen, "
             "expected the same file, columns and --clean"
         )
     held_out = np.concatenate([prepared.split.validation, prepared.split.test])
-    seen = np.isin(held_out, trained_on(described, plan.corpus)).sum()
+    seen = np.isin(held_out, trained_on(described, spec.corpus)).sum()
     if seen:
         raise UserError(
             f"{name} was trained on {seen:,} of the texts that are held out here, expected a run of the same fold, "

@@ -28,7 +28,7 @@ from research.errors import UserError
 from research.models import config_from_dict
 from research.settings import Config, to_dict
 from research.training.begin import Run
-from research.training.environment import release_memory
+from research.training.memory import release_memory
 from research.training.run import train_together
 
 # A signal may reach another thread than the main one, which then knows of it when it wakes up the next time.

@@ -1,0 +1,73 @@
+"""Settings: each makes a difference to a run, and one that would make none is refused."""
+
+import pytest
+
+from experiments.variants import load_config
+from research import runs, train
+from research.data.corpora import make_corpus
+from research.data.files import Row
+from research.errors import UserError
+from research.settings import validate
+from tests.small import small_lstm
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optimizer.name=lion",
+        "optimizer.schedule=cosine",
+        "optimizer.warmup=0.5",
+        "optimizer.weight_decay=0.1",
+        "optimizer.clip_norm=0.01",
+        "optimizer.max_norm=0.01",
+        "optimizer.layer_decay=0.5",
+        "optimizer.frozen=1",
+        "training.label_smoothing=0.2",
+        "training.random_deletion=0.3",
+        "training.random_swap=0.3",
+        "training.class_weights=balanced",
+        "training.l2=1.0",
+        "training.batch_size=16",
+        "data.keep=last",
+        "data.max_length=10",
+        "data.vocab_size=100",
+        "data.tokens=characters",
+        "data.stop_words=english",
+    ],
+)
+def test_every_setting_changes_a_run(override, uneven_corpus, tmp_path, plain_metrics):
+    folder = train(small_lstm(*CUT, f"--config.{override}"), uneven_corpus, tmp_path / "run")
+    assert runs.read_metrics(folder) != plain_metrics
+
+
+CUT = ("--config.data.max_length=16",)  # so that it matters which end is kept
+
+
+@pytest.fixture(scope="module")
+def uneven_corpus(small_corpus):
+    """A third of one class left out, so that class weights matter."""
+    kept = [i for i, label in enumerate(small_corpus.labels) if label == 0 or i % 3]
+    rows = [Row(small_corpus.texts[i], str(small_corpus.labels[i]), "", "") for i in kept]
+    return make_corpus("uneven", {"all": rows})
+
+
+@pytest.fixture(scope="module")
+def plain_metrics(uneven_corpus, tmp_path_factory):
+    return runs.read_metrics(train(small_lstm(*CUT), uneven_corpus, tmp_path_factory.mktemp("plain") / "run"))
+
+
+def test_settings_that_nothing_would_read_are_refused():
+    with pytest.raises(UserError, match="it is not read by adam"):
+        load_config("lstm", ["--config.optimizer.momentum=0.9"])
+    with pytest.raises(UserError, match="expected a warmup above 0"):
+        load_config("lstm", ["--config.optimizer.schedule=rsqrt"])
+    for setting in ("schedule=linear", "warmup=0.1", "weight_decay=0.1", "clip_norm=1", "layer_decay=0.5", "frozen=1"):
+        with pytest.raises(UserError, match="it is not read by lbfgs"):
+            load_config("linear", [f"--config.optimizer.{setting}"])
+    assert validate(load_config("lstm", ["--config.optimizer.name=sgd", "--config.optimizer.momentum=0.9"]))
+
+
+def test_a_limit_of_columns_that_are_not_there_is_refused_before_anything_is_written(small_corpus, tmp_path):
+    with pytest.raises(UserError, match=r"max_norm is 3\.0, expected 0: the model has no head"):
+        train(load_config("linear", ["--config.optimizer.max_norm=3"]), small_corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
