@@ -4,7 +4,7 @@ Compare with `lstm`, which differs in nothing else, to see what the repair is wo
 
     ./launch.sh compare --variants=article,lstm --corpus=rotten_tomatoes --workdir=runs/article
 
-Test accuracy on rotten_tomatoes, 5 folds, 2026-11-26 (experiments/results/): article 73.8 [72.9, 74.8], lstm 74.9
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-28 (experiments/results/): article 73.8 [72.9, 74.8], lstm 74.9
 [73.9, 75.9].
 """
 

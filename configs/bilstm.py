@@ -2,7 +2,7 @@
 
     ./launch.sh compare --variants=bilstm --workdir=runs/bilstm
 
-Test accuracy on rotten_tomatoes, 5 folds, 2026-11-26 (experiments/results/): 75.7 [74.8, 76.7].
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-28 (experiments/results/): 75.7 [74.8, 76.7].
 """
 
 from research.models import settings_for

@@ -2,7 +2,7 @@
 
     ./launch.sh compare --variants=gru --workdir=runs/gru
 
-Test accuracy on rotten_tomatoes, 5 folds, 2026-11-26 (experiments/results/): 73.9 [72.7, 75.1].
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-28 (experiments/results/): 73.9 [72.7, 75.1].
 """
 
 from research.models import settings_for

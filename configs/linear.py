@@ -6,7 +6,7 @@ whose validation log loss (0.501) is within 0.001 of the best of l2 = 0.3, 1, 3 
 
     ./launch.sh compare --variants=linear:tfidf,linear:nb --workdir=runs/linear
 
-Test accuracy on rotten_tomatoes, 5 folds, 2026-11-26 (experiments/results/): tfidf 76.0 [74.6, 77.4], nb 77.0 [76.1,
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-28 (experiments/results/): tfidf 76.0 [74.6, 77.4], nb 77.0 [76.1,
 77.9].
 """
 

@@ -3,9 +3,8 @@ r"""Luong's attention over the states of the article's LSTM, the last state as q
     ./launch.sh compare --variants=luong:general,luong:dot,luong:concat,luong:location,luong:local_m,luong:local_p \
         --workdir=runs/luong
 
-Test accuracy on rotten_tomatoes, 5 folds, 2026-11-26 (experiments/results/): general 74.7 [73.6, 75.8], dot 74.6
-[73.6, 75.6], concat 74.6 [73.4, 75.8], location 74.6 [73.5, 75.7], local_m 73.7 [72.2, 75.2], local_p 74.1 [73.2,
-75.1].
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-28 (experiments/results/): general 74.7 [73.6, 75.8], dot 74.6 [73.6,
+75.6], concat 74.6 [73.4, 75.8], location 74.6 [73.5, 75.7], local_m 73.7 [72.2, 75.2], local_p 74.1 [73.2, 75.1].
 """
 
 from research.models import settings_for

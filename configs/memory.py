@@ -2,7 +2,7 @@
 
     ./launch.sh compare --variants=memory --workdir=runs/memory
 
-Test accuracy on rotten_tomatoes, 5 folds, 2026-11-26 (experiments/results/): 74.6 [73.5, 75.7].
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-28 (experiments/results/): 74.6 [73.5, 75.7].
 """
 
 from research.models import settings_for

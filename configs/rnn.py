@@ -2,7 +2,7 @@
 
     ./launch.sh compare --variants=rnn:tanh,rnn:sigmoid --workdir=runs/rnn
 
-Test accuracy on rotten_tomatoes, 5 folds, 2026-11-26 (experiments/results/): tanh 68.6 [62.1, 75.0], sigmoid 57.1
+Test accuracy on rotten_tomatoes, 5 folds, 2026-11-28 (experiments/results/): tanh 68.6 [62.1, 75.0], sigmoid 57.1
 [51.5, 62.6].
 """
 
