@@ -47,7 +47,7 @@ def main(overrides: list[str]) -> None:
     texts = open_texts(FLAGS.corpus, program.columns())
     if FLAGS.clean:
         if not isinstance(texts, Corpus):
-            raise UserError(f"--clean looks at labels, and {FLAGS.corpus} has none")
+            raise UserError(f"--clean looks at labels, which {FLAGS.corpus} has not, expected a labelled corpus")
         texts = clean(texts)
     name, folder = FLAGS.config, Path(FLAGS.workdir)
 

@@ -263,9 +263,9 @@ def _off(name: str, field: str, overrides: Sequence[str]) -> str:
     elif about.default == "none" or "none" in about.metadata.get("choices", ()):
         off = "none"
     else:
-        raise UserError(f"{name}: --drop={field}, but it cannot be switched off; --vary sets it to other values")
+        raise UserError(f"{name}: --drop={field}, but it cannot be switched off, expected --vary with other values")
     if off in (str(value).lower(), f"{value:g}" if isinstance(value, float) else ""):
-        raise UserError(f"{name}: --drop={field}, but it is off already")
+        raise UserError(f"{name}: --drop={field}, but it is off already, expected a component that is on")
     return off
 
 

@@ -272,7 +272,7 @@ def short_names(folders: Sequence[str]) -> list[str]:
         found = ["/".join(path[-count:]) for path in parts]
         if len(set(found)) == len(found) and not any(re.match(r"(fold\d+-)?repeat\d+(/|$)", name) for name in found):
             return found
-    raise UserError(f"--workdir={','.join(folders)} names a folder twice")
+    raise UserError(f"--workdir={','.join(folders)} names a folder twice, expected different ones")
 
 
 def clear(folder: Path) -> None:

@@ -100,6 +100,8 @@ _COMPUTE_DTYPE = "of activations; weights are float32"
 
 @dataclasses.dataclass
 class Training:
+    """How long a run is trained, on what loss, and which of its epochs is taken; see `research.training.loop`."""
+
     epochs: int = setting(10, "at most", low=1)
     batch_size: int = setting(32, "texts of a step; 0: the whole training split", low=0)
     select: str = setting(
@@ -136,6 +138,8 @@ class Pretraining:
 
 @dataclasses.dataclass
 class Config:
+    """All that a run is a function of but for its corpus, fold and repeat."""
+
     model: Any  # fields of the module, from research.models.settings_for
     seed: int = setting(0, "the base of every random stream", low=0, high=2**31 - 1)
     init_from: str = setting(

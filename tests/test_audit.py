@@ -1,3 +1,5 @@
+"""What may be wrong with a corpus is found, and cleaning leaves nothing to find."""
+
 import itertools
 import re
 

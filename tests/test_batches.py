@@ -1,3 +1,5 @@
+"""Batches: every example once, the widths that make the least work."""
+
 import itertools
 
 import hypothesis.strategies as st

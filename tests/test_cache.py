@@ -1,3 +1,5 @@
+"""The per-user cache: made once, mended where damaged, done without where there is no room."""
+
 import numpy as np
 import pytest
 

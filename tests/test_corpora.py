@@ -1,3 +1,5 @@
+"""Corpora: labels, ids, groups and checksums that no order of rows changes."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""FLOPs of a program, counted, against formulas."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

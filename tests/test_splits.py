@@ -1,3 +1,5 @@
+"""Splits: stratified, whole groups, a function of texts and seed."""
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""From texts to ids: cleaning, splitting, vocabularies; the same by every way."""
+
 import dataclasses
 from pathlib import Path
 

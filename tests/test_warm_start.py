@@ -122,5 +122,5 @@ def test_another_source_is_another_run(source, small_corpus, tmp_path):
 def test_there_must_be_a_run_and_a_model_that_starts_from_one(source, small_corpus, tmp_path):
     with pytest.raises(UserError, match=r"nothing.config\.json: no such file"):
         train(small("--config.init_from=nothing"), small_corpus, tmp_path / "run")
-    with pytest.raises(UserError, match="starts from its own training texts"):
+    with pytest.raises(UserError, match="starts from its training texts"):
         train(load_config("linear", [f"--config.init_from={source}"]), small_corpus, tmp_path / "run")

@@ -155,7 +155,7 @@ def _lines(content: str) -> Iterator[tuple[int, str]]:
 
 def _read_tsv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
     if columns.group:
-        raise UserError(f"{path}: a TSV file has no column names, so no group column {columns.group!r}")
+        raise UserError(f"{path}: a TSV file has no column names, expected a CSV or JSONL file with --group_column")
     for number, line in _lines(content):
         if not line:
             continue
@@ -209,9 +209,7 @@ def _require(names: Any, columns: Columns, place: str) -> None:
     for field, name in columns._asdict().items():
         if name and name not in names:
             there = ", ".join(str(other)[:_SHOWN] for other in names)
-            raise UserError(
-                f"{place}: no column {name!r} among the names of columns, {there} (--{field}_column names another)"
-            )
+            raise UserError(f"{place}: no column {name!r}, expected one of {there} (--{field}_column names another)")
 
 
 def require_once(header: Sequence[str], names: Sequence[str], place: str) -> None:

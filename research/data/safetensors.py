@@ -69,7 +69,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: damaged or no safetensors file ({reason})") from error
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
-            raise UserError(f"{path}: {name} has numbers that are not finite")
+            raise UserError(f"{path}: {name} has numbers that are not finite, expected none")
     return tensors
 
 

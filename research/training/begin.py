@@ -58,7 +58,12 @@ class Begun(NamedTuple):
 
 
 def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun]:
-    """The runs that are not finished, with their texts; nothing is written."""
+    """The runs that are not finished, with their texts; nothing is written.
+
+    Raises:
+      UserError: a setting, fold or repeat that does not fit, a folder that holds something else, or a source that
+        cannot be started from.
+    """
     begun = []
     for at, run in enumerate(asked):
         if run.repeat < 0:

@@ -64,7 +64,21 @@ def watch_losses(
     taken: int,
     metrics: Any,
 ) -> bool:
-    """Looks at the losses of a call that ended after `taken` steps; false where no member has a finite one."""
+    """Looks at the losses of a call, and ticks; members whose loss is not finite are lost, and rest from then on.
+
+    Args:
+      active: member -> steps of this epoch that it had taken before.
+      epoch: counted from 0.
+      steps: of an epoch, of each member.
+      lost: member -> what ended it; filled.
+      resting: members that are not trained; filled.
+      tick: as in `fit`.
+      taken: steps of this epoch up to the end of the call.
+      metrics: of the call, [R].
+
+    Returns:
+      whether a member is left that trains.
+    """
     losses, weights = np.atleast_1d(metrics.loss), np.atleast_1d(metrics.weight)
     for r in active.keys() - lost.keys():
         step = min(active[r] + taken, steps[r])

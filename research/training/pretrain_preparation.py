@@ -86,17 +86,18 @@ def check(spec: RunSpec) -> Any:
         raise UserError(f"config.data.max_length is {data.max_length}, expected at least {least} to have what to guess")
     if masked and data.vocab_size < 20:
         raise UserError(f"config.data.vocab_size is {data.vocab_size}, expected at least 20 to make pieces of")
+    if data.train_size and not (spec.folds or _has_test(spec)):
+        raise UserError("config.data.train_size is not read in pre-training without --folds, expected 0")
     unread = {
         "init_from": config.init_from != "none",
         "data.vectors": data.vectors != "none",
         "data.stop_words": masked and data.stop_words != "none",
-        "data.train_size": data.train_size > 0 and not (spec.folds or _has_test(spec)),
         "data.from_scratch": data.from_scratch,
         "optimizer.name=lbfgs": config.optimizer.name == "lbfgs",
         "optimizer.max_norm": config.optimizer.max_norm > 0,
     }
     if wrong := [name for name, is_set in unread.items() if is_set]:
-        raise UserError(f"config.{wrong[0]} is not read in pre-training{' without --folds' * ('size' in wrong[0])}")
+        raise UserError(f"config.{wrong[0]} is not read in pre-training, expected it as it is by default")
     return shapes
 
 
@@ -157,7 +158,7 @@ def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -
     )
     streams = write(folder / runs.STREAM / "train", train), write(folder / runs.STREAM / "validation", validation)
     if not len(streams[0].rows):
-        raise UserError(f"{spec.corpus.name}: its texts hold no token to train on")
+        raise UserError(f"{spec.corpus.name}: its texts hold no token, expected some to train on")
     return PreparedStream(
         text, special, len(vocabulary), *streams, rows_of(objective, (batch, data.max_length), special)
     )

@@ -68,7 +68,9 @@ class Restored:
             saved = checkpoints.restore(step)
         variables = {"params": saved["params"], **saved.get("constants", {})}
         if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, self._shapes()):
-            raise UserError(f"{folder / str(step)} holds other parameters than the model in {runs.CONFIG} has")
+            raise UserError(
+                f"{folder / str(step)} holds other parameters, expected those of the model in {runs.CONFIG}"
+            )
         return variables
 
     @property
@@ -203,7 +205,11 @@ def restore(folder: Path | str) -> RestoredRun:
 
 
 def restore_source(folder: Path | str) -> Restored:
-    """What another run may start from: a classifier, or what was pre-trained."""
+    """What another run may start from: a classifier, or what was pre-trained.
+
+    Raises:
+      UserError: the folder holds no run that reached its first save, or a damaged one.
+    """
     described = runs.read_json(Path(folder) / runs.CONFIG)
     kind = Restored if is_pretraining(described.get("settings", {})) else RestoredRun
     return kind(Path(folder), described)

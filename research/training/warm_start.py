@@ -45,7 +45,7 @@ def start_from_pretrained(
         fresh = start_from_vectors(fresh, *prepared.vectors)
     if config.data.weights != "none" and not config.data.from_scratch:
         if not hasattr(module, "start_from"):
-            raise UserError("config.data.weights is set, but the model is no encoder that could start from them")
+            raise UserError("config.data.weights is set, expected none: the model is no encoder that starts from them")
         tensors = read_weights(config.data.weights)
         fresh = fresh | {"params": module.start_from(fresh["params"], tensors, config.data.weights)}
     return fresh
@@ -78,7 +78,7 @@ def start_from_vectors(variables: dict[str, Any], values: np.ndarray, found: np.
 
     variables = jax.tree_util.tree_map_with_path(put, variables)
     if not tables:
-        raise UserError("config.data.vectors is set, but the model has no embedding to start from them")
+        raise UserError("config.data.vectors is set, expected none: the model has no embedding that starts from them")
     return variables
 
 
@@ -105,7 +105,7 @@ def read_source(spec: RunSpec, prepared: Prepared) -> Restored | None:
     if folder is None:
         return None
     if hasattr(load_module(model), "fit_constants"):
-        raise UserError(f"config.init_from is {str(folder)!r}, but {model} starts from its own training texts")
+        raise UserError(f"config.init_from is {str(folder)!r}, expected none: {model} starts from its training texts")
     source = restore_source(folder)
     for described in _lineage(source.described):
         _require_unseen(described, spec, prepared, f"config.init_from: {folder}")
