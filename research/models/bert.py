@@ -23,7 +23,7 @@ from research.models.layers.pooling import mean_over_time
 from research.models.layers.vocabulary import Guesses, Output
 from research.settings import setting
 
-ACTIVATIONS = {
+HIDDEN_ACTIVATIONS = {
     # By erf, as in the paper: `nn.gelu` takes erfc, which XLA on CPU needs twice as long for.
     "gelu": lambda x: 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5))),
     "gelu_new": nn.gelu,  # with tanh instead of the error function
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
                 self.dropout,
                 "post",
                 attention_dropout=self.attention_dropout,
-                activation=ACTIVATIONS[self.activation],
+                activation=HIDDEN_ACTIVATIONS[self.activation],
                 epsilon=self.epsilon,
                 kernel_init=_NORMAL,
                 name=f"block_{layer}",
@@ -99,7 +99,7 @@ class Bert(nn.Module):
     feed_forward: int = setting(512, low=1)
     max_positions: int = setting(512, "pieces of a text at most", low=1, limits_length=lambda model: True)
     segments: int = setting(2, "kinds of segments that are told apart; a text is of the first", low=1)
-    activation: str = setting("gelu", choices=tuple(ACTIVATIONS))
+    activation: str = setting("gelu", choices=tuple(HIDDEN_ACTIVATIONS))
     epsilon: float = setting(1e-12, "of the layer normalisations", low=0.0)
     dropout: float = setting(0.1, low=0.0, high=0.95)
     attention_dropout: float = setting(0.1, low=0.0, high=0.95)
@@ -117,7 +117,7 @@ class Bert(nn.Module):
         self.drop = Dropout(self.dropout)
         self.dense = head(self.num_outputs)
         # Of pre-training alone.
-        activation = ACTIVATIONS[self.activation]
+        activation = HIDDEN_ACTIVATIONS[self.activation]
         self.predictions = Output(self.vocab_size, self.hidden_size, activation, self.epsilon, _NORMAL)
         self.next_sentence = nn.Dense(2, kernel_init=_NORMAL)
 
