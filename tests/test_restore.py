@@ -21,6 +21,7 @@ from experiments.variants import load_config
 from research import restore, runs, train
 from research.data.corpora import make_corpus
 from research.data.files import Row
+from research.errors import UserError
 from research.training.checkpoints import Checkpoints
 
 DATA = Path(__file__).parent / "data"
@@ -51,6 +52,17 @@ def test_a_run_of_an_earlier_version_is_restored(predicted):
     texts, probabilities = predicted
     np.testing.assert_allclose(restore(DATA / "run").predict_proba(texts), probabilities, atol=1e-6)
     assert everything(DATA / "run") == before
+
+
+@pytest.mark.parametrize("name", ["settings", "hash", "classes", "corpus.name", "folds", "widths"])
+def test_a_description_that_lacks_something_says_what(name, tmp_path):
+    shutil.copytree(DATA / "run", tmp_path / "run")
+    described = runs.read_json(tmp_path / "run" / runs.CONFIG)
+    of, _, last = name.rpartition(".")
+    del (described[of] if of else described)[last]
+    runs.write_json(tmp_path / "run" / runs.CONFIG, described)
+    with pytest.raises(UserError, match=rf"config\.json: no '{name}', expected the config\.json of a run"):
+        restore(tmp_path / "run")
 
 
 def test_what_a_run_saves_keeps_its_kinds():

@@ -173,13 +173,15 @@ def _train_epochs(
         if at_once or history.is_due():
             history.keep(here(state))
 
+    def tick_one(_: int, epochs: float, loss: float) -> None:
+        tick(epochs, loss)
+
     for epoch in range(history.epochs, training.epochs):
         taken, lost = int(state.step) - epoch * steps, {}
         if not taken:
             state = state.replace(sums=put_replicated(zero()))
         left = itertools.islice(feed, steps - taken)
         calls = ((functools.partial(_call, programs, training, rows), 1) for rows in left)
-        tick_one = lambda member, *done: tick(*done)  # noqa: E731
         watch = functools.partial(watch_losses, {0: taken}, epoch, [steps], lost, set(), tick_one)
         state = train_epoch(calls, state, watch, keep)
         validated = zero() if lost else _evaluate(programs, state.params, prepared, training)

@@ -25,6 +25,9 @@ from research.training.checkpoints import Checkpoints
 from research.training.loop import batches_to_evaluate, evaluate_members
 from research.training.programs import Programs, programs_for
 
+# What is read of a run's config.json.
+_DESCRIBED = ("settings", "hash", "classes", "corpus.name", "corpus.checksum", "folds", "fold", "repeat", "widths")
+
 
 class Restored:
     """What a run has learnt, with labels or without them; made by `restore` or `restore_source`."""
@@ -32,18 +35,19 @@ class Restored:
     def __init__(self, folder: Path, described: dict[str, Any]):
         from tokenizers import Tokenizer  # imported here, so that training imports without it
 
+        there = described.keys() | {f"corpus.{name}" for name in described.get("corpus", ())}
+        if missing := [name for name in _DESCRIBED if name not in there]:
+            raise UserError(f"{folder / runs.CONFIG}: no {missing[0]!r}, expected the config.json of a run")
         try:
             self.config = config_from_dict(described["settings"])
-            self.class_names: tuple[str, ...] = tuple(described["classes"])
-            self.hash: str = described["hash"]
-            self._corpus: dict = described["corpus"]
-            self.corpus_name: str = self._corpus["name"]
-            self.described = described | {name: described[name] for name in ("folds", "fold", "repeat")}
-            self._widths: tuple[int, ...] = tuple(described["widths"])
-        except KeyError as error:
-            raise UserError(f"{folder / runs.CONFIG}: no {error}, expected the config.json of a run") from error
         except UserError as error:
             raise UserError(f"{folder / runs.CONFIG}: {error}") from error
+        self.described = described
+        self.class_names: tuple[str, ...] = tuple(described["classes"])
+        self.hash: str = described["hash"]
+        self._corpus: dict[str, Any] = described["corpus"]
+        self.corpus_name: str = self._corpus["name"]
+        self._widths: tuple[int, ...] = tuple(described["widths"])
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / runs.TOKENIZER))
         except Exception as error:  # the library raises nothing narrower

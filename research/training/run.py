@@ -77,7 +77,10 @@ def train(
     """
     if not isinstance(corpus, Corpus):
         corpus = load(corpus)
-    tick_one = lambda member, *done: tick(*done)  # noqa: E731
+
+    def tick_one(_: int, epochs: float, loss: float) -> None:
+        tick(epochs, loss)
+
     with own_folder(Path(workdir)) as folder, shared_among(devices or devices_for(config.training.batch_size)):
         run = Run(config, folder, fold, repeat, command, overwrite)
         (diverged,) = train_together([run], corpus, folds=folds, test=test, tick=tick_one)
