@@ -6,6 +6,7 @@ was said on standard error, and the names in the folder it stands in.
 
 import contextlib
 import importlib
+import inspect
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import jax
 from absl import flags
 
 from experiments import program
+from research.settings import Training
 
 
 def main(name: str) -> None:
@@ -32,7 +34,7 @@ def main(name: str) -> None:
         sys.argv = ["program", *json.loads(line)]
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
             try:
-                program.launch(module.main)
+                program.launch(module.main, trains=Training if inspect.signature(module.main).parameters else None)
             except SystemExit as end:
                 code = end.code or 0
             except BaseException as error:  # noqa: BLE001 - whatever it is, the test is told
