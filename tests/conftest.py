@@ -4,6 +4,7 @@ Promotion of dtypes is forbidden where variants are applied (`test_models.py`); 
 """
 
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -28,6 +29,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
+gc.set_threshold(100_000)  # as programs do: a collection walks over all that JAX has imported and traced
+
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("default")
 
@@ -43,6 +46,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem.removeprefix("test_") in SLOW:
             item.add_marker("slow")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_let_go():
+    """What a file of tests has compiled goes with it: some gigabytes, over all of them."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -157,6 +157,7 @@ def test_programs_of_earlier_variants_are_let_go(small_corpus):
 
     texts = prepare(RunSpec(load_config("mlp"), small_corpus, 5, 0, 0)).train
     of_programs._programs.cache_clear()  # of other tests
+    jax.clear_caches()
     before = steps()
     use(4)
     assert steps() > before
