@@ -85,7 +85,7 @@ def load_corpus(source: str = "") -> "Corpus":
     if flags.FLAGS.clean:
         cleaned = clean(corpus)
         print(f"{corpus.name}: {len(corpus) - len(cleaned):,} of {len(corpus):,} texts are dropped", file=sys.stderr)
-        return cleaned
+        corpus = cleaned if len(cleaned) < len(corpus) else corpus
     if said := sentence(audit(corpus), corpus):
         print(said, file=sys.stderr)
     return corpus

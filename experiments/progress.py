@@ -94,11 +94,12 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], look: dict[str,
 def print_results(results: "Results", folder: Path) -> None:
     """The tables of a comparison and where its report is, on stdout."""
     # Imported here, so that programs without such a table do not wait for SciPy.
-    from research.reporting.tables import one_label, pairs_table, protocol, variants_table
+    from research.reporting.tables import few_steps, one_label, pairs_table, protocol, variants_table
 
     print_table(protocol(results), *variants_table(results)[:2])
-    if said := one_label(results):
-        print(said)
+    for said in (one_label(results), few_steps(results)):
+        if said:
+            print(said)
     if results.pairs:
         print_table("Differences of accuracy, simultaneous 95 % intervals", *pairs_table(results)[:2])
     print(f"report: {folder / 'report.md'}")

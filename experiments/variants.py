@@ -70,7 +70,7 @@ def load_config(
         config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["", given])
         values(["", given])
         config = prepare(values.config)
-        fields = {field for field, _, _ in leaves(config)}
+        fields = {field: value for field, _, value in leaves(config)}
     except UserError:
         raise
     except Exception as error:  # the file is the user's code: anything may come
@@ -82,6 +82,7 @@ def load_config(
         field = _field_of(override)
         if field not in fields:
             raise UserError(f"{name}: there is no setting {field!r}, {expected(field, sorted(fields))}")
+        _check_type(name, override, fields[field])
     values = flags.FlagValues()
     argv = ["", *overrides]
     try:
@@ -94,6 +95,22 @@ def load_config(
         return _from_anywhere(validate(values.config))
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def _check_type(name: str, override: str, there: Any) -> None:
+    """Raises UserError where what is given is no number, or neither true nor false, and should be."""
+    _, equals, value = override.partition("=")
+    kinds = ((bool, _flag, "true or false"), (int, int, "an integer"), (float, float, "a number"))
+    read, what = next(((read, what) for kind, read, what in kinds if isinstance(there, kind)), (str, ""))
+    if equals or not isinstance(there, bool):  # --config.FIELD alone is true
+        try:
+            read(value)
+        except (ValueError, KeyError):
+            raise UserError(f"{name}: {override}, expected {what}") from None
+
+
+def _flag(value: str) -> bool:
+    return {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}[value.lower()]
 
 
 def _from_anywhere(config: Config) -> Config:
@@ -218,6 +235,10 @@ def say_unread(overrides: Sequence[str], configs: Mapping[str, Config]) -> None:
         field = _field_of(override)
         if without := [name for name, config in configs.items() if field not in names_read(config)]:
             print(f"{field} is not read by {', '.join(without)} and changes nothing there", file=sys.stderr)
+        for name, config in configs.items():
+            if field == "training.epochs" and config.optimizer.name == "lbfgs":
+                steps = config.training.epochs
+                print(f"{name}: training.epochs counts steps of L-BFGS, of which it now takes {steps}", file=sys.stderr)
 
 
 def _field_of(override: str) -> str:

@@ -105,7 +105,8 @@ def compare(
     with runs.owned(folder, runs.PLAN):
         plan = extended_plan(folder, *asked)
         claims = planned_claims(plan)
-        if others := sorted(plan["variants"].keys() - {variant.name for variant in variants}):
+        names = {variant.name for variant in variants}
+        if others := sorted(plan["variants"].keys() - names):
             say(f"{folder} also holds {', '.join(others)}, by earlier commands; table and claims are of all of them")
         say(detectable_sentence(folder, plan, claims, len(np.unique(tested))))
         for upto in range(repeats, last + 1):
@@ -113,14 +114,16 @@ def compare(
             runs.write_json(folder / runs.PLAN, plan)
             _train_all(folder, variants, corpus, folds, upto, tuple(corpus_flags), workers, progress, say)
             release_memory()  # to matplotlib
-            pairs = write_report(folder).pairs
+            # Those whose variants both have more repeats now.
+            pairs = [pair for pair in write_report(folder).pairs if {pair["a"], pair["b"]} <= names]
             undecided = sum(pair["verdict"] == "undecided" for pair in pairs)
             if last > repeats and pairs and not undecided:
                 saved = (last - upto) * len(variants) * (folds or 1)
                 say(f"every pair is decided after {upto} repeat(s); {saved} of the runs that were allowed are saved")
                 break
-            if upto < last:
-                say(f"{undecided} pair(s) undecided after {upto} repeat(s)")
+            if last > repeats:
+                allowed = ", as many as are allowed" if upto == last else ""
+                say(f"{undecided} pair(s) undecided after {upto} repeat(s){allowed}")
     return folder
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from research import runs
+from research.data.audit import audit, sentence
 from research.data.corpora import Corpus
 from research.errors import UserError
 from research.evaluation.planning import detectable, typical
@@ -63,7 +64,8 @@ def extended_plan(
         raise UserError(f"the variant {twice} is named twice, expected different variants")
     plan: dict[str, Any] = {
         "corpus": {"name": corpus.name, "checksum": corpus.checksum, "texts": len(corpus)}
-        | {"source": corpus.source, "columns": list(corpus.columns or ()), "cleaned": corpus.cleaned},
+        | {"source": corpus.source, "columns": list(corpus.columns or ()), "cleaned": corpus.cleaned}
+        | {"notes": sentence(audit(corpus), corpus)},
         "classes": list(corpus.class_names),
         "folds": folds,
         "repeats": looks.start,

@@ -111,4 +111,7 @@ def test_empty_texts_and_labels_that_may_be_misspelt_are_named():
     texts = [(f"text {i}", "good" if i % 2 else "bad") for i in range(200)]
     corpus = corpus_of(train=[*texts, ("fine", "goood"), ("finer", "goood"), (" ", "bad")])
     said = sentence(audit(corpus), corpus)
-    assert said == "c: 1 texts are empty; the label 'goood' has 2 texts to learn it from"
+    rare = "the label 'goood' has 2 text(s) to learn it from, perhaps a misspelt 'good'"
+    assert said == f"c: 1 text(s) are empty; {rare}"
+    corpus = corpus_of(all=[*texts, *((f"other {i}", "Good") for i in range(19))])
+    assert sentence(audit(corpus), corpus) == "c: the labels 'Good', 'good' differ in case alone"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,6 +43,19 @@ def test_numbers_of_repeats_that_do_not_fit_are_refused(easy, tmp_path):
     with pytest.raises(UserError, match="--baseline is 'cnn'"):
         compare({"linear": linear(1)}, easy, tmp_path / "c", claims=Claims(baseline="cnn"))
     assert not (tmp_path / "c").exists()
+
+
+def test_repeats_are_added_for_the_pairs_that_they_can_decide(easy, tmp_path, monkeypatch):
+    """Those of variants that are not named stay as they are, whatever their verdict."""
+    folder, lines = compare({"linear": linear(1), "other": linear(2)}, easy, tmp_path / "c", repeats=2), []
+    pairs = [
+        {"a": "other", "b": "linear", "verdict": "undecided"},
+        {"a": "again", "b": "linear", "verdict": "equivalent"},
+    ]
+    monkeypatch.setattr("research.comparison.write_report", lambda folder: SimpleNamespace(pairs=pairs))
+    compare({"linear": linear(1), "again": linear(3)}, easy, folder, max_repeats=4, say=lines.append)
+    assert "every pair is decided after 2 repeat(s); 4 of the runs that were allowed are saved" in lines
+    assert not (folder / "again" / "repeat2").exists()
 
 
 def test_a_comparison_from_python_names_no_command_that_would_make_another(easy, tmp_path):

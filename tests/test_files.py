@@ -61,7 +61,7 @@ def test_tsv_accepts(tmp_path, content, rows):
         ("a.jsonl", '{"text": "a", "label": "\\ud800"}\n', 1, "expected valid Unicode"),
         ("a.jsonl", '{"text": "a"}\n', 1, "no column 'label'"),
         ("a.csv", "text;label\na;1\n", 1, "no comma between the names of columns"),
-        ("a.csv", "a fine film,1\n", 1, "no column 'text', expected one of a fine film, 1"),
+        ("a.csv", "a fine film,1\n", 1, "no column 'text' among a fine film, 1, expected it"),
         ("a.tsv", "a\t1\n" + "x" * 10_000_001 + "\t0\n", 2, "a text of 10,000,001 characters"),
     ],
 )

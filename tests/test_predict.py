@@ -76,7 +76,7 @@ def test_the_label_of_a_corpus_is_no_part_of_its_text():
     ("kind", "content", "words"),
     [
         ("", b"good\nbad\xff\n", "texts:2: byte 0xff is not UTF-8, expected UTF-8 texts"),
-        (".csv", b"id,review\n1,good\n", "texts:1: no column 'text', expected one of id, review"),
+        (".csv", b"id,review\n1,good\n", "texts:1: no column 'text' among id, review, expected it"),
         (".csv", b"", "texts:1: the file is empty, expected a column 'text'"),
         (".csv", b"id,text\n1,good\n2\n", "texts:3: fewer cells than the header has"),
         (".csv", b'text\n"good\n', "texts:2: "),

@@ -124,6 +124,20 @@ def test_a_table_on_a_narrow_terminal_keeps_intervals_on_their_lines(capsys):
     assert "".join(line.split()[0] for line in out.splitlines() if "[49.4" in line).startswith("luong:general")
 
 
+def test_what_may_mislead_is_said(comparison):
+    plan = runs.read_json(comparison / runs.PLAN)
+    plan["corpus"]["notes"] = "reviews: 20 training or validation texts are also test texts"
+    plan["variants"]["linear:tfidf"]["settings"]["training"]["epochs"] = 3
+    runs.write_json(comparison / runs.PLAN, plan)
+    write_report(comparison)
+    report = (comparison / "report.md").read_text()
+    assert "Of the texts: reviews: 20 training or validation texts are also test texts." in report
+    assert "Of L-BFGS, fewer than 30 steps (training.epochs): linear:tfidf (3)" in report
+    same = {"a": "a", "b": "b", "difference": 0.0, "interval": [0.0, 0.0], "verdict": "equivalent", "negligible": False}
+    table = pairs_table(read_results(comparison)._replace(pairs=[same]))
+    assert table.rows[0][4] == "equivalent (same predictions)"
+
+
 def test_the_page_holds_everything_and_needs_nothing(comparison, small_tsv):
     write_report(comparison, Claims(all_pairs=True))
     page = (comparison / "report.html").read_text()

@@ -8,6 +8,8 @@ Texts *contradict* each other if they have different labels and are the same but
 import bisect
 import collections
 import dataclasses
+import difflib
+import functools
 import itertools
 import math
 import re
@@ -41,6 +43,7 @@ class Audit(NamedTuple):
     conflicting: int  # that are equal to another of another label
 
 
+@functools.lru_cache(maxsize=4)
 def audit(corpus: Corpus) -> Audit:
     """Looks for repeated and contradictory texts."""
     near = _near(corpus)
@@ -89,11 +92,20 @@ def sentence(found: Audit, corpus: Corpus) -> str:
         parts.append(f"{found.conflicting:,} texts stand under several labels")
     parts = ["; ".join(parts) + " (--clean drops them)"] if parts else []
     if empty := sum(not text.strip() for text in corpus.texts):
-        parts.append(f"{empty:,} texts are empty")
+        parts.append(f"{empty:,} text(s) are empty")
     counts = np.bincount(corpus.labels[corpus.splits != "test"], minlength=len(corpus.class_names))
     for label in np.flatnonzero(counts < min(_FEW, _SMALL * len(corpus)))[:_MOST_NAMED]:
-        parts.append(f"the label {corpus.class_names[label]!r} has {counts[label]} texts to learn it from")
+        parts.append(f"the label {corpus.class_names[label]!r} has {counts[label]} text(s) to learn it from")
+        if like := difflib.get_close_matches(corpus.class_names[label], _others(corpus, label), n=1, cutoff=0.8):
+            parts[-1] += f", perhaps a misspelt {like[0]!r}"
+    folded = collections.Counter(name.casefold() for name in corpus.class_names)
+    if twice := [name for name in corpus.class_names if folded[name.casefold()] > 1]:
+        parts.append(f"the labels {', '.join(map(repr, twice))} differ in case alone")
     return f"{corpus.name}: {'; '.join(parts)}" if parts else ""
+
+
+def _others(corpus: Corpus, label: int) -> list[str]:
+    return [name for i, name in enumerate(corpus.class_names) if i != label]
 
 
 class _Kinds(NamedTuple):

@@ -184,7 +184,7 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
     for _, label, split, row in entries:
         if split == train and not has_test and len(texts_of[label]) == 1:
             why = ""
-            if len(texts_of) > len(places) / 2:
+            if len(texts_of) > max(5, len(places) / 2):
                 why = ", and so have most: the text comes before its label"
             elif row.place.endswith(":1"):
                 why = "; a TSV file has no header line"

@@ -209,7 +209,7 @@ def _require(names: Any, columns: Columns, place: str) -> None:
     for field, name in columns._asdict().items():
         if name and name not in names:
             there = ", ".join(str(other)[:_SHOWN] for other in names)
-            raise UserError(f"{place}: no column {name!r}, expected one of {there} (--{field}_column names another)")
+            raise UserError(f"{place}: no column {name!r} among {there}, expected it, or --{field}_column with another")
 
 
 def require_once(header: Sequence[str], names: Sequence[str], place: str) -> None:

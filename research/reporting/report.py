@@ -27,6 +27,7 @@ from research.reporting.results import (
 )
 from research.reporting.tables import (
     costs_table,
+    few_steps,
     matrix,
     metrics_table,
     one_label,
@@ -106,12 +107,13 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
     ranked = results.ranked()
     blocks: list[Block] = [
         Text(f"{protocol(results)}."),
+        *([Text(f"Of the texts: {notes}.")] if (notes := results.plan["corpus"].get("notes")) else []),
         Text(
             f"{_method(results)} {_chosen(results)}Each run looked at its test texts once. The rows of this table are "
             "not to be compared by their intervals; the verdicts below do that."
         ),
         variants_table(results),
-        *([Text(said)] if (said := one_label(results)) else []),
+        *(Text(said) for said in (one_label(results), few_steps(results)) if said),
         Plot("accuracy", plots["accuracy"]),
     ]
     baseline = baseline_of(list(results.plan["variants"]), results.claims)

@@ -245,7 +245,8 @@ def comparison_json(results: Results) -> dict[str, Any]:
     ]
     about = {name: value for name, value in results.plan.items() if name != "variants"}
     found = about | {"variants": variants, "pairs": results.pairs, "level": LEVEL, "margin": results.claims.margin}
-    return _finite(found | {"claims": results.claims._asdict()})
+    claims = results.claims._replace(baseline=baseline_of(list(results.plan["variants"]), results.claims))
+    return _finite(found | {"claims": claims._asdict()})
 
 
 def _finite(value: Any) -> Any:

@@ -20,6 +20,7 @@ _OTHER_METRICS = {
     "Brier": "brier",
     "calibration error": "calibration_error",
 }
+_STEPS = 30  # of L-BFGS, that `linear` takes by default
 _VERDICTS = ("better", "equivalent", "undecided", "worse")
 
 
@@ -66,7 +67,26 @@ def one_label(results: Results) -> str:
         several = [outcome for outcome in outcomes if len(np.unique(outcome.label)) > 1]
         alike = sum(len(np.unique(outcome.probabilities.argmax(axis=1))) == 1 for outcome in several)
         found += [f"{variant} in {alike} of {len(outcomes)} run(s)"] if alike else []
-    return f"All test texts get one label from {', '.join(found)}: perhaps not trained enough." if found else ""
+    if not found:
+        return ""
+    return (
+        f"All test texts get one label from {', '.join(found)}: perhaps not trained enough, which more "
+        "training.epochs, or patience=0, would show."
+    )
+
+
+def few_steps(results: Results) -> str:
+    """A sentence on variants that L-BFGS may not have fitted to their end, because of few epochs; else empty."""
+    trained = {v: entry["settings"] for v, entry in results.plan["variants"].items()}
+    found = {
+        v: settings["training"]["epochs"]
+        for v, settings in trained.items()
+        if settings["optimizer"]["name"] == "lbfgs" and settings["training"]["epochs"] < _STEPS
+    }
+    if not found:
+        return ""
+    listed = ", ".join(f"{variant} ({steps})" for variant, steps in found.items())
+    return f"Of L-BFGS, fewer than {_STEPS} steps (training.epochs): {listed}; perhaps not fitted to the end."
 
 
 def pairs_table(results: Results) -> Table:
@@ -78,12 +98,19 @@ def pairs_table(results: Results) -> Table:
             pair["b"],
             f"{100 * pair['difference']:+z.1f}",
             f"[{100 * pair['interval'][0]:+z.1f}, {100 * pair['interval'][1]:+z.1f}]",
-            pair["verdict"] + (" (negligibly)" if pair["negligible"] else ""),
+            pair["verdict"] + _how(pair),
             _would_decide(pair.get("would_decide")),
         )
         for pair in results.pairs
     ]
     return Table(header, rows, verdicts=True)
+
+
+def _how(pair: dict[str, Any]) -> str:
+    """What is to be known of a verdict."""
+    if pair["interval"] == [0.0, 0.0]:
+        return " (same predictions)"
+    return " (negligibly)" if pair["negligible"] else ""
 
 
 ABOUT_A_RUN = (

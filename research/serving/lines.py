@@ -57,7 +57,7 @@ def _of_csv(lines: Lines, column: str) -> Iterator[str]:
             if not there:
                 raise UserError(f"{lines.place}: the file is empty, expected a column {column!r}")
             raise UserError(
-                f"{lines.place}: no column {column!r}, expected one of {there} (--text_column names another)"
+                f"{lines.place}: no column {column!r} among {there}, expected it, or --text_column with another"
             )
         require_once(reader.fieldnames, (column,), lines.place)
         for cells in reader:
