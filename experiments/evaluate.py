@@ -8,13 +8,14 @@ another corpus its test split is scored, or all of a single file.
 """
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
 
 from experiments import program
-from experiments.progress import print_table
+from experiments.progress import print_table, say_unfinished
 from research import runs
 from research.errors import UserError
 
@@ -37,6 +38,7 @@ def main() -> None:
     from research.training.restore import restore
 
     run = restore(FLAGS.workdir)
+    say_unfinished(Path(FLAGS.workdir))
     if FLAGS.corpus:
         corpus = run.as_trained_on(load(FLAGS.corpus, program.columns(), run.class_names))
     else:

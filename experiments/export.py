@@ -11,9 +11,12 @@ with onnxruntime. The first --format=onnx installs a converter into an environme
 lay them out and as `--config=bert:my_bert` reads it.
 """
 
+from pathlib import Path
+
 from absl import flags
 
 from experiments import program
+from experiments.progress import say_unfinished
 
 flags.DEFINE_string("workdir", None, "The run's folder.")
 flags.DEFINE_string("output", None, "The folder to make.")
@@ -31,6 +34,7 @@ def main() -> None:
         print(f"encoder: {write_encoder(FLAGS.workdir, FLAGS.output)}")
         return
     difference = export(FLAGS.workdir, FLAGS.output, FLAGS.format)
+    say_unfinished(Path(FLAGS.workdir))
     print(f"{FLAGS.output}: on {SENTENCES:,} texts no probability is further than {difference:.1e} from the run's own")
 
 

@@ -52,6 +52,10 @@ def main() -> None:
         raise UserError("--explain has no place in a table; expected an output of JSON lines")
     if output.is_dir():
         raise UserError(f"--output={output} is a folder, expected a file")
+    if FLAGS.output != "-" and not output.parent.is_dir():
+        raise UserError(f"--output={output}: there is no folder {output.parent}, expected one")
+    if output.exists() and Path(FLAGS.input).exists() and output.samefile(FLAGS.input):
+        raise UserError(f"--output={output} is the input too, expected another file")
     if FLAGS.output != "-" and output.exists() and not FLAGS.overwrite:
         raise UserError(f"{output} exists already; name another --output, or pass --overwrite")
     with ExitStack() as stack:

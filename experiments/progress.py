@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from research import runs
 
 if TYPE_CHECKING:
     from research.reporting.results import Results
@@ -89,6 +92,13 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], look: dict[str,
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def say_unfinished(folder: Path) -> None:
+    """Says on stderr that a run is used before it is finished, where that is so."""
+    if not runs.is_finished(folder):
+        epochs = max((record["epoch"] for record in runs.read_metrics(folder)), default=0)
+        print(f"{folder} is not finished: it is taken as it is after {epochs} epoch(s)", file=sys.stderr)
 
 
 def print_results(results: "Results", folder: Path) -> None:

@@ -1,8 +1,10 @@
 """Rebuilds the table, the plots and the report of a comparison from its saved runs.
 
-./launch.sh report --workdir=runs/rotten_tomatoes
-./launch.sh report --workdir=runs/rotten_tomatoes --baseline=lstm --margin=0.5
-./launch.sh report --workdir=runs/rotten_tomatoes --tensorboard
+    ./launch.sh report --workdir=runs/rotten_tomatoes
+    ./launch.sh report --workdir=runs/rotten_tomatoes --baseline=lstm --margin=0.5
+    ./launch.sh report --workdir=runs/rotten_tomatoes --tensorboard
+
+Nothing is trained, and the runs stay as they are.
 """
 
 from pathlib import Path

@@ -2,13 +2,15 @@
 
 import dataclasses
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import flags
 
-from research.settings import Config, Pretraining, leaves
+from research.settings import Config, Pretraining, leaves, names_read
 
 
 def print_help(own: Sequence[flags.Flag], trains: type | None, argv: Sequence[str]) -> None:
@@ -25,15 +27,16 @@ def print_help(own: Sequence[flags.Flag], trains: type | None, argv: Sequence[st
         print(f"  --{flag.name}: {flag.help}{default}")
     if trains is not None:
         named = next((argument.partition("=")[2] for argument in argv if re.match(r"--?config=", argument)), None)
-        listed = [f"  --config.{n}={_shown(value)}: {_meaning(field)}" for n, field, value in _settings(trains, named)]
+        listed = [f"  --config.{n}={_shown(value)}{_meaning(field)}" for n, field, value in _settings(trains, named)]
         print(
             "\nsettings" + ("" if named else " (and those of a variant's model: train --config=VARIANT --help)") + ":"
         )
-        print("\n".join(listed))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+        print("\n".join(textwrap.fill(line, width, subsequent_indent="      ") for line in listed))
 
 
 def _settings(trains: type, named: str | None) -> Iterator[tuple[str, dataclasses.Field, Any]]:
-    """Of a variant where one is named; those that all have come without JAX, which takes seconds to load."""
+    """Of a variant where one is named, those that it reads; those that all have come without JAX, which takes long."""
     if trains is Pretraining:
         from experiments.variants import load_config
         from research.training.pretrain_preparation import for_pretraining
@@ -42,7 +45,9 @@ def _settings(trains: type, named: str | None) -> Iterator[tuple[str, dataclasse
     if named:
         from experiments.variants import load_config
 
-        return leaves(load_config(named))
+        config = load_config(named)
+        read = names_read(config)
+        return (leaf for leaf in leaves(config) if leaf[0] in read)
     return (leaf for leaf in leaves(Config(model=None)) if leaf[0] != "model")
 
 
@@ -52,10 +57,10 @@ def _shown(value: Any) -> str:
 
 
 def _meaning(field: dataclasses.Field) -> str:
-    """In words, with what it may be."""
+    """In words, where its name does not say it, with what it may be."""
     about = field.metadata
     limits = [f"{word} {about[key]}" for key, word in (("low", "at least"), ("high", "at most")) if about.get(key)]
     if choices := about.get("choices"):
         limits = [f"one of {', '.join(choices)}"]
-    what = about.get("what") or field.name.replace("_", " ")
+    what = f": {about['what']}" if about.get("what") else ""
     return what + (f" ({', '.join(limits)})" if limits else "")

@@ -75,8 +75,11 @@ def load_config(
         raise
     except Exception as error:  # the file is the user's code: anything may come
         # ml_collections puts the whole traceback into its message; the last line says what happened.
-        reason = str(error.__cause__ or error).strip(" )\n").splitlines()[-1:] or [type(error).__name__]
+        reason = str(error.__cause__ or error).strip().splitlines()[-1:] or [type(error).__name__]
         said = reason[0].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+        said = said.removesuffix(")") if said.count(")") > said.count("(") else said
+        if isinstance(error.__cause__, KeyError):
+            said = f"KeyError: {said}"
         raise UserError(f"{name}: the config cannot be loaded ({said})") from error
     for override in overrides:
         field = _field_of(override)

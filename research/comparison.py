@@ -19,7 +19,7 @@ from research.reporting.report import write_report
 from research.reporting.results import Claims, planned_claims
 from research.settings import Config, validate
 from research.training.begin import Run
-from research.training.environment import environment
+from research.training.environment import environment, model_code
 from research.training.memory import release_memory
 from research.training.population import train_many
 from research.training.preparation import cut_sentence
@@ -159,9 +159,9 @@ def _train_all(
     ended = {at for at, run in enumerate(asked) if runs.has_ended(run.folder)}
     if ended:
         say(f"{len(ended)} of {len(asked)} runs are finished already")
-    now = environment()["models"]
-    if other := [at for at in ended if runs.read_json(asked[at].folder / runs.RECORD).get("models", now) != now]:
-        say(f"{len(other)} of them were made by other code in research/models; --overwrite makes all of them anew")
+    made_by = {at: runs.read_json(asked[at].folder / runs.RECORD).get("model_code") for at in ended}
+    if other := [at for at, code in made_by.items() if code not in (None, model_code(asked[at].config.model.module))]:
+        say(f"{len(other)} of them were made by other code of their model; --overwrite makes all of them anew")
     board = _Progress(len(ended), progress)
 
     def tick(at: int, epochs: float, loss: float) -> None:
@@ -191,7 +191,7 @@ def _outcome(run: Run, error: Exception | None) -> str:
     test = next(r for r in runs.read_metrics(run.folder) if r["split"] == "test")
     seconds = record["seconds"]["compile"] + record["seconds"]["train"]
     which = "the last" if run.config.training.select == "last" else "chosen"
-    return f"accuracy {test['accuracy']:.4f}, epoch {record['best_epoch']}, {which}, {seconds:.1f} s"
+    return f"test accuracy {test['accuracy']:.4f}, epoch {record['best_epoch']}, {which}, {seconds:.1f} s"
 
 
 class _Progress:

@@ -66,9 +66,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if path.name == CONFIG and (path.parent / PLAN).exists():
-            a_run = min(path.parent.glob(f"*/*/{CONFIG}"), default=path).parent
-            raise UserError(f"{path.parent} is a comparison, expected a run of it, such as {a_run}") from None
+        a_run = min((*path.parent.glob(f"*/{CONFIG}"), *path.parent.glob(f"*/*/{CONFIG}")), default=None)
+        if path.name == CONFIG and a_run is not None:
+            raise UserError(f"{path.parent} is a comparison, expected a run of it, such as {a_run.parent}") from None
         raise UserError(f"{path}: no such file, expected a run folder that `train` or `compare` wrote") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
@@ -130,6 +130,8 @@ def require_free(folder: Path) -> None:
     """
     if (folder / PLAN).exists():
         raise UserError(f"{folder} holds a comparison, expected no folder there, or an empty one, for a run")
+    if folder.is_file():
+        raise UserError(f"{folder} is a file, expected a folder for --workdir")
     if folder.exists() and (not folder.is_dir() or not all(map(_is_ours, folder.iterdir()))):
         raise UserError(f"{folder} holds neither a run nor a comparison, and is not empty; name another --workdir")
 
@@ -306,12 +308,11 @@ def _clear_comparison(folder: Path) -> None:
 
 
 def _clear_run(folder: Path) -> None:
-    for name in (RECORD, PREDICTIONS, METRICS, TOKENIZER, CONFIG):
-        (folder / name).unlink(missing_ok=True)
+    files = (folder / name for name in (RECORD, PREDICTIONS, METRICS, TOKENIZER, CONFIG))
+    for path in (*files, *folder.glob("*.tmp")):
+        path.unlink(missing_ok=True)
     for name in (CHECKPOINTS, ENCODER, STREAM):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for unfinished in folder.glob("*.tmp"):
-        unfinished.unlink(missing_ok=True)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -218,13 +218,13 @@ def validate(config: Config) -> Config:
         if unknown := [name for name in vars(part) if name not in known]:
             raise UserError(f"config.{prefix}{unknown[0]} is no setting, {expected(unknown[0], known)}")
     for name, field, value in leaves(config):
-        _check_value(f"config.{name}", field, value)
+        check_value(f"config.{name}", field, value)
     _check_optimizer(config.optimizer)
     _check_texts(config)
     return config
 
 
-def _check_value(name: str, field: dataclasses.Field, value: Any) -> None:
+def check_value(name: str, field: dataclasses.Field, value: Any) -> None:
     """Raises UserError where a value is not what its field says."""
     if not _is_like(value, field.default):
         raise UserError(f"{name} is {value!r}, expected a value like {field.default!r}")

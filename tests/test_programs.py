@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 
 from experiments.variants import load_config
 from research import load, restore, runs, train
-from research.settings import leaves
+from research.settings import leaves, names_read
+from tests.conftest import ROOT
 
 SMALL = ["--config.training.epochs=2"]
 
@@ -51,7 +53,7 @@ def test_compare_prints_a_table_and_leaves_a_report(compared):
     folder, out, err = compared
     for words in ("accuracy", "95 % interval", "macro recall", "macro F1", "parameters", "luong:dot", "verdict"):
         assert words in out
-    assert "lstm fold1 repeat0: accuracy" in err
+    assert "lstm fold1 repeat0: test accuracy" in err
     rows = list(csv.DictReader((folder / "results.csv").open()))
     assert [(row["variant"], row["fold"], row["status"]) for row in rows] == [
         (variant, fold, "done") for variant in ("linear", "lstm", "luong:dot") for fold in "01"
@@ -129,6 +131,14 @@ def test_train_says_from_where_it_goes_on(folder, small_tsv):
         train(config, small_tsv, folder / "begun", tick=stop)
     _, err = run("train", "--config=mlp", f"--corpus={small_tsv}", "--workdir=begun", *SMALL, cwd=folder)
     assert "begun was begun before and goes on: 1.0 epochs are done" in err
+
+
+def test_predict_does_not_write_over_its_input(folder):
+    (folder / "texts.txt").write_text("a fine film\n")
+    same = ("--input=texts.txt", "--output=./texts.txt", "--overwrite")
+    _, err = run("predict", f"--workdir={ROOT / 'tests' / 'data' / 'run'}", *same, cwd=folder, code=2)
+    assert "is the input too, expected another file" in err
+    assert (folder / "texts.txt").read_text() == "a fine film\n"
 
 
 def test_cleaning_says_how_many_texts_are_dropped(folder):
@@ -289,9 +299,13 @@ def test_help_says_what_the_program_does(program, folder):
 
 def test_help_lists_the_settings_of_a_variant(folder):
     out, _ = run("train", "--config=luong:dot", "--help", cwd=folder)
-    every = {f"--config.{name}={value}: ".lower() for name, _, value in leaves(load_config("luong:dot"))}
-    assert not {line.strip() for line in every if line not in out.lower()}
-    assert "--config.model.score=dot: score (one of dot, general, concat, location, local_m, local_p)" in out
+    config = load_config("luong:dot")
+    listed = {f"--config.{name}={value}".lower() for name, _, value in leaves(config) if name in names_read(config)}
+    assert {
+        re.split(r":| \(", line.strip().lower())[0] for line in out.splitlines() if "--config." in line[:11]
+    } == listed
+    assert "--config.model.score=dot: of a state with the query (one of dot, general, concat, location, local_m" in out
+    assert "model.window" not in out
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from research.data.corpora import make_corpus
 from research.data.files import Row
 from research.errors import UserError
 from research.training.checkpoints import Checkpoints
+from tests.small import small_lstm
 
 DATA = Path(__file__).parent / "data"
 PREDICT = """
@@ -63,6 +64,45 @@ def test_a_description_that_lacks_something_says_what(name, tmp_path):
     runs.write_json(tmp_path / "run" / runs.CONFIG, described)
     with pytest.raises(UserError, match=rf"config\.json: no '{name}', expected the config\.json of a run"):
         restore(tmp_path / "run")
+
+
+def test_a_description_of_other_kinds_is_a_sentence(tmp_path):
+    shutil.copytree(DATA / "run", tmp_path / "run")
+    described = runs.read_json(tmp_path / "run" / runs.CONFIG)
+    for wrong, words in (([], "no object with settings"), ({"settings": 3}, "no object with settings")):
+        runs.write_json(tmp_path / "run" / runs.CONFIG, wrong)
+        with pytest.raises(UserError, match=words):
+            restore(tmp_path / "run")
+    for section, name, value in (("model", "hidden_size", "many"), ("data", "max_length", -3)):
+        settings = described["settings"] | {section: described["settings"][section] | {name: value}}
+        runs.write_json(tmp_path / "run" / runs.CONFIG, described | {"settings": settings})
+        with pytest.raises(UserError, match=rf"config\.json: config\.{section}\.{name} is {value!r}, expected"):
+            restore(tmp_path / "run")
+
+
+def test_a_finished_run_that_lost_its_best_epoch_or_its_tokenizer_is_refused(small_corpus, tmp_path):
+    """It would predict otherwise than its record and its card say."""
+    config = small_lstm("--config.training.select=log_loss", "--config.optimizer.learning_rate=0.05")
+    config.training.epochs, config.training.patience = 8, 0
+    folder = train(config, small_corpus, tmp_path / "run")
+    with Checkpoints(folder / runs.CHECKPOINTS, read_only=True) as checkpoints:
+        best, last = checkpoints.best_step(), checkpoints.last_step()
+    assert best < last
+    shutil.copytree(folder, tmp_path / "lost")
+    shutil.rmtree(tmp_path / "lost" / runs.CHECKPOINTS / str(best))
+    with pytest.raises(UserError, match=r"checkpoints: best_epoch 8, expected \d as record\.json says"):
+        restore(tmp_path / "lost")
+    shutil.copy(DATA / "run" / runs.TOKENIZER, folder / runs.TOKENIZER)
+    with pytest.raises(UserError, match=r"tokenizer\.json: words 300, expected \d+ as record\.json says"):
+        restore(folder)
+    (folder / runs.RECORD).unlink()  # then nothing is known of it
+    assert np.isfinite(restore(folder).predict_proba(["a fine film"])).all()
+    shutil.copytree(DATA / "run", tmp_path / "small")
+    tokenizer = (folder / runs.TOKENIZER).read_text("utf-8").replace('": 299', '": 999')
+    (tmp_path / "small" / runs.TOKENIZER).write_text(tokenizer, "utf-8")
+    (tmp_path / "small" / runs.RECORD).unlink(missing_ok=True)
+    with pytest.raises(UserError, match="has other ids than the model has words"):
+        restore(tmp_path / "small")
 
 
 def test_what_a_run_saves_keeps_its_kinds():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from research.evaluation.metrics import METRICS
+from research.evaluation.metrics import METRICS, bounds_of
 from research.evaluation.planning import detectable, needed
 from research.evaluation.statistics import (
     Estimate,
@@ -26,6 +26,19 @@ def outcome(run, correct):
     probabilities = np.where(np.asarray(correct)[:, None], [0.2, 0.8], [0.8, 0.2]).astype(np.float32)
     ids = np.array([f"{i:06d}" for i in range(len(correct))])
     return Outcome(run, ids, np.ones(len(correct), np.int32), probabilities)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metric_lies_within_its_interval_and_its_bounds(metric):
+    random = np.random.default_rng(1)
+    for classes in (2, 3):
+        labels = np.arange(30, dtype=np.int32) % classes
+        for sharpness in (-3.0, 0.0, 3.0):  # worse than chance, chance, better
+            logits = random.normal(size=(30, classes)) + sharpness * np.eye(classes)[labels]
+            p = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+            found = estimate([Outcome((0, 0), np.arange(30).astype(str), labels, p)], metric, folds=0)
+            low, high = bounds_of(metric, classes)
+            assert low <= found.low <= found.mean <= found.high <= high
 
 
 def test_no_interval_leaves_the_values_that_a_metric_can_have():

@@ -17,6 +17,7 @@ METRICS = (
     *("accuracy", "balanced_accuracy", "macro_recall", "macro_f1", "macro_precision"),
     *("auroc", "log_loss", "brier", "calibration_error"),
 )
+_HIGHEST = {"log_loss": np.inf, "brier": 2.0}  # of metrics that are not fractions
 _BINS = 15  # of confidence, for the calibration error
 
 
@@ -25,6 +26,11 @@ class Measured(NamedTuple):
 
     score: float
     of_texts: np.ndarray  # float64 [N]
+
+
+def bounds_of(metric: str, num_classes: int) -> tuple[float, float]:
+    """The least and the most that a metric can be."""
+    return 0.0, 1.0 if (metric, num_classes) == ("brier", 2) else _HIGHEST.get(metric, 1.0)
 
 
 def confusion_matrix(label: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:

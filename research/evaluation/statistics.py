@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-from research.evaluation.metrics import measure
+from research.evaluation.metrics import bounds_of, measure
 
 
 class Estimate(NamedTuple):
@@ -103,7 +103,7 @@ def _sample_of(outcomes: list[Outcome], metric: str, *, folds: int) -> Sample:
     """The sample of a variant's runs."""
     measured = [measure(outcome.label, outcome.probabilities, metric) for outcome in outcomes]
     scores, values = np.array([m.score for m in measured]), [m.of_texts for m in measured]
-    return make_sample(scores, *_grouped(outcomes, values), folds=folds, bounds=(0.0, _highest(metric, outcomes)))
+    return make_sample(scores, *_grouped(outcomes, values), folds=folds, bounds=_bounds(metric, outcomes))
 
 
 def _grouped(outcomes: list[Outcome], values: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -121,10 +121,8 @@ def _grouped(outcomes: list[Outcome], values: list[np.ndarray]) -> tuple[list[np
     return values, names
 
 
-def _highest(metric: str, outcomes: list[Outcome]) -> float:
-    """The most that a metric can be; the least is 0."""
-    brier = 1.0 if outcomes[0].probabilities.shape[1] == 2 else 2.0
-    return {"log_loss": np.inf, "brier": brier}.get(metric, 1.0)
+def _bounds(metric: str, outcomes: list[Outcome]) -> tuple[float, float]:
+    return bounds_of(metric, outcomes[0].probabilities.shape[1])
 
 
 def contrast(sides: Sequence[list[Outcome]], weights: Sequence[float], metric: str, *, folds: int) -> Sample | None:
@@ -138,7 +136,8 @@ def contrast(sides: Sequence[list[Outcome]], weights: Sequence[float], metric: s
     if not common:
         return None
     sides = [[of_side[run] for run in common] for of_side in by_run]
-    most = _highest(metric, sides[0]) * sum(map(abs, weights)) / 2
+    low, high = _bounds(metric, sides[0])
+    most = (high - low) * sum(map(abs, weights)) / 2
     if all(np.array_equal(o.id, first.id) for side in sides for o, first in zip(side, sides[0], strict=True)):
         measured = [[measure(o.label, o.probabilities, metric) for o in side] for side in sides]
         runs = list(zip(*measured, strict=True))

@@ -35,7 +35,7 @@ class Linear(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    weighting: str = setting("tfidf", choices=("tfidf", "nb"))
+    weighting: str = setting("tfidf", "of the features", choices=("tfidf", "nb"))
     buckets: int = setting(2**18, "that words and word pairs are hashed into", low=1)
 
     def setup(self):

@@ -25,7 +25,7 @@ class Luong(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    score: str = setting("general", choices=SCORES)
+    score: str = setting("general", "of a state with the query", choices=SCORES)
     window: int = setting(10, "of the local scores", low=1, read=lambda model: model.score.startswith("local"))
     positions: int = setting(100, "of the location score", low=1, limits_length=_reads_positions, read=_reads_positions)
     embedding_size: int = setting(64, low=1)

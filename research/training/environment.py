@@ -24,7 +24,6 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.local_devices()],
         "commit": _commit(),
-        "models": _models(),
         "date": time.strftime("%Y-%m-%d"),
         "peak_memory_bytes": peak_memory(),
     }
@@ -59,7 +58,11 @@ def _commit() -> str:
 
 
 @functools.cache
-def _models() -> str:
-    """A hash of the code in `research/models`, by which runs of a model that was edited meanwhile are told apart."""
-    files = sorted((Path(__file__).parent.parent / "models").rglob("*.py"))
+def model_code(module: str) -> str:
+    """A hash of a variant's code (`settings.model.module`), by which runs of an edited model are told apart.
+
+    Of its file, those that share the beginning of its name, and the layers.
+    """
+    models = Path(__file__).parent.parent / "models"
+    files = sorted({*models.glob(f"{module.partition('.')[0]}*.py"), *(models / "layers").glob("*.py")})
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]

@@ -1,5 +1,6 @@
 """A run restored from its folder alone: settings, tokenizer and best checkpoint."""
 
+import contextlib
 import copy
 import functools
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from research.data.texts import pretraining_split
 from research.data.tokenizer import Encoded, encode_texts, split_text
 from research.errors import UserError
 from research.models import config_from_dict, guesser_shapes
-from research.settings import is_pretraining, repeat_of
+from research.settings import check_value, is_pretraining, leaves, repeat_of
 from research.training.checkpoints import Checkpoints
 from research.training.loop import batches_to_evaluate, evaluate_members
 from research.training.programs import Programs, programs_for
@@ -40,6 +41,8 @@ class Restored:
             raise UserError(f"{folder / runs.CONFIG}: no {missing[0]!r}, expected the config.json of a run")
         try:
             self.config = config_from_dict(described["settings"])
+            for name, field, value in leaves(self.config):
+                check_value(f"config.{name}", field, value)
         except UserError as error:
             raise UserError(f"{folder / runs.CONFIG}: {error}") from error
         self.described = described
@@ -53,6 +56,9 @@ class Restored:
         except Exception as error:  # the library raises nothing narrower
             raise UserError(f"{folder / runs.TOKENIZER}: cannot be read ({error})") from error
         self.vocabulary: dict[str, int] = self._tokenizer.get_vocab()  # word -> id
+        _require_own(folder, runs.TOKENIZER, "words", len(self.vocabulary))
+        if max(self.vocabulary.values(), default=0) >= self.config.data.vocab_size:
+            raise UserError(f"{folder / runs.TOKENIZER} has other ids than the model has words, expected the run's own")
         # With the leading axis of members that programs have.
         self._members = jax.device_put(jax.tree.map(lambda leaf: leaf[None], self._restore_variables(folder)))
 
@@ -70,6 +76,7 @@ class Restored:
             if step is None:
                 raise UserError(f"{folder}: empty, expected a run that reached its first save")
             saved = checkpoints.restore(step)
+        _require_own(folder.parent, runs.CHECKPOINTS, "best_epoch", _epoch_of(folder.parent, step))
         variables = {"params": saved["params"], **saved.get("constants", {})}
         if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, self._shapes()):
             raise UserError(
@@ -121,6 +128,24 @@ class Restored:
     def split(self, corpus: Corpus) -> Split:
         """The split of the run's own corpus: what it trained on, chose on, and never saw."""
         return _split_of(self.described, corpus)
+
+
+def _epoch_of(folder: Path, step: int) -> int | None:
+    """That ended with a step, where it is known."""
+    records = []
+    with contextlib.suppress(UserError):
+        records = runs.read_metrics(folder)
+    return next((r["epoch"] for r in records if r["split"] == "validation" and r["step"] == step), None)
+
+
+def _require_own(folder: Path, part: str, name: str, found: Any) -> None:
+    """Raises UserError where a finished run has recorded another value than is found in a part of it."""
+    record = {}
+    with contextlib.suppress(UserError):  # what is needed to restore a run stands elsewhere
+        record = runs.read_json(folder / runs.RECORD)
+    if record.get("status") == "done" and found is not None and record.get(name, found) != found:
+        what = f"{name} {found}, expected {record[name]} as {runs.RECORD} says"
+        raise UserError(f"{folder / part}: {what}; it was damaged, or is another run's")
 
 
 def _split_of(described: dict[str, Any], corpus: Corpus) -> Split:
@@ -215,5 +240,7 @@ def restore_source(folder: Path | str) -> Restored:
       UserError: the folder holds no run that reached its first save, or a damaged one.
     """
     described = runs.read_json(Path(folder) / runs.CONFIG)
+    if not isinstance(described, dict) or not isinstance(described.get("settings", {}), dict):
+        raise UserError(f"{Path(folder) / runs.CONFIG}: no object with settings, expected the config.json of a run")
     kind = Restored if is_pretraining(described.get("settings", {})) else RestoredRun
     return kind(Path(folder), described)

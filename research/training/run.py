@@ -18,7 +18,7 @@ from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
 from research.settings import Config
 from research.training.begin import Begun, Run, begin, describe, fresh_state, seed, taken_folder
-from research.training.environment import environment
+from research.training.environment import environment, model_code
 from research.training.flops import count_flops
 from research.training.history import History
 from research.training.loop import (
@@ -276,6 +276,7 @@ def _finish(begun: Begun, programs: Programs, best: TrainState, about: dict[str,
         "words_with_vectors": 0 if prepared.vectors is None else int(prepared.vectors[1].sum()),
         "flops_per_text": _flops_per_text(spec.config, programs, best, prepared),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
+        "model_code": model_code(spec.config.model.module),
     }
     if source is not None:
         record["init_from"] = start_from_run(best.variables, source, prepared.vocabulary)[1]._asdict()
