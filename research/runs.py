@@ -66,9 +66,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        a_run = min((*path.parent.glob(f"*/{CONFIG}"), *path.parent.glob(f"*/*/{CONFIG}")), default=None)
-        if path.name == CONFIG and a_run is not None:
-            raise UserError(f"{path.parent} is a comparison, expected a run of it, such as {a_run.parent}") from None
+        a_run = min((*path.parent.glob(f"*/{CONFIG}"), *path.parent.glob(f"*/*/{CONFIG}")), default=path).parent
+        if path.name == CONFIG and (a_run != path.parent or (path.parent / PLAN).exists()):
+            raise UserError(f"{path.parent} is a comparison, expected a run of it, such as {a_run}") from None
         raise UserError(f"{path}: no such file, expected a run folder that `train` or `compare` wrote") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
