@@ -69,7 +69,11 @@ def test_a_description_that_lacks_something_says_what(name, tmp_path):
 def test_a_description_of_other_kinds_is_a_sentence(tmp_path):
     shutil.copytree(DATA / "run", tmp_path / "run")
     described = runs.read_json(tmp_path / "run" / runs.CONFIG)
-    for wrong, words in (([], "no object with settings"), ({"settings": 3}, "no object with settings")):
+    for wrong, words in (
+        ([], "no object with settings"),
+        ({"settings": 3}, "no object with settings"),
+        ({"corpus": 3}, "no object"),
+    ):
         runs.write_json(tmp_path / "run" / runs.CONFIG, wrong)
         with pytest.raises(UserError, match=words):
             restore(tmp_path / "run")

@@ -240,7 +240,9 @@ def restore_source(folder: Path | str) -> Restored:
       UserError: the folder holds no run that reached its first save, or a damaged one.
     """
     described = runs.read_json(Path(folder) / runs.CONFIG)
-    if not isinstance(described, dict) or not isinstance(described.get("settings", {}), dict):
+    if not isinstance(described, dict) or not all(
+        isinstance(described.get(n, {}), dict) for n in ("settings", "corpus")
+    ):
         raise UserError(f"{Path(folder) / runs.CONFIG}: no object with settings, expected the config.json of a run")
     kind = Restored if is_pretraining(described.get("settings", {})) else RestoredRun
     return kind(Path(folder), described)
