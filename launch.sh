@@ -2,6 +2,7 @@
 # ./launch.sh                     set up .venv on first use, then run the default comparison
 # ./launch.sh test [pytest args]  set up with what the tests need, then run them
 # ./launch.sh NAME [flags]        set up, then run the program experiments/NAME.py from where you stand
+# ./launch.sh help                say what the programs are for
 #
 # ACCELERATOR=cuda13 (or cuda12, tpu) installs that build of jax; PYTHON names the interpreter to use.
 set -u
@@ -66,10 +67,14 @@ if [ "${name#-}" != "$name" ]; then # flags without a name are those of the defa
   set -- "$name" "$@"
   name=compare
 fi
-program=$root/experiments/$name.py
-if [ ! -f "$program" ] || ! grep -q '^    program.launch(main' "$program"; then
-  known=$(cd "$root/experiments" && grep -l '^    program.launch(main' ./*.py | sed 's|^\./||; s|\.py$||' | tr '\n' ' ')
-  printf 'launch.sh: there is no program %s, expected test or one of %s\n' "$name" "$known" >&2
+known=$(cd "$root/experiments" && grep -l '^    program.launch(main' ./*.py | sed 's|^\./||; s|\.py$||')
+if [ "$name" = help ]; then # the first line of each program, without its quotes
+  for each in $known; do sed -n "1s/^\"\"\"\([^\"]*\).*/$(printf %-10s "$each") \1/p" "$root/experiments/$each.py"; done
+  printf '%-10s %s\n' test 'Runs the tests.' NAME 'with --help lists its flags and settings.'
+  exit
+fi
+if ! printf '%s\n' "$known" | grep -qxF -- "$name"; then
+  printf 'launch.sh: there is no program %s, expected help, test or one of %s\n' "$name" "${known//$'\n'/ }" >&2
   exit 2
 fi
 install "$extras"

@@ -29,8 +29,8 @@ from experiments.usage import print_help
 from research.cores import granted
 from research.data.cache import cache_folder
 from research.data.files import Columns
-from research.errors import UserError
-from research.settings import Training
+from research.errors import UserError, likeliest
+from research.settings import Config, Training, leaves
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without SciPy
     from research.data.corpora import Corpus
@@ -172,7 +172,7 @@ def launch(main: Callable[..., None], *, trains: type | None = Training) -> None
 def _quiet() -> None:
     """Leaves stderr to what programs say themselves."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger().setLevel(logging.ERROR)
+    logging.basicConfig(format="%(message)s", level=logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("research").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=UserWarning)
@@ -204,13 +204,24 @@ def _parse(argv: Sequence[str], trains: type | None) -> list[str]:
     try:
         stray = flags.FLAGS(rest)[1:]
     except flags.UnrecognizedFlagError as error:
-        names = ", ".join(f"--{flag.name}" for flag in own) or "none"
-        raise UserError(f"--{error.flagname} is no flag of this program, expected {names}") from error
+        raise UserError(
+            f"--{error.flagname} is no flag of this program, {_meant(error.flagname, own, trains)}"
+        ) from error
     except flags.Error as error:
         raise UserError(str(error)) from error
     if stray:
         raise UserError(f"{stray[0]!r} is not a flag, expected --NAME=VALUE")
     return overrides
+
+
+def _meant(name: str, own: Sequence[flags.Flag], trains: type | None) -> str:
+    """What was expected for an unknown flag: the flag or the setting that is likeliest, or any flag."""
+    settings = [] if trains is None else leaves(Config(model=None, training=trains()))
+    names = [flag.name for flag in own]
+    meant = likeliest(name, [*names, *(f"config.{setting}" for setting, _, _ in settings)])
+    others = [f"--{other}" for other in names if other not in meant] + ["--config.FIELD=VALUE"] * (trains is not None)
+    first = f"--{meant[0]}, or " if meant else ""
+    return f"expected {first}one of {', '.join(others)}" if others else "expected none"
 
 
 def _split_overrides(argv: list[str]) -> tuple[list[str], list[str]]:

@@ -17,9 +17,18 @@ class Diverged(UserError):
     """Training whose loss is not finite any more; says at which step, and what may help."""
 
 
+def likeliest(name: str, known: Iterable[str]) -> list[str]:
+    """The one of the known names that is meant, or none: by the spelling of its last part, or by initials (`lr`)."""
+    last = {other.rpartition(".")[2]: other for other in known}
+    initials = {"".join(word[:1] for word in part.split("_")): part for part in last if "_" in part}
+    part = name.rpartition(".")[2]
+    close = difflib.get_close_matches(part, last, n=1) or filter(None, [initials.get(part)])
+    return [last[found] for found in close]
+
+
 def expected(name: str, known: Iterable[str]) -> str:
-    """`expected ... one of` what is known, the likeliest before all if one is much like `name`."""
+    """`expected ... one of` what is known, the likeliest before all if there is one."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
+    close = likeliest(name, known)
     listed = ", ".join(other for other in known if other not in close)
     return f"expected {close[0]}, or one of {listed}" if close and listed else f"expected one of {', '.join(known)}"

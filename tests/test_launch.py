@@ -105,6 +105,14 @@ def test_too_old_a_python_is_one_line(project, tmp_path):
     assert "Python 3.11 or newer is needed" in err
 
 
+def test_help_says_what_each_program_is_for(project):
+    code, out, _ = launch(project, "help")
+    assert code == 0
+    assert "corpora    Lists the known corpora: name, language, classes, sizes, where from.\n" in out
+    assert "program " not in out  # a helper, not a program
+    assert not installs(project)
+
+
 def test_an_unknown_program_names_the_known_ones(project):
     code, _, err = launch(project, "trian")
     assert code == 2

@@ -21,6 +21,7 @@ from tests.evaluation import evaluate
 
 VOCAB_SIZE, LONGEST = 50, 12
 LENGTHS = np.array([12, 5, 1, 0, 7, 12], np.int32)
+# Fields of these names are made small, so that compiling and training a new variant takes seconds here.
 SMALL = {"embedding_size": 6, "hidden_size": 8, "features": 4, "buckets": 64, "width": LONGEST, "heads": 2}
 SMALL |= {"stages": (1, 1)}  # halves and doubles once, with a shortcut over it
 
@@ -75,9 +76,10 @@ def test_padding_changes_nothing(variant):
     ids = batch_of_ids()
     expected = apply(variables, ids, LENGTHS)
     wider = np.pad(ids, ((0, 0), (0, 9)), constant_values=7)
-    np.testing.assert_allclose(apply(variables, wider, LENGTHS), expected, rtol=1e-5, atol=1e-6)
+    remedy = "what looks at neighbours or sums over positions must leave out padding: see layers/masks.py"
+    np.testing.assert_allclose(apply(variables, wider, LENGTHS), expected, rtol=1e-5, atol=1e-6, err_msg=remedy)
     other = np.where(np.arange(LONGEST)[None, :] < LENGTHS[:, None], ids, batch_of_ids(seed=2))
-    np.testing.assert_allclose(apply(variables, other, LENGTHS), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(apply(variables, other, LENGTHS), expected, rtol=1e-5, atol=1e-6, err_msg=remedy)
 
 
 def test_padding_changes_no_dropout(variant):
@@ -93,7 +95,8 @@ def test_padding_changes_no_dropout(variant):
 
     expected = apply(batch_of_ids())
     wider = np.pad(batch_of_ids(), ((0, 0), (0, 9)), constant_values=7)
-    np.testing.assert_allclose(apply(wider), expected, rtol=1e-5, atol=1e-6)
+    remedy = "a mask must not depend on the padded width: see sequence_mask in layers/dropout.py"
+    np.testing.assert_allclose(apply(wider), expected, rtol=1e-5, atol=1e-6, err_msg=remedy)
 
 
 def test_a_text_in_the_middle_of_others_is_the_text_alone(variant):
@@ -111,7 +114,7 @@ def test_the_text_matters(variant):
     difference = apply(variables, batch_of_ids(seed=1), LENGTHS) - apply(variables, batch_of_ids(seed=2), LENGTHS)
     difference = np.abs(difference).max(axis=1)
     assert (difference[LENGTHS > 0] > 1e-6).all()
-    assert difference[LENGTHS == 0].max() == 0
+    assert difference[LENGTHS == 0].max() == 0, "an empty text must not be read: see layers/masks.py"
 
 
 def test_values_and_gradients_are_finite_and_every_parameter_has_one(variant):
@@ -128,8 +131,10 @@ def test_values_and_gradients_are_finite_and_every_parameter_has_one(variant):
 
     gradients = gradient(variables["params"], batch_of_ids(), LENGTHS)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
-        assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
-        assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
+        assert np.isfinite(leaf).all(), (
+            f"{jax.tree_util.keystr(path)}: not finite; divide and exponentiate within masks"
+        )
+        assert np.abs(leaf).max() > 0, f"{jax.tree_util.keystr(path)}: no gradient reaches it; is it used?"
     for length in (0, 1):
         gradients = gradient(variables["params"], batch_of_ids()[:1], np.array([length], np.int32))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
@@ -170,7 +175,7 @@ def test_bfloat16_compute_stays_close(variant):
     equations = list(every_equation(traced.jaxpr.jaxpr))
     # A silent promotion to float32 on the way would make it a sham.
     products = [e.outvars[0].aval.dtype for e in equations if e.primitive.name == "dot_general"]
-    assert set(products) <= {jnp.dtype("bfloat16")}
+    assert set(products) <= {jnp.dtype("bfloat16")}, "a constant or mask of float32 promotes: make it in values.dtype"
     logits = traced.lower().compile()(variables, batch)
     assert logits.dtype == jnp.float32
     expected = apply(variables, batch.token_ids, LENGTHS)
@@ -205,7 +210,7 @@ def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
         state, _ = programs.train(state, batch)
         if step % 10 == 0 and summarise(evaluate(programs, state.variables, first, widths)[0])["accuracy"] == 1.0:
             return
-    pytest.fail("it should know 64 sentences by heart after 300 steps")
+    pytest.fail(f"{name} should know 64 sentences by heart after 300 steps")
 
 
 def test_article_reads_padding_as_words():

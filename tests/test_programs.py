@@ -373,7 +373,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(program, flags, words, folder
     [
         ("train", ["--coordinator=localhost:1", "--processes=2", "--process=2"], "--process is 2, expected 0 to 1"),
         ("train", ["--coordinator=localhost", "--processes=2"], "--coordinator is 'localhost', expected HOST:PORT"),
-        ("train", ["--wrokdir=x"], "--wrokdir is no flag of this program, expected --config"),
+        ("train", ["--wrokdir=x"], "--wrokdir is no flag of this program, expected --workdir, or one of --config,"),
+        ("train", ["--epochs=3"], "--epochs is no flag of this program, expected --config.training.epochs, or one of"),
         ("evaluate", ["--workdir=nowhere"], "no such file, expected a run folder"),
     ],
 )

@@ -1,5 +1,7 @@
 """Reports of comparisons whose predictions are made up, so that what they must say is known."""
 
+import csv
+import hashlib
 import html
 import json
 import re
@@ -21,7 +23,7 @@ from research.errors import UserError
 from research.reporting.blocks import Table, to_html, to_latex, to_markdown
 from research.reporting.plots import _FONTS, write_plots
 from research.reporting.report import _method, write_report
-from research.reporting.results import Claims, read_results
+from research.reporting.results import Claims, pairs_of, read_results
 from research.reporting.tables import matrix, one_label, pairs_table, protocol
 from research.reporting.tensorboard import write_events
 from research.settings import Data, config_hash, to_dict
@@ -106,6 +108,38 @@ def test_claims_are_those_asked_for(comparison):
     assert lengths[1] > lengths[0]
     with pytest.raises(UserError, match="--baseline is 'lsmt', expected one of linear:tfidf, lstm"):
         read_results(comparison, Claims(baseline="lsmt"))
+
+
+def test_with_something_switched_off_a_variant_is_compared_with_itself():
+    variants = [
+        "lstm",
+        "lstm[model.dropout=0]",
+        "cnn[widths=(3,4)]",
+        "cnn[widths=(3,4),model.dropout=0]",
+        "gru[seed=1]",
+    ]
+    assert pairs_of(variants, Claims()) == [
+        ("lstm[model.dropout=0]", "lstm"),
+        ("cnn[widths=(3,4)]", "lstm"),
+        ("cnn[widths=(3,4),model.dropout=0]", "cnn[widths=(3,4)]"),
+        ("gru[seed=1]", "lstm"),
+    ]
+    assert {b for _, b in pairs_of(variants, Claims(baseline="lstm"))} == {"lstm"}
+
+
+def test_a_row_names_its_predictions_and_the_code_that_made_them(comparison):
+    for fold, code in enumerate(("0123", "4567")):
+        record = comparison / "lstm" / f"fold{fold}-repeat0" / runs.RECORD
+        runs.write_json(record, runs.read_json(record) | {"model_code": code, "texts": {"train": 7, "validation": 2}})
+    write_report(comparison)
+    with (comparison / "results.csv").open(newline="") as file:
+        rows = {row["run_folder"]: row for row in csv.DictReader(file)}
+    predictions = (comparison / "lstm/fold1-repeat0" / runs.PREDICTIONS).read_bytes()
+    assert rows["lstm/fold1-repeat0"]["predictions_sha256"] == hashlib.sha256(predictions).hexdigest()
+    assert [rows[f"lstm/fold{fold}-repeat0"]["model_code"] for fold in (0, 1)] == ["0123", "4567"]
+    report = (comparison / "report.md").read_text()
+    assert "The code of the model changed between the runs of lstm (column model_code of results.csv)" in report
+    assert "(a run trains on 7 texts and chooses on 2)" in report
 
 
 def test_claims_that_came_after_training_name_their_command(comparison):

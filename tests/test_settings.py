@@ -6,8 +6,8 @@ from experiments.variants import load_config
 from research import runs, train
 from research.data.corpora import make_corpus
 from research.data.files import Row
-from research.errors import UserError
-from research.settings import validate
+from research.errors import UserError, likeliest
+from research.settings import leaves, validate
 from tests.small import small_lstm
 
 
@@ -71,3 +71,18 @@ def test_a_limit_of_columns_that_are_not_there_is_refused_before_anything_is_wri
     with pytest.raises(UserError, match=r"max_norm is 3\.0, expected 0: the model has no head"):
         train(load_config("linear", ["--config.optimizer.max_norm=3"]), small_corpus, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("optimizer.lr", ["optimizer.learning_rate"]),
+        ("epochs", ["training.epochs"]),
+        ("training.patince", ["training.patience"]),
+        ("hidden", ["model.hidden_size"]),
+        ("model.epochs", ["training.epochs"]),
+        ("xyz", []),
+    ],
+)
+def test_a_setting_is_found_by_what_was_likely_meant(given, meant):
+    assert likeliest(given, [name for name, _, _ in leaves(load_config("lstm"))]) == meant

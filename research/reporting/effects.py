@@ -7,13 +7,12 @@ differences have.
 """
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from research.evaluation.statistics import contrast, interval
 from research.reporting.blocks import Table
-from research.reporting.results import Results, level_of
+from research.reporting.results import Results, level_of, settings_in
 
 
 class Grid(NamedTuple):
@@ -32,11 +31,9 @@ def grids(variants: Sequence[str]) -> list[Grid]:
     """The full grids among names such as `lstm[model.hidden_size=64,optimizer.learning_rate=0.001]`."""
     found: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], str]] = {}
     for variant in variants:
-        base, bracket, inside = variant.removesuffix("]").partition("[")
-        # Commas inside brackets belong to a tuple: widths=(3,4).
-        pairs = re.findall(r"([\w.]+)=(\([^)]*\)|[^,]+)", inside)
-        if bracket and pairs:
-            fields, levels = zip(*pairs, strict=True)
+        base, settings = settings_in(variant)
+        if settings:
+            fields, levels = zip(*settings, strict=True)
             found.setdefault((base, fields), {})[levels] = variant
     listed = [Grid(base, fields, cells) for (base, fields), cells in found.items()]
     return [grid for grid in listed if _is_full(grid)]

@@ -26,10 +26,12 @@ from research.reporting.results import (
     results_csv,
 )
 from research.reporting.tables import (
+    between,
     costs_table,
     few_steps,
     matrix,
     metrics_table,
+    mixed_code,
     one_label,
     pairs_table,
     protocol,
@@ -97,7 +99,10 @@ def _chosen(results: Results) -> str:
     if len(last) == len(entries):
         said = "The last epoch of each run was taken"
     else:
+        done = [row for row in results.rows if row["train_texts"]]
+        train, validation = (between(row[part] for row in done) for part in ("train_texts", "validation_texts"))
         said = "The epoch of each run was chosen on validation texts"
+        said += f" (a run trains on {train} texts and chooses on {validation})" if done else ""
         said += f"; of {', '.join(last)} the last one was taken" if last else ""
     tuned = [variant for variant, entry in entries.items() if entry.get("tuned")]
     return f"{said}. " + (f"Tuned on validation texts, run by run: {', '.join(tuned)}. " if tuned else "")
@@ -113,7 +118,7 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
             "not to be compared by their intervals; the verdicts below do that."
         ),
         variants_table(results),
-        *(Text(said) for said in (one_label(results), few_steps(results)) if said),
+        *(Text(said) for said in (one_label(results), few_steps(results), mixed_code(results)) if said),
         Plot("accuracy", plots["accuracy"]),
     ]
     baseline = baseline_of(list(results.plan["variants"]), results.claims)
@@ -271,10 +276,9 @@ def _other_claims(results: Results) -> list[str]:
     """The command that makes the claims, where it is not that of the comparison."""
     if results.claims == planned_claims(results.plan):
         return []
-    _, margin, all_pairs, *_ = results.claims
-    baseline = baseline_of(list(results.plan["variants"]), results.claims)
-    flags = "--pairs=all" if all_pairs else f"--baseline={baseline}"
-    return [f"verdicts: `./launch.sh report --workdir=FOLDER {flags} --margin={100 * margin:g}`"]
+    baseline, margin, all_pairs, *_ = results.claims
+    flags = " --pairs=all" if all_pairs else f" --baseline={baseline}" if baseline else ""
+    return [f"verdicts: `./launch.sh report --workdir=FOLDER{flags} --margin={100 * margin:g}`"]
 
 
 def _provenance(results: Results) -> tuple[str, ...]:

@@ -4,8 +4,10 @@ Reads run folders and trains nothing, so a report can be rebuilt at any time fro
 """
 
 import csv
+import hashlib
 import io
 import itertools
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +32,7 @@ LEVEL = 0.95
 _COLUMNS = (
     *("variant", "fold", "repeat", "status", *METRICS),
     *("parameters", "flops_per_text", "train_seconds", "compile_seconds", "predict_ms", "peak_memory_bytes"),
-    *("best_epoch", "run_folder"),
+    *("best_epoch", "train_texts", "validation_texts", "model_code", "predictions_sha256", "run_folder"),
 )
 
 
@@ -145,6 +147,10 @@ def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> tuple[dict[
         "predict_ms": round(1e3 * record["seconds"]["evaluate"] / max(len(outcome.label), 1), 4),
         "peak_memory_bytes": record["peak_memory_bytes"],
         "best_epoch": record["best_epoch"],
+        "train_texts": record.get("texts", {}).get("train", ""),
+        "validation_texts": record.get("texts", {}).get("validation", ""),
+        "model_code": record.get("model_code", ""),
+        "predictions_sha256": hashlib.sha256((folder / runs.PREDICTIONS).read_bytes()).hexdigest(),
     }
     return row, outcome
 
@@ -170,11 +176,30 @@ def baseline_of(variants: list[str], claims: Claims) -> str:
 
 
 def pairs_of(variants: list[str], claims: Claims) -> list[tuple[str, str]]:
-    """The pairs (a, b) that are claimed about."""
+    """The pairs (a, b) that are claimed about.
+
+    Without a baseline that is asked for, a variant with something switched off is compared with itself as it was.
+    """
     if claims.all_pairs:
         return list(itertools.combinations(variants, 2))
     baseline = baseline_of(variants, claims)
-    return [(variant, baseline) for variant in variants if variant != baseline]
+    others = (variant for variant in variants if variant != baseline)
+    return [(v, baseline if claims.baseline else _undropped(v, variants) or baseline) for v in others]
+
+
+def settings_in(variant: str) -> tuple[str, list[tuple[str, str]]]:
+    """`lstm[model.hidden_size=64,seed=1]` -> its name without brackets, and (setting, value) of each within."""
+    base, _, inside = variant.removesuffix("]").partition("[")
+    # Commas inside brackets belong to a tuple: widths=(3,4).
+    return base, re.findall(r"([\w.]+)=(\([^)]*\)|[^,]+)", inside)
+
+
+def _undropped(variant: str, variants: list[str]) -> str | None:
+    """The same variant without the last of the settings in its name, which `--drop` puts there; None if not there."""
+    base, settings = settings_in(variant)
+    kept = ",".join(f"{name}={value}" for name, value in settings[:-1])
+    name = f"{base}[{kept}]" if kept else base
+    return name if settings and name in variants else None
 
 
 def level_of(pairs: int, claims: Claims) -> float:

@@ -1,6 +1,6 @@
 """The tables people read, for the terminal and for Markdown."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,12 @@ _VERDICTS = ("better", "equivalent", "undecided", "worse")
 def percent(value: float) -> str:
     """A fraction as a percentage with one decimal; "-" where it is not defined."""
     return "-" if np.isnan(value) else f"{100 * value:.1f}"
+
+
+def between(values: Iterable[int]) -> str:
+    """The least and the largest of some numbers, or the one that they all are; "-" of none."""
+    ends = sorted(values)
+    return "-" if not ends else f"{ends[0]:,}" if ends[0] == ends[-1] else f"{ends[0]:,} to {ends[-1]:,}"
 
 
 def _interval(estimate: Estimate) -> str:
@@ -72,6 +78,18 @@ def one_label(results: Results) -> str:
     return (
         f"All test texts get one label from {', '.join(found)}: perhaps not trained enough, which more "
         "training.epochs, or patience=0, would show."
+    )
+
+
+def mixed_code(results: Results) -> str:
+    """A sentence on variants whose runs were made by different code of their model; else empty."""
+    made_by = {v: {row["model_code"] for row in results.done(v)} - {""} for v in results.estimates}
+    mixed = [variant for variant, codes in made_by.items() if len(codes) > 1]
+    if not mixed:
+        return ""
+    return (
+        f"The code of the model changed between the runs of {', '.join(mixed)} (column model_code of results.csv): "
+        "their rows mix several models; compare --overwrite makes all runs anew."
     )
 
 
@@ -183,7 +201,8 @@ def metrics_table(results: Results) -> Table:
 
 def costs_table(results: Results) -> Table:
     """What a variant's runs cost, means over them; the peak is the highest of their processes'."""
-    header, rows = ("variant", "parameters", "MFLOP/text", "train s", "compile s", "predict ms/text", "peak MB"), []
+    costs = ("MFLOP/text", "train s", "compile s", "predict ms/text", "peak MB")
+    header, rows = ("variant", "parameters", "epoch taken", *costs), []
     for variant in results.ranked():
         done = results.done(variant)
         costs = [float(np.mean([row[n] for row in done])) for n in ("train_seconds", "compile_seconds", "predict_ms")]
@@ -191,7 +210,8 @@ def costs_table(results: Results) -> Table:
         flops = f"{done[0]['flops_per_text'] / 1e6:.2f}" if done[0]["flops_per_text"] else "-"
         peak = max(row["peak_memory_bytes"] for row in done)
         shown = (f"{train:.1f}", f"{compile_:.1f}", f"{predict:.3f}", f"{peak / 1e6:,.0f}")
-        rows.append((variant, f"{done[0]['parameters']:,}", flops, *shown))
+        taken = between(row["best_epoch"] for row in done)
+        rows.append((variant, f"{done[0]['parameters']:,}", taken, flops, *shown))
     return Table(header, rows)
 
 

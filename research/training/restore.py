@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from research.errors import UserError
 from research.models import config_from_dict, guesser_shapes
 from research.settings import check_value, is_pretraining, leaves, repeat_of
 from research.training.checkpoints import Checkpoints
+from research.training.environment import model_code
 from research.training.loop import batches_to_evaluate, evaluate_members
 from research.training.programs import Programs, programs_for
 
+_LOG = logging.getLogger("research")
 # What is read of a run's config.json.
 _DESCRIBED = ("settings", "hash", "classes", "corpus.name", "corpus.checksum", "folds", "fold", "repeat", "widths")
 
@@ -59,6 +62,8 @@ class Restored:
         _require_own(folder, runs.TOKENIZER, "words", len(self.vocabulary))
         if max(self.vocabulary.values(), default=0) >= self.config.data.vocab_size:
             raise UserError(f"{folder / runs.TOKENIZER} has other ids than the model has words, expected the run's own")
+        if _record(folder).get("model_code", code := model_code(self.config.model.module)) != code:
+            _LOG.warning("%s: the code of its model has changed since; it may predict otherwise than it did", folder)
         # With the leading axis of members that programs have.
         self._members = jax.device_put(jax.tree.map(lambda leaf: leaf[None], self._restore_variables(folder)))
 
@@ -140,12 +145,18 @@ def _epoch_of(folder: Path, step: int) -> int | None:
 
 def _require_own(folder: Path, part: str, name: str, found: Any) -> None:
     """Raises UserError where a finished run has recorded another value than is found in a part of it."""
-    record = {}
-    with contextlib.suppress(UserError):  # what is needed to restore a run stands elsewhere
-        record = runs.read_json(folder / runs.RECORD)
+    record = _record(folder)
     if record.get("status") == "done" and found is not None and record.get(name, found) != found:
         what = f"{name} {found}, expected {record[name]} as {runs.RECORD} says"
         raise UserError(f"{folder / part}: {what}; it was damaged, or is another run's")
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """A run's `record.json`; empty where there is none, since what is needed to restore the run stands elsewhere."""
+    found = None
+    with contextlib.suppress(UserError):
+        found = runs.read_json(folder / runs.RECORD)
+    return found if isinstance(found, dict) else {}
 
 
 def _split_of(described: dict[str, Any], corpus: Corpus) -> Split:
