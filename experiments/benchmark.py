@@ -30,6 +30,7 @@ from experiments import program, studies
 from experiments.memory import memory_to_the_end
 from experiments.progress import reporting
 from research import runs
+from research.whole import make_folder
 
 _NEEDS = {
     "torch": ("torch",),
@@ -65,7 +66,7 @@ def main() -> None:
     start = time.perf_counter()
     folder = Path(FLAGS.workdir)
     runs.require_free(folder)
-    runs.make(folder)
+    make_folder(folder)
     if FLAGS.profile:
         _account(folder)
         return

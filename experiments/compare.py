@@ -33,9 +33,7 @@ flags.DEFINE_integer(
     "repeats", None, "Repetitions (default as many as the folder has; in a new one 1 with folds, 5 with a test split)."
 )
 flags.DEFINE_enum("until", "repeats", ["repeats", "decided"], "When to stop: decided adds repeats while a pair is not.")
-flags.DEFINE_integer(
-    "max_repeats", 10, "The most repeats that --until=decided goes to.", lower_bound=1, upper_bound=1000
-)
+flags.DEFINE_integer("max_repeats", 10, "The most repeats that --until=decided goes to.", lower_bound=1)
 flags.DEFINE_list("drop", [], "Settings to switch off in turn (0, false or none): an ablation of each variant.")
 flags.DEFINE_string("tuned", None, "The folder of a search (see the program tune) whose chosen settings are used.")
 flags.DEFINE_multi_string("vary", [], "FIELD=VALUE,VALUE...: a setting to vary; repeated, the cross product is taken.")

@@ -28,6 +28,7 @@ from experiments import program
 from experiments.progress import reporting
 from research.errors import UserError
 from research.serving import lines, many
+from research.whole import whole_file
 
 flags.DEFINE_string("workdir", None, "The run's folder.")
 flags.DEFINE_string("input", "-", "A UTF-8 file with a text a line, or a column of texts; - is standard input.")
@@ -67,15 +68,12 @@ def main() -> None:
         start = time.monotonic()
         answers = _answers(chunks, form, size)
         first = next(answers)  # there is one; nothing is written before the run is known to be one
-        # Under another name until it is whole, so that no reader takes half a file for all of it.
-        unfinished = output.with_name(output.name + ".part")
         if FLAGS.output == "-":
             target = sys.stdout
             target.reconfigure(encoding="utf-8", newline="\n")
         else:
-            stack.callback(unfinished.unlink, missing_ok=True)
             with _said():
-                target = stack.enter_context(unfinished.open("w", encoding="utf-8", newline="\n"))
+                target = stack.enter_context(whole_file(output, text=True, suffix=".part"))
         reporter = stack.enter_context(reporting(None if size is None else size / 1e3, "kB"))
         done = 0
         for chunk, written in itertools.chain([first], answers):
@@ -83,9 +81,6 @@ def main() -> None:
             done += len(chunk.texts)
             rate = f"{done:,} texts, {done / (time.monotonic() - start):,.0f} a second"
             reporter.progress(rate, chunk.read / 1e3, float("nan"))
-        if FLAGS.output != "-":
-            target.close()
-            unfinished.replace(output)
     if FLAGS.output != "-":
         print(f"{output}: {rate}", file=sys.stderr)
 

@@ -13,6 +13,7 @@ from experiments.progress import print_table, reporting
 from experiments.variants import load_config
 from research import runs
 from research.errors import UserError
+from research.whole import make_folder
 
 if TYPE_CHECKING:
     from research.data.corpora import Corpus
@@ -87,7 +88,7 @@ def train_all(jobs: Sequence[Job], corpus: "Corpus", folds: int, overrides: list
         reporter.progress(jobs[at].setting, next(finished), float("nan"))
 
     with reporting(len(jobs), "runs") as reporter:
-        train_many(asked, corpus, folds=folds or None, done=done, workers=program.workers())
+        train_many(asked, corpus, folds=folds, done=done, workers=program.workers())
 
 
 def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], seconds: float) -> None:
@@ -100,5 +101,5 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], secon
         about = environment()
         on = f"{about['processor']}, {about['date']}, {seconds:.0f} s, commit `{about['commit']}`"
         table = markdown_table(header, rows)
-        runs.make(Path(FLAGS.output).parent)
+        make_folder(Path(FLAGS.output).parent)
         runs.write_text(Path(FLAGS.output), f"# {title}\n\n`{program.command()}`, {on}.\n\n{table}")

@@ -44,7 +44,7 @@ def every_variant(listed: str = "ARGUMENTS") -> list[str]:
 
 def space_of(name: str) -> dict[str, tuple]:
     """`SPACE` of a variant's config file, what `tune` searches; the learning rate where there is none."""
-    path, _, _ = _find(name)
+    path, _ = _find(name)
     return dict(getattr(_load(path), "SPACE", {"optimizer.learning_rate": ("log", 3e-4, 1e-2)}))
 
 
@@ -62,25 +62,16 @@ def load_config(
     Raises:
       UserError: no such variant, argument or field, or a value of the wrong type or out of range.
     """
-    path, colon, argument = _find(name)
-    _check_argument(path, argument)
-    values = flags.FlagValues()
-    given = f"--config={path}{colon}{argument}"
+    path, argument = _find(name)
+    module = _load(path)
+    _check_argument(path, module, argument)
     try:
-        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["", given])
-        values(["", given])
-        config = prepare(values.config)
+        config = prepare(module.get_config(*filter(None, [argument])))
         fields = {field: value for field, _, value in leaves(config)}
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
     except Exception as error:  # the file is the user's code: anything may come
-        # ml_collections puts the whole traceback into its message; the last line says what happened.
-        reason = str(error.__cause__ or error).strip().splitlines()[-1:] or [type(error).__name__]
-        said = reason[0].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
-        said = said.removesuffix(")") if said.count(")") > said.count("(") else said
-        if isinstance(error.__cause__, KeyError):
-            said = f"KeyError: {said}"
-        raise UserError(f"{name}: the config cannot be loaded ({said})") from error
+        raise UserError(f"{name}: the config cannot be loaded ({type(error).__name__}: {error})") from error
     for override in overrides:
         field = _field_of(override)
         if field not in fields:
@@ -133,8 +124,9 @@ def settled_otherwise(overrides: Sequence[str], settings: Iterable[str], where: 
             raise UserError(f"{override} is given, but {field} is {where}, expected one or the other")
 
 
-def _find(name: str) -> tuple[Path, str, str]:
-    base, colon, argument = name.partition(":")
+def _find(name: str) -> tuple[Path, str]:
+    """The file and the argument that a variant's name means."""
+    base, _, argument = name.partition(":")
     if base.endswith(".py"):
         path = Path(base)
         if not path.is_file() and path.parent.name in ("", FOLDER.name):
@@ -143,7 +135,7 @@ def _find(name: str) -> tuple[Path, str, str]:
         path = FOLDER / f"{base}.py"
     if not path.is_file() or path.stem == "__init__":
         raise UserError(f"there is no variant {name!r}, {expected(name, known())}, or a config file")
-    return path.resolve(), colon, argument
+    return path.resolve(), argument
 
 
 def arguments(path: Path, listed: str = "ARGUMENTS") -> tuple[str, ...]:
@@ -152,11 +144,15 @@ def arguments(path: Path, listed: str = "ARGUMENTS") -> tuple[str, ...]:
     Raises:
       UserError: the file cannot be loaded.
     """
-    return tuple(getattr(_load(path), listed, ("",) if listed == "ARGUMENTS" else ()))
+    return _arguments(_load(path), listed)
 
 
-def _every_argument(path: Path) -> tuple[str, ...]:
-    return arguments(path) + arguments(path, "NAMED_ALONE")
+def _arguments(module: ModuleType, listed: str) -> tuple[str, ...]:
+    return tuple(getattr(module, listed, ("",) if listed == "ARGUMENTS" else ()))
+
+
+def _every_argument(module: ModuleType) -> tuple[str, ...]:
+    return _arguments(module, "ARGUMENTS") + _arguments(module, "NAMED_ALONE")
 
 
 def _load(path: Path) -> ModuleType:
@@ -169,8 +165,8 @@ def _load(path: Path) -> ModuleType:
     return module
 
 
-def _check_argument(path: Path, argument: str) -> None:
-    known = _every_argument(path)
+def _check_argument(path: Path, module: ModuleType, argument: str) -> None:
+    known = _every_argument(module)
     if argument and argument not in known and not ("FOLDER" in known and Path(argument).is_dir()):
         listed = ", ".join(f"{path.stem}:{a}" if a else path.stem for a in known)
         raise UserError(f"there is no variant {path.stem}:{argument}, expected {listed}")
@@ -208,7 +204,9 @@ def _expand(
         own_drop = [field for field in drop if name in has[field]]
         base, _, argument = name.partition(":")
         short = Path(base).stem + (f":{argument}" if argument else "")
-        if argument and argument not in _every_argument(_find(name)[0]) and Path(argument).is_dir():  # the user's
+        if (
+            argument and argument not in _every_argument(_load(_find(name)[0])) and Path(argument).is_dir()
+        ):  # the user's
             argument = str(Path(argument).resolve())
             short, name = f"{Path(base).stem}:{Path(argument).name}", f"{base}:{argument}"
         for values in itertools.product(*(values for _, values in own)):
@@ -252,7 +250,7 @@ def _require_all(overrides: Sequence[str], names: Sequence[str]) -> None:
     """Raises UserError where some variants have a setting that is given to all, and one has not."""
     settings = {name: {field for field, _, _ in leaves(load_config(name))} for name in names}
     for override in overrides:
-        field, _, value = re.sub(r"^--(no)?config\.", "", override).partition("=")
+        field, value = _field_of(override), override.partition("=")[2]
         has = [name for name in names if field in settings[name]]
         if has and len(has) < len(names):
             without = next(name for name in names if name not in has)

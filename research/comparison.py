@@ -100,7 +100,7 @@ def compare(
     if overwrite:
         extended_plan(None, *asked)
         for variant in variants:
-            try_out(Run(variant.of_run(0, 0, folds)[0], folder), corpus, folds or None)
+            try_out(Run(variant.of_run(0, 0, folds)[0], folder), corpus, folds)
         runs.clear(folder)
     with runs.owned(folder, runs.PLAN):
         plan = extended_plan(folder, *asked)
@@ -173,7 +173,7 @@ def _train_all(
         board.update(titles[at], 1.0, float("nan"))  # it may have ended before its last epoch
         say(f"{titles[at]}: {_outcome(asked[at], error)}")
 
-    train_many(asked, corpus, folds=folds or None, tick=tick, done=done, workers=workers)
+    train_many(asked, corpus, folds=folds, tick=tick, done=done, workers=workers)
 
 
 def _outcome(run: Run, error: Exception | None) -> str:

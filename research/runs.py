@@ -1,7 +1,4 @@
-"""Reading and writing run folders: the one place that knows their files.
-
-JSON and arrays are written to a temporary name and renamed, so a reader never sees half a file.
-"""
+"""Reading and writing run folders: the one place that knows their files. A reader never sees half of one."""
 
 import contextlib
 import fcntl
@@ -19,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError
+from research.whole import make_folder, whole_file
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -47,9 +45,8 @@ class Predictions(NamedTuple):
 
 def write_text(path: Path, text: str) -> None:
     """Writes a whole file or nothing."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    temporary.replace(path)
+    with whole_file(path, text=True) as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -102,10 +99,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:
     """Writes plain arrays; nothing in the file needs unpickling."""
-    temporary = folder / (PREDICTIONS + ".tmp")
-    with temporary.open("wb") as file:
+    with whole_file(folder / PREDICTIONS) as file:
         np.savez_compressed(file, **{name: array for name, array in predictions._asdict().items() if array is not None})
-    temporary.replace(folder / PREDICTIONS)
 
 
 def read_predictions(folder: Path) -> Predictions:
@@ -178,49 +173,18 @@ def owned(folder: Path, description: str) -> Iterator[None]:
     """A folder that is made, or holds a file of this name or nothing but half-written files, kept from other processes.
 
     Raises:
-      UserError: it holds something else, or as `locked` and `make`.
+      UserError: it holds something else, or as `locked` and `make_folder`.
     """
     was_there = folder.exists()
     if not (folder / description).exists():
         require_free(folder)
-    make(folder)
+    make_folder(folder)
     try:
         with locked(folder):
             yield
     finally:
         if not was_there:
             _remove_if_empty(folder)
-
-
-@contextlib.contextmanager
-def whole(output: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `output` where that ends well; else nothing is left.
-
-    Raises:
-      UserError: `output` exists already, or cannot be made.
-    """
-    if output.exists():
-        raise UserError(f"--output is {output}, which exists, expected a folder to be made")
-    unfinished = output.with_name(output.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    make(unfinished)
-    try:
-        yield unfinished
-        unfinished.replace(output)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def make(folder: Path) -> None:
-    """Makes a folder and those above it.
-
-    Raises:
-      UserError: that is not possible.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
 
 
 def is_finished(folder: Path) -> bool:

@@ -51,7 +51,7 @@ def draw(space: Space, trials: int, seed: int) -> list[dict[str, Any]]:
     Raises:
       UserError: an entry of the space is of no known kind.
     """
-    points = stats.qmc.Sobol(len(space), seed=seed).random_base2(max(1, trials - 1).bit_length() + 1)[:trials]
+    points = stats.qmc.Sobol(len(space), seed=seed).random_base2((trials - 1).bit_length())[:trials]
     return [{name: _value(name, entry, u) for (name, entry), u in zip(space.items(), p, strict=True)} for p in points]
 
 
@@ -126,7 +126,7 @@ def tune(
                 raise error
             progress(str(asked[at].folder.relative_to(workdir).parent), next(finished), float("nan"))
 
-        train_many(asked, corpus, folds=folds or None, test=False, done=done, workers=workers)
+        train_many(asked, corpus, folds=folds, test=False, done=done, workers=workers)
         for variant in variants:
             folders = {
                 runs.run_name(*run, folds): [

@@ -20,6 +20,7 @@ from research.training.population import side_by_side, train_many
 from research.training.preparation import RunSpec, prepare
 from research.training.programs import init_state, programs_for
 from research.training.run import train_together
+from research.whole import make_folder
 
 SMALL = ("--config.model.embedding_size=8",)
 VARIANTS = {
@@ -196,7 +197,7 @@ def test_what_is_left_after_a_kill_is_trained_as_it_would_have_been(small_corpus
     def ended(asked, *arguments, **keywords):
         groups.append([run.folder.name for run in asked])
         for run in asked:
-            runs.make(run.folder)
+            make_folder(run.folder)
             runs.write_json(run.folder / runs.RECORD, {"status": "done"})
         return [None] * len(asked)
 

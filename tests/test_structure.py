@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # From the bottom up; a file imports only from its own layer or from below.
 LAYERS = (
-    ("research.errors", "research.settings", "research.scores", "research.runs", "research.cores"),
+    ("research.errors", "research.settings", "research.scores", "research.whole", "research.runs", "research.cores"),
     ("research.data",),
     ("research.models",),
     ("research.training",),
@@ -43,6 +43,7 @@ NO_JAX = (
     "research/evaluation/",
     "research/reporting/",
     "research/scores.py",
+    "research/whole.py",
     "research/runs.py",
     "research/cores.py",
 )

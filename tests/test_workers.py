@@ -17,6 +17,7 @@ from research.training import workers
 from research.training.begin import Run
 from research.training.population import train_many
 from research.training.workers import Workers
+from research.whole import make_folder
 
 FLAGS = ("--config.training.epochs=2", "--config.model.embedding_size=16")
 
@@ -68,7 +69,7 @@ def train(folds, corpus, folder, config=None, **given):
 
 
 def runs_folder(folder, fold):
-    runs.make(folder / str(fold))
+    make_folder(folder / str(fold))
     return folder / str(fold)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from research.data.cache import cache_folder
 from research.errors import UserError
+from research.whole import whole_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +71,8 @@ def fetch(name: str) -> tuple[Path, ...]:
             contents = _unpack(_download(name, asset, Path(temporary)), asset)
         folder.mkdir(parents=True, exist_ok=True)
         for path, content in zip(paths, contents, strict=True):
-            unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-            unfinished.write_bytes(content)
-            unfinished.replace(path)
+            with whole_file(path, suffix=f".{os.getpid()}.tmp") as file:
+                file.write(content)
     return paths
 
 

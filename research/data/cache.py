@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from research.whole import whole_file
+
 Arrays = dict[str, np.ndarray]
 _LONG = 2_000_000  # characters
 
@@ -48,12 +50,8 @@ def cached(kind: str, made_from: str, make: Callable[[], Arrays]) -> Arrays:
     with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile), np.load(path) as found:
         return dict(found)  # one that is missing or damaged is made anew
     arrays = make()
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with contextlib.suppress(OSError):  # no room, or a home that cannot be written to: then not kept
         path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
+        with whole_file(path, suffix=f".{os.getpid()}.tmp") as file:
             np.savez(file, **arrays)
-        unfinished.replace(path)
-    with contextlib.suppress(OSError):
-        unfinished.unlink(missing_ok=True)  # else half a file would keep a full disk full
     return arrays

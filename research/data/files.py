@@ -173,7 +173,7 @@ def _read_csv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
         if len(header) == 1 and re.search(r"[;\t]", header[0]):
             raise UserError(f"{path}:1: no comma between the names of columns, expected comma-separated values")
         _require(header, columns, f"{path}:1")
-        require_once(header, (columns.text, columns.label, columns.group), f"{path}:1")
+        require_once(header, [name for name in columns if name], f"{path}:1")
         # A quoted cell may span lines, so a row is named by the line on which it starts.
         start = reader.line_num + 1
         for row in reader:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research import runs
 from research.data.texts import sentences
 from research.data.tokenizer import Encoded
 from research.errors import not_installed
+from research.whole import make_folder, whole_file
 
 _TEXTS = 1_000  # that are encoded at a time
 _STATE_BYTES = 256  # of Grain's iterator, as JSON
@@ -65,15 +65,12 @@ def write_stream(
     dtype = np.uint16 if vocab_size <= 1 << 16 else np.int32
     paths = folder / "tokens.bin", folder / "rows.bin"
     if not paths[1].exists():
-        runs.make(folder)
-        unfinished = [path.with_name(path.name + ".tmp") for path in paths]
-        with unfinished[0].open("wb") as tokens, unfinished[1].open("wb") as rows:
+        make_folder(folder)
+        with whole_file(paths[1]) as rows, whole_file(paths[0]) as tokens:  # the rows are there last: then all is
             lengths = _write_tokens(tokens, texts, encode, dtype, end)
             segments = cut(lengths, most, across=end is not None)
             for row in pair(segments) if end is not None else ((a, b, b, 0) for a, b, _ in segments):
                 rows.write(np.array(row, np.int64).tobytes())
-        for path, written in zip(paths, unfinished, strict=True):  # the rows last: they say that all is there
-            written.replace(path)
     if not paths[1].stat().st_size:
         return Stream(np.empty(0, dtype), np.empty((0, 4), np.int64))
     return Stream(np.memmap(paths[0], dtype, "r"), np.memmap(paths[1], np.int64, "r").reshape(-1, 4))

@@ -14,6 +14,7 @@ from research.data.safetensors import write_tensors
 from research.data.weights import PRETRAINING, SETTINGS, TENSORS, TOKENIZER, TOKENIZER_SETTINGS
 from research.errors import UserError
 from research.settings import Config, Data
+from research.whole import make_folder
 
 _LOG = logging.getLogger("research")
 _MOST_NAMES = 12  # of tensors in a sentence
@@ -97,7 +98,7 @@ def write_folder(
     """
     described = {"model_type": "bert", "architectures": [architecture], "vocab_size": config.data.vocab_size}
     described |= {theirs: getattr(config.model, ours) for theirs, ours, _ in _SETTINGS}
-    runs.make(folder)
+    make_folder(folder)
     runs.write_json(folder / SETTINGS, described | (settings or {}))
     runs.write_text(folder / TOKENIZER, tokenizer)
     runs.write_json(folder / TOKENIZER_SETTINGS, _describe_tokenizer(tokenizer, config.data))

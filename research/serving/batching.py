@@ -11,7 +11,7 @@ import numpy as np
 from research.data.batches import evaluation_order, gather, width_of
 from research.training.restore import RestoredRun
 
-_ROWS = (1, 8, 64)  # that a batch may have; with the run's widths these are all shapes that are compiled
+ROWS = (1, 8, 64)  # that a batch may have; with the run's widths these are all shapes that are compiled
 
 
 class Busy(Exception):
@@ -88,8 +88,8 @@ def predict_few(run: RestoredRun, texts: Sequence[str]) -> np.ndarray:
     """`run.predict_proba` in batches as small as they may be: quick for few texts."""
     encoded = run.encode(texts)
     found = np.empty((len(texts), len(run.class_names)), np.float32)
-    for index in evaluation_order(encoded.lengths, _ROWS[-1]):
-        rows = next(rows for rows in _ROWS if rows >= len(index))
+    for index in evaluation_order(encoded.lengths, ROWS[-1]):
+        rows = next(rows for rows in ROWS if rows >= len(index))
         width = width_of(int(encoded.lengths[index].max(initial=0)), run.every_width)
         found[index] = run.probabilities(gather(encoded, index, rows, (width,)))[: len(index)]
     return found
@@ -99,5 +99,5 @@ def warm(run: RestoredRun) -> Iterator[np.ndarray]:
     """Compiles all that `predict_few` may ask for, a program a step."""
     nothing = run.encode([])
     for width in run.every_width:
-        for rows in _ROWS:
+        for rows in ROWS:
             yield run.probabilities(gather(nothing, np.arange(0), rows, (width,)))

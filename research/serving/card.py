@@ -29,15 +29,14 @@ def card(folder: Path, run: RestoredRun, checked: str) -> str:
       run: what is in it.
       checked: a sentence on how the exported model was compared with the run.
     """
-    config = runs.read_json(folder / runs.CONFIG)
     record = runs.read_json(folder / runs.RECORD) if (folder / runs.RECORD).exists() else {}
-    settings, data = config["settings"], run.config.data
+    config, data = run.described, run.config.data
     texts = ", ".join(f"{count:,} {name}" for name, count in record.get("texts", {}).items())
     held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"
     versions = "; ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
     tested = (folder / runs.PREDICTIONS).exists()
     looked = f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards." * tested
-    return f"""# {settings["model"]["module"]} on {run.corpus_name}
+    return f"""# {run.config.model.module} on {run.corpus_name}
 
 Says which of {len(run.class_names)} classes a text belongs to, and how probable each is: {", ".join(run.class_names)}.
 
@@ -77,7 +76,7 @@ Run `{folder.resolve().name}`, hash `{run.hash}`, {record.get("date", "no date")
 commit `{record.get("commit") or "unknown"}`; {versions or "versions are not recorded"}.
 
 ```json
-{json.dumps(settings, indent=2, ensure_ascii=False)}
+{json.dumps(config["settings"], indent=2, ensure_ascii=False)}
 ```
 """
 

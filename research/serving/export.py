@@ -21,6 +21,7 @@ from research.serving import to_onnx
 from research.serving.card import card
 from research.serving.program import any_shape, program_of
 from research.training.restore import RestoredRun, restore
+from research.whole import whole_folder
 
 FORMATS = ("stablehlo", "onnx")
 TOLERANCE, SENTENCES = 1e-5, 1000  # of the comparison with the run
@@ -53,7 +54,7 @@ def export(workdir: Path | str, output: Path | str, kind: str) -> float:
     run = restore(folder)
     if kind == "onnx":
         to_onnx.require_convertible(run.config.model.module)
-    with runs.whole(Path(output)) as unfinished:
+    with whole_folder(Path(output)) as unfinished:
         python = to_onnx.environment() if kind == "onnx" else Path(sys.executable)
         if kind == "onnx":
             to_onnx.convert(folder, unfinished / "model.onnx", python)

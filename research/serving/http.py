@@ -22,7 +22,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from research.serving.batching import Batcher, Busy, predict_few, warm
+from research.serving.batching import ROWS, Batcher, Busy, predict_few, warm
 from research.serving.explain import explainer
 from research.serving.openapi import describe
 from research.training.restore import RestoredRun
@@ -79,7 +79,7 @@ def application(
         served[name] = Served(
             run,
             about(name, run),
-            Batcher(functools.partial(predict_few, run), predicts, most=64, wait=_WAIT, room=limits.waiting),
+            Batcher(functools.partial(predict_few, run), predicts, most=ROWS[-1], wait=_WAIT, room=limits.waiting),
             Batcher(functools.partial(_each, explain), explains, most=1, wait=0.0, room=4 * limits.explained_texts),
         )
         warming.append(_warm(run, explain))

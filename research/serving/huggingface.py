@@ -8,6 +8,7 @@ from research import runs
 from research.errors import UserError
 from research.models import bert_files
 from research.training.restore import restore
+from research.whole import whole_folder
 
 
 def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
@@ -43,7 +44,6 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
         tensors = {f"bert.{name}": tensor for name, tensor in tensors.items()}
         tensors |= {"classifier.weight": kernel.T, "classifier.bias": bias}
     tokenizer = (Path(run_folder) / runs.TOKENIZER).read_text("utf-8")
-    described = runs.read_json(Path(run_folder) / runs.CONFIG)
-    with runs.whole(folder) as unfinished:
-        bert_files.write_folder(unfinished, run.config, architecture, tensors, tokenizer, described, settings)
+    with whole_folder(folder) as unfinished:
+        bert_files.write_folder(unfinished, run.config, architecture, tensors, tokenizer, run.described, settings)
     return folder

@@ -23,6 +23,7 @@ from research.training.programs import Programs, init_state
 from research.training.restore import Restored
 from research.training.step import TrainState
 from research.training.warm_start import read_source, source_folder, start_from_pretrained, start_from_run
+from research.whole import make_folder
 
 # Between two descriptions of the same run: a file may be moved, and the hash is that of the settings.
 _MAY_DIFFER = (
@@ -48,7 +49,7 @@ class Run(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """A run whose folder is made and whose training is not finished."""
+    """A run whose training is not finished, with all that it needs."""
 
     at: int  # its place among those that were asked for
     run: Run
@@ -128,7 +129,7 @@ def take_folder(folder: Path, description: dict[str, Any]) -> bool:
             )
         return runs.is_finished(folder)
     runs.require_free(folder)
-    runs.make(folder)
+    make_folder(folder)
     return False
 
 

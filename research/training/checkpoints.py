@@ -27,6 +27,7 @@ import orbax.checkpoint as ocp
 
 from research import runs
 from research.errors import UserError
+from research.whole import make_folder
 
 _WRITER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
 _ORBAX = threading.Lock()  # held during every call into Orbax
@@ -124,7 +125,7 @@ class Checkpoints:
                 shutil.rmtree(folder / f"{step}{_DAMAGED}", ignore_errors=True)  # of an earlier time
                 (folder / str(step)).rename(folder / f"{step}{_DAMAGED}")
         if not read_only:
-            runs.make(folder)
+            make_folder(folder)
             # Of an earlier version, or its writer was killed before: beside sealed ones it would count as damaged.
             for unsealed in (folder / str(step) for step in intact if not (folder / str(step) / _SEAL).exists()):
                 _seal(unsealed)

@@ -48,7 +48,7 @@ def train_many(
         count in what is trained together, so that those left after a kill are trained as they would have been.
       corpus: labelled texts.
       folds: as in `train`.
-      test: as in `train`.
+      test: as in `train_together`.
       tick: called now and then with (which run, epochs done, a recent loss), perhaps from several threads.
       done: called with (which run, what it failed with) as each ends or is passed over; what it raises stops all.
       together: how many runs in one program at most; by default 1 on CPU.

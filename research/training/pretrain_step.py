@@ -24,7 +24,7 @@ from research.training.step import descend, in_dtype
 
 @struct.dataclass
 class PretrainState:
-    """All that pre-training changes; keys are derived from `seed` and `step`, so none is kept."""
+    """All that a step reads beside its rows; keys are derived from `seed` and `step`, so none is kept."""
 
     step: jax.Array  # int32 []
     seed: jax.Array  # uint32 [], of masks and dropout

@@ -47,7 +47,6 @@ def train(
     folds: int | None = None,
     fold: int = 0,
     repeat: int = 0,
-    test: bool = True,
     command: str = "",
     overwrite: bool = False,
     devices: int = 0,
@@ -62,7 +61,6 @@ def train(
       folds: of the cross-validation, default 5; not with a corpus that has a test split.
       fold: the fold that is held out as test.
       repeat: which repetition: own split, initialisation, order and dropout.
-      test: False for a trial, which never looks at the test texts and leaves no predictions.
       command: the command that does the same; kept in the record.
       overwrite: removes what the folder holds of an earlier run, once all else is known to fit.
       devices: that share each batch; 0 takes as many as are good for it.
@@ -83,7 +81,7 @@ def train(
 
     with own_folder(Path(workdir)) as folder, shared_among(devices or devices_for(config.training.batch_size)):
         run = Run(config, folder, fold, repeat, command, overwrite)
-        (diverged,) = train_together([run], corpus, folds=folds, test=test, tick=tick_one)
+        (diverged,) = train_together([run], corpus, folds=folds, tick=tick_one)
     if diverged is not None:
         raise diverged
     return Path(workdir)
@@ -103,7 +101,7 @@ def train_together(
       asked: the runs; those that are finished are passed over.
       corpus: labelled texts.
       folds: as in `train`.
-      test: as in `train`.
+      test: False for trials, which never look at the test texts and leave no predictions.
       tick: called now and then with (which of the runs, epochs done, a recent loss).
 
     Returns:
@@ -172,7 +170,7 @@ def _train_begun(
     seconds["train"] = time.perf_counter() - start + earlier_seconds
     start = time.perf_counter()
     done = [(b, best) for b, best in zip(begun, trained, strict=True) if not isinstance(best, Diverged)]
-    if test and not all(_is_tested(b.run.folder) for b, _ in done):
+    if test and done:
         _test(programs, done)
     seconds["evaluate"] = time.perf_counter() - start
     seconds = {what: round(of_all / len(begun), 3) for what, of_all in seconds.items()}
@@ -253,11 +251,6 @@ def _test(programs: Programs, done: Sequence[tuple[Begun, TrainState]]) -> None:
         runs.write_metrics(folder, [*records, at | summarise(of_member(metrics, r))], append=False)
         ids, labels, groups = (array[split.test] for array in (corpus.ids, corpus.labels, corpus.groups))
         runs.write_predictions(folder, runs.Predictions(ids, labels, probabilities[r], groups))
-
-
-def _is_tested(folder: Path) -> bool:
-    """Whether its test texts were evaluated already, before an interruption."""
-    return (folder / runs.PREDICTIONS).exists() and runs.read_metrics(folder)[-1]["split"] == "test"
 
 
 def _best_epoch(records: Sequence[dict[str, Any]], best: TrainState) -> int:

@@ -18,7 +18,7 @@ from research.training.optimizers import Rates, is_weight, limit_columns
 
 @struct.dataclass
 class TrainState:
-    """All that a run changes; keys are derived from `dropout_seed` and `step`, so none is kept."""
+    """All that a step reads beside a batch; keys are derived from `dropout_seed` and `step`, so none is kept."""
 
     step: jax.Array  # int32 []
     dropout_seed: jax.Array  # uint32 []

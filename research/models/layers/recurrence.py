@@ -127,7 +127,7 @@ class RecurrentLayer(nn.Module):
     """A recurrence with its parameters, forwards or backwards.
 
     Args of the call:
-      inputs: float [B, L, E]. lengths: int32 [B]. recurrent_mask: float [B, H] or None.
+      inputs: float [B, L, E]. lengths: int32 [B]. recurrent_mask: float [B, H], [1, H] or None.
 
     Returns:
       `(states [B, L, H], last [B, H])`; backwards, `last` is the state at the first token and states stand at their

@@ -16,7 +16,7 @@ class Guesses(NamedTuple):
     vectors: jax.Array  # float [B, P, E]
     table: jax.Array  # float [V, E]
     bias: jax.Array  # float [V]
-    order: jax.Array | None  # float [B, 2], logits of: segment b follows segment a, b is of another text
+    order: jax.Array | None  # float [B, 2], logits of: segment b follows segment a, b is of another row
 
 
 class Output(nn.Module):
