@@ -53,7 +53,7 @@ def main(overrides: list[str]) -> None:
 
     if not run_alone(name, config.training.epochs, folder, functools.partial(pretrain, config, texts, folder)):
         return
-    record, records = runs.read_json(folder / runs.RECORD), runs.read_metrics(folder)
+    record, records = runs.read_record(folder), runs.read_metrics(folder)
     shown = [r for r in records if r["epoch"] == record["best_epoch"]]
     metrics = [metric for metric in shown[0] if metric not in ("step", "epoch", "split")]
     rows = [(r["split"], str(r["epoch"]), *(f"{r.get(metric, float('nan')):.4f}" for metric in metrics)) for r in shown]

@@ -48,7 +48,7 @@ def main(overrides: list[str]) -> None:
     if not run_alone(name, config.training.epochs, folder, functools.partial(train, config, corpus, folder)):
         return
     records = runs.read_metrics(folder)
-    record = runs.read_json(folder / runs.RECORD)
+    record = runs.read_record(folder)
     best = record["best_epoch"]
     if "init_from" in record:
         _print_start(config.init_from, record["init_from"])

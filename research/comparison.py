@@ -19,7 +19,7 @@ from research.reporting.report import write_report
 from research.reporting.results import Claims, planned_claims
 from research.settings import Config, validate
 from research.training.begin import Run
-from research.training.environment import environment, model_code
+from research.training.environment import model_code, write_record
 from research.training.memory import release_memory
 from research.training.population import train_many
 from research.training.preparation import cut_sentence
@@ -159,7 +159,7 @@ def _train_all(
     ended = {at for at, run in enumerate(asked) if runs.has_ended(run.folder)}
     if ended:
         say(f"{len(ended)} of {len(asked)} runs are finished already")
-    made_by = {at: runs.read_json(asked[at].folder / runs.RECORD).get("model_code") for at in ended}
+    made_by = {at: runs.read_record(asked[at].folder).get("model_code") for at in ended}
     if other := [at for at, code in made_by.items() if code not in (None, model_code(asked[at].config.model.module))]:
         say(f"{len(other)} of them were made by other code of their model; --overwrite makes all of them anew")
     board = _Progress(len(ended), progress)
@@ -183,11 +183,10 @@ def _outcome(run: Run, error: Exception | None) -> str:
     if error is not None:
         problem = f"{type(error).__name__}: {error}".splitlines()[0]
         told = "".join(traceback.format_exception(error))
-        record = {"status": "failed", "command": run.command, "error": problem, "traceback": told}
         with contextlib.suppress(OSError):  # where it cannot be written either, the run counts as unfinished
-            runs.write_json(run.folder / runs.RECORD, record | environment())
+            write_record(run.folder, "failed", run.command, error=problem, traceback=told)
         return f"failed ({problem})"
-    record = runs.read_json(run.folder / runs.RECORD)
+    record = runs.read_record(run.folder)
     test = next(r for r in runs.read_metrics(run.folder) if r["split"] == "test")
     seconds = record["seconds"]["compile"] + record["seconds"]["train"]
     which = "the last" if run.config.training.select == "last" else "chosen"

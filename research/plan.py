@@ -12,7 +12,7 @@ from research.errors import UserError
 from research.evaluation.planning import detectable, typical
 from research.models import config_from_dict
 from research.reporting.results import Claims, baseline_of, level_of, pairs_of, read_results
-from research.settings import PLACES, Config, config_hash, differences, to_dict
+from research.settings import PLACES, Config, differences, to_dict
 from research.training.environment import environment
 
 
@@ -63,9 +63,7 @@ def extended_plan(
         twice = next(v.name for v, name in zip(variants, names, strict=True) if names.count(name) > 1)
         raise UserError(f"the variant {twice} is named twice, expected different variants")
     plan: dict[str, Any] = {
-        "corpus": {"name": corpus.name, "checksum": corpus.checksum, "texts": len(corpus)}
-        | {"source": corpus.source, "columns": list(corpus.columns or ()), "cleaned": corpus.cleaned}
-        | {"notes": sentence(audit(corpus), corpus)},
+        "corpus": corpus.about() | {"texts": len(corpus), "notes": sentence(audit(corpus), corpus)},
         "classes": list(corpus.class_names),
         "folds": folds,
         "repeats": looks.start,
@@ -95,8 +93,7 @@ def extended_plan(
         commands = dict.fromkeys([*there.get("earlier_commands", []), there["command"]])
         plan["earlier_commands"] = [earlier for earlier in commands if earlier != command]
     for variant in variants:
-        entry = {"folder": runs.folder_name(variant.name), "hash": config_hash(variant.config)}
-        entry["settings"] = to_dict(variant.config)
+        entry = {"folder": runs.folder_name(variant.name), "settings": to_dict(variant.config)}
         if variant.tuned is not None:
             entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
         old = plan["variants"].get(variant.name)

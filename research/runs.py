@@ -71,6 +71,19 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read ({error})") from error
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """`record.json`, which is written last; empty where there is none.
+
+    Raises:
+      UserError: it is not JSON, or no object.
+    """
+    path = folder / RECORD
+    record = read_json(path) if path.exists() else {}
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: a JSON {type(record).__name__}, expected an object")
+    return record
+
+
 def write_metrics(folder: Path, records: Iterable[dict[str, Any]], *, append: bool) -> None:
     """Writes records of evaluations, one JSON object a line."""
     lines = "".join(json.dumps(record) + "\n" for record in records)
@@ -189,7 +202,7 @@ def owned(folder: Path, description: str) -> Iterator[None]:
 
 def is_finished(folder: Path) -> bool:
     """Whether the run ended well: its record is written last."""
-    return _status(folder) == "done"
+    return read_record(folder).get("status") == "done"
 
 
 def is_run(folder: Path) -> bool:
@@ -204,17 +217,12 @@ def is_run(folder: Path) -> bool:
 
 def has_diverged(folder: Path) -> bool:
     """Whether the run ended because its loss was not finite any more; it would do so again."""
-    return _status(folder) == "diverged"
+    return read_record(folder).get("status") == "diverged"
 
 
 def has_ended(folder: Path) -> bool:
     """Whether nothing is left of the run to be trained."""
-    return is_finished(folder) or has_diverged(folder)
-
-
-def _status(folder: Path) -> str | None:
-    path = folder / RECORD
-    return read_json(path).get("status") if path.exists() else None
+    return read_record(folder).get("status") in ("done", "diverged")
 
 
 def folder_name(variant: str) -> str:

@@ -135,7 +135,7 @@ def tune(
                 for run in which
             }
             scores = {run: list(map(_validation, of_run)) for run, of_run in folders.items()}
-            records = [runs.read_json(folder / runs.RECORD) for of_run in folders.values() for folder in of_run]
+            records = [runs.read_record(folder) for of_run in folders.values() for folder in of_run]
             found["variants"][variant.name] = {
                 "space": {name: list(entry) for name, entry in variant.space.items()},
                 "settings": settings[variant.name],
@@ -195,7 +195,7 @@ def _validation(folder: Path) -> float:
     """The accuracy on validation of the epoch that was chosen; 0 where training diverged."""
     if runs.has_diverged(folder):
         return 0.0
-    best = runs.read_json(folder / runs.RECORD)["best_epoch"]
+    best = runs.read_record(folder)["best_epoch"]
     found = runs.read_metrics(folder)
     return next(r["accuracy"] for r in found if r["split"] == "validation" and r["epoch"] == best)
 

@@ -15,13 +15,14 @@ import math
 import re
 import unicodedata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from research.data.cache import cached_of_texts
-from research.data.corpora import Corpus, make_corpus
-from research.data.files import Row
+from research.data.corpora import KNOWN, Corpus, load, make_corpus
+from research.data.files import Columns, Row
+from research.errors import UserError
 
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")  # a Chinese character, or a word
 _KEEP_FIRST = ("test", "validation", "train", "all")  # of equal texts, the one that is kept
@@ -77,6 +78,22 @@ def clean(corpus: Corpus, classes: tuple[str, ...] | None = None) -> Corpus:
         rows[str(corpus.splits[i])].append(Row(corpus.texts[i], label, str(corpus.groups[i]), corpus.name))
     cleaned = make_corpus(corpus.name, {split: found for split, found in rows.items() if found}, classes)
     return dataclasses.replace(cleaned, source=corpus.source, columns=corpus.columns, cleaned=True)
+
+
+def load_again(about: dict[str, Any], classes: tuple[str, ...]) -> Corpus:
+    """The corpus of which `Corpus.about` said this, from where it was.
+
+    Raises:
+      UserError: it is not there any more, or is another one now.
+    """
+    source = about.get("source") or about["name"]
+    if source not in KNOWN and not Path(source).exists():
+        raise UserError(f"the run was trained on {source}, which is not there: name it with --corpus")
+    corpus = load(source, Columns(*about.get("columns", ())), classes)
+    corpus = clean(corpus, classes) if about.get("cleaned") else corpus
+    if corpus.checksum != about["checksum"]:
+        raise UserError(f"{source} has changed since the run was trained on it: name it with --corpus all the same")
+    return corpus
 
 
 def sentence(found: Audit, corpus: Corpus) -> str:

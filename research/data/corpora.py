@@ -13,6 +13,7 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,11 @@ class Corpus:
 
     def __hash__(self) -> int:
         return hash(self.checksum)
+
+    def about(self) -> dict[str, Any]:
+        """What `config.json` and `plan.json` say of it; `audit.load_again` loads it again."""
+        said = {name: getattr(self, name) for name in ("name", "checksum", "source", "cleaned")}
+        return said | {"columns": list(self.columns or ())}
 
     def has(self, split: str) -> bool:
         """Whether the corpus came with this split."""

@@ -9,7 +9,6 @@ The only file that imports Grain.
 
 import functools
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,6 @@ from research.errors import not_installed
 from research.whole import make_folder, whole_file
 
 _TEXTS = 1_000  # that are encoded at a time
-_STATE_BYTES = 256  # of Grain's iterator, as JSON
 
 
 class Stream(NamedTuple):
@@ -196,8 +194,9 @@ def batches(
     *,
     epochs: int,
     shuffled: bool,
-) -> Any:
-    """Grain's iterator over the batches of all epochs, each in an order of its own; a partial one ends each epoch.
+    taken: int = 0,
+) -> Iterator[Rows]:
+    """The batches of all epochs, each in an order of its own; a partial one ends each epoch.
 
     Args:
       stream: of at least one row.
@@ -206,6 +205,7 @@ def batches(
       seed: of the order and of what `fill` draws.
       epochs: how many.
       shuffled: False reads from front to back.
+      taken: batches that are passed over.
 
     Raises:
       UserError: Grain is not installed.
@@ -216,19 +216,8 @@ def batches(
         raise not_installed("pretrain", "grain", "pretrain") from None
     dataset = grain.MapDataset.source(_Source(stream)).seed(seed)
     dataset = dataset.shuffle() if shuffled else dataset
-    dataset = dataset.batch(batch_size, batch_fn=list).random_map(fill).repeat(epochs)
+    dataset = dataset.batch(batch_size, batch_fn=list).random_map(fill).repeat(epochs)[taken:]
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))
-
-
-def position_of(iterator: Any) -> np.ndarray:
-    """The state of an iterator as uint8 [256], of one shape so that it can stand in a checkpoint."""
-    state = json.dumps(iterator.get_state()).encode()
-    return np.frombuffer(state.ljust(_STATE_BYTES), np.uint8).copy()
-
-
-def go_to(iterator: Any, position: np.ndarray) -> None:
-    """Puts an iterator where another one was (`position_of`)."""
-    iterator.set_state(json.loads(position.tobytes()))
 
 
 def rows_of(objective: str, shape: tuple[int, int], special: dict[str, int]) -> Callable[..., Rows]:

@@ -28,8 +28,6 @@ class TextFile:
     path: Path
     checksum: str  # SHA-256 of its bytes
     class_names: tuple[str, ...] = ()
-    columns: Columns | None = None
-    cleaned: bool = False
 
     @property
     def name(self) -> str:
@@ -38,6 +36,10 @@ class TextFile:
     @property
     def source(self) -> str:
         return str(self.path.resolve())
+
+    def about(self) -> dict[str, str]:
+        """What `config.json` says of it."""
+        return {"name": self.name, "checksum": self.checksum, "source": self.source}
 
     def __iter__(self) -> Iterator[str]:
         """Its lines but for the empty ones.

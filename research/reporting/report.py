@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from research import runs
-from research.data.audit import clean
-from research.data.corpora import load
-from research.data.files import Columns
+from research.data.audit import load_again
 from research.errors import UserError
 from research.evaluation.metrics import per_class
 from research.reporting.blocks import Block, Heading, Items, Plot, Table, Text, to_html, to_latex, to_markdown
@@ -200,17 +198,10 @@ def _classes_table(results: Results, variant: str) -> Table:
 
 def _texts(results: Results) -> list[Block]:
     """The texts that tell variants apart, and those whose label all of them contradict."""
-    plan = results.plan["corpus"]
     try:
-        corpus = load(
-            plan.get("source") or plan["name"], Columns(*plan.get("columns", ())), tuple(results.plan["classes"])
-        )
-        if plan.get("cleaned"):
-            corpus = clean(corpus, tuple(results.plan["classes"]))
+        corpus = load_again(results.plan["corpus"], tuple(results.plan["classes"]))
     except UserError:
         return []  # the user's file is elsewhere or another one now
-    if corpus.checksum != plan["checksum"]:
-        return []
     position = {text_id: i for i, text_id in enumerate(corpus.ids)}
     ranked = results.ranked()
     right = np.full((len(ranked), len(corpus)), np.nan)  # share of a variant's runs

@@ -131,11 +131,9 @@ def planned_claims(plan: dict[str, Any]) -> Claims:
 
 def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> tuple[dict[str, Any], Outcome | None]:
     row: dict[str, Any] = dict.fromkeys(_COLUMNS, "") | {"variant": variant, "fold": fold, "repeat": repeat}
-    if not (folder / runs.RECORD).exists():
-        return row | {"status": "unfinished" if folder.exists() else "missing"}, None
-    record = runs.read_json(folder / runs.RECORD)
-    if record["status"] != "done":
-        return row | {"status": record["status"]}, None
+    record = runs.read_record(folder)
+    if record.get("status") != "done":
+        return row | {"status": record.get("status", "unfinished" if folder.exists() else "missing")}, None
     outcome = read_outcome(folder, (repeat, fold))
     row |= evaluate_predictions(outcome.label, outcome.probabilities)
     row |= {

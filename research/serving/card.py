@@ -29,7 +29,7 @@ def card(folder: Path, run: RestoredRun, checked: str) -> str:
       run: what is in it.
       checked: a sentence on how the exported model was compared with the run.
     """
-    record = runs.read_json(folder / runs.RECORD) if (folder / runs.RECORD).exists() else {}
+    record = runs.read_record(folder)
     config, data = run.described, run.config.data
     texts = ", ".join(f"{count:,} {name}" for name, count in record.get("texts", {}).items())
     held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"

@@ -70,7 +70,7 @@ def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun
         if run.repeat < 0:
             raise UserError(f"--repeat is {run.repeat}, expected at least 0")
         spec = RunSpec(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
-        if run.overwrite or not (runs.is_run(run.folder) and take_folder(run.folder, describe(spec))):
+        if run.overwrite or not is_done(run.folder, describe(spec)):
             prepared = prepare(spec)
             begun.append(Begun(at, run, spec, prepared, read_source(spec, prepared)))
     return begun
@@ -78,12 +78,15 @@ def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun
 
 @contextlib.contextmanager
 def taken_folder(folder: Path, description: dict[str, Any]) -> Iterator[None]:
-    """A run's folder with its description, kept from other processes.
+    """A run's folder, made where it does not exist, with its description, kept from other processes.
 
     Raises:
       UserError: it holds something else, or another process trains there.
     """
-    take_folder(folder, description)
+    is_done(folder, description)
+    if not runs.is_run(folder):
+        runs.require_free(folder)
+        make_folder(folder)
     with runs.locked(folder):
         runs.write_json(folder / runs.CONFIG, description)
         yield
@@ -102,13 +105,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     return {
         "hash": config_hash(spec.config),
         "settings": to_dict(spec.config),
-        "corpus": {
-            "name": spec.corpus.name,
-            "checksum": spec.corpus.checksum,
-            "source": spec.corpus.source,
-            "columns": list(spec.corpus.columns or ()),
-            "cleaned": spec.corpus.cleaned,
-        },
+        "corpus": spec.corpus.about(),
         "classes": list(spec.corpus.class_names),
         "folds": spec.folds,
         "fold": spec.fold,
@@ -116,21 +113,23 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     } | checksums
 
 
-def take_folder(folder: Path, description: dict[str, Any]) -> bool:
-    """Makes the folder or checks that it is the same run; true where that is finished already."""
-    if runs.is_run(folder):
-        there = runs.read_json(folder / runs.CONFIG)
-        with contextlib.suppress(KeyError):  # settings that came after it was written have their defaults
-            there["settings"] = to_dict(config_from_dict(there["settings"]))
-        changed = [change for change in differences(there, description) if not change.startswith(_MAY_DIFFER)]
-        if changed:
-            raise UserError(
-                f"{folder} holds another run ({'; '.join(changed)}); name another --workdir, or pass --overwrite"
-            )
-        return runs.is_finished(folder)
-    runs.require_free(folder)
-    make_folder(folder)
-    return False
+def is_done(folder: Path, description: dict[str, Any]) -> bool:
+    """Whether the folder holds the run that is described, finished.
+
+    Raises:
+      UserError: it holds another run.
+    """
+    if not runs.is_run(folder):
+        return False
+    there = runs.read_json(folder / runs.CONFIG)
+    with contextlib.suppress(KeyError):  # settings that came after it was written have their defaults
+        there["settings"] = to_dict(config_from_dict(there["settings"]))
+    changed = [change for change in differences(there, description) if not change.startswith(_MAY_DIFFER)]
+    if changed:
+        raise UserError(
+            f"{folder} holds another run ({'; '.join(changed)}); name another --workdir, or pass --overwrite"
+        )
+    return runs.is_finished(folder)
 
 
 def seed(spec: RunSpec, stream: str) -> int:

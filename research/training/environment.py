@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from research import runs
 from research.cores import granted, peak_memory
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
@@ -27,6 +28,11 @@ def environment() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "peak_memory_bytes": peak_memory(),
     }
+
+
+def write_record(folder: Path, status: str, command: str, **about: Any) -> None:
+    """Writes a run's `record.json`: how it ended, what is known of it, and what it was made with and on."""
+    runs.write_json(folder / runs.RECORD, {"status": status, "command": command} | about | environment())
 
 
 @functools.cache

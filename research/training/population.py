@@ -68,7 +68,7 @@ def train_many(
         found: Sequence[Exception | None] = ()
         over = [i for i in which if runs.has_diverged(asked[i].folder)]
         for i in over:
-            done(i, Diverged(runs.read_json(asked[i].folder / runs.RECORD)["error"]))
+            done(i, Diverged(runs.read_record(asked[i].folder)["error"]))
         which = [i for i in which if i not in over]
         if not which:
             return

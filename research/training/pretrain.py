@@ -18,14 +18,14 @@ import numpy as np
 from research import runs
 from research.data.batches import steps_per_epoch
 from research.data.corpora import Corpus
-from research.data.stream import Rows, batches, go_to, position_of
+from research.data.stream import Rows, batches
 from research.data.texts import Part, TextFile, open_texts
 from research.data.weights import read_weights
 from research.errors import Diverged
 from research.models import bert_files
 from research.settings import Config, Pretraining, validate
-from research.training.begin import describe, seed, take_folder, taken_folder
-from research.training.environment import environment
+from research.training.begin import describe, is_done, seed, taken_folder
+from research.training.environment import write_record
 from research.training.epoch import diverged, kept_if_ended, train_epoch, watch_losses
 from research.training.history import History
 from research.training.objectives import Sums, summarise, zero
@@ -88,7 +88,7 @@ def pretrain(
         description = describe(spec) | {"widths": [config.data.max_length]}
         if overwrite:
             runs.clear(folder)
-        elif (folder / runs.CONFIG).exists() and take_folder(folder, description):
+        elif is_done(folder, description):
             return Path(workdir)
         with taken_folder(folder, description):
             _train(spec, parts, folder, command, shapes, tick)
@@ -108,8 +108,6 @@ def _train(
     config, training = spec.config, spec.config.training
     prepared = prepare_stream(spec, *parts, folder)
     programs = pretrain_programs(config, prepared.special, prepared.pieces)
-    order = seed(spec, "order")
-    feed = batches(prepared.train, prepared.fill, training.batch_size, order, epochs=training.epochs, shuffled=True)
     steps = steps_per_epoch(len(prepared.train.rows), training.batch_size)
     fresh = init_state(
         programs,
@@ -117,7 +115,6 @@ def _train(
         init_seed=seed(spec, "init"),
         seed=seed(spec, "dropout"),
         num_steps=steps * training.epochs,
-        position=position_of(feed),
         start_from=functools.partial(_started, config),
     )
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), fresh)
@@ -125,18 +122,15 @@ def _train(
     try:
         with checkpoints_of(folder / runs.CHECKPOINTS, template) as checkpoints:
             history = History(folder, training, checkpoints, template)
-            _train_epochs(programs, history, fresh, feed, prepared, training, tick)
+            _train_epochs(programs, history, fresh, prepared, training, seed(spec, "order"), tick)
             best, seconds["train"] = history.best(), history.seconds_before
     except Diverged as error:
-        record = {"status": "diverged", "command": command, "error": str(error)}
-        runs.write_json(folder / runs.RECORD, record | environment())
+        write_record(folder, "diverged", command, error=str(error))
         raise
     seconds["train"] += time.perf_counter() - start
     if programs.module.objective == "masked":
         _write_encoder(folder / runs.ENCODER, config, best.params, prepared.tokenizer)
-    record = {
-        "status": "done",
-        "command": command,
+    found = {
         "best_epoch": int(best.step) // steps,
         "rows": {"train": len(prepared.train.rows), "validation": len(prepared.validation.rows)},
         "tokens": {"train": len(prepared.train.tokens), "validation": len(prepared.validation.tokens)},
@@ -146,32 +140,29 @@ def _train(
         "seconds": {what: round(value, 3) for what, value in seconds.items()},
         "shared_among": shares(),
     }
-    del feed, prepared  # they read the files
+    del prepared  # it reads the files
     shutil.rmtree(folder / runs.STREAM)
-    runs.write_json(folder / runs.RECORD, record | environment())
+    write_record(folder, "done", command, **found)
 
 
 def _train_epochs(
     programs: PretrainPrograms,
     history: History,
     fresh: PretrainState,
-    feed: Any,
     prepared: PreparedStream,
     training: Pretraining,
+    order: int,
     tick: Callable[[float, float], None],
 ) -> None:
     """Trains, logs and saves, from the last checkpoint where there is one."""
     steps = steps_per_epoch(len(prepared.train.rows), training.batch_size)
-    state = history.resume(fresh)
-    go_to(feed, np.asarray(state.position))
-    state = put_replicated(state)
-
-    def here(state: PretrainState) -> PretrainState:
-        return jax.device_get(state).replace(position=position_of(feed))
+    state = put_replicated(history.resume(fresh))
+    given = {"epochs": training.epochs, "shuffled": True, "taken": int(state.step)}
+    feed = batches(prepared.train, prepared.fill, training.batch_size, order, **given)
 
     def keep(state: PretrainState, at_once: bool) -> None:
         if at_once or history.is_due():
-            history.keep(here(state))
+            history.keep(jax.device_get(state))
 
     def tick_one(_: int, epochs: float, loss: float) -> None:
         tick(epochs, loss)
@@ -191,7 +182,7 @@ def _train_epochs(
         at = {"step": int(state.step), "epoch": epoch + 1}
         of_splits = (("train", state.sums), ("validation", validated))
         records = [at | {"split": split} | summarise(sums) for split, sums in of_splits]
-        history.add(records, functools.partial(here, state))
+        history.add(records, functools.partial(jax.device_get, state))
         with kept_if_ended(keep, state):
             tick(epoch + 1.0, records[0]["loss"])
 

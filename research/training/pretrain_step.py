@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
@@ -33,7 +32,6 @@ class PretrainState:
     sums: Sums  # of the epoch so far
     params: Any
     opt_state: Any
-    position: Any  # uint8 [256], where the iterator over the rows stands; brought up to date where it is kept
 
 
 class PretrainPrograms:
@@ -78,7 +76,6 @@ def init_state(
     init_seed: int,
     seed: int,
     num_steps: int,
-    position: np.ndarray,
     start_from: Callable[[Any], Any] = lambda params: params,
 ) -> PretrainState:
     """A fresh state.
@@ -89,7 +86,6 @@ def init_state(
       init_seed: of the run's "init" stream.
       seed: of its "dropout" stream.
       num_steps: of the whole run.
-      position: uint8 [256], of an iterator that has not begun.
       start_from: fresh parameters -> those to start from.
     """
     params = start_from(programs.init(jax.random.key(init_seed))["params"])
@@ -101,7 +97,6 @@ def init_state(
         sums=jax.tree.map(jnp.asarray, zero()),
         params=params,
         opt_state=programs.optimizer.init(params),
-        position=jnp.asarray(position),
     )
 
 

@@ -32,6 +32,7 @@ class Programs:
       states are donated.
     evaluate: `(variables, batch) -> (metrics, probabilities [R, B, C])`, `evaluate_step` of each.
     init: `(key, token_ids, lengths) -> variables` of one run.
+    init_optimizer: `params -> opt_state` of one run.
     train: `(state, batch) -> (state, metrics)`, a single `train_step` of one run, the state donated; for who looks at
       one step, as tests and the benchmark do.
     flops: of predicting one text, by width; filled by who asks for it first.
@@ -48,6 +49,8 @@ class Programs:
         evaluate = for_members(functools.partial(evaluate_step, self.module, config))
         self.evaluate = jit_compiled(lambda variables, batch: replicated(evaluate(variables, batch)))
         self.init = jax.jit(functools.partial(self.module.init, deterministic=True))
+        # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
+        self.init_optimizer = jax.jit(lambda params: jax.tree.map(jnp.copy, self.optimizer.init(params)))
         self.train = jit_compiled(step, donate_argnums=0)
         self.flops: dict[int, int] = {}
 
@@ -142,8 +145,7 @@ def init_state(
         sums=jax.tree.map(jnp.asarray, zero(len(class_weights))),
         params=params,
         constants=variables,
-        # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
-        opt_state=jax.tree.map(jnp.copy, programs.optimizer.init(params)),
+        opt_state=programs.init_optimizer(params),
     )
 
 

@@ -13,10 +13,9 @@ import numpy as np
 from flax import linen as nn
 
 from research import runs
-from research.data.audit import clean
+from research.data.audit import clean, load_again
 from research.data.batches import Batch
-from research.data.corpora import KNOWN, Corpus, load
-from research.data.files import Columns
+from research.data.corpora import Corpus
 from research.data.splits import Split
 from research.data.texts import pretraining_split
 from research.data.tokenizer import Encoded, encode_texts, split_text
@@ -111,13 +110,7 @@ class Restored:
         Raises:
           UserError: it is not there any more, or is another one now.
         """
-        source = self._corpus.get("source") or self._corpus["name"]
-        if source not in KNOWN and not Path(source).exists():
-            raise UserError(f"the run was trained on {source}, which is not there: name it with --corpus")
-        corpus = self.as_trained_on(load(source, Columns(*self._corpus.get("columns", ())), self.class_names))
-        if not self.is_own_corpus(corpus):
-            raise UserError(f"{source} has changed since the run was trained on it: name it with --corpus all the same")
-        return corpus
+        return load_again(self._corpus, self.class_names)
 
     def has_seen(self, corpus: Corpus) -> np.ndarray:
         """Which texts of another corpus, bool [N], stand among those that the run was trained on or chosen by.
@@ -152,11 +145,10 @@ def _require_own(folder: Path, part: str, name: str, found: Any) -> None:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """A run's `record.json`; empty where there is none, since what is needed to restore the run stands elsewhere."""
-    found = None
+    """A run's `record.json`; empty where it is damaged, since what is needed to restore the run stands elsewhere."""
     with contextlib.suppress(UserError):
-        found = runs.read_json(folder / runs.RECORD)
-    return found if isinstance(found, dict) else {}
+        return runs.read_record(folder)
+    return {}
 
 
 def _split_of(described: dict[str, Any], corpus: Corpus) -> Split:

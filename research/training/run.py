@@ -18,7 +18,7 @@ from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
 from research.settings import Config
 from research.training.begin import Begun, Run, begin, describe, fresh_state, seed, taken_folder
-from research.training.environment import environment, model_code
+from research.training.environment import model_code, write_record
 from research.training.flops import count_flops
 from research.training.history import History
 from research.training.loop import (
@@ -179,8 +179,7 @@ def _train_begun(
     # The records come last: runs that are left after some have theirs need nothing of what they did together.
     for of_run, error in zip(begun, ended, strict=True):
         if error is not None:
-            record = {"status": "diverged", "command": of_run.run.command, "error": str(error)}
-            runs.write_json(of_run.run.folder / runs.RECORD, record | about | environment())
+            write_record(of_run.run.folder, "diverged", of_run.run.command, error=str(error), **about)
     for of_run, best in done:
         _finish(of_run, programs, best, about)
     return ended
@@ -260,9 +259,7 @@ def _best_epoch(records: Sequence[dict[str, Any]], best: TrainState) -> int:
 def _finish(begun: Begun, programs: Programs, best: TrainState, about: dict[str, Any]) -> None:
     """Writes what a run was; with it, it is finished."""
     _, run, spec, prepared, source = begun
-    record = {
-        "status": "done",
-        "command": run.command,
+    found = {
         "best_epoch": _best_epoch(runs.read_metrics(run.folder), best),
         "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
         "words": len(prepared.vocabulary),
@@ -272,8 +269,8 @@ def _finish(begun: Begun, programs: Programs, best: TrainState, about: dict[str,
         "model_code": model_code(spec.config.model.module),
     }
     if source is not None:
-        record["init_from"] = start_from_run(best.variables, source, prepared.vocabulary)[1]._asdict()
-    runs.write_json(run.folder / runs.RECORD, record | about | environment())
+        found["init_from"] = start_from_run(best.variables, source, prepared.vocabulary)[1]._asdict()
+    write_record(run.folder, "done", run.command, **found, **about)
 
 
 def _flops_per_text(config: Config, programs: Programs, state: TrainState, prepared: Prepared) -> int:
