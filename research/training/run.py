@@ -170,7 +170,7 @@ def _train_begun(
     seconds["train"] = time.perf_counter() - start + earlier_seconds
     start = time.perf_counter()
     done = [(b, best) for b, best in zip(begun, trained, strict=True) if not isinstance(best, Diverged)]
-    if test and done:
+    if test and not all(_is_tested(b.run.folder) for b, _ in done):
         _test(programs, done)
     seconds["evaluate"] = time.perf_counter() - start
     seconds = {what: round(of_all / len(begun), 3) for what, of_all in seconds.items()}
@@ -250,6 +250,14 @@ def _test(programs: Programs, done: Sequence[tuple[Begun, TrainState]]) -> None:
         runs.write_metrics(folder, [*records, at | summarise(of_member(metrics, r))], append=False)
         ids, labels, groups = (array[split.test] for array in (corpus.ids, corpus.labels, corpus.groups))
         runs.write_predictions(folder, runs.Predictions(ids, labels, probabilities[r], groups))
+
+
+def _is_tested(folder: Path) -> bool:
+    """Whether its test texts were evaluated already, before an interruption.
+
+    They are not again, because what is left of a population may round otherwise.
+    """
+    return (folder / runs.PREDICTIONS).exists() and runs.read_metrics(folder)[-1]["split"] == "test"
 
 
 def _best_epoch(records: Sequence[dict[str, Any]], best: TrainState) -> int:
