@@ -28,7 +28,7 @@ def steps_in(folder):
 
 
 def test_the_best_and_the_last_are_kept(tmp_path):
-    with Checkpoints(tmp_path / "c") as checkpoints:
+    with Checkpoints(tmp_path / "c", state(0)) as checkpoints:
         assert checkpoints.last_step() is None
         assert checkpoints.best_step() is None
         for step, selection in ((1, 0.5), (2, 0.8), (3, 0.8), (4, 0.6)):  # of equals the earlier
@@ -51,24 +51,24 @@ def test_what_was_saved_before_goes_when_the_next_is_sealed(tmp_path, monkeypatc
 
 
 def test_a_state_comes_back_as_it_was(tmp_path):
-    with Checkpoints(tmp_path / "c") as checkpoints:
+    with Checkpoints(tmp_path / "c", state(0)) as checkpoints:
         checkpoints.save(state(7, 1 / 3), selection=0.0)
-        restored = checkpoints.restore(7, state(0))
+        restored = checkpoints.restore(7)
     assert int(restored.step) == 7
     np.testing.assert_array_equal(restored.values, np.full(1000, 1 / 3, np.float32))
-    with Checkpoints(tmp_path / "c") as checkpoints, pytest.raises(UserError, match="cannot be restored"):
-        checkpoints.restore(8, state(0))
+    with Checkpoints(tmp_path / "c", state(0)) as checkpoints, pytest.raises(UserError, match="cannot be restored"):
+        checkpoints.restore(8)
 
 
 def test_runs_side_by_side_save_without_meeting(tmp_path):
     """Orbax's saves share process-wide state: where they overlap they fail or wait for ever."""
 
     def run(number):
-        with Checkpoints(tmp_path / f"{number}") as checkpoints:
+        with Checkpoints(tmp_path / f"{number}", state(0)) as checkpoints:
             for step in range(1, 6):
                 checkpoints.save(state(step, number + step / 10), selection=-float(step))
             best, last = checkpoints.best_step(), checkpoints.last_step()
-            return best, last, [float(checkpoints.restore(s, state(0)).values[0]) for s in (best, last)]
+            return best, last, [float(checkpoints.restore(s).values[0]) for s in (best, last)]
 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(run, range(8)))
@@ -102,7 +102,7 @@ DAMAGES = {
 
 
 def two_steps(folder):
-    with Checkpoints(folder) as checkpoints:
+    with Checkpoints(folder, state(0)) as checkpoints:
         checkpoints.save(state(1, 0.25), selection=0.9)
         checkpoints.save(state(2, 0.5), selection=0.1)
     return [sorted(p for p in (folder / str(step)).rglob("*") if p.is_file() and p.stat().st_size) for step in (1, 2)]
@@ -118,14 +118,14 @@ def test_a_damaged_step_is_passed_over_with_a_warning(tmp_path, caplog, damage):
         shutil.copytree(tmp_path / "0", folder)
         DAMAGES[damage](folder / file)
         caplog.clear()
-        with Checkpoints(folder, read_only=True) as checkpoints:
+        with Checkpoints(folder, state(0), read_only=True) as checkpoints:
             assert (checkpoints.last_step(), checkpoints.best_step()) == (1, 1)
-            np.testing.assert_array_equal(checkpoints.restore(1, state(0)).values, np.full(1000, 0.25, np.float32))
+            np.testing.assert_array_equal(checkpoints.restore(1).values, np.full(1000, 0.25, np.float32))
         assert f"{folder / '2'}: this checkpoint is damaged" in caplog.text
-        with Checkpoints(folder) as checkpoints:
+        with Checkpoints(folder, state(0)) as checkpoints:
             checkpoints.save(state(2, 0.75), selection=0.1)
             assert checkpoints.last_step() == 2
-            assert float(checkpoints.restore(2, state(0)).values[0]) == 0.75
+            assert float(checkpoints.restore(2).values[0]) == 0.75
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -149,10 +149,10 @@ def test_checkpoints_that_an_earlier_version_wrote_are_read(tmp_path):
 
 def test_a_step_whose_writer_was_killed_before_it_was_sealed_counts_later_too(tmp_path):
     """It was the only one, the one before it being deleted; then another is saved, and sealed."""
-    with Checkpoints(tmp_path / "c") as checkpoints:
+    with Checkpoints(tmp_path / "c", state(0)) as checkpoints:
         checkpoints.save(state(1, 0.25), selection=0.9)
     (tmp_path / "c" / "1" / "files.sha256").unlink()
-    with Checkpoints(tmp_path / "c") as checkpoints:
+    with Checkpoints(tmp_path / "c", state(0)) as checkpoints:
         checkpoints.save(state(2, 0.5), selection=0.1)
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
         assert (checkpoints.best_step(), checkpoints.last_step()) == (1, 2)

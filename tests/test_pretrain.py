@@ -22,7 +22,7 @@ from research.data.tokenizer import (
     read_tokenizer,
     whole_encoder,
 )
-from research.data.word_pieces import learn_word_pieces
+from research.data.word_pieces import Special, learn_word_pieces
 from research.errors import UserError
 from research.settings import Data
 from research.training.objectives import examples_of, mask_tokens, token_losses
@@ -30,7 +30,7 @@ from research.training.pretrain_preparation import for_pretraining
 from research.training.pretrain_step import PretrainPrograms, init_state
 from research.training.sharing import put_replicated, put_rows, shared_among
 
-SPECIAL = {"[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
+SPECIAL = Special(start=2, end=3, mask=4)
 PIECES = 300
 TEXTS = ["One two. Three four five! Six?", "a b c d e f g", "Line one\nline two<br /><br />three", "x", "好的。不好。"]
 

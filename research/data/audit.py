@@ -14,13 +14,14 @@ import itertools
 import math
 import re
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from research.data.cache import cached_of_texts
-from research.data.corpora import KNOWN, Corpus, load, make_corpus
+from research.data.corpora import KNOWN, Corpus, connected, load, make_corpus
 from research.data.files import Columns, Row
 from research.errors import UserError
 
@@ -143,11 +144,11 @@ def _contradicted(corpus: Corpus) -> np.ndarray:
 
 
 def _near(corpus: Corpus) -> np.ndarray:
-    """int64 [N]: equal for texts that are alike or nearly alike."""
+    """int32 [N]: equal for texts that are alike or nearly alike, or linked by others that are."""
 
     def make() -> dict[str, np.ndarray]:
         kinds = _alike(corpus)
-        return {"near": _nearly_alike(kinds)[kinds.of_texts]}
+        return {"near": connected(len(kinds.words), _nearly_alike(kinds))[kinds.of_texts]}
 
     made_from = f"{corpus.checksum} {Path(__file__).read_text('utf-8')}"
     return cached_of_texts(corpus.texts, "near", made_from, make)["near"]
@@ -167,21 +168,14 @@ def _alike(corpus: Corpus) -> _Kinds:
     return _Kinds(words_of, [label for _, label in number], of_texts)
 
 
-def _nearly_alike(kinds: _Kinds) -> np.ndarray:
-    """int64 [kinds]: equal for kinds that are nearly alike, or linked by others that are.
+def _nearly_alike(kinds: _Kinds) -> Iterator[tuple[int, int]]:
+    """Kinds that are nearly alike, two by two.
 
     Of two sets that have nine tenths of their union in common, the larger, of n words, has one of its
     n - ceil(0.9 n) + 1 rarest words in common with as many of the other, so few pairs need to be looked at (prefix
     filtering: Chaudhuri, Ganti & Kaushik 2006).
     """
     rare_first = _rare_first(kinds.words)
-    linked = list(range(len(rare_first)))
-
-    def root(kind: int) -> int:
-        while linked[kind] != kind:
-            kind = linked[kind]
-        return kind
-
     # Of each word, sizes and numbers of the kinds that have it among their rarest, the smallest first.
     holders: dict[int, tuple[list[int], list[int]]] = collections.defaultdict(lambda: ([], []))
     for kind in sorted(range(len(rare_first)), key=lambda kind: len(rare_first[kind])):
@@ -199,8 +193,7 @@ def _nearly_alike(kinds: _Kinds) -> np.ndarray:
             if kinds.labels[other] == kinds.labels[kind]:
                 common = len(np.intersect1d(rare_first[kind], rare_first[other], assume_unique=True))
                 if common >= _NEARLY * (size + len(rare_first[other]) - common):
-                    linked[root(kind)] = root(other)
-    return np.array([root(kind) for kind in range(len(linked))], np.int64)
+                    yield kind, other
 
 
 def _rare_first(words: list[tuple[int, ...]]) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +206,16 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
 
 
 def _join_groups(hashes: list[str], groups: list[str]) -> np.ndarray:
-    """Numbers such that rows with equal text or equal (non-empty) group have the same: connected components."""
-    parent = list(range(len(hashes)))
+    """Numbers such that rows with equal text or equal (non-empty) group have the same."""
+    first: dict[tuple[str, str], int] = {}
+    by_text = [(first.setdefault(("text", content), i), i) for i, content in enumerate(hashes)]
+    by_group = [(first.setdefault(("group", group), i), i) for i, group in enumerate(groups) if group]
+    return connected(len(hashes), by_text + by_group)
+
+
+def connected(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """int32 [count]: of each number below `count` the least one that pairs link it to, by others too."""
+    parent = list(range(count))
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -215,9 +223,7 @@ def _join_groups(hashes: list[str], groups: list[str]) -> np.ndarray:
             i = parent[i]
         return i
 
-    first: dict[tuple[str, str], int] = {}
-    for i, (content, group) in enumerate(zip(hashes, groups, strict=True)):
-        for key in [("text", content)] + ([("group", group)] if group else []):
-            a, b = root(first.setdefault(key, i)), root(i)
-            parent[max(a, b)] = min(a, b)
-    return np.array([root(i) for i in range(len(hashes))], np.int32)
+    for pair in pairs:
+        a, b = map(root, pair)
+        parent[max(a, b)] = min(a, b)
+    return np.array([root(i) for i in range(count)], np.int32)

@@ -17,6 +17,7 @@ import numpy as np
 
 from research.data.texts import sentences
 from research.data.tokenizer import Encoded
+from research.data.word_pieces import Special
 from research.errors import not_installed
 from research.whole import make_folder, whole_file
 
@@ -220,8 +221,8 @@ def batches(
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))
 
 
-def rows_of(objective: str, shape: tuple[int, int], special: dict[str, int]) -> Callable[..., Rows]:
-    """What fills the rows of an objective, as `batches` wants it; `special` has the ids of [CLS] and [SEP]."""
+def rows_of(objective: str, shape: tuple[int, int], special: Special | None) -> Callable[..., Rows]:
+    """What fills the rows of an objective, as `batches` wants it; `special` where it is "masked"."""
     if objective == "masked":
-        return functools.partial(fill_pairs, shape=shape, start=special["[CLS]"], end=special["[SEP]"])
+        return functools.partial(fill_pairs, shape=shape, start=special.start, end=special.end)
     return lambda rows, random: fill_single(rows, shape=shape)

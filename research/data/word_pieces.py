@@ -2,7 +2,7 @@
 
 import collections
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from research.settings import Data
 
@@ -11,6 +11,16 @@ if TYPE_CHECKING:  # imported where used, so that training imports without it
 
 PADDING, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 TAGS = r"<[/!?]?[A-Za-z][^<>]*>"  # of HTML; not "a < b"
+
+
+class Special(NamedTuple):
+    """Ids of the tokens that stand around texts, and of what stands for a token that is to be guessed."""
+
+    start: int
+    end: int
+    mask: int
+
+
 _SPECIAL = (PADDING, UNKNOWN, START, END, MASK)
 _LEAST = 2  # occurrences of what becomes a piece
 

@@ -104,9 +104,18 @@ class Checkpoints:
     warning; who may write puts them aside, and deletes them when the next one is saved.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False):
-        """Raises UserError where there are steps and none is intact."""
+    def __init__(self, folder: Path, template: Any = None, *, read_only: bool = False):
+        """Raises UserError where there are steps and none is intact.
+
+        Args:
+          folder: made where it does not exist and may be written to.
+          template: what `restore` gives: a state of equal structure, shapes and dtypes (`jax.eval_shape`), on any
+            device; without one its fields come back as plain dictionaries and lists, whichever version wrote them.
+          read_only: whether nothing may be saved, nor damaged steps be put aside.
+        """
         self._folder = folder
+        # Arrays come back as NumPy: whoever uses them decides on the device.
+        self._template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
         self._writes: list[Future[None]] = []
         intact, damaged = _intact_steps(folder)
         for step in damaged:
@@ -229,23 +238,15 @@ class Checkpoints:
             for step in list(self._manager.all_steps()):
                 self._manager.delete(step)
 
-    def restore(self, step: int, template: Any = None) -> Any:
-        """The state of a step.
-
-        Args:
-          step: of `last_step` or `best_step`.
-          template: a state of equal structure, shapes and dtypes (`jax.eval_shape`), on any device; without one the
-            fields come back as plain dictionaries and lists, whichever version wrote them.
+    def restore(self, step: int) -> Any:
+        """The state of a step, of `last_step` or `best_step`.
 
         Raises:
           UserError: the checkpoint cannot be read.
         """
         self._wait()
-        # Arrays come back as NumPy: whoever uses them decides on the device.
-        if template is not None:
-            template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
         try:
             with _ORBAX:
-                return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+                return self._manager.restore(step, args=ocp.args.StandardRestore(self._template))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{self._folder / str(step)}: this checkpoint cannot be restored ({error})") from error

@@ -21,9 +21,8 @@ _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the
 class History:
     """The epochs of a run in its folder; those up to its last checkpoint are taken over."""
 
-    def __init__(self, folder: Path, training: Training, checkpoints: Checkpoints, template: TrainState):
-        """`template` is a state of the right shapes and dtypes."""
-        self._folder, self._training, self._checkpoints, self._template = folder, training, checkpoints, template
+    def __init__(self, folder: Path, training: Training, checkpoints: Checkpoints):
+        self._folder, self._training, self._checkpoints = folder, training, checkpoints
         records, validated, best = self._saved_epochs()
         if best is not None and best["step"] not in checkpoints.steps():
             _LOG.warning("%s: the checkpoint of its best epoch is damaged, so training begins anew", folder)
@@ -55,7 +54,7 @@ class History:
     def resume(self, fresh: TrainState) -> TrainState:
         """The state to go on from: that of the last checkpoint, or a fresh one."""
         last = self._checkpoints.last_step()
-        return fresh if last is None else self._checkpoints.restore(last, self._template)
+        return fresh if last is None else self._checkpoints.restore(last)
 
     def _is_last(self, epoch: int) -> bool:
         """Whether training ends with this epoch: it was the last one, or patience ran out."""
@@ -97,7 +96,7 @@ class History:
 
     def best(self) -> TrainState:
         """The state of the best epoch, from its checkpoint."""
-        return self._checkpoints.restore(self._checkpoints.best_step(), self._template)
+        return self._checkpoints.restore(self._checkpoints.best_step())
 
 
 def _selection(select: str, record: dict[str, Any]) -> float:

@@ -14,6 +14,7 @@ from flax import linen as nn
 from flax import struct
 
 from research.data.stream import Rows
+from research.data.word_pieces import Special
 from research.models.layers.masks import length_mask
 from research.models.layers.vocabulary import Guesses
 
@@ -67,14 +68,14 @@ def summarise(sums: Sums) -> dict[str, float]:
     return result
 
 
-def examples_of(objective: str, key: jax.Array, rows: Rows, special: dict[str, int], pieces: int) -> Examples:
+def examples_of(objective: str, key: jax.Array, rows: Rows, special: Special | None, pieces: int) -> Examples:
     """The examples of an objective.
 
     Args:
       objective: "masked" (Devlin et al. 2019, section 3.1) or "next".
       key: of this step.
       rows: [..., L].
-      special: ids of [CLS], [SEP], which are never guessed, and of [MASK].
+      special: ids of [CLS], [SEP], which are never guessed, and of [MASK]; None of a language model.
       pieces: how many ids there are to draw a random one from.
     """
     if objective == "masked":
@@ -89,7 +90,7 @@ def examples_of(objective: str, key: jax.Array, rows: Rows, special: dict[str, i
 
 
 def mask_tokens(
-    key: jax.Array, token_ids: jax.Array, lengths: jax.Array, special: dict[str, int], pieces: int
+    key: jax.Array, token_ids: jax.Array, lengths: jax.Array, special: Special, pieces: int
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Hides 15 % of each row's tokens: 80 % of them behind [MASK], 10 % behind a random one, the rest not at all.
 
@@ -108,7 +109,7 @@ def mask_tokens(
     width = token_ids.shape[-1]
     most = max(1, round(MASKED * width))
     plain = length_mask(lengths.reshape(-1), width).reshape(token_ids.shape)
-    for token in (special["[CLS]"], special["[SEP]"]):
+    for token in (special.start, special.end):
         plain &= token_ids != token
     scores = jnp.where(plain, jax.random.uniform(choose, token_ids.shape), -1.0)
     positions = jax.lax.top_k(scores, most)[1].astype(jnp.int32)
@@ -117,7 +118,7 @@ def mask_tokens(
     targets = jnp.take_along_axis(token_ids, positions, axis=-1)
     chance = jax.random.uniform(how, targets.shape)
     drawn = jax.random.randint(which, targets.shape, 0, pieces, jnp.int32)
-    shown = jnp.where(chance < _BY_MASK, special["[MASK]"], jnp.where(chance < _BY_MASK + _BY_RANDOM, drawn, targets))
+    shown = jnp.where(chance < _BY_MASK, special.mask, jnp.where(chance < _BY_MASK + _BY_RANDOM, drawn, targets))
     shown = jnp.where(guessed, shown, targets)
     hidden = jnp.put_along_axis(token_ids, positions, shown, axis=-1, inplace=False)
     return hidden, positions, targets, guessed.astype(jnp.float32)

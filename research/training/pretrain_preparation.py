@@ -19,7 +19,7 @@ from research.data.tokenizer import (
     read_tokenizer,
     whole_encoder,
 )
-from research.data.word_pieces import END, MASK, START, learn_word_pieces
+from research.data.word_pieces import END, MASK, START, Special, learn_word_pieces
 from research.errors import UserError
 from research.models import guesser_shapes, load_module
 from research.settings import Config, Optimizer, Pretraining, repeat_of
@@ -31,7 +31,7 @@ class PreparedStream(NamedTuple):
     """What is trained on."""
 
     tokenizer: str  # `tokenizer.json`
-    special: dict[str, int]  # ids of [CLS], [SEP] and [MASK], where there are any
+    special: Special | None  # None of a language model
     pieces: int  # ids that there are
     train: Stream
     validation: Stream  # may be empty
@@ -145,14 +145,13 @@ def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -
     else:
         tokenizer = build_tokenizer(learn_vocabulary(train, data), data)
     vocabulary, text = tokenizer.get_vocab(), tokenizer.to_str(pretty=True)
-    objective, end = load_module(spec.config.model.module).objective, None
+    objective, special = load_module(spec.config.model.module).objective, None
     if objective == "masked":
         if missing := [token for token in (START, END, MASK) if token not in vocabulary]:
             raise UserError(f"{data.weights}: its tokenizer has no {', '.join(missing)}, expected that of a BERT")
-        end = vocabulary[END]
+        special = Special(*(vocabulary[token] for token in (START, END, MASK)))
     runs.write_text(path, text)
-    special = {token: vocabulary[token] for token in (START, END, MASK) if token in vocabulary}
-    most = data.max_length if end is None else (data.max_length - 3) // 2
+    most, end = (data.max_length, None) if special is None else ((data.max_length - 3) // 2, special.end)
     write = functools.partial(
         write_stream, encode=whole_encoder(tokenizer, data), vocab_size=data.vocab_size, most=most, end=end
     )

@@ -12,6 +12,7 @@ from flax import linen as nn
 from flax import struct
 
 from research.data.stream import Rows
+from research.data.word_pieces import Special
 from research.models import build, config_from_dict, init_guesser
 from research.settings import Config, Data, Pretraining, to_dict
 from research.training.objectives import Examples, Sums, examples_of, measure, zero
@@ -42,7 +43,7 @@ class PretrainPrograms:
     evaluate: `(params, rows [B, ...], which) -> sums`, the same masks for a batch whenever it is asked for.
     """
 
-    def __init__(self, config: Config, special: dict[str, int], pieces: int):
+    def __init__(self, config: Config, special: Special | None, pieces: int):
         """`special` and `pieces` as in `objectives.examples_of`."""
         self.module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=1)
         self.optimizer = make_optimizer(config.optimizer)
@@ -53,7 +54,7 @@ class PretrainPrograms:
         self.evaluate = jit_compiled(functools.partial(_evaluate, self.module, config, examples))
 
 
-def pretrain_programs(config: Config, special: dict[str, int], pieces: int) -> PretrainPrograms:
+def pretrain_programs(config: Config, special: Special | None, pieces: int) -> PretrainPrograms:
     """The programs, shared by all runs that differ in nothing that a step reads."""
     read = Config(
         model=config.model,
@@ -61,12 +62,12 @@ def pretrain_programs(config: Config, special: dict[str, int], pieces: int) -> P
         optimizer=without_rates(config).optimizer,
         training=Pretraining(compute_dtype=config.training.compute_dtype),
     )
-    return _programs(json.dumps(to_dict(read), sort_keys=True), tuple(special.items()), pieces)
+    return _programs(json.dumps(to_dict(read), sort_keys=True), special, pieces)
 
 
 @functools.lru_cache(maxsize=2)
-def _programs(config_json: str, special: tuple[tuple[str, int], ...], pieces: int) -> PretrainPrograms:
-    return PretrainPrograms(config_from_dict(json.loads(config_json)), dict(special), pieces)
+def _programs(config_json: str, special: Special | None, pieces: int) -> PretrainPrograms:
+    return PretrainPrograms(config_from_dict(json.loads(config_json)), special, pieces)
 
 
 def init_state(

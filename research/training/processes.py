@@ -82,7 +82,7 @@ def own_folder(workdir: Path) -> Iterator[Path]:
 def checkpoints_of(folder: Path, template: TrainState) -> contextlib.AbstractContextManager["Checkpoints | Remembered"]:
     """The checkpoints of a run that is trained: on disk in the process that keeps the folder."""
     if is_first():
-        return Checkpoints(folder.absolute())
+        return Checkpoints(folder.absolute(), template)
     return contextlib.nullcontext(Remembered(folder.absolute(), template))
 
 
@@ -92,8 +92,8 @@ class Remembered:
     def __init__(self, folder: Path, template: TrainState):
         self._kept: dict[int, tuple[float, TrainState]] = {}
         if folder.exists():
-            with Checkpoints(folder, read_only=True) as there:
-                self._kept = {at: (there.selection(at), there.restore(at, template)) for at in there.steps()}
+            with Checkpoints(folder, template, read_only=True) as there:
+                self._kept = {at: (there.selection(at), there.restore(at)) for at in there.steps()}
 
     def steps(self) -> list[int]:
         return sorted(self._kept)
@@ -119,7 +119,7 @@ class Remembered:
     def clear(self) -> None:
         self._kept = {}
 
-    def restore(self, step: int, template: TrainState) -> TrainState:
+    def restore(self, step: int) -> TrainState:
         return self._kept[step][1]
 
 

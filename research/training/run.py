@@ -203,7 +203,7 @@ def _train_epochs(
         histories = []
         for _, run, spec, *_ in begun:
             checkpoints = stacked.enter_context(checkpoints_of(run.folder / runs.CHECKPOINTS, template))
-            histories.append(History(run.folder, spec.config.training, checkpoints, template))
+            histories.append(History(run.folder, spec.config.training, checkpoints))
         resting = {r for r, history in enumerate(histories) if history.is_over}
 
         def keep(states: TrainState, at_once: bool) -> None:
