@@ -210,7 +210,8 @@ def _parse(argv: Sequence[str], trains: type | None) -> list[str]:
     except flags.Error as error:
         raise UserError(str(error)) from error
     if stray:
-        raise UserError(f"{stray[0]!r} is not a flag, expected --NAME=VALUE")
+        such = f", such as --{own[0].name}={stray[0]}" if own else ""
+        raise UserError(f"{stray[0]!r} is not a flag, expected --NAME=VALUE{such}")
     return overrides
 
 

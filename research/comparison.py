@@ -19,8 +19,9 @@ from research.reporting.report import write_report
 from research.reporting.results import Claims, planned_claims
 from research.settings import Config, validate
 from research.training.begin import Run
-from research.training.environment import model_code, write_record
+from research.training.environment import write_record
 from research.training.memory import release_memory
+from research.training.model_code import is_of_other_code
 from research.training.population import train_many
 from research.training.preparation import cut_sentence
 from research.training.run import try_out
@@ -108,6 +109,8 @@ def compare(
         names = {variant.name for variant in variants}
         if others := sorted(plan["variants"].keys() - names):
             say(f"{folder} also holds {', '.join(others)}, by earlier commands; table and claims are of all of them")
+        if plan["repeats"] > last:
+            say(f"{folder} holds {plan['repeats']} repeats, and table and claims are of all of them")
         say(detectable_sentence(folder, plan, claims, len(np.unique(tested))))
         for upto in range(repeats, last + 1):
             plan["repeats"] = max(plan["repeats"], upto)
@@ -118,8 +121,8 @@ def compare(
             pairs = [pair for pair in write_report(folder).pairs if {pair["a"], pair["b"]} <= names]
             undecided = sum(pair["verdict"] == "undecided" for pair in pairs)
             if last > repeats and pairs and not undecided:
-                saved = (last - upto) * len(variants) * (folds or 1)
-                say(f"every pair is decided after {upto} repeat(s); {saved} of the runs that were allowed are saved")
+                spared = (last - upto) * len(variants) * (folds or 1)
+                say(f"every pair is decided after {upto} repeat(s); {spared} of the allowed runs are not needed")
                 break
             if last > repeats:
                 allowed = ", as many as are allowed" if upto == last else ""
@@ -159,8 +162,8 @@ def _train_all(
     ended = {at for at, run in enumerate(asked) if runs.has_ended(run.folder)}
     if ended:
         say(f"{len(ended)} of {len(asked)} runs are finished already")
-    made_by = {at: runs.read_record(asked[at].folder).get("model_code") for at in ended}
-    if other := [at for at, code in made_by.items() if code not in (None, model_code(asked[at].config.model.module))]:
+    records = {at: runs.read_record(asked[at].folder) for at in ended}
+    if other := [at for at, record in records.items() if is_of_other_code(record, asked[at].config.model.module)]:
         say(f"{len(other)} of them were made by other code of their model; --overwrite makes all of them anew")
     board = _Progress(len(ended), progress)
 

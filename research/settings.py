@@ -213,7 +213,8 @@ def validate(config: Config) -> Config:
     """
     for prefix, part in _parts(config):
         if not dataclasses.is_dataclass(part):
-            raise UserError(f"config.{prefix.removesuffix('.')} is {part!r}, expected settings as `settings_for` makes")
+            name = f"config.{prefix}".removesuffix(".")
+            raise UserError(f"{name} is {part!r}, expected settings, as `Config` and `settings_for` make them")
         known = [field.name for field in dataclasses.fields(part)]
         if unknown := [name for name in vars(part) if name not in known]:
             raise UserError(f"config.{prefix}{unknown[0]} is no setting, {expected(unknown[0], known)}")

@@ -54,7 +54,7 @@ def test_repeats_are_added_for_the_pairs_that_they_can_decide(easy, tmp_path, mo
     ]
     monkeypatch.setattr("research.comparison.write_report", lambda folder: SimpleNamespace(pairs=pairs))
     compare({"linear": linear(1), "again": linear(3)}, easy, folder, max_repeats=4, say=lines.append)
-    assert "every pair is decided after 2 repeat(s); 4 of the runs that were allowed are saved" in lines
+    assert "every pair is decided after 2 repeat(s); 4 of the allowed runs are not needed" in lines
     assert not (folder / "again" / "repeat2").exists()
 
 
@@ -85,7 +85,7 @@ def test_runs_of_a_model_that_was_edited_meanwhile_are_told(easy, tmp_path, monk
     folder, lines = compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=1), []
     compare({"linear": linear(1)}, easy, folder, repeats=1, say=lines.append)
     assert not any("other code" in line for line in lines)
-    monkeypatch.setattr("research.comparison.model_code", lambda module: "another")
+    monkeypatch.setattr("research.training.model_code.model_code", lambda module: "another")
     compare({"linear": linear(1)}, easy, folder, repeats=2, say=lines.append)
     assert "1 of them were made by other code of their model; --overwrite makes all of them anew" in lines
 
@@ -103,7 +103,9 @@ def test_repeats_are_added_only_while_a_pair_is_undecided(easy, tmp_path):
     lines = []
     variants = {"linear": linear(10), "again": linear(10)}  # one model under two names: identical, so equivalent
     folder = compare(variants, easy, tmp_path / "c", repeats=2, max_repeats=6, say=lines.append)
-    assert any("every pair is decided after 2 repeat(s); 8 of the runs" in line for line in lines)
+    assert any(
+        "every pair is decided after 2 repeat(s); 8 of the allowed runs are not needed" in line for line in lines
+    )
     assert len(list(folder.glob("*/repeat*/record.json"))) == 4
     plan = json.loads((folder / "plan.json").read_text())
     assert plan["repeats"] == 2

@@ -125,7 +125,9 @@ def test_every_variant_can_be_exported_for_any_number_of_texts_of_any_length(nam
     short = int(np.flatnonzero(LENGTHS == 1)[0])
     for rows, width in ((slice(None), 31), (slice(short, short + 1), 1)):
         token_ids = np.resize(ids[rows].T, (width, len(ids[rows]))).T
-        np.testing.assert_allclose(found.call(token_ids, LENGTHS[rows]), expected[rows], rtol=1e-5, atol=1e-6)
+        remedy = "does padding change the logits? see test_models; is a width fixed? see layers.masks.positions"
+        found_here = found.call(token_ids, LENGTHS[rows])
+        np.testing.assert_allclose(found_here, expected[rows], rtol=1e-5, atol=1e-6, err_msg=remedy)
 
 
 def test_onnx_where_its_converter_is_installed(tmp_path):

@@ -82,10 +82,16 @@ def test_padding_changes_nothing(variant):
     np.testing.assert_allclose(apply(variables, other, LENGTHS), expected, rtol=1e-5, atol=1e-6, err_msg=remedy)
 
 
+def is_rate(field):
+    """Whether a setting may be a probability, as of dropout under whatever name."""
+    low, high = (field.metadata.get(limit) for limit in ("low", "high"))
+    return field.type is float and ("dropout" in field.name or (low == 0 and high is not None and high <= 1))
+
+
 def test_padding_changes_no_dropout(variant):
     """A run that is trained beside others is padded to their width, and must be what it is alone."""
     config, _, variables, _ = variant
-    rates = {f.name: 0.5 for f in dataclasses.fields(config.model) if "dropout" in f.name and f.type is float}
+    rates = {field.name: 0.5 for field in dataclasses.fields(config.model) if is_rate(field)}
     module = build(dataclasses.replace(config.model, **rates), vocab_size=VOCAB_SIZE, num_outputs=3)
 
     @jax.jit

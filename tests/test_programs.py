@@ -330,7 +330,7 @@ def test_help_lists_the_settings_of_a_variant(folder):
         ("train", ["--fold=7"], "--fold is 7, expected 0 to 4"),
         ("train", ["--folds=1"], "--folds is 1, expected 2 to"),
         ("train", ["--fold=x"], "fold"),
-        ("train", ["stray"], "'stray' is not a flag"),
+        ("train", ["stray"], "'stray' is not a flag, expected --NAME=VALUE, such as --config=stray"),
         ("compare", ["--variants=lstm,typo"], "no variant 'typo'"),
         ("compare", ["--variants=lstm,lstm"], "the variant lstm is named twice"),
         ("compare", ["--variants="], "--variants is empty"),

@@ -220,7 +220,7 @@ def require_once(header: Sequence[str], names: Sequence[str], place: str) -> Non
 
 def _label(value: Any, place: str) -> str:
     """A label as a string: an integer or a name, exactly one a text."""
-    if isinstance(value, (list, tuple, dict)):
+    if isinstance(value, (list, tuple)):
         raise UserError(f"{place}: more than one label, expected exactly one label a text")
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -86,7 +86,7 @@ def _method(results: Results) -> str:
     return (
         f"Intervals: {100 * LEVEL:.0f} %, for the expected score of the training procedure at this training size, over "
         f"{over}; generalised intervals (Weerahandi 1993) from the variance of texts and that between runs: the fewer "
-        f"runs, the longer.{alone}"
+        f"runs, the longer, unless more of them turn out to differ more.{alone}"
     )
 
 
@@ -128,7 +128,8 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
             Text(
                 f"{_simultaneous(results)} They and nothing else decide: better or worse where the interval leaves out "
                 f"0, equivalent where it lies within {100 * results.claims.margin:g} point(s), else undecided. What "
-                "would decide with an even chance, counted in all, is said for a true difference as large as that seen."
+                "would decide with an even chance, counted in all, is for a true difference as large as that seen. "
+                "A difference is over the runs that both variants have."
             ),
             pairs_table(results),
         ]

@@ -109,7 +109,7 @@ def few_steps(results: Results) -> str:
 
 def pairs_table(results: Results) -> Table:
     """A row a pair, with its verdict in words."""
-    header = ("variant", "against", "accuracy difference (points)", "interval", "verdict", "would decide")
+    header = ("variant", "against", "accuracy difference (points)", "interval", "verdict", "would decide (in all)")
     rows = [
         (
             pair["a"],
@@ -159,7 +159,7 @@ def _would_decide(needed: dict[str, Any] | None) -> str:
         return ""
     options = [f"{_two_digits(needed[name]):,} {name}" for name in ("repeats", "texts") if needed[name] is not None]
     if needed["times_both"] is not None:
-        options.append(f"{needed['times_both']} x repeats and texts")
+        options.append(f"{needed['times_both']} times as many of both")
     return " or ".join(options) or "nothing within reach"
 
 
@@ -207,7 +207,9 @@ def costs_table(results: Results) -> Table:
         done = results.done(variant)
         costs = [float(np.mean([row[n] for row in done])) for n in ("train_seconds", "compile_seconds", "predict_ms")]
         train, compile_, predict = costs
-        flops = f"{done[0]['flops_per_text'] / 1e6:.2f}" if done[0]["flops_per_text"] else "-"
+        flops = "-"
+        if of_text := done[0]["flops_per_text"]:
+            flops = f"{of_text / 1e6:.2f}" if of_text >= 1e4 else f"{of_text / 1e6:.1g}"
         peak = max(row["peak_memory_bytes"] for row in done)
         shown = (f"{train:.1f}", f"{compile_:.1f}", f"{predict:.3f}", f"{peak / 1e6:,.0f}")
         taken = between(row["best_epoch"] for row in done)

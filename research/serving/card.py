@@ -51,7 +51,7 @@ Says which of {len(run.class_names)} classes a text belongs to, and how probable
 
 ## How well it does
 
-{_scores(folder)}
+{_scores(folder, run.is_of_other_code)}
 
 ## Where it ends
 
@@ -103,9 +103,10 @@ def _epoch(run: RestoredRun, record: dict[str, Any]) -> str:
     return f"The epoch ({epoch} of {training.epochs}) was chosen by {training.select} on validation texts."
 
 
-def _scores(folder: Path) -> str:
+def _scores(folder: Path, other_code: bool) -> str:
     if not (folder / runs.PREDICTIONS).exists():
         return "It was not tested."
     outcome = read_outcome(folder, (0, 0))
     table = markdown_table(*run_table(outcome)[:2])
-    return f"On {len(outcome.id):,} test texts:\n\n{table}\n{ABOUT_A_RUN}"
+    changed = " The code of the model has changed since: what is exported is not what had these scores." * other_code
+    return f"On {len(outcome.id):,} test texts:\n\n{table}\n{ABOUT_A_RUN}{changed}"

@@ -66,9 +66,8 @@ def export(workdir: Path | str, output: Path | str, kind: str) -> float:
         shutil.copyfile(folder / runs.TOKENIZER, unfinished / runs.TOKENIZER)
         shutil.copyfile(Path(__file__).with_name("run_exported.py"), unfinished / "run.py")
         difference = _difference(run, unfinished, python)
-        checked = (
-            f"Run on {SENTENCES:,} texts, no probability differed from the trained run's by more than {difference:.1e}."
-        )
+        most = f"by more than {difference:.1e}"
+        checked = f"Run on {SENTENCES:,} texts, no probability differed from those of the restored run {most}."
         runs.write_text(unfinished / "card.md", card(folder, run, checked))
     return difference
 

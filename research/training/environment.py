@@ -1,7 +1,6 @@
 """What a result was made with and on, for records and reports."""
 
 import functools
-import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -61,14 +60,3 @@ def _commit() -> str:
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return ""
-
-
-@functools.cache
-def model_code(module: str) -> str:
-    """A hash of a variant's code (`settings.model.module`), by which runs of an edited model are told apart.
-
-    Of its file, those that share the beginning of its name, and the layers.
-    """
-    models = Path(__file__).parent.parent / "models"
-    files = sorted({*models.glob(f"{module.partition('.')[0]}*.py"), *(models / "layers").glob("*.py")})
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]

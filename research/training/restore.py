@@ -23,8 +23,8 @@ from research.errors import UserError
 from research.models import config_from_dict, guesser_shapes
 from research.settings import check_value, is_pretraining, leaves, repeat_of
 from research.training.checkpoints import Checkpoints
-from research.training.environment import model_code
 from research.training.loop import batches_to_evaluate, evaluate_members
+from research.training.model_code import is_of_other_code
 from research.training.programs import Programs, programs_for
 
 _LOG = logging.getLogger("research")
@@ -61,7 +61,8 @@ class Restored:
         _require_own(folder, runs.TOKENIZER, "words", len(self.vocabulary))
         if max(self.vocabulary.values(), default=0) >= self.config.data.vocab_size:
             raise UserError(f"{folder / runs.TOKENIZER} has other ids than the model has words, expected the run's own")
-        if _record(folder).get("model_code", code := model_code(self.config.model.module)) != code:
+        self.is_of_other_code = is_of_other_code(_record(folder), self.config.model.module)
+        if self.is_of_other_code:
             _LOG.warning("%s: the code of its model has changed since; it may predict otherwise than it did", folder)
         # With the leading axis of members that programs have.
         self._members = jax.device_put(jax.tree.map(lambda leaf: leaf[None], self._restore_variables(folder)))

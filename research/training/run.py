@@ -18,7 +18,7 @@ from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
 from research.settings import Config
 from research.training.begin import Begun, Run, begin, describe, fresh_state, seed, taken_folder
-from research.training.environment import model_code, write_record
+from research.training.environment import write_record
 from research.training.flops import count_flops
 from research.training.history import History
 from research.training.loop import (
@@ -31,6 +31,7 @@ from research.training.loop import (
     warm_up,
 )
 from research.training.metrics import summarise
+from research.training.model_code import model_code
 from research.training.preparation import Prepared
 from research.training.processes import checkpoints_of, own_folder
 from research.training.programs import Programs, programs_for
