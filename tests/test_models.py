@@ -45,7 +45,7 @@ def variant(request):
     state = init_state(programs, config, texts, (LONGEST,))
     leaves, tree = jax.tree.flatten(state.variables)
     # Away from zeros and ones, so that nothing cancels.
-    leaves = [leaf + 0.1 * random.standard_normal(leaf.shape).astype(np.float32) for leaf in leaves]
+    leaves = [np.asarray(leaf) + 0.1 * random.standard_normal(leaf.shape).astype(np.float32) for leaf in leaves]
     variables = jax.tree.unflatten(tree, leaves)
 
     @jax.numpy_dtype_promotion("strict")
@@ -133,7 +133,7 @@ def test_values_and_gradients_are_finite_and_every_parameter_has_one(variant):
     @jax.numpy_dtype_promotion("strict")
     def gradient(params, ids, lengths):
         logits = module.apply({"params": params, **rest}, ids, lengths, deterministic=True)
-        return jnp.sum(jnp.tanh(logits) * weights[: len(ids)])
+        return jnp.sum(jnp.tanh(logits) * weights)
 
     gradients = gradient(variables["params"], batch_of_ids(), LENGTHS)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
@@ -142,32 +142,30 @@ def test_values_and_gradients_are_finite_and_every_parameter_has_one(variant):
         )
         assert np.abs(leaf).max() > 0, f"{jax.tree_util.keystr(path)}: no gradient reaches it; is it used?"
     for length in (0, 1):
-        gradients = gradient(variables["params"], batch_of_ids()[:1], np.array([length], np.int32))
+        gradients = gradient(variables["params"], batch_of_ids(), np.full_like(LENGTHS, length))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
-def test_compiled_equals_eager_and_compiles_once(variant):
+def test_it_is_compiled_once_for_batches_of_a_shape(variant):
     _, module, variables, _ = variant
     traces = []
 
+    @jax.jit
     def apply(variables, token_ids, lengths):
         traces.append(1)
         return module.apply(variables, token_ids, lengths, deterministic=True)
 
-    compiled = jax.jit(apply)
-    first = compiled(variables, batch_of_ids(), LENGTHS)
-    compiled(variables, batch_of_ids(seed=3), LENGTHS[::-1].copy())
+    apply(variables, batch_of_ids(), LENGTHS)
+    apply(variables, batch_of_ids(seed=3), LENGTHS[::-1].copy())
     assert len(traces) == 1
-    eager = module.apply(variables, batch_of_ids(), LENGTHS, deterministic=True)
-    np.testing.assert_allclose(first, eager, rtol=1e-5, atol=1e-6)
 
 
 def test_members_of_a_population_are_what_they_are_alone(variant):
     _, _, variables, apply = variant
-    other = jax.tree.map(lambda leaf: leaf * 0.5, variables)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), variables, other)
+    other = jax.tree.map(lambda leaf: leaf * np.float32(0.5), variables)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), variables, other)
     ids = batch_of_ids()
-    together = jax.vmap(apply, in_axes=(0, None, None))(stacked, ids, LENGTHS)
+    together = jax.jit(jax.vmap(apply, in_axes=(0, None, None)))(stacked, ids, LENGTHS)
     for member, alone in zip(together, (variables, other), strict=True):
         np.testing.assert_allclose(member, apply(alone, ids, LENGTHS), rtol=1e-4, atol=1e-5)
 
