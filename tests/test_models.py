@@ -46,7 +46,7 @@ def variant(request):
     leaves, tree = jax.tree.flatten(state.variables)
     # Away from zeros and ones, so that nothing cancels.
     leaves = [np.asarray(leaf) + 0.1 * random.standard_normal(leaf.shape).astype(np.float32) for leaf in leaves]
-    variables = jax.tree.unflatten(tree, leaves)
+    variables = jax.device_put(jax.tree.unflatten(tree, leaves))
 
     @jax.numpy_dtype_promotion("strict")
     def apply(variables, token_ids, lengths):
