@@ -1,6 +1,7 @@
-"""The small model that tests train: the article's LSTM in few numbers, for few epochs."""
+"""The small model that tests train, the article's LSTM in few numbers for few epochs; and what its run must be."""
 
 from experiments.variants import load_config
+from research import runs
 
 SIZES = ("--config.model.embedding_size=8", "--config.model.hidden_size=16", "--config.training.epochs=3")
 
@@ -8,3 +9,9 @@ SIZES = ("--config.model.embedding_size=8", "--config.model.hidden_size=16", "--
 def small_lstm(*overrides):
     """Its config, with `--config.FIELD=VALUE` on top."""
     return load_config("lstm", [*SIZES, *overrides])
+
+
+def contents(folder):
+    """The bytes that must not differ between two makings of the same run."""
+    names = (runs.METRICS, runs.PREDICTIONS, runs.TOKENIZER, runs.CONFIG)
+    return {name: (folder / name).read_bytes() for name in names}

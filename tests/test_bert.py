@@ -309,7 +309,7 @@ def test_only_bert_is_exported(small_corpus, tmp_path):
 
 def test_it_stands_in_a_table(small_corpus, tmp_path):
     fast = ["--config.training.epochs=1", "--config.data.max_length=8"]  # one width, so one program
-    variants = list(expand([f"bert:{DATA / 'tiny_bert'}"], fast, []))
+    variants = expand([f"bert:{DATA / 'tiny_bert'}"], fast, [])
     rows = (compare(variants, small_corpus, tmp_path / "table", folds=2) / "results.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["variant", "bert:tiny_bert", "bert:tiny_bert"]
 

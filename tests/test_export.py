@@ -134,7 +134,7 @@ def test_onnx_where_its_converter_is_installed(tmp_path):
     """`export --format=onnx` installs it; a test does not."""
     if not exporting.to_onnx.is_installed():
         pytest.skip("the converter to ONNX is not installed")
-    python = exporting.to_onnx.environment()
+    python = exporting.to_onnx.interpreter()
     assert export(RUN, tmp_path / "model", "onnx") < exporting.TOLERANCE
     assert (tmp_path / "model" / "model.onnx").exists()
     done = subprocess.run(
@@ -154,7 +154,7 @@ def test_a_converter_that_fails_is_a_sentence(tmp_path, monkeypatch):
     def fail(*command):
         return subprocess.CompletedProcess(command, 1, "", "Traceback ...\nNotImplementedError: no sort\n")
 
-    monkeypatch.setattr(exporting.to_onnx, "environment", lambda: Path(sys.executable))
+    monkeypatch.setattr(exporting.to_onnx, "interpreter", lambda: Path(sys.executable))
     monkeypatch.setattr(exporting.to_onnx, "_run", fail)
     with pytest.raises(UserError, match=r"cannot convert this variant \(NotImplementedError: no sort\)"):
         export(RUN, tmp_path / "model", "onnx")

@@ -21,6 +21,7 @@ from research.training.preparation import RunSpec, prepare
 from research.training.programs import init_state, programs_for
 from research.training.run import train_together
 from research.whole import make_folder
+from tests.small import contents
 
 SMALL = ("--config.model.embedding_size=8",)
 VARIANTS = {
@@ -44,10 +45,6 @@ def lstm(*flags):
 
 def members(folder, *configs, folds=None):
     return [Run(config, folder / str(i), fold=i if folds is None else folds[i]) for i, config in enumerate(configs)]
-
-
-def contents(folder):
-    return {name: (folder / name).read_bytes() for name in (runs.METRICS, runs.PREDICTIONS, runs.TOKENIZER)}
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -138,7 +138,7 @@ def test_interrupted_anywhere_it_goes_on_as_if_it_never_was(encoder, plain, tmp_
 
 def test_an_encoder_is_opened_by_its_folder_and_beside_it_starts_one_at_random(encoder, small_corpus, tmp_path):
     fast = ["--config.training.epochs=1", "--config.data.max_length=8"]
-    variants = list(expand([f"bert:{encoder / 'encoder'}"], fast, ["data.from_scratch=false,true"]))
+    variants = expand([f"bert:{encoder / 'encoder'}"], fast, ["data.from_scratch=false,true"])
     names = ["bert:encoder[data.from_scratch=false]", "bert:encoder[data.from_scratch=true]"]
     assert [variant.name for variant in variants] == names
     train(variants[1].config, small_corpus, tmp_path / "run")
@@ -191,7 +191,7 @@ def test_a_language_model_is_started_from_by_word_and_name(language_models, smal
 
 def test_each_fold_starts_from_its_own_one(language_models, small_corpus, tmp_path):
     fast = [*flags_of("lstm")[:2], "--config.training.epochs=1", "--config.data.train_size=60"]
-    variants = list(expand(["lstm"], fast, [f"init_from=none,{language_models}"]))
+    variants = expand(["lstm"], fast, [f"init_from=none,{language_models}"])
     folder = compare(variants, small_corpus, tmp_path / "table", folds=2)
     records = [runs.read_json(path) for path in sorted(folder.glob("lstm--init_from=*/*/record.json"))]
     assert len(records) == 4

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from research import runs
+from tests.small import contents
 
 SMALL = ("--config=lstm", "--config.model.embedding_size=8", "--config.model.hidden_size=16")
 EPOCHS = ("--config.training.epochs=60", "--config.training.patience=0")
@@ -38,10 +39,6 @@ def wait_for(path):
     while not path.exists():
         assert time.monotonic() < until, f"no {path}"
         time.sleep(0.05)
-
-
-def contents(folder):
-    return [(folder / name).read_bytes() for name in (runs.METRICS, runs.PREDICTIONS, runs.TOKENIZER)]
 
 
 @pytest.fixture(scope="module")

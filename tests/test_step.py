@@ -28,16 +28,7 @@ def test_class_weights_weigh_the_loss(small_corpus):
     only_one = Batch(ids[1:], lengths[1:], np.array([1], np.int32), np.ones(1, np.float32))
 
     def step(weights, batch):
-        state = init_state(
-            programs,
-            config,
-            texts,
-            (8,),
-            init_seed=0,
-            dropout_seed=0,
-            class_weights=np.array(weights, np.float32),
-            num_steps=10,
-        )
+        state = init_state(programs, config, texts, (8,), class_weights=np.array(weights, np.float32))
         return jax.tree.leaves(programs.train(state, batch)[0].params)
 
     for one, other in zip(step([0.0, 3.0], batch), step([1.0, 1.0], only_one), strict=True):
@@ -66,16 +57,7 @@ def test_evaluation_weighs_every_text_once(small_corpus):
     config = small_lstm()
     prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
     programs = Programs(config, 2)
-    state = init_state(
-        programs,
-        config,
-        prepared.train,
-        prepared.widths,
-        init_seed=0,
-        dropout_seed=0,
-        class_weights=np.ones(2, np.float32),
-        num_steps=10,
-    )
+    state = init_state(programs, config, prepared.train, prepared.widths)
     metrics, probabilities = evaluate(programs, state.variables, prepared.train, prepared.widths)
     assert scores(metrics.confusion)["accuracy"] == (probabilities.argmax(axis=1) == prepared.train.labels).mean()
     assert metrics.weight == metrics.confusion.sum() == len(prepared.train.labels)

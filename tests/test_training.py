@@ -15,7 +15,7 @@ from research.training.begin import Run
 from research.training.population import train_many
 from research.training.preparation import RunSpec, prepare
 from research.training.programs import programs_for
-from tests.small import small_lstm
+from tests.small import contents, small_lstm
 
 LEARNS_FAST = (
     "--config.training.select=log_loss",
@@ -23,13 +23,6 @@ LEARNS_FAST = (
     "--config.training.patience=0",
     "--config.optimizer.learning_rate=0.02",
 )
-
-
-def contents(folder):
-    """The bytes that must not differ between two makings of the same run."""
-    return {
-        name: (folder / name).read_bytes() for name in (runs.METRICS, runs.PREDICTIONS, runs.TOKENIZER, runs.CONFIG)
-    }
 
 
 @pytest.fixture(scope="module")

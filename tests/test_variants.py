@@ -25,7 +25,7 @@ def test_what_takes_long_is_taken_where_it_is_named(tmp_path):
     with pytest.raises(
         UserError, match="there is no variant bert:minilmm, expected bert:tiny, bert:minilm, bert:FOLDER"
     ):
-        list(expand(["bert:minilmm"], [], []))
+        expand(["bert:minilmm"], [], [])
 
 
 def test_a_variant_of_a_folder_is_called_by_its_name(monkeypatch):
@@ -39,7 +39,7 @@ def test_a_variant_of_a_folder_is_called_by_its_name(monkeypatch):
 
 
 def test_varying_takes_the_cross_product():
-    found = list(expand(["lstm"], [], ["optimizer.learning_rate=1e-3,3e-4", "seed=1,2"]))
+    found = expand(["lstm"], [], ["optimizer.learning_rate=1e-3,3e-4", "seed=1,2"])
     assert [v.name for v in found] == [
         f"lstm[optimizer.learning_rate={rate},seed={seed}]" for rate in ("1e-3", "3e-4") for seed in (1, 2)
     ]
@@ -56,7 +56,7 @@ def test_a_variant_without_the_setting_stands_as_it_is(capsys):
 
 
 def test_dropping_takes_each_component_away_in_turn():
-    found = list(expand(["cnn"], [], [], ["model.dropout", "optimizer.max_norm"]))
+    found = expand(["cnn"], [], [], ["model.dropout", "optimizer.max_norm"])
     assert [v.name for v in found] == ["cnn", "cnn[model.dropout=0]", "cnn[optimizer.max_norm=0]"]
     settings = [(v.config.model.dropout, v.config.optimizer.max_norm) for v in found]
     assert settings == [(0.5, 3.0), (0.0, 3.0), (0.5, 0.0)]
@@ -80,7 +80,7 @@ def test_dropping_takes_each_component_away_in_turn():
 )
 def test_what_cannot_be_dropped_is_a_sentence(field, words):
     with pytest.raises(UserError, match=words):
-        list(expand(["lstm"], [], [], [field]))
+        expand(["lstm"], [], [], [field])
 
 
 def test_only_the_repositorys_folder_is_looked_for_in_the_repository(tmp_path, monkeypatch):
@@ -134,7 +134,7 @@ def test_what_no_variant_reads_is_no_difference_and_is_said(capsys):
 
 def test_the_same_settings_twice_are_no_two_variants():
     with pytest.raises(UserError, match=r"lstm\[seed=1\] and lstm\[seed=01\] are the same settings"):
-        list(expand(["lstm"], [], ["seed=1,01"]))
+        expand(["lstm"], [], ["seed=1,01"])
 
 
 def test_what_is_searched_or_tuned_is_not_given_by_a_flag_too():
@@ -176,4 +176,4 @@ def test_a_setting_that_nothing_reads_is_refused_from_python_too():
 def test_a_setting_that_one_variant_lacks_is_told_with_what_sets_it_elsewhere():
     words = r"linear: there is no setting 'model.dropout', expected --vary=model.dropout=0.3, .* \(lstm\)"
     with pytest.raises(UserError, match=words):
-        list(expand(["linear", "lstm"], ["--config.model.dropout=0.3"], []))
+        expand(["linear", "lstm"], ["--config.model.dropout=0.3"], [])

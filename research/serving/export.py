@@ -55,7 +55,7 @@ def export(workdir: Path | str, output: Path | str, kind: str) -> float:
     if kind == "onnx":
         to_onnx.require_convertible(run.config.model.module)
     with whole_folder(Path(output)) as unfinished:
-        python = to_onnx.environment() if kind == "onnx" else Path(sys.executable)
+        python = to_onnx.interpreter() if kind == "onnx" else Path(sys.executable)
         if kind == "onnx":
             to_onnx.convert(folder, unfinished / "model.onnx", python)
         else:

@@ -22,7 +22,7 @@ _DONE = "installed"  # a file that is there when all is
 _ROOT = Path(__file__).parents[2]
 
 
-def environment() -> Path:
+def interpreter() -> Path:
     """The Python of an environment that converts to ONNX and runs it; made on first use, in the per-user cache.
 
     Raises:
@@ -53,7 +53,7 @@ def require_convertible(module: str) -> None:
 
 
 def is_installed() -> bool:
-    """Whether `environment` has nothing to do."""
+    """Whether `interpreter` has nothing to do."""
     return (_folder() / _DONE).exists()
 
 
