@@ -37,9 +37,9 @@ def test_repeats_leaks_and_contradictions_are_counted():
     assert found == (1, 2, 3, 2)
     said = sentence(found, corpus_of(**MESSY))
     assert said.startswith(
-        "c: 1 texts repeat another (never across a split that is made here); 2 texts have all or nearly"
+        "c: 1 text(s) repeat another (never across a split that is made here); 2 text(s) with all or nearly"
     )
-    assert "3 training or validation texts are also test texts; 2 texts stand under several labels" in said
+    assert "3 training or validation text(s) are also test texts; 2 text(s) stand under several labels" in said
 
 
 def test_repeats_under_another_label_are_no_near_copies():

@@ -30,8 +30,8 @@ def test_several_corpora_make_a_table_each_and_one_of_verdicts(stands):
     assert "linear:nb" in (stands / "both" / "replication.md").read_text()
     claims = [json.loads((stands / "both" / name / "plan.json").read_text())["claims"] for name in ("one", "two")]
     assert [c["corpora"] for c in claims] == [2, 2]
-    assert "two: 1 texts repeat another" in err
-    assert "texts stand under several labels" in err
+    assert "two: 1 text(s) repeat another" in err
+    assert "text(s) stand under several labels" in err
     _, err = run("compare", "--variants=linear", "--corpus=one.tsv,./one.tsv", "--workdir=no", cwd=stands, code=2)
     assert "expected corpora of different names" in err
 

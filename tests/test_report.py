@@ -165,7 +165,7 @@ def test_what_may_mislead_is_said(comparison):
     runs.write_json(comparison / runs.PLAN, plan)
     write_report(comparison)
     report = (comparison / "report.md").read_text()
-    assert "Of the texts: reviews: 20 training or validation texts are also test texts." in report
+    assert "Of the texts of reviews: 20 training or validation texts are also test texts." in report
     assert "Of L-BFGS, fewer than 30 steps (training.epochs): linear:tfidf (3)" in report
     same = {"a": "a", "b": "b", "difference": 0.0, "interval": [0.0, 0.0], "verdict": "equivalent", "negligible": False}
     table = pairs_table(read_results(comparison)._replace(pairs=[same]))

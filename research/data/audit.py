@@ -101,13 +101,13 @@ def sentence(found: Audit, corpus: Corpus) -> str:
     """What a user should know; empty where nothing was found."""
     parts = []
     if found.exact:
-        parts.append(f"{found.exact:,} texts repeat another (never across a split that is made here)")
+        parts.append(f"{found.exact:,} text(s) repeat another (never across a split that is made here)")
     if found.near:
-        parts.append(f"{found.near:,} texts have all or nearly all words of another")
+        parts.append(f"{found.near:,} text(s) with all or nearly all words of another")
     if found.across:
-        parts.append(f"{found.across:,} training or validation texts are also test texts")
+        parts.append(f"{found.across:,} training or validation text(s) are also test texts")
     if found.conflicting:
-        parts.append(f"{found.conflicting:,} texts stand under several labels")
+        parts.append(f"{found.conflicting:,} text(s) stand under several labels")
     parts = ["; ".join(parts) + " (--clean drops them)"] if parts else []
     if empty := sum(not text.strip() for text in corpus.texts):
         parts.append(f"{empty:,} text(s) are empty")

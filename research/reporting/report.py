@@ -110,7 +110,7 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
     ranked = results.ranked()
     blocks: list[Block] = [
         Text(f"{protocol(results)}."),
-        *([Text(f"Of the texts: {notes}.")] if (notes := results.plan["corpus"].get("notes")) else []),
+        *([Text(f"Of the texts of {notes}.")] if (notes := results.plan["corpus"].get("notes")) else []),
         Text(
             f"{_method(results)} {_chosen(results)}Each run looked at its test texts once. The rows of this table are "
             "not to be compared by their intervals; the verdicts below do that."
