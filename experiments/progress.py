@@ -104,13 +104,13 @@ def say_unfinished(folder: Path) -> None:
 def print_results(results: "Results", folder: Path) -> None:
     """The tables of a comparison and where its report is, on stdout."""
     # Imported here, so that programs without such a table do not wait for SciPy.
+    from research.reporting.caveats import caveats
     from research.reporting.effects import effects_table
-    from research.reporting.tables import few_steps, mixed_code, one_label, pairs_table, protocol, variants_table
+    from research.reporting.tables import pairs_table, protocol, variants_table
 
     print_table(protocol(results), *variants_table(results)[:2])
-    for said in (one_label(results), few_steps(results), mixed_code(results)):
-        if said:
-            print(said)
+    for sentence in caveats(results):
+        print(sentence)
     if results.pairs:
         print_table("Differences of accuracy in common runs, simultaneous 95 % intervals", *pairs_table(results)[:2])
     if (effects := effects_table(results)).rows:

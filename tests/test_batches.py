@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given
 
-from research.data.batches import choose_widths, epoch_order, evaluation_batches, gather
+from research.data.batches import choose_widths, epoch_order, evaluation_order, gather
 from research.data.tokenizer import Encoded
 
 lengths_lists = st.lists(st.integers(0, 60), min_size=1, max_size=80)
@@ -41,7 +41,8 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 def test_batches_hold_the_texts_and_filler_weighs_nothing(lengths, rows):
     encoded, widths = encoded_of(lengths), choose_widths(np.array(lengths))
     seen = []
-    for index, batch in evaluation_batches(encoded, rows, widths):
+    for index in evaluation_order(encoded.lengths, rows):
+        batch = gather(encoded, index, rows, widths)
         assert batch.token_ids.shape == (rows, batch.token_ids.shape[1])
         assert batch.token_ids.shape[1] in widths
         assert batch.weights.tolist() == [1.0] * len(index) + [0.0] * (rows - len(index))

@@ -21,10 +21,11 @@ from research.data.corpora import load, make_corpus
 from research.data.files import Row
 from research.errors import UserError
 from research.reporting.blocks import Table, to_html, to_latex, to_markdown
+from research.reporting.caveats import caveats
 from research.reporting.plots import _FONTS, write_plots
-from research.reporting.report import _method, write_report
+from research.reporting.report import write_report
 from research.reporting.results import Claims, pairs_of, read_results
-from research.reporting.tables import matrix, one_label, pairs_table, protocol
+from research.reporting.tables import matrix, pairs_table, protocol
 from research.reporting.tensorboard import write_events
 from research.settings import Data, config_hash, to_dict
 from research.training.environment import environment
@@ -275,9 +276,9 @@ def test_what_users_write_is_escaped_everywhere():
 
 def test_runs_that_give_all_texts_one_label_are_said(comparison):
     results = read_results(comparison)
-    assert one_label(results) == ""
+    assert caveats(results) == []
     flat = [o._replace(probabilities=np.tile([0.9, 0.1], (len(o.label), 1))) for o in results.outcomes["cnn[seed=1]"]]
-    said = one_label(results._replace(outcomes=results.outcomes | {"cnn[seed=1]": flat}))
+    (said,) = caveats(results._replace(outcomes=results.outcomes | {"cnn[seed=1]": flat}))
     assert said.startswith(f"All test texts get one label from cnn[seed=1] in {len(flat)} of {len(flat)} run(s)")
 
 
@@ -287,14 +288,14 @@ def test_a_test_of_one_text_or_class_says_nothing_of_training(comparison):
         o._replace(label=np.zeros_like(o.label), probabilities=np.tile([0.9, 0.1], (len(o.label), 1)))
         for o in results.outcomes["lstm"]
     ]
-    assert one_label(results._replace(outcomes={"lstm": single})) == ""
+    assert caveats(results._replace(outcomes={"lstm": single})) == []
 
 
 def test_the_interval_of_a_single_run_is_said_to_be_of_its_texts(comparison):
     results = read_results(comparison)
-    assert "with one run" not in _method(results)
+    assert caveats(results) == []
     alone = results._replace(outcomes=results.outcomes | {"lstm": results.outcomes["lstm"][:1]})
-    assert _method(alone).endswith("Those of lstm, with one run, are over its test texts alone.")
+    assert caveats(alone) == ["Intervals of variants with one run are over its test texts alone: lstm."]
 
 
 def test_the_commonest_class_is_said(comparison):

@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax.training.train_state import TrainState
 
 from experiments import peers
-from research.data.batches import epoch_order, evaluation_batches, gather
+from research.data.batches import epoch_order, evaluation_order, gather
 
 
 class Classifier(nn.Module):
@@ -73,7 +73,8 @@ def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, 
 
 def _accuracy(state: TrainState, texts: Any, widths: tuple[int, ...]) -> float:
     right = 0
-    for index, batch in evaluation_batches(texts, 256, widths):
+    for index in evaluation_order(texts.lengths, 256):
+        batch = gather(texts, index, 256, widths)
         logits = np.asarray(state.apply_fn(state.params, batch.token_ids, np.maximum(batch.lengths, 1)))
         right += int(((logits > 0) == batch.labels)[: len(index)].sum())
     return right / len(texts.labels)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from experiments import peers
-from research.data.batches import epoch_order, evaluation_batches, gather
+from research.data.batches import epoch_order, evaluation_order, gather
 
 _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -83,7 +83,8 @@ def _accuracy(model: Classifier, texts: Any, widths: tuple[int, ...]) -> float:
     model.eval()
     right = 0
     with torch.inference_mode():
-        for index, batch in evaluation_batches(texts, 256, widths):
+        for index in evaluation_order(texts.lengths, 256):
+            batch = gather(texts, index, 256, widths)
             logits = model(_put(batch.token_ids), torch.from_numpy(batch.lengths)).cpu().numpy()
             right += int(((logits > 0) == batch.labels)[: len(index)].sum())
     return right / len(texts.labels)

@@ -4,7 +4,6 @@ The composition of the batches is a function of the training lengths, the seed a
 padded to changes nothing but the work. No example is dropped: filler rows of weight 0 complete the last batch.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -117,11 +116,3 @@ def evaluation_order(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """The batches of all texts as arrays of indices, shortest first, so that every batch is narrow."""
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-
-def evaluation_batches(
-    encoded: Encoded, batch_size: int, widths: tuple[int, ...]
-) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Yields `(indices, batch)` over all texts."""
-    for index in evaluation_order(encoded.lengths, batch_size):
-        yield index, gather(encoded, index, batch_size, widths)

@@ -10,6 +10,7 @@ from research.data.audit import load_again
 from research.errors import UserError
 from research.evaluation.metrics import per_class
 from research.reporting.blocks import Block, Heading, Items, Plot, Table, Text, to_html, to_latex, to_markdown
+from research.reporting.caveats import caveats
 from research.reporting.effects import effects_table
 from research.reporting.plots import write_plots
 from research.reporting.results import (
@@ -26,11 +27,8 @@ from research.reporting.results import (
 from research.reporting.tables import (
     between,
     costs_table,
-    few_steps,
     matrix,
     metrics_table,
-    mixed_code,
-    one_label,
     pairs_table,
     protocol,
     trained_pairs_table,
@@ -79,14 +77,12 @@ def _method(results: Results) -> str:
             "how another training would do, and no difference is claimed."
         )
     over = "test texts, splits, initialisations and data order"
-    alone = ", ".join(variant for variant, outcomes in results.outcomes.items() if len(outcomes) == 1)
-    alone = f" Those of {alone}, with one run, are over its test texts alone." if alone else ""
     if not plan["folds"]:
         over = "test texts, initialisations and data order (what other training texts would change is not in them)"
     return (
         f"Intervals: {100 * LEVEL:.0f} %, for the expected score of the training procedure at this training size, over "
         f"{over}; generalised intervals (Weerahandi 1993) from the variance of texts and that between runs: the fewer "
-        f"runs, the longer, unless more of them turn out to differ more.{alone}"
+        f"runs, the longer, unless more of them turn out to differ more."
     )
 
 
@@ -116,7 +112,7 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
             "not to be compared by their intervals; the verdicts below do that."
         ),
         variants_table(results),
-        *(Text(said) for said in (one_label(results), few_steps(results), mixed_code(results)) if said),
+        *map(Text, caveats(results)),
         Plot("accuracy", plots["accuracy"]),
     ]
     baseline = baseline_of(list(results.plan["variants"]), results.claims)

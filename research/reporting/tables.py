@@ -20,7 +20,6 @@ _OTHER_METRICS = {
     "Brier": "brier",
     "calibration error": "calibration_error",
 }
-_STEPS = 30  # of L-BFGS, that `linear` takes by default
 _VERDICTS = ("better", "equivalent", "undecided", "worse")
 
 
@@ -64,47 +63,6 @@ def variants_table(results: Results) -> Table:
             )
         )
     return Table(header, rows)
-
-
-def one_label(results: Results) -> str:
-    """A sentence on the runs that give all texts one label, which their accuracy alone does not show; else empty."""
-    found = []
-    for variant, outcomes in results.outcomes.items():
-        several = [outcome for outcome in outcomes if len(np.unique(outcome.label)) > 1]
-        alike = sum(len(np.unique(outcome.probabilities.argmax(axis=1))) == 1 for outcome in several)
-        found += [f"{variant} in {alike} of {len(outcomes)} run(s)"] if alike else []
-    if not found:
-        return ""
-    return (
-        f"All test texts get one label from {', '.join(found)}: perhaps not trained enough, which more "
-        "training.epochs, or patience=0, would show."
-    )
-
-
-def mixed_code(results: Results) -> str:
-    """A sentence on variants whose runs were made by different code of their model; else empty."""
-    made_by = {v: {row["model_code"] for row in results.done(v)} - {""} for v in results.estimates}
-    mixed = [variant for variant, codes in made_by.items() if len(codes) > 1]
-    if not mixed:
-        return ""
-    return (
-        f"The code of the model changed between the runs of {', '.join(mixed)} (column model_code of results.csv): "
-        "their rows mix several models; compare --overwrite makes all runs anew."
-    )
-
-
-def few_steps(results: Results) -> str:
-    """A sentence on variants that L-BFGS may not have fitted to their end, because of few epochs; else empty."""
-    trained = {v: entry["settings"] for v, entry in results.plan["variants"].items()}
-    found = {
-        v: settings["training"]["epochs"]
-        for v, settings in trained.items()
-        if settings["optimizer"]["name"] == "lbfgs" and settings["training"]["epochs"] < _STEPS
-    }
-    if not found:
-        return ""
-    listed = ", ".join(f"{variant} ({steps})" for variant, steps in found.items())
-    return f"Of L-BFGS, fewer than {_STEPS} steps (training.epochs): {listed}; perhaps not fitted to the end."
 
 
 def pairs_table(results: Results) -> Table:
