@@ -36,7 +36,7 @@ SMALL = (
 )
 COMMANDS = {
     "train": ("train", "--config=lstm", *SMALL, "--config.training.random_deletion=0.1"),
-    "compare": ("compare", "--variants=lstm,cnn", "--folds=2", "--config.model.embedding_size=16", *SMALL),
+    "compare": ("compare", "--variants=mlp,cnn", "--folds=2", "--config.model.embedding_size=16", *SMALL),
 }
 
 

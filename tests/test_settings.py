@@ -8,7 +8,7 @@ from research.data.corpora import make_corpus
 from research.data.files import Row
 from research.errors import UserError, likeliest
 from research.settings import leaves, validate
-from tests.small import small_lstm
+from tests.small import SIZES, small_lstm
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,6 @@ from tests.small import small_lstm
         "optimizer.frozen=1",
         "training.label_smoothing=0.2",
         "training.random_deletion=0.3",
-        "training.random_swap=0.3",
         "training.class_weights=balanced",
         "training.l2=1.0",
         "training.batch_size=16",
@@ -36,11 +35,19 @@ from tests.small import small_lstm
     ],
 )
 def test_every_setting_changes_a_run(override, uneven_corpus, tmp_path, plain_metrics):
-    folder = train(small_lstm(*CUT, f"--config.{override}"), uneven_corpus, tmp_path / "run")
+    folder = train(small(f"--config.{override}"), uneven_corpus, tmp_path / "run")
     assert runs.read_metrics(folder) != plain_metrics
 
 
-CUT = ("--config.data.max_length=16",)  # so that it matters which end is kept
+def test_swaps_change_a_run_of_what_reads_an_order(uneven_corpus, tmp_path):
+    swaps = ([], ["--config.training.random_swap=0.3"])
+    folders = [train(small_lstm(*given), uneven_corpus, tmp_path / str(len(given))) for given in swaps]
+    assert runs.read_metrics(folders[0]) != runs.read_metrics(folders[1])
+
+
+def small(*overrides):
+    """A variant that compiles quickly, on texts that are cut, so that it matters which end is kept."""
+    return load_config("mlp", [*SIZES, "--config.data.max_length=16", *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +60,7 @@ def uneven_corpus(small_corpus):
 
 @pytest.fixture(scope="module")
 def plain_metrics(uneven_corpus, tmp_path_factory):
-    return runs.read_metrics(train(small_lstm(*CUT), uneven_corpus, tmp_path_factory.mktemp("plain") / "run"))
+    return runs.read_metrics(train(small(), uneven_corpus, tmp_path_factory.mktemp("plain") / "run"))
 
 
 def test_settings_that_nothing_would_read_are_refused():
