@@ -93,7 +93,9 @@ def load_corpus(source: str = "") -> "Corpus":
 
 def define_claims() -> None:
     """Defines what a comparison makes claims about."""
-    flags.DEFINE_string("baseline", "", "The variant that the others are compared with (default: the linear one).")
+    flags.DEFINE_string(
+        "baseline", "", "The variant that the others are compared with (default: the linear one; of --drop itself)."
+    )
     flags.DEFINE_float("margin", 1.0, "Points of accuracy; a difference within them is negligible.", lower_bound=0.0)
     flags.DEFINE_enum("pairs", "baseline", ["baseline", "all"], "Each variant with the baseline, or all with all.")
 
@@ -217,7 +219,8 @@ def _parse(argv: Sequence[str], trains: type | None) -> list[str]:
 
 def _meant(name: str, own: Sequence[flags.Flag], trains: type | None) -> str:
     """What was expected for an unknown flag: the flag or the setting that is likeliest, or any flag."""
-    settings = [] if trains is None else leaves(Config(model=None, training=trains()))
+    config = None if trains is None else Config(model=None, training=trains())
+    settings = [] if config is None else [leaf for leaf in leaves(config) if leaf[0] != "model"]
     names = [flag.name for flag in own]
     meant = likeliest(name, [*names, *(f"config.{setting}" for setting, _, _ in settings)])
     others = [f"--{other}" for other in names if other not in meant] + ["--config.FIELD=VALUE"] * (trains is not None)

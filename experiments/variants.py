@@ -126,7 +126,7 @@ def settled_otherwise(overrides: Sequence[str], settings: Iterable[str], where: 
 
 def _find(name: str) -> tuple[Path, str]:
     """The file and the argument that a variant's name means."""
-    base, _, argument = name.partition(":")
+    base, argument = _split(name)
     if base.endswith(".py"):
         path = Path(base)
         if not path.is_file() and path.parent.name in ("", FOLDER.name):
@@ -134,8 +134,14 @@ def _find(name: str) -> tuple[Path, str]:
     else:
         path = FOLDER / f"{base}.py"
     if not path.is_file() or path.stem == "__init__":
-        raise UserError(f"there is no variant {name!r}, {expected(name, known())}, or a config file")
+        raise UserError(f"there is no variant {name!r}, {expected(Path(base).stem, known())}, or a config file")
     return path.resolve(), argument
+
+
+def _split(name: str) -> tuple[str, str]:
+    """`NAME[:ARGUMENT]` or `FILE.py[:ARGUMENT]`, whose path may have colons."""
+    found = re.fullmatch(r"(.*?\.py|[^:]*)(?::(.*))?", name)
+    return (found[1], found[2] or "") if found else (name, "")
 
 
 def arguments(path: Path, listed: str = "ARGUMENTS") -> tuple[str, ...]:
@@ -202,11 +208,10 @@ def _expand(
     for name in names:
         own = [factor for factor in factors if name in has[factor[0]]]
         own_drop = [field for field in drop if name in has[field]]
-        base, _, argument = name.partition(":")
+        base, argument = _split(name)
         short = Path(base).stem + (f":{argument}" if argument else "")
-        if (
-            argument and argument not in _every_argument(_load(_find(name)[0])) and Path(argument).is_dir()
-        ):  # the user's
+        # A folder of the user's:
+        if argument and Path(argument).is_dir() and argument not in _every_argument(_load(_find(name)[0])):
             argument = str(Path(argument).resolve())
             short, name = f"{Path(base).stem}:{Path(argument).name}", f"{base}:{argument}"
         for values in itertools.product(*(values for _, values in own)):

@@ -1,4 +1,6 @@
-"""Reading and writing run folders: the one place that knows their files. A reader never sees half of one."""
+"""Reading and writing run folders: the one place that knows their files. All but `metrics.jsonl`,
+which grows by whole lines, are there whole or not at all.
+"""
 
 import contextlib
 import fcntl

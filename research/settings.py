@@ -42,6 +42,12 @@ def setting(
     return dataclasses.field(default=default, metadata=about)
 
 
+def is_rate(field: dataclasses.Field) -> bool:
+    """Whether a setting of a model is a probability, as that of dropping something, whatever its name."""
+    low, high = (field.metadata.get(limit) for limit in ("low", "high"))
+    return isinstance(field.default, float) and low == 0 and high is not None and high <= 1
+
+
 @dataclasses.dataclass
 class Data:
     """From text to token ids; fitted on the training split alone."""

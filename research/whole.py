@@ -24,8 +24,9 @@ def whole_file(path: Path, *, text: bool = False, suffix: str = ".tmp") -> Itera
         with unfinished.open(**given) as file:
             yield file
         unfinished.replace(path)
-    finally:
+    except BaseException:
         unfinished.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

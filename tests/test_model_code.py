@@ -29,7 +29,7 @@ def code(tmp_path, monkeypatch):
 def test_it_follows_what_the_model_computes(code):
     found = [code(), code("mlp.py", "\nMORE = 1\n"), code("layers/dropout.py", "\nMORE = 1\n")]
     assert len(set(found)) == 3
-    assert all(each.startswith("ast-") for each in found)
+    assert all(each.startswith(hashed._KIND) for each in found)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,8 @@ def test_docstrings_are_left_out_and_a_function_of_nothing_else_stays_one(code):
 
 
 def test_codes_of_an_earlier_kind_say_nothing(code):
-    assert hashed.is_of_other_code({"model_code": "ast-other"}, "mlp.MLP")
+    assert hashed.is_of_other_code({"model_code": hashed._KIND + "other"}, "mlp.MLP")
     assert not hashed.is_of_other_code({"model_code": code()}, "mlp.MLP")
-    assert not hashed.is_of_other_code({"model_code": "0123456789abcdef"}, "mlp.MLP")
+    for of_other_kind in ("0123456789abcdef", "ast2.7-0123"):
+        assert not hashed.is_of_other_code({"model_code": of_other_kind}, "mlp.MLP")
     assert not hashed.is_of_other_code({}, "mlp.MLP")

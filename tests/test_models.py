@@ -13,6 +13,7 @@ from experiments.variants import every_variant, load_config
 from research.data.batches import Batch, choose_widths, gather
 from research.data.tokenizer import Encoded
 from research.models import build
+from research.settings import is_rate
 from research.training.metrics import summarise
 from research.training.preparation import RunSpec, prepare
 from research.training.programs import Programs, init_state
@@ -80,12 +81,6 @@ def test_padding_changes_nothing(variant):
     np.testing.assert_allclose(apply(variables, wider, LENGTHS), expected, rtol=1e-5, atol=1e-6, err_msg=remedy)
     other = np.where(np.arange(LONGEST)[None, :] < LENGTHS[:, None], ids, batch_of_ids(seed=2))
     np.testing.assert_allclose(apply(variables, other, LENGTHS), expected, rtol=1e-5, atol=1e-6, err_msg=remedy)
-
-
-def is_rate(field):
-    """Whether a setting may be a probability, as of dropout under whatever name."""
-    low, high = (field.metadata.get(limit) for limit in ("low", "high"))
-    return field.type is float and ("dropout" in field.name or (low == 0 and high is not None and high <= 1))
 
 
 def test_padding_changes_no_dropout(variant):

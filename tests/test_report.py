@@ -112,24 +112,26 @@ def test_claims_are_those_asked_for(comparison):
 
 
 def test_with_something_switched_off_a_variant_is_compared_with_itself():
-    variants = [
-        "lstm",
-        "lstm[model.dropout=0]",
-        "cnn[widths=(3,4)]",
-        "cnn[widths=(3,4),model.dropout=0]",
-        "gru[seed=1]",
-    ]
-    assert pairs_of(variants, Claims()) == [
-        ("lstm[model.dropout=0]", "lstm"),
-        ("cnn[widths=(3,4)]", "lstm"),
-        ("cnn[widths=(3,4),model.dropout=0]", "cnn[widths=(3,4)]"),
-        ("gru[seed=1]", "lstm"),
-    ]
+    switched = {"lstm[model.dropout=0]": "lstm", "cnn[widths=(3,4),model.dropout=0]": "cnn[widths=(3,4)]"}
+    others = ["cnn[widths=(3,4)]", "gru", "gru[seed=1]", "mlp[model.dropout=0]"]  # varied; no mlp to compare with
+    variants = ["lstm", *switched, *others]
+    assert pairs_of(variants, Claims()) == [*switched.items(), *((other, "lstm") for other in others)]
     assert {b for _, b in pairs_of(variants, Claims(baseline="lstm"))} == {"lstm"}
 
 
+@pytest.mark.parametrize(
+    "codes", [("0123", "4567"), ("0123", "ast3.11-4567"), ("ast3.11-01", "ast3.12-01"), ("", "a-1")]
+)
+def test_codes_of_other_kinds_are_not_told_apart(comparison, codes):
+    for fold, code in enumerate(codes):
+        record = comparison / "lstm" / f"fold{fold}-repeat0" / runs.RECORD
+        runs.write_json(record, runs.read_json(record) | {"model_code": code})
+    assert caveats(read_results(comparison)) == []
+
+
 def test_a_row_names_its_predictions_and_the_code_that_made_them(comparison):
-    for fold, code in enumerate(("0123", "4567")):
+    codes = ["ast3.11-0123", "ast3.11-4567"]
+    for fold, code in enumerate(codes):
         record = comparison / "lstm" / f"fold{fold}-repeat0" / runs.RECORD
         runs.write_json(record, runs.read_json(record) | {"model_code": code, "texts": {"train": 7, "validation": 2}})
     write_report(comparison)
@@ -137,7 +139,7 @@ def test_a_row_names_its_predictions_and_the_code_that_made_them(comparison):
         rows = {row["run_folder"]: row for row in csv.DictReader(file)}
     predictions = (comparison / "lstm/fold1-repeat0" / runs.PREDICTIONS).read_bytes()
     assert rows["lstm/fold1-repeat0"]["predictions_sha256"] == hashlib.sha256(predictions).hexdigest()
-    assert [rows[f"lstm/fold{fold}-repeat0"]["model_code"] for fold in (0, 1)] == ["0123", "4567"]
+    assert [rows[f"lstm/fold{fold}-repeat0"]["model_code"] for fold in (0, 1)] == codes
     report = (comparison / "report.md").read_text()
     assert "The code of the model changed between the runs of lstm (column model_code of results.csv)" in report
     assert "(a run trains on 7 texts and chooses on 2)" in report
@@ -295,6 +297,9 @@ def test_the_interval_of_a_single_run_is_said_to_be_of_its_texts(comparison):
     results = read_results(comparison)
     assert caveats(results) == []
     alone = results._replace(outcomes=results.outcomes | {"lstm": results.outcomes["lstm"][:1]})
+    every = results._replace(outcomes={variant: of[:1] for variant, of in results.outcomes.items()})
+    assert caveats(every)[0].endswith("its test texts alone: linear:tfidf, lstm, cnn[seed=1].")
+    assert caveats(every._replace(plan=every.plan | {"folds": 0, "repeats": 1})) == []
     assert caveats(alone) == ["Intervals of variants with one run are over its test texts alone: lstm."]
 
 

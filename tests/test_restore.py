@@ -23,7 +23,7 @@ from research.data.corpora import make_corpus
 from research.data.files import Row
 from research.errors import UserError
 from research.training.checkpoints import Checkpoints
-from research.training.model_code import model_code
+from research.training.model_code import _KIND, model_code
 from tests.small import small_lstm
 
 DATA = Path(__file__).parent / "data"
@@ -61,7 +61,7 @@ def test_that_the_code_of_its_model_has_changed_is_said(predicted, tmp_path, cap
     for code, words in (
         ("0123", ""),
         (model_code("recurrent.Recurrent"), ""),
-        ("ast-0123", "the code of its model has changed since"),
+        (_KIND + "0123", "the code of its model has changed since"),
     ):
         runs.write_json(tmp_path / "run" / runs.RECORD, {"status": "done", "model_code": code})
         caplog.clear()

@@ -1,11 +1,12 @@
 """From flags to variants: what is varied, what is dropped."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
-from experiments.variants import every_variant, expand, load_config, settled_otherwise
+from experiments.variants import FOLDER, every_variant, expand, load_config, settled_otherwise
 from research.errors import UserError
 from research.runs import folder_name
 from research.settings import validate
@@ -156,6 +157,14 @@ def test_a_config_file_with_a_mistake_is_a_sentence(tmp_path):
         )
         with pytest.raises(UserError, match=words):
             load_config(str(tmp_path / "own.py"))
+
+
+def test_a_config_file_may_lie_below_a_folder_with_a_colon(tmp_path, monkeypatch):
+    (tmp_path / "a:b").mkdir()
+    shutil.copy(FOLDER / "luong.py", tmp_path / "a:b" / "own.py")
+    (variant,) = expand([f"{tmp_path}/a:b/own.py:dot"], [], [])
+    assert (variant.name, variant.config.model.score) == ("own:dot", "dot")
+    assert load_config(variant.source).model.score == "dot"
 
 
 def test_a_config_without_a_model_is_a_sentence(tmp_path):

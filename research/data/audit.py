@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import difflib
 import functools
+import inspect
 import itertools
 import math
 import re
@@ -150,7 +151,7 @@ def _near(corpus: Corpus) -> np.ndarray:
         kinds = _alike(corpus)
         return {"near": connected(len(kinds.words), _nearly_alike(kinds))[kinds.of_texts]}
 
-    made_from = f"{corpus.checksum} {Path(__file__).read_text('utf-8')}"
+    made_from = f"{corpus.checksum} {Path(__file__).read_text('utf-8')} {inspect.getsource(connected)}"
     return cached_of_texts(corpus.texts, "near", made_from, make)["near"]
 
 

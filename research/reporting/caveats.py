@@ -30,8 +30,10 @@ def _one_label(results: Results) -> str:
 
 def _mixed_code(results: Results) -> str:
     """A sentence on variants whose runs were made by different code of their model; else empty."""
-    made_by = {v: {row["model_code"] for row in results.done(v)} - {""} for v in results.estimates}
-    mixed = [variant for variant, codes in made_by.items() if len(codes) > 1]
+    made_by = {v: {row["model_code"] for row in results.done(v)} for v in results.estimates}
+    # Codes of a kind alone can be compared (`training/model_code.py`); those without one are of an earlier version.
+    kinds = {v: [code.partition("-")[0] for code in codes if "-" in code] for v, codes in made_by.items()}
+    mixed = [variant for variant, of_variant in kinds.items() if len(of_variant) > len(set(of_variant))]
     if not mixed:
         return ""
     return (
@@ -55,9 +57,8 @@ def _few_steps(results: Results) -> str:
 
 
 def _single_runs(results: Results) -> str:
-    """On the variants with one run, beside others with more."""
-    counts = {variant: len(outcomes) for variant, outcomes in results.outcomes.items()}
-    alone = [variant for variant, count in counts.items() if count == 1]
-    if not alone or max(counts.values()) == 1:
+    """On the variants with one run; where that is the plan, the method says so."""
+    alone = [variant for variant, outcomes in results.outcomes.items() if len(outcomes) == 1]
+    if not alone or (not results.plan["folds"] and results.plan["repeats"] == 1):
         return ""
     return f"Intervals of variants with one run are over its test texts alone: {', '.join(alone)}."

@@ -56,7 +56,8 @@ def write_report(folder: Path, claims: Claims | None = None) -> Results:
     runs.write_text(folder / "report.md", to_markdown(title, blocks))
     runs.write_text(folder / "report.html", to_html(title, blocks, folder / "plots"))
     tables = [block for block in blocks if isinstance(block, Table)][: 1 + bool(results.pairs)]
-    captions = (f"{protocol(results)}. {_method(results)}", f"Differences of accuracy. {_simultaneous(results)}")
+    about = " ".join([f"{protocol(results)}.", _method(results), *caveats(results)])
+    captions = (about, f"Differences of accuracy. {_simultaneous(results)}")
     runs.write_text(folder / "report.tex", to_latex(list(zip(tables, captions, strict=False))))
     return results
 
@@ -265,7 +266,9 @@ def _other_claims(results: Results) -> list[str]:
     if results.claims == planned_claims(results.plan):
         return []
     baseline, margin, all_pairs, *_ = results.claims
-    flags = " --pairs=all" if all_pairs else f" --baseline={baseline}" if baseline else ""
+    flags = f" --baseline={baseline}" * bool(baseline)
+    if all_pairs != planned_claims(results.plan).all_pairs:
+        flags += f" --pairs={'all' if all_pairs else 'baseline'}"
     return [f"verdicts: `./launch.sh report --workdir=FOLDER{flags} --margin={100 * margin:g}`"]
 
 

@@ -29,6 +29,7 @@ from research.evaluation.statistics import (
 )
 
 LEVEL = 0.95
+OFF = ("false", "0", "none")  # what `--drop` sets a setting to
 _COLUMNS = (
     *("variant", "fold", "repeat", "status", *METRICS),
     *("parameters", "flops_per_text", "train_seconds", "compile_seconds", "predict_ms", "peak_memory_bytes"),
@@ -39,9 +40,9 @@ _COLUMNS = (
 class Claims(NamedTuple):
     """Which differences are claimed about, and what is too small to matter."""
 
-    baseline: str = ""  # a variant; "" is the linear one, else the first
+    baseline: str = ""  # a variant; "" is the linear one, else the first, and of `--drop` the variant itself
     margin: float = 0.01  # a difference of accuracy within it is negligible
-    all_pairs: bool = False  # every pair, rather than each variant with the baseline
+    all_pairs: bool = False  # every pair, rather than those with the baseline
     looks: int = 1  # how often it may be looked whether all is decided
     corpora: int = 1  # of which this is one
 
@@ -193,11 +194,13 @@ def settings_in(variant: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _undropped(variant: str, variants: list[str]) -> str | None:
-    """The same variant without the last of the settings in its name, which `--drop` puts there; None if not there."""
+    """The same variant with what `--drop` has switched off, the last setting in its name; None if not there."""
     base, settings = settings_in(variant)
+    if not settings or settings[-1][1] not in OFF:
+        return None
     kept = ",".join(f"{name}={value}" for name, value in settings[:-1])
     name = f"{base}[{kept}]" if kept else base
-    return name if settings and name in variants else None
+    return name if name in variants else None
 
 
 def level_of(pairs: int, claims: Claims) -> float:

@@ -25,6 +25,7 @@ from research.data.batches import Batch, width_of
 from research.data.tokenizer import PADDING_ID, UNKNOWN_ID
 from research.models.layers.embedding import FixedEmbedding
 from research.models.layers.masks import length_mask, positions
+from research.settings import is_rate
 from research.training.metrics import probabilities
 from research.training.restore import RestoredRun
 
@@ -214,7 +215,7 @@ def _integrate_kinks(at: Callable[[np.ndarray], Any], change: float, length: int
 
 def _drops(run: RestoredRun) -> bool:
     model = run.config.model
-    rates = (getattr(model, field.name) for field in dataclasses.fields(model) if field.name.endswith("dropout"))
+    rates = (getattr(model, field.name) for field in dataclasses.fields(model) if is_rate(field))
     return any(rate > 0 for rate in rates)
 
 

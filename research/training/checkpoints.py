@@ -249,4 +249,6 @@ class Checkpoints:
             with _ORBAX:
                 return self._manager.restore(step, args=ocp.args.StandardRestore(self._template))
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{self._folder / str(step)}: this checkpoint cannot be restored ({error})") from error
+            raise UserError(
+                f"{self._folder / str(step)}: this checkpoint cannot be restored ({error}); --overwrite begins anew"
+            ) from error

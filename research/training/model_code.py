@@ -3,11 +3,14 @@
 import ast
 import functools
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
 _PACKAGE = Path(__file__).parent.parent
-_KIND = "ast-"  # what is hashed; codes of another kind, of an earlier version, say nothing
+# Codes of one kind can be compared: other versions of Python write the same code otherwise, earlier ones of ours hashed
+# something else.
+_KIND = f"ast{sys.version_info.major}.{sys.version_info.minor}-"
 
 
 @functools.cache

@@ -63,7 +63,7 @@ class Restored:
             raise UserError(f"{folder / runs.TOKENIZER} has other ids than the model has words, expected the run's own")
         self.is_of_other_code = is_of_other_code(_record(folder), self.config.model.module)
         if self.is_of_other_code:
-            _LOG.warning("%s: the code of its model has changed since; it may predict otherwise than it did", folder)
+            _say_other_code(folder)
         # With the leading axis of members that programs have.
         self._members = jax.device_put(jax.tree.map(lambda leaf: leaf[None], self._restore_variables(folder)))
 
@@ -127,6 +127,12 @@ class Restored:
     def split(self, corpus: Corpus) -> Split:
         """The split of the run's own corpus: what it trained on, chose on, and never saw."""
         return _split_of(self.described, corpus)
+
+
+@functools.cache
+def _say_other_code(folder: Path) -> None:
+    """Once for all that restores the run."""
+    _LOG.warning("%s: the code of its model has changed since; it may predict otherwise than it did", folder)
 
 
 def _epoch_of(folder: Path, step: int) -> int | None:
