@@ -67,7 +67,7 @@ def variants_table(results: Results) -> Table:
 
 def pairs_table(results: Results) -> Table:
     """A row a pair, with its verdict in words."""
-    header = ("variant", "against", "accuracy difference (points)", "interval", "verdict", "would decide (in all)")
+    header = ("variant", "against", "accuracy difference (points)", "interval", "verdict", "would decide")
     rows = [
         (
             pair["a"],
@@ -117,8 +117,8 @@ def _would_decide(needed: dict[str, Any] | None) -> str:
         return ""
     options = [f"{_two_digits(needed[name]):,} {name}" for name in ("repeats", "texts") if needed[name] is not None]
     if needed["times_both"] is not None:
-        options.append(f"{needed['times_both']} times as many of both")
-    return " or ".join(options) or "nothing within reach"
+        return f"{needed['times_both']} times as many of both"
+    return f"{' or '.join(options)} in all" if options else "nothing within reach"
 
 
 def _two_digits(number: int) -> int:
