@@ -19,7 +19,7 @@ from ml_collections import config_flags
 import configs
 from research.data.assets import ASSETS
 from research.errors import UserError, expected
-from research.settings import Config, leaves, names_read, validate
+from research.settings import OFF, Config, leaves, names_read, validate
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without plots
     from research.plan import Variant
@@ -281,14 +281,15 @@ def _who_has(fields: Sequence[str], names: Sequence[str], overrides: Sequence[st
 
 
 def _off(name: str, field: str, overrides: Sequence[str]) -> str:
-    """What switches a setting off: false, 0, or "none" among its choices."""
+    """What switches a setting off: of `OFF` what is of its kind, "none" where that is among its choices."""
+    no, zero, nothing = OFF
     value, about = {leaf: (value, about) for leaf, about, value in leaves(load_config(name, overrides))}[field]
     if isinstance(value, bool):
-        off = "false"
+        off = no
     elif isinstance(value, (int, float)) and (about.metadata.get("low") or 0) <= 0:
-        off = "0"
+        off = zero
     elif about.default == "none" or "none" in about.metadata.get("choices", ()):
-        off = "none"
+        off = nothing
     else:
         raise UserError(f"{name}: --drop={field}, but it cannot be switched off, expected --vary with other values")
     if off in (str(value).lower(), f"{value:g}" if isinstance(value, float) else ""):

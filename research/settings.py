@@ -42,6 +42,10 @@ def setting(
     return dataclasses.field(default=default, metadata=about)
 
 
+# What switches a setting off, as `--drop` does: a bool, a number, a name.
+OFF = ("false", "0", "none")
+
+
 def is_rate(field: dataclasses.Field) -> bool:
     """Whether a setting of a model is a probability, as that of dropping something, whatever its name."""
     low, high = (field.metadata.get(limit) for limit in ("low", "high"))

@@ -27,9 +27,9 @@ from research.evaluation.statistics import (
     spread_of,
     verdict,
 )
+from research.settings import OFF
 
 LEVEL = 0.95
-OFF = ("false", "0", "none")  # what `--drop` sets a setting to
 _COLUMNS = (
     *("variant", "fold", "repeat", "status", *METRICS),
     *("parameters", "flops_per_text", "train_seconds", "compile_seconds", "predict_ms", "peak_memory_bytes"),
