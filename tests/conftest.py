@@ -41,6 +41,10 @@ SLOW = {
     *("population", "pretrain", "pretrain_runs", "processes", "programs", "recurrent", "settings", "sharing"),
 }
 
+# Files that compare the bits of what users run. The others ask for values, of many programs that each run a few times:
+# without optimization these are compiled in half the time.
+OPTIMIZED = {"kills", "processes", "step", "training", "workers"}
+
 
 def pytest_collection_modifyitems(items):
     for item in items:
@@ -49,8 +53,11 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def programs_let_go():
-    """What a file of tests has compiled goes with it: some gigabytes, over all of them."""
+def compilation(request):
+    """Of a file of tests, which takes along what it has compiled: some gigabytes, over all of them."""
+    plain = request.path.stem.removeprefix("test_") not in OPTIMIZED and jax.default_backend() == "cpu"
+    jax.config.update("jax_disable_most_optimizations", plain)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(plain))  # for processes
     yield
     jax.clear_caches()
 

@@ -145,6 +145,10 @@ def test_checkpoints_that_an_earlier_version_wrote_are_read(tmp_path):
         seal.unlink()
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
         assert (checkpoints.last_step(), checkpoints.best_step()) == (2, 1)
+    for damage in (lambda path: path.write_text("{"), lambda path: path.write_text("3"), DAMAGES["missing"]):
+        damage(tmp_path / "c" / "2" / "metrics" / "metrics")
+        with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
+            assert (checkpoints.last_step(), checkpoints.best_step()) == (1, 1)
 
 
 def test_a_step_whose_writer_was_killed_before_it_was_sealed_counts_later_too(tmp_path):

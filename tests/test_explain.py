@@ -16,7 +16,7 @@ from research.models import build
 from research.models.linear import hash_pairs
 from research.serving import explain, lines, many
 from research.serving.explain import ROWS, along_path, explainer
-from tests.test_models import LONGEST, VOCAB_SIZE, small_config
+from tests.test_models import LONGEST, VOCAB_SIZE, random_variables, small_config
 
 RUN = Path(__file__).parent / "data" / "run"
 LENGTH = 9
@@ -31,18 +31,6 @@ def embedded():
         if model.module != "linear.Linear":
             found.setdefault((model.module, str(settings)), name)
     return list(found.values())
-
-
-def random_variables(module, ids, lengths):
-    """Nothing cancels, and word vectors make a difference; no initialisation is compiled."""
-    random = np.random.default_rng(0)
-
-    def drawn(path, leaf):
-        spread = 0.5 if path[-1].key == "embedding" else 0.2
-        return jnp.asarray((path[-1].key == "scale") + spread * random.standard_normal(leaf.shape, np.float32))
-
-    shapes = jax.eval_shape(functools.partial(module.init, deterministic=True), jax.random.key(0), ids, lengths)
-    return jax.tree_util.tree_map_with_path(drawn, shapes)
 
 
 def a_text(rows=ROWS):

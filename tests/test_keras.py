@@ -78,8 +78,8 @@ def test_loss_and_gradients(both):
         return cross_entropy(logits(module, params, ids), labels).mean()
 
     with jax.numpy_rank_promotion("allow"):
-        expected, expected_gradients = jax.value_and_grad(reference_loss)(trainable)
-    value, gradients = jax.value_and_grad(loss)(params)
+        expected, expected_gradients = jax.jit(jax.value_and_grad(reference_loss))(trainable)
+    value, gradients = jax.jit(jax.value_and_grad(loss))(params)
     np.testing.assert_allclose(value, expected, atol=1e-5)
     ours = [
         gradients["embedding"]["embedding"],
@@ -141,7 +141,7 @@ def test_recurrent_layers_and_their_gradients(cell, activation, backwards):
                 total += (states * probe[row, :length]).sum()
             return total, rows
 
-        (_, expected), expected_gradient = jax.value_and_grad(of_keras, has_aux=True)(inputs)
+        (_, expected), expected_gradient = jax.jit(jax.value_and_grad(of_keras, has_aux=True))(inputs)
     layer = RecurrentLayer(cell, hidden, activation, backwards)
 
     def ours(inputs):
@@ -149,7 +149,7 @@ def test_recurrent_layers_and_their_gradients(cell, activation, backwards):
         real = np.arange(steps)[None, :, None] < lengths[:, None, None]
         return jnp.sum(jnp.where(real, states * probe, 0.0)), (states, last)
 
-    (_, (states, last)), gradient = jax.value_and_grad(ours, has_aux=True)(inputs)
+    (_, (states, last)), gradient = jax.jit(jax.value_and_grad(ours, has_aux=True))(inputs)
     for row, length in enumerate(lengths):
         np.testing.assert_allclose(states[row, :length], expected[row], atol=1e-5)
         np.testing.assert_allclose(last[row], expected[row][0 if backwards else -1], atol=1e-5)

@@ -21,7 +21,8 @@ def test_it_fits_what_scikit_learn_fits(small_corpus, classes):
     def features(encoded):
         """Words by id and pairs by their bucket, which two pairs may share."""
         pieces = np.split(encoded.tokens, encoded.offsets[1:-1])
-        pairs = [np.asarray(hash_pairs(piece[:-1], piece[1:], config.model.buckets)) for piece in pieces]
+        hashed = np.asarray(hash_pairs(encoded.tokens, np.roll(encoded.tokens, -1), config.model.buckets))
+        pairs = [of_text[:-1] for of_text in np.split(hashed, encoded.offsets[1:-1])]
         return [[f"w{i}" for i in words] + [f"p{i}" for i in two] for words, two in zip(pieces, pairs, strict=True)]
 
     labels = prepared.train.labels if classes == 2 else np.arange(len(prepared.train.labels), dtype=np.int32) % classes

@@ -131,20 +131,30 @@ def test_time_ends_with_the_longest_text():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def seen_by_the_layers(deterministic=False, **settings):
-    """The inputs and recurrent masks of every recurrent layer in one forward pass."""
+def made(**settings):
+    """A module and the variables that it begins with."""
     module = build(settings_for("recurrent.Recurrent", **settings), vocab_size=VOCAB_SIZE, num_outputs=1)
-    variables = module.init(jax.random.key(0), IDS, LENGTHS, deterministic=True)
-    seen = []
+    return module, jax.jit(functools.partial(module.init, deterministic=True))(jax.random.key(0), IDS, LENGTHS)
 
-    def record(call, arguments, keywords, context):
-        if isinstance(context.module, RecurrentLayer) and context.method_name == "__call__":
-            seen.append((np.asarray(arguments[0]), None if arguments[2] is None else np.asarray(arguments[2])))
-        return call(*arguments, **keywords)
 
-    with nn.intercept_methods(record):
-        module.apply(variables, IDS, LENGTHS, deterministic=deterministic, rngs={"dropout": jax.random.key(3)})
-    return seen
+def seen_by_the_layers(**settings):
+    """The inputs and recurrent masks of every recurrent layer in one forward pass."""
+    module, variables = made(**settings)
+
+    @jax.jit
+    def forward(variables):
+        seen = []
+
+        def record(call, arguments, keywords, context):
+            if isinstance(context.module, RecurrentLayer) and context.method_name == "__call__":
+                seen.append((arguments[0], arguments[2]))
+            return call(*arguments, **keywords)
+
+        with nn.intercept_methods(record):
+            module.apply(variables, IDS, LENGTHS, deterministic=False, rngs={"dropout": jax.random.key(3)})
+        return seen
+
+    return jax.tree.map(np.asarray, forward(variables))
 
 
 def test_variational_dropout_draws_one_mask_a_text():
@@ -202,12 +212,11 @@ def test_masks_leave_the_expectation_and_no_pair_of_neighbours_hangs_together(sh
 
 @pytest.mark.parametrize("settings", [{"dropout": 0.4, "word_dropout": 0.2}, {"dropout": 0.4, "dropout_kind": "naive"}])
 def test_dropout_is_off_when_deterministic_unless_sampled(settings):
+    variables = jax.tree.map(lambda leaf: leaf * 8, made()[1])
+
     def logits(**more):
         module = build(settings_for("recurrent.Recurrent", **settings | more), vocab_size=VOCAB_SIZE, num_outputs=1)
-        plain = build(settings_for("recurrent.Recurrent"), vocab_size=VOCAB_SIZE, num_outputs=1)
-        variables = plain.init(jax.random.key(0), IDS, LENGTHS, deterministic=True)
-        variables = jax.tree.map(lambda leaf: leaf * 8, variables)
-        return np.asarray(module.apply(variables, IDS, LENGTHS, deterministic=True))
+        return np.asarray(jax.jit(functools.partial(module.apply, deterministic=True))(variables, IDS, LENGTHS))
 
     plain = logits(dropout=0.0, word_dropout=0.0)
     np.testing.assert_array_equal(logits(), plain)
@@ -224,12 +233,12 @@ def test_a_sampled_prediction_does_not_depend_on_its_batch(settings, outputs):
         vocab_size=VOCAB_SIZE,
         num_outputs=outputs,
     )
-    variables = module.init(jax.random.key(0), IDS, LENGTHS, deterministic=True)
-    together = module.apply(variables, IDS, LENGTHS, deterministic=True)
-    wider = module.apply(variables, np.pad(IDS, ((0, 0), (0, 4))), LENGTHS, deterministic=True)
-    np.testing.assert_allclose(wider, together, atol=1e-6)
+    variables = jax.jit(functools.partial(module.init, deterministic=True))(jax.random.key(0), IDS, LENGTHS)
+    apply = jax.jit(functools.partial(module.apply, deterministic=True))
+    together = apply(variables, IDS, LENGTHS)
+    np.testing.assert_allclose(apply(variables, np.pad(IDS, ((0, 0), (0, 4))), LENGTHS), together, atol=1e-6)
     for row in range(len(IDS)):
-        alone = module.apply(variables, IDS[row : row + 1], LENGTHS[row : row + 1], deterministic=True)
+        alone = apply(variables, IDS[row : row + 1], LENGTHS[row : row + 1])
         np.testing.assert_allclose(alone[0], together[row], atol=1e-6)
 
 
@@ -273,7 +282,7 @@ def test_readouts_against_numpy():
 )
 def test_every_setting_changes_the_model(name, value):
     def logits(**settings):
-        module = build(settings_for("recurrent.Recurrent", **settings), vocab_size=VOCAB_SIZE, num_outputs=1)
-        return module.init_with_output(jax.random.key(0), IDS, LENGTHS, deterministic=True)[0]
+        module, variables = made(**settings)
+        return jax.jit(functools.partial(module.apply, deterministic=True))(variables, IDS, LENGTHS)
 
     assert np.abs(logits() - logits(**{name: value})).max() > 1e-6

@@ -11,6 +11,7 @@ as a wrong weight. So each step is sealed by the SHA-256 of its files, and one t
 import contextlib
 import errno
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -54,15 +55,24 @@ def _seal(folder: Path) -> None:
     runs.write_text(folder / _SEAL, _digests(folder))
 
 
+def _has_metrics(folder: Path) -> bool:
+    try:
+        return "selection" in json.loads((folder / "metrics" / "metrics").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def _intact_steps(folder: Path) -> tuple[list[int], list[int]]:
     """The steps below a folder, ascending: those that are as they were written, and the others.
 
-    Where no step is sealed, an earlier version wrote them, and all count as intact.
+    Where no step is sealed, an earlier version wrote them, and all that say how good they are count as intact.
     """
     steps = sorted(int(path.name) for path in folder.glob("*/") if path.name.isdigit())
-    if not any((folder / str(step) / _SEAL).exists() for step in steps):
-        return steps, []
     found: tuple[list[int], list[int]] = ([], [])
+    if not any((folder / str(step) / _SEAL).exists() for step in steps):
+        for step in steps:
+            found[not _has_metrics(folder / str(step))].append(step)
+        return found
     for step in steps:
         seal = folder / str(step) / _SEAL
         try:
