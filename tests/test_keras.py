@@ -20,6 +20,12 @@ keras = pytest.importorskip("keras")
 ROWS, LENGTH, VOCAB_SIZE = 7, 23, 40
 
 
+@pytest.fixture(scope="module", autouse=True)
+def same_weights():
+    """Those that Keras begins with."""
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(scope="module")
 def both():
     # Keras promotes ranks as it likes.

@@ -195,7 +195,7 @@ def every_equation(jaxpr):
 def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
     """As the steps themselves count, dropout and all."""
     config = load_config(name)
-    small = {"hidden_size": 32, "features": 16}
+    small = {"embedding_size": 32, "hidden_size": 32, "features": 16}
     small = {field.name: small[field.name] for field in dataclasses.fields(config.model) if field.name in small}
     config.model = dataclasses.replace(config.model, **small)
     if config.optimizer.name == "adam":

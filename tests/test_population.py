@@ -163,7 +163,7 @@ def test_an_interrupted_population_goes_on_as_if_it_had_not_been(small_corpus, t
 
 
 def test_one_that_is_killed_while_its_runs_are_finished_ends_as_if_it_had_not_been(small_corpus, tmp_path, monkeypatch):
-    """What is left is a smaller population, which would round otherwise: it has nothing to compute any more."""
+    """What is left is a smaller population, which may round otherwise: it writes over nothing."""
 
     class Killed(Exception):
         pass
@@ -180,7 +180,13 @@ def test_one_that_is_killed_while_its_runs_are_finished_ends_as_if_it_had_not_be
         with pytest.raises(Killed):
             train_together(members(tmp_path / "parts", *configs), small_corpus)
     assert [runs.is_finished(tmp_path / "parts" / which) for which in "012"] == [True, False, False]
-    monkeypatch.setattr(runs_of_training, "evaluate_members", None)  # of test texts; it is not called again
+    evaluate_members = runs_of_training.evaluate_members  # of test texts
+
+    def otherwise(*arguments):
+        metrics, probabilities = evaluate_members(*arguments)
+        return metrics, [1 - of_one for of_one in probabilities]
+
+    monkeypatch.setattr(runs_of_training, "evaluate_members", otherwise)
     train_together(members(tmp_path / "parts", *configs), small_corpus)
     for which in "012":
         assert runs.is_finished(tmp_path / "parts" / which)

@@ -308,11 +308,12 @@ def test_patience_stops_and_stays_stopped(small_corpus, tmp_path, monkeypatch):
     epochs = [r["epoch"] for r in runs.read_metrics(folder) if r["split"] == "validation"]
     best = runs.read_json(folder / runs.RECORD)["best_epoch"]
     assert epochs[-1] == best + 2 < 40
-    predictions = (folder / runs.PREDICTIONS).read_bytes()
+    predictions, metrics = ((folder / name).read_bytes() for name in (runs.PREDICTIONS, runs.METRICS))
     # Killed after the last checkpoint and before the record: it does not train on.
     (folder / runs.RECORD).unlink()
     train(config, small_corpus, folder, tick=lambda done, loss: pytest.fail("trained on"))
     assert (folder / runs.PREDICTIONS).read_bytes() == predictions
+    assert (folder / runs.METRICS).read_bytes() == metrics
     # Interrupted before: it ends as if it had not been.
     monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
 

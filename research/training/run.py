@@ -171,7 +171,7 @@ def _train_begun(
     seconds["train"] = time.perf_counter() - start + earlier_seconds
     start = time.perf_counter()
     done = [(b, best) for b, best in zip(begun, trained, strict=True) if not isinstance(best, Diverged)]
-    if test and not all(_is_tested(b.run.folder) for b, _ in done):
+    if test and done:
         _test(programs, done)
     seconds["evaluate"] = time.perf_counter() - start
     seconds = {what: round(of_all / len(begun), 3) for what, of_all in seconds.items()}
@@ -239,13 +239,19 @@ def _train_epochs(
 
 
 def _test(programs: Programs, done: Sequence[tuple[Begun, TrainState]]) -> None:
-    """Writes the metrics of each run's test texts and their probabilities."""
+    """Writes the metrics of each run's test texts and their probabilities.
+
+    Those written before an interruption stay: what is left of a population may round otherwise. It is evaluated again
+    all the same, which takes a moment, because the record says how long that takes.
+    """
     texts = [begun.prepared.test for begun, _ in done]
     variables = put_replicated(stack([best.variables for _, best in done]))
     batches = batches_to_evaluate(texts, done[0][0].prepared.widths)
     metrics, probabilities = evaluate_members(programs, variables, batches, [len(t.labels) for t in texts])
     for r, (begun, best) in enumerate(done):
         corpus, folder, split = begun.spec.corpus, begun.run.folder, begun.prepared.split
+        if _is_tested(folder):
+            continue
         records = [record for record in runs.read_metrics(folder) if record["split"] != "test"]
         at = {"step": int(best.step), "epoch": _best_epoch(records, best), "split": "test"}
         runs.write_metrics(folder, [*records, at | summarise(of_member(metrics, r))], append=False)
@@ -254,10 +260,7 @@ def _test(programs: Programs, done: Sequence[tuple[Begun, TrainState]]) -> None:
 
 
 def _is_tested(folder: Path) -> bool:
-    """Whether its test texts were evaluated already, before an interruption.
-
-    They are not again, because what is left of a population may round otherwise.
-    """
+    """Whether its test texts were evaluated already, before an interruption."""
     return (folder / runs.PREDICTIONS).exists() and runs.read_metrics(folder)[-1]["split"] == "test"
 
 
