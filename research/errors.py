@@ -22,7 +22,7 @@ def likeliest(name: str, known: Iterable[str]) -> list[str]:
     last = {other.rpartition(".")[2]: other for other in known}
     initials = {"".join(word[:1] for word in part.split("_")): part for part in last if "_" in part}
     part = name.rpartition(".")[2]
-    close = difflib.get_close_matches(part, last, n=1) or filter(None, [initials.get(part)])
+    close = difflib.get_close_matches(part, last, n=1, cutoff=0.65) or filter(None, [initials.get(part)])
     return [last[found] for found in close]
 
 

@@ -88,7 +88,9 @@ def test_a_limit_of_columns_that_are_not_there_is_refused_before_anything_is_wri
         ("training.patince", ["training.patience"]),
         ("hidden", ["model.hidden_size"]),
         ("model.epochs", ["training.epochs"]),
+        ("batch", ["training.batch_size"]),
         ("xyz", []),
+        ("devices", []),
     ],
 )
 def test_a_setting_is_found_by_what_was_likely_meant(given, meant):
