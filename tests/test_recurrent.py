@@ -131,9 +131,9 @@ def test_time_ends_with_the_longest_text():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def made(**settings):
+def made(outputs=1, **settings):
     """A module and the variables that it begins with."""
-    module = build(settings_for("recurrent.Recurrent", **settings), vocab_size=VOCAB_SIZE, num_outputs=1)
+    module = build(settings_for("recurrent.Recurrent", **settings), vocab_size=VOCAB_SIZE, num_outputs=outputs)
     return module, jax.jit(functools.partial(module.init, deterministic=True))(jax.random.key(0), IDS, LENGTHS)
 
 
@@ -228,12 +228,7 @@ def test_dropout_is_off_when_deterministic_unless_sampled(settings):
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("settings", [{"dropout": 0.4, "word_dropout": 0.2}, {"dropout": 0.4, "dropout_kind": "naive"}])
 def test_a_sampled_prediction_does_not_depend_on_its_batch(settings, outputs):
-    module = build(
-        settings_for("recurrent.Recurrent", **settings, monte_carlo=3, readout="max"),
-        vocab_size=VOCAB_SIZE,
-        num_outputs=outputs,
-    )
-    variables = jax.jit(functools.partial(module.init, deterministic=True))(jax.random.key(0), IDS, LENGTHS)
+    module, variables = made(outputs, **settings, monte_carlo=3, readout="max")
     apply = jax.jit(functools.partial(module.apply, deterministic=True))
     together = apply(variables, IDS, LENGTHS)
     np.testing.assert_allclose(apply(variables, np.pad(IDS, ((0, 0), (0, 4))), LENGTHS), together, atol=1e-6)
