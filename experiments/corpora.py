@@ -1,10 +1,11 @@
-"""Lists the known corpora: name, language, classes, sizes, where from.
+"""Lists the known corpora: name, language, classes, sizes, where from; and says where the cache is.
 
 ./launch.sh corpora
 """
 
 from experiments import program
 from experiments.progress import print_table
+from research.data.cache import cache_root, folder_bytes
 from research.data.corpora import KNOWN
 
 
@@ -12,6 +13,8 @@ def main() -> None:
     header = ("name", "language", "classes", "texts", "from")
     rows = [(name, s.language, str(s.classes), s.size, s.origin) for name, s in KNOWN.items()]
     print_table("Known corpora; --corpus also takes a path to your own", header, rows)
+    root = cache_root()
+    print(f"cache: {root}, {folder_bytes(root) / 1e6:,.0f} MB; it can be deleted at any time")
 
 
 if __name__ == "__main__":

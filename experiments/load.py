@@ -34,6 +34,10 @@ flags.DEFINE_integer("texts", 0, "That predict and its peers read; 0 leaves that
 studies.define_peers(_NEEDS, [])
 studies.define_output()
 FLAGS = flags.FLAGS
+_HEAD = (
+    b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\n\r\n"
+)
 _HEADER = ("what", "a second", "p50, ms", "p99, ms", "not answered", "peak memory, MB")
 
 
@@ -94,9 +98,7 @@ async def _ask_all(port: int, texts: list[str], clients: int) -> tuple[list[floa
         for text in waiting:  # shared by all clients
             body = json.dumps({"texts": [text]}).encode()
             start = time.perf_counter()
-            writer.write(
-                b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-            )
+            writer.write(_HEAD % len(body) + body)
             head = await reader.readuntil(b"\r\n\r\n")
             answer = await reader.readexactly(int(re.search(rb"(?i)content-length: (\d+)", head)[1]))
             seconds.append(time.perf_counter() - start)

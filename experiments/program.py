@@ -27,7 +27,7 @@ from absl import flags
 
 from experiments.usage import print_help
 from research.cores import granted
-from research.data.cache import cache_folder
+from research.data.cache import MOST_BYTES, PROGRAMS, cache_folder, evict
 from research.data.files import Columns
 from research.errors import UserError, likeliest
 from research.settings import Config, Training, leaves
@@ -255,7 +255,8 @@ def use_devices(*, side_by_side: bool) -> None:
     if side_by_side and not _devices_given():
         jax.config.update("jax_num_cpu_devices", CORES)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder("xla")))
+        evict(cache_folder(PROGRAMS), MOST_BYTES)
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder(PROGRAMS)))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 

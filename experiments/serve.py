@@ -2,16 +2,18 @@
 
     ./launch.sh serve --workdir=runs/lstm
     ./launch.sh serve --workdir=runs/lstm,runs/cnn --port=8080
-    curl -d '{"texts": ["a fine film"]}' http://127.0.0.1:8000/v1/classify
+    curl -H 'Content-Type: application/json' -d '{"texts": ["a fine film"]}' http://127.0.0.1:8000/v1/classify
 
 Open http://127.0.0.1:8000 in a browser for the page; /openapi.json describes the interface. SIGTERM and Ctrl-C let it
 answer what it has taken. It listens to this machine alone unless --host says otherwise: it asks nobody for a password.
+It answers requests to the loopback names, to --host and to --allowed_hosts, and no other name in the Host header.
 """
 
 import functools
 import signal
 import socket
 import sys
+import threading
 
 from absl import flags
 
@@ -22,6 +24,7 @@ from research.runs import short_names
 flags.DEFINE_list("workdir", None, "Folders of runs; the first answers where a client names none.")
 flags.DEFINE_string("host", "127.0.0.1", "The address to listen to.")
 flags.DEFINE_integer("port", 8000, "The port to listen to; 0 takes a free one.", lower_bound=0, upper_bound=65535)
+flags.DEFINE_list("allowed_hosts", [], "More names by which clients call this server, such as reviews.example.org.")
 FLAGS = flags.FLAGS
 
 
@@ -45,11 +48,20 @@ def main() -> None:
     address = f"http://{host}:{listening.getsockname()[1]}"
     print(f"{address} serves {', '.join(runs)} once their programs are compiled", file=sys.stderr, flush=True)
     ready = functools.partial(print, "ready", file=sys.stderr, flush=True)
-    app = application(runs, Limits(), ready, other_names=names)
+    could_not_compile = threading.Event()
+
+    def failed() -> None:
+        could_not_compile.set()
+        serving.should_exit = True
+
+    app = application(runs, Limits(), ready, failed, hosts=[FLAGS.host, *FLAGS.allowed_hosts], other_names=names)
+    serving = server(app)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the server's own stand while it runs, and it raises them again after
-    server(app).run(sockets=[listening])
+    serving.run(sockets=[listening])
     print("stopped", file=sys.stderr)
+    if could_not_compile.is_set():
+        sys.exit(1)
 
 
 if __name__ == "__main__":

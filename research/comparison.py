@@ -133,7 +133,7 @@ def compare(
 def default_repeats(folder: Path | None, folds: int) -> int:
     """How many a comparison has that is not told: as many as the folder, where there is one, holds already."""
     if folder is not None and (folder / runs.PLAN).exists():
-        return runs.read_json(folder / runs.PLAN)["repeats"]
+        return runs.read_plan(folder)["repeats"]
     return 1 if folds else REPEATS
 
 

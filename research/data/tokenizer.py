@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # imported where used, so that training imports without it
     from tokenizers import Tokenizer
 
 PADDING_ID, UNKNOWN_ID = 0, 1
+_FORMAT = 1  # of the cached words of a corpus; raise it when texts are split otherwise
 _TEXTS = 10_000  # whose words are counted at a time
 _CUT = {"first": "right", "last": "left"}  # the end that is cut, by the one that is kept
 
@@ -118,7 +119,7 @@ def pipeline_text(data: Data) -> str:
     """What cleans and splits, in words: equal where `intern_texts` gives equal words for equal texts."""
     packages = ("tokenizers", "rjieba") if data.tokens == "chinese_words" else ("tokenizers",)
     versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
-    return " ".join((Path(__file__).read_text("utf-8"), _pipeline(data, {}).to_str(), data.tokens, *versions))
+    return " ".join((f"format {_FORMAT}", _pipeline(data, {}).to_str(), data.tokens, *versions))
 
 
 def intern_texts(texts: Sequence[str], data: Data) -> Interned:

@@ -97,8 +97,8 @@ def config_from_dict(settings: dict[str, Any]) -> Config:
     Raises:
       UserError: a field is unknown to this version.
     """
-    model = {name: tuple(v) if isinstance(v, list) else v for name, v in settings["model"].items() if name != "module"}
     try:
+        model = {n: tuple(v) if isinstance(v, list) else v for n, v in settings["model"].items() if n != "module"}
         kind = Pretraining if is_pretraining(settings) else Training
         return Config(
             model=settings_for(settings["model"]["module"], **model),
@@ -108,7 +108,7 @@ def config_from_dict(settings: dict[str, Any]) -> Config:
             optimizer=Optimizer(**settings["optimizer"]),
             training=kind(**settings["training"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"the settings are not of this version ({error}), expected those of a run that it can read"
         ) from error

@@ -74,7 +74,7 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
     Raises:
       UserError: the folder holds no comparison, or one without a finished run, or the baseline is none of its variants.
     """
-    plan = read_plan(folder)
+    plan = runs.read_plan(folder)
     claims = planned_claims(plan) if claims is None else claims
     rows: list[dict[str, Any]] = []
     outcomes: dict[str, list[Outcome]] = {}
@@ -112,17 +112,6 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
         padded,
         outcomes,
     )
-
-
-def read_plan(folder: Path) -> dict[str, Any]:
-    """What is to be run in a comparison's folder.
-
-    Raises:
-      UserError: the folder holds no comparison.
-    """
-    if not (folder / runs.PLAN).exists():
-        raise UserError(f"{folder}: no plan.json, expected a folder that `compare` wrote")
-    return runs.read_json(folder / runs.PLAN)
 
 
 def planned_claims(plan: dict[str, Any]) -> Claims:

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import functools
+import ipaddress
 import itertools
 import json
 import logging
+import re
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -17,9 +19,11 @@ from typing import Any, NamedTuple
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from research.serving.batching import ROWS, Batcher, Busy, predict_few, warm
@@ -30,6 +34,8 @@ from research.training.restore import RestoredRun
 _log = logging.getLogger(__name__)
 _WAIT = 0.002  # seconds that a batch which is not full waits for more
 _DRAIN_SECONDS = 20  # in which what was taken is answered when the server is told to end
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+ANY_ADDRESS = ("0.0.0.0", "::")  # to listen to is to listen to every address of the machine
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
 
@@ -58,7 +64,9 @@ def application(
     runs: dict[str, RestoredRun],
     limits: Limits = Limits(),
     ready: Callable[[], None] = lambda: None,
+    failed: Callable[[], None] = lambda: None,
     *,
+    hosts: Collection[str] = (),
     other_names: Mapping[str, str] = MappingProxyType({}),
 ) -> Starlette:
     """The ASGI application.
@@ -67,6 +75,8 @@ def application(
       runs: by the name that clients call them by; the first answers where none is called.
       limits: what is refused.
       ready: called when all programs are compiled.
+      failed: called when a program cannot be compiled; the server is then of no use.
+      hosts: names by which this server is called, besides those of `LOOPBACK`; see `TrustedHosts`.
       other_names: by which clients may call runs as well -> the name that they have.
     """
     is_ready, is_leaving = threading.Event(), threading.Event()
@@ -94,8 +104,9 @@ def application(
                     if is_leaving.is_set():
                         return
             except Exception:  # no client's text is in it
-                _log.exception("never ready: a program could not be compiled")
-                raise
+                _log.exception("a program could not be compiled, so the server ends")
+                failed()
+                return
             is_ready.set()
             ready()
 
@@ -112,6 +123,9 @@ def application(
     async def classify(request: Request) -> Response:
         if not is_ready.is_set():
             raise HTTPException(503, "not ready yet: the programs are being compiled")
+        # Of JSON alone a browser asks this server first before another site's page may send it.
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "the Content-Type is not application/json, expected a JSON body and this header")
         try:
             body = await asyncio.wait_for(_body(request, limits.body), limits.seconds)
         except TimeoutError:
@@ -156,10 +170,40 @@ def application(
             Route("/readyz", readiness),
             *(Route(path, response, methods=["GET"]) for path, response in fixed.items()),
         ],
+        middleware=[Middleware(TrustedHosts, hosts=[*LOOPBACK, *hosts])],
         exception_handlers={HTTPException: _refuse},
         lifespan=lifespan,
     )
     return app
+
+
+class TrustedHosts:
+    """ASGI middleware that answers only requests whose Host header is one of the names that this server is called by.
+
+    A page of another site cannot name this machine so: its own name may be made to lead here (DNS rebinding), and the
+    browser then sends that name. Of `ANY_ADDRESS` every IP address is trusted as well, which no site's name can be.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str]):
+        self._app, self._hosts = app, {name.strip("[]").lower() for name in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._trusts(host := dict(scope["headers"]).get(b"host", b"").decode("latin-1")):
+            await self._app(scope, receive, send)
+            return
+        shown = json.dumps(host[:80])
+        said = f"the Host {shown} is not this server's, expected {', '.join(sorted(self._hosts))}; --allowed_hosts adds"
+        await JSONResponse({"error": said}, 400)(scope, receive, send)
+
+    def _trusts(self, header: str) -> bool:
+        name = re.sub(r":\d*$", "", header).strip("[]").lower()
+        return name in self._hosts or (not self._hosts.isdisjoint(ANY_ADDRESS) and _is_address(name))
+
+
+def _is_address(name: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(name))
+    return False
 
 
 def about(name: str, run: RestoredRun) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 _REFUSALS = {
-    400: "not JSON",
+    400: "not JSON, or a Host that is not this server's",
     408: "not whole in time",
     413: "too many bytes",
+    415: "not application/json",
     422: "not what is described here, or beyond a limit",
     429: "too much is waiting; ask again in a second",
     503: "not ready yet",

@@ -89,7 +89,7 @@ def _intern(corpus: Corpus, tokens: str, lowercase: bool, stop_words: str) -> In
         lines = "".join(f"{word}\n" for word in words).encode()  # no word holds white space
         return {"lines": np.frombuffer(lines, np.uint8), "tokens": arrays[0], "offsets": arrays[1]}
 
-    found = cached_of_texts(corpus.texts, "words", f"{corpus.checksum} {pipeline_text(data)} lines", make)
+    found = cached_of_texts(corpus.texts, "words", f"{pipeline_text(data)} {corpus.checksum}", make)
     return Interned(tuple(found["lines"].tobytes().decode().split("\n")[:-1]), found["tokens"], found["offsets"])
 
 
@@ -164,5 +164,5 @@ def _encode_corpus(corpus: Corpus, tokenizer: str) -> Encoded:
     def make() -> dict[str, np.ndarray]:
         return vars(encode_texts(read_tokenizer(tokenizer), corpus.texts, Data(tokens="pieces")))
 
-    made_from = f"{corpus.checksum} {tokenizer} {importlib.metadata.version('tokenizers')}"
+    made_from = f"format 2 {corpus.checksum} {tokenizer} {importlib.metadata.version('tokenizers')}"
     return Encoded(**cached_of_texts(corpus.texts, "pieces", made_from, make))

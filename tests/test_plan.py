@@ -1,0 +1,78 @@
+"""A comparison's `plan.json` as others may leave it: damaged, of a newer version, or made to harm."""
+
+import json
+
+import pytest
+
+from experiments.variants import load_config
+from research import compare, runs
+from research.errors import UserError
+from research.reporting.report import write_report
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+
+
+@pytest.fixture(scope="module")
+def finished(small_corpus, tmp_path_factory):
+    """A comparison of one run, and a neighbour whose runs are not its own."""
+    folder = tmp_path_factory.mktemp("plan")
+    config = load_config("mlp", ["--config.training.epochs=1", "--config.model.embedding_size=2"])
+    for name in ("mine", "neighbour"):
+        compare({"mlp": config}, small_corpus, folder / name, folds=2)
+    return folder
+
+
+@pytest.fixture
+def mine(finished):
+    """The comparison, with its plan as it was after each test."""
+    plan = finished / "mine" / runs.PLAN
+    before = plan.read_bytes()
+    yield finished / "mine"
+    plan.write_bytes(before)
+
+
+def change(folder, edit):
+    plan = json.loads((folder / runs.PLAN).read_text())
+    edit(plan)
+    (folder / runs.PLAN).write_text(json.dumps(plan))
+
+
+EDITS = {
+    "no 'variants'": lambda plan: plan.pop("variants"),
+    "'variants' is []": lambda plan: plan.update(variants=[]),
+    "'folds' is '2'": lambda plan: plan.update(folds="2"),
+    "in 'corpus' no 'checksum'": lambda plan: plan["corpus"].pop("checksum"),
+    "a JSON str where an object is expected": lambda plan: plan.update(corpus="reviews"),
+    "0 variants": lambda plan: plan.update(variants={}),
+    "in 'settings' in 'optimizer' no 'name'": lambda plan: plan["variants"]["mlp"]["settings"]["optimizer"].pop("name"),
+    "claims: 'horizon'": lambda plan: plan["claims"].update(horizon=3),
+}
+
+
+@pytest.mark.parametrize("words", EDITS)
+def test_a_damaged_or_newer_plan_is_a_sentence(mine, small_corpus, words):
+    change(mine, EDITS[words])
+    config = load_config("mlp", ["--config.training.epochs=1", "--config.model.embedding_size=2"])
+    for use in (lambda: write_report(mine), lambda: compare({"mlp": config}, small_corpus, mine, folds=2)):
+        with pytest.raises(UserError, match="the file is damaged, or a newer version wrote it") as caught:
+            use()
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["../neighbour/mlp", "/tmp", "..", "", "mlp/../../neighbour/mlp"])
+def test_nothing_outside_of_a_comparison_is_overwritten(mine, small_corpus, where):
+    change(mine, lambda plan: plan["variants"]["mlp"].update(folder=where))
+    for use in (lambda: runs.clear(mine), lambda: write_report(mine)):
+        with pytest.raises(UserError, match="expected one of this comparison's own"):
+            use()
+    assert len(list(mine.parent.glob("neighbour/mlp/*/record.json"))) == 2
+    assert len(list(mine.glob("mlp/*/record.json"))) == 2
+
+
+def test_links_are_not_followed_when_a_comparison_is_overwritten(mine):
+    change(mine, lambda plan: plan["variants"].update(cnn=plan["variants"]["mlp"] | {"folder": "cnn"}))
+    (mine / "cnn").symlink_to(mine.parent / "neighbour" / "mlp")
+    with pytest.raises(UserError, match="cnn is a link, and what it leads to is not deleted"):
+        runs.clear(mine)
+    (mine / "cnn").unlink()
+    assert len(list(mine.parent.glob("neighbour/mlp/*/record.json"))) == 2
