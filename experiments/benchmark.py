@@ -30,6 +30,7 @@ from experiments import program, studies
 from experiments.memory import memory_to_the_end
 from experiments.progress import reporting
 from research import runs
+from research.clearing import clear
 from research.whole import make_folder
 
 _NEEDS = {
@@ -128,7 +129,7 @@ def _measure(folder: Path, work: float) -> Iterator[Measured]:
     short = ["--config.data.train_size=64", "--config.training.epochs=1", "--corpus=rotten_tomatoes"]
     for start in ("first", "second"):
         seconds = _seconds(folder, ["train", "--config=lstm", *short, f"--workdir={folder / 'run'}"])
-        runs.clear(folder / "run")
+        clear(folder / "run")
         if start == "second":
             yield _SECOND, "ours", seconds, []
     shutil.rmtree(folder / "cache")

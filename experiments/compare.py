@@ -25,6 +25,7 @@ from experiments.progress import print_results, print_table, reporting
 from experiments.variants import every_variant, expand, load_config, settled_otherwise
 from research import runs
 from research.errors import UserError
+from research.plan_file import read_plan
 
 _DEFAULT = ["linear", "mlp", "rnn:tanh", "gru", "lstm", "cnn", "luong:general", "transformer:pre"]
 flags.DEFINE_list("variants", _DEFAULT, "Variants, separated by commas, or: all.")
@@ -97,12 +98,15 @@ def _compare(
 ) -> "Results":
     from research.comparison import compare, default_repeats
     from research.data.splits import resolve_folds
-    from research.reporting.results import Claims, read_results
+    from research.reporting.claims import Claims, planned_claims
+    from research.reporting.results import read_results
 
     folds = resolve_folds(corpus, FLAGS.folds)
     if FLAGS.tuned:
         variants = [_tuned(variant, corpus, folds, overrides) for variant in variants]
     there = None if FLAGS.overwrite else folder
+    is_there = there is not None and (there / runs.PLAN).exists()
+    earlier = planned_claims(read_plan(there)) if is_there else None
     most = FLAGS.max_repeats if FLAGS.until == "decided" else FLAGS.repeats or default_repeats(there, folds)
     with reporting(len(variants) * (folds or 1) * most, "runs") as reporter:
         compare(
@@ -114,7 +118,7 @@ def _compare(
             corpus_flags=program.corpus_flags(source),
             command=program.command(),
             overwrite=FLAGS.overwrite,
-            claims=program.claims(Claims(corpora=corpora)),
+            claims=program.claims(earlier or Claims(metric=""))._replace(corpora=corpora),
             max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
             workers=program.workers(),
             progress=reporter.progress,

@@ -34,10 +34,7 @@ flags.DEFINE_integer("texts", 0, "That predict and its peers read; 0 leaves that
 studies.define_peers(_NEEDS, [])
 studies.define_output()
 FLAGS = flags.FLAGS
-_HEAD = (
-    b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    b"Content-Length: %d\r\n\r\n"
-)
+_HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 _HEADER = ("what", "a second", "p50, ms", "p99, ms", "not answered", "peak memory, MB")
 
 

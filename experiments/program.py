@@ -30,11 +30,12 @@ from research.cores import granted
 from research.data.cache import MOST_BYTES, PROGRAMS, cache_folder, evict
 from research.data.files import Columns
 from research.errors import UserError, likeliest
+from research.evaluation.metrics import METRICS
 from research.settings import Config, Training, leaves
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without SciPy
     from research.data.corpora import Corpus
-    from research.reporting.results import Claims
+    from research.reporting.claims import Claims
     from research.training.workers import Workers
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
@@ -96,7 +97,12 @@ def define_claims() -> None:
     flags.DEFINE_string(
         "baseline", "", "The variant that the others are compared with (default: the linear one; of --drop itself)."
     )
-    flags.DEFINE_float("margin", 1.0, "Points of accuracy; a difference within them is negligible.", lower_bound=0.0)
+    flags.DEFINE_enum(
+        "metric", None, METRICS, "What decides (default: accuracy; macro_f1 where one class has more than 80 %)."
+    )
+    flags.DEFINE_float(
+        "margin", 1.0, "Points (hundredths of a nat); a difference within them is negligible.", lower_bound=0.0
+    )
     flags.DEFINE_enum("pairs", "baseline", ["baseline", "all"], "Each variant with the baseline, or all with all.")
 
 
@@ -106,6 +112,7 @@ def claims(base: "Claims") -> "Claims":
         "baseline": ("baseline", flags.FLAGS.baseline),
         "margin": ("margin", flags.FLAGS.margin / 100),
         "all_pairs": ("pairs", flags.FLAGS.pairs == "all"),
+        "metric": ("metric", flags.FLAGS.metric),
     }
     return base._replace(**{name: value for name, (flag, value) in given.items() if flags.FLAGS[flag].present})
 

@@ -104,6 +104,7 @@ def say_unfinished(folder: Path) -> None:
 def print_results(results: "Results", folder: Path) -> None:
     """The tables of a comparison and where its report is, on stdout."""
     # Imported here, so that programs without such a table do not wait for SciPy.
+    from research.evaluation.metrics import NAMES
     from research.reporting.caveats import caveats
     from research.reporting.effects import effects_table
     from research.reporting.tables import pairs_table, protocol, variants_table
@@ -112,7 +113,8 @@ def print_results(results: "Results", folder: Path) -> None:
     for sentence in caveats(results):
         print(sentence)
     if results.pairs:
-        print_table("Differences of accuracy in common runs, simultaneous 95 % intervals", *pairs_table(results)[:2])
+        title = f"Differences of {NAMES[results.metric]} in common runs, simultaneous 95 % intervals"
+        print_table(title, *pairs_table(results)[:2])
     if (effects := effects_table(results)).rows:
         print_table("Effects of settings, averaged over the others, simultaneous 95 % intervals", *effects[:2])
     print(f"report: {folder / 'report.md'}")

@@ -13,9 +13,9 @@ from absl import flags
 
 from experiments import program
 from experiments.progress import print_results
-from research import runs
+from research.plan_file import read_plan
+from research.reporting.claims import planned_claims
 from research.reporting.report import write_report
-from research.reporting.results import planned_claims
 
 flags.DEFINE_string("workdir", None, "The comparison's folder.")
 flags.DEFINE_bool("tensorboard", False, "Write tensorboard/ as well: the runs' loss and metrics by epoch.")
@@ -25,7 +25,7 @@ program.define_claims()
 def main() -> None:
     program.required("workdir")
     folder = Path(flags.FLAGS.workdir)
-    results = write_report(folder, program.claims(planned_claims(runs.read_plan(folder))))
+    results = write_report(folder, program.claims(planned_claims(read_plan(folder))))
     print_results(results, folder)
     if flags.FLAGS.tensorboard:
         from research.reporting.tensorboard import write_events

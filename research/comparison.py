@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from research import runs
+from research.clearing import clear
 from research.data.corpora import Corpus, load
 from research.data.splits import resolve_folds, split_corpus
 from research.errors import Diverged, UserError
 from research.plan import Variant, detectable_sentence, extended_plan
+from research.plan_file import read_plan
+from research.reporting.claims import Claims, planned_claims
 from research.reporting.report import write_report
-from research.reporting.results import Claims, planned_claims
+from research.reporting.results import NOT_TRAINED
 from research.settings import Config, validate
 from research.training.begin import Run
 from research.training.environment import write_record
@@ -41,7 +44,7 @@ def compare(
     corpus_flags: Sequence[str] = (),
     command: str = "",
     overwrite: bool = False,
-    claims: Claims = Claims(),
+    claims: Claims | None = None,
     max_repeats: int | None = None,
     workers: Workers | None = None,
     progress: Callable[[str, float, float], None] = lambda run, done, loss: None,
@@ -58,7 +61,8 @@ def compare(
       corpus_flags: how the `train` command names the corpus; kept in the records.
       command: the command that does the same; kept in the report.
       overwrite: removes what the folder holds of an earlier comparison or run, once all else is known to fit.
-      claims: which pairs the report compares, and the margin.
+      claims: which pairs the report compares, by which metric and margin; default those that the folder holds, in a
+        new one each variant with the baseline, by `default_metric`.
       max_repeats: where given, repeats are added one by one up to it while a pair is undecided. The intervals are then
         those of all looks that may be taken, so that stopping at a good moment does not raise the rate of errors.
       workers: as in `train_many`.
@@ -102,7 +106,7 @@ def compare(
         extended_plan(None, *asked)
         for variant in variants:
             try_out(Run(variant.of_run(0, 0, folds)[0], folder), corpus, folds)
-        runs.clear(folder)
+        clear(folder)
     with runs.owned(folder, runs.PLAN):
         plan = extended_plan(folder, *asked)
         claims = planned_claims(plan)
@@ -120,6 +124,9 @@ def compare(
             # Those whose variants both have more repeats now.
             pairs = [pair for pair in write_report(folder).pairs if {pair["a"], pair["b"]} <= names]
             undecided = sum(pair["verdict"] == "undecided" for pair in pairs)
+            untrained = sum(pair["verdict"] == NOT_TRAINED for pair in pairs)
+            if last > repeats and untrained:
+                say(f"{untrained} pair(s) have a variant that was not trained, which no repeat mends")
             if last > repeats and pairs and not undecided:
                 spared = (last - upto) * len(variants) * (folds or 1)
                 say(f"every pair is decided after {upto} repeat(s); {spared} of the allowed runs are not needed")
@@ -133,7 +140,7 @@ def compare(
 def default_repeats(folder: Path | None, folds: int) -> int:
     """How many a comparison has that is not told: as many as the folder, where there is one, holds already."""
     if folder is not None and (folder / runs.PLAN).exists():
-        return runs.read_plan(folder)["repeats"]
+        return read_plan(folder)["repeats"]
     return 1 if folds else REPEATS
 
 

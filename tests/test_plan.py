@@ -6,6 +6,7 @@ import pytest
 
 from experiments.variants import load_config
 from research import compare, runs
+from research.clearing import clear
 from research.errors import UserError
 from research.reporting.report import write_report
 
@@ -62,7 +63,7 @@ def test_a_damaged_or_newer_plan_is_a_sentence(mine, small_corpus, words):
 @pytest.mark.parametrize("where", ["../neighbour/mlp", "/tmp", "..", "", "mlp/../../neighbour/mlp"])
 def test_nothing_outside_of_a_comparison_is_overwritten(mine, small_corpus, where):
     change(mine, lambda plan: plan["variants"]["mlp"].update(folder=where))
-    for use in (lambda: runs.clear(mine), lambda: write_report(mine)):
+    for use in (lambda: clear(mine), lambda: write_report(mine)):
         with pytest.raises(UserError, match="expected one of this comparison's own"):
             use()
     assert len(list(mine.parent.glob("neighbour/mlp/*/record.json"))) == 2
@@ -73,6 +74,6 @@ def test_links_are_not_followed_when_a_comparison_is_overwritten(mine):
     change(mine, lambda plan: plan["variants"].update(cnn=plan["variants"]["mlp"] | {"folder": "cnn"}))
     (mine / "cnn").symlink_to(mine.parent / "neighbour" / "mlp")
     with pytest.raises(UserError, match="cnn is a link, and what it leads to is not deleted"):
-        runs.clear(mine)
+        clear(mine)
     (mine / "cnn").unlink()
     assert len(list(mine.parent.glob("neighbour/mlp/*/record.json"))) == 2

@@ -10,6 +10,7 @@ import pytest
 
 from experiments.variants import load_config
 from research import restore, runs
+from research.clearing import clear
 from research.errors import UserError
 from research.training import history, population
 from research.training import run as runs_of_training
@@ -155,7 +156,7 @@ def test_an_interrupted_population_goes_on_as_if_it_had_not_been(small_corpus, t
     with pytest.raises(Killed):
         train_together(members(tmp_path / "parts", *configs), small_corpus, tick=kill)
     last = max((tmp_path / "parts" / "1" / runs.CHECKPOINTS).iterdir(), key=lambda path: int(path.name))
-    runs.clear(tmp_path / "parts" / "1")
+    clear(tmp_path / "parts" / "1")
     assert not last.exists()
     train_together(members(tmp_path / "parts", *configs), small_corpus)
     for which in "01":

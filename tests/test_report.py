@@ -20,12 +20,14 @@ from research.comparison import default_repeats
 from research.data.corpora import load, make_corpus
 from research.data.files import Row
 from research.errors import UserError
+from research.evaluation.metrics import NAMES
 from research.reporting.blocks import Table, to_html, to_latex, to_markdown
 from research.reporting.caveats import caveats
+from research.reporting.claims import Claims, pairs_of
 from research.reporting.plots import _FONTS, write_plots
 from research.reporting.report import write_report
-from research.reporting.results import Claims, pairs_of, read_results
-from research.reporting.tables import matrix, pairs_table, protocol
+from research.reporting.results import read_results
+from research.reporting.tables import matrix, pairs_table, protocol, variants_table
 from research.reporting.tensorboard import write_events
 from research.settings import Data, config_hash, to_dict
 from research.training.environment import environment
@@ -51,7 +53,7 @@ def comparison(tmp_path, small_tsv):
     fold_of = np.arange(len(corpus)) % FOLDS
     for variant, accuracy in ACCURACY.items():
         config = load_config(variant.partition("[")[0])
-        folder = re.sub(r"\W", "-", variant)
+        folder = runs.folder_name(variant)
         plan["variants"][variant] = {
             "folder": folder,
             "hash": config_hash(config),
@@ -141,7 +143,7 @@ def test_a_row_names_its_predictions_and_the_code_that_made_them(comparison):
     assert rows["lstm/fold1-repeat0"]["predictions_sha256"] == hashlib.sha256(predictions).hexdigest()
     assert [rows[f"lstm/fold{fold}-repeat0"]["model_code"] for fold in (0, 1)] == codes
     report = (comparison / "report.md").read_text()
-    assert "The code of the model changed between the runs of lstm (column model_code of results.csv)" in report
+    assert "The code changed between the runs of lstm (columns model_code and training_code of results.csv)" in report
     assert "(a run trains on 7 texts and chooses on 2)" in report
 
 
@@ -276,12 +278,88 @@ def test_what_users_write_is_escaped_everywhere():
     assert r"\caption{about 5 \%}" in to_latex([(table, "about 5 %")])
 
 
-def test_runs_that_give_all_texts_one_label_are_said(comparison):
-    results = read_results(comparison)
-    assert caveats(results) == []
-    flat = [o._replace(probabilities=np.tile([0.9, 0.1], (len(o.label), 1))) for o in results.outcomes["cnn[seed=1]"]]
-    (said,) = caveats(results._replace(outcomes=results.outcomes | {"cnn[seed=1]": flat}))
-    assert said.startswith(f"All test texts get one label from cnn[seed=1] in {len(flat)} of {len(flat)} run(s)")
+def flatten(folder):
+    """Has a run give all its test texts one label."""
+    found = runs.read_predictions(folder)
+    runs.write_predictions(folder, found._replace(probabilities=np.tile(np.float32([0.9, 0.1]), (len(found.id), 1))))
+
+
+def test_a_variant_with_a_run_that_did_not_learn_gets_no_verdict(comparison):
+    assert caveats(read_results(comparison)) == []
+    flatten(comparison / runs.folder_name("cnn[seed=1]") / "fold1-repeat0")
+    results = write_report(comparison)
+    verdicts = {pair["a"]: pair["verdict"] for pair in results.pairs}
+    assert verdicts == {"lstm": "undecided", "cnn[seed=1]": "not trained"}
+    said = "Not trained: cnn[seed=1] in 1 of 3 run(s) (one label for all test texts). Their pairs get no verdict."
+    assert caveats(results)[0].startswith(said)
+    assert "--config.training.epochs=2" in caveats(results)[0]
+    report = (comparison / "report.md").read_text()
+    assert said in report
+    assert "cnn[seed=1] (1 of 3 runs not trained)" in report
+    assert 'class="not-trained"' in (comparison / "report.html").read_text()
+    written = json.loads((comparison / "comparison.json").read_text())
+    of_variant = {entry["variant"]: entry["not_trained"] for entry in written["variants"]}
+    assert of_variant["lstm"] == {}
+    assert of_variant["cnn[seed=1]"] == {
+        "cnn--seed=1/fold1-repeat0": {"why": "one label for all test texts", "mend": "--config.training.epochs=2"}
+    }
+    assert "would_decide" not in next(pair for pair in written["pairs"] if pair["a"] == "cnn[seed=1]")
+
+
+def test_predictions_that_a_run_did_not_write_are_left_out(comparison):
+    run = comparison / "lstm" / "fold0-repeat0"
+    runs.write_json(run / runs.RECORD, runs.read_record(run) | {"predictions_sha256": runs.predictions_checksum(run)})
+    assert len(read_results(comparison).done("lstm")) == 3
+    flatten(run)
+    results = write_report(comparison)
+    assert len(results.done("lstm")) == 2
+    assert {row["run_folder"]: row["status"] for row in results.rows}["lstm/fold0-repeat0"] == "changed"
+    assert "predictions.npz is not the one that the run wrote in lstm/fold0-repeat0" in caveats(results)[0]
+    assert "lstm/fold0-repeat0: changed" in (comparison / "report.md").read_text()
+    (run / runs.PREDICTIONS).unlink()
+    assert len(read_results(comparison).done("lstm")) == 2
+
+
+def test_a_variant_whose_runs_lost_their_metrics_is_reported(comparison):
+    for run in comparison.glob("lstm/*/metrics.jsonl"):
+        run.unlink()
+    assert "lstm" not in write_report(comparison).curves
+    assert (comparison / "plots" / "curves.png").exists()
+
+
+def test_a_run_that_failed_makes_no_interval_shorter(comparison):
+    before = {pair["a"]: pair["interval"] for pair in read_results(comparison).pairs}
+    for run in comparison.glob("cnn*/*"):
+        runs.write_json(run / runs.RECORD, {"status": "diverged"})
+    results = write_report(comparison)
+    assert {pair["a"]: pair["interval"] for pair in results.pairs} == {"lstm": before["lstm"]}
+    assert "Bonferroni over 2 pair(s)" in (comparison / "report.md").read_text()
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "auroc", "log_loss"])
+def test_another_metric_decides_where_it_is_asked_for(comparison, metric):
+    results = write_report(comparison, Claims(metric=metric))
+    pair = {pair["a"]: pair for pair in results.pairs}["cnn[seed=1]"]
+    assert (pair["metric"], pair["verdict"]) == (metric, "worse")
+    assert (pair["difference"] > 0) == (metric == "log_loss")  # of a loss more is worse
+    assert results.ranked()[-1] == "cnn[seed=1]"
+    name = NAMES[metric]
+    assert f"judged by {name}" in protocol(results)
+    assert variants_table(results).header[1] == name
+    assert pairs_table(results).header[2] == f"{name} difference ({'nats' if metric == 'log_loss' else 'points'})"
+    with pytest.raises(UserError, match="--metric is 'f2', expected one of accuracy, balanced_accuracy"):
+        read_results(comparison, Claims(metric="f2"))
+
+
+def test_what_is_chosen_after_looking_stands_beside_what_was_planned(comparison):
+    assert "Chosen when results existed" not in " ".join(caveats(write_report(comparison)))
+    results = write_report(comparison, Claims(baseline="lstm", margin=0.02, all_pairs=True, metric="macro_f1"))
+    said = (
+        "Chosen when results existed already: baseline lstm (planned: linear:tfidf); margin 2 (planned: 1); "
+        "pairs all (planned: with the baseline); metric macro F1 (planned: accuracy)."
+    )
+    assert said in " ".join(caveats(results))
+    assert said in (comparison / "report.md").read_text()
 
 
 def test_a_test_of_one_text_or_class_says_nothing_of_training(comparison):

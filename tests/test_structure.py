@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 # From the bottom up; a file imports only from its own layer or from below.
 LAYERS = (
     ("research.errors", "research.settings", "research.scores", "research.whole", "research.runs", "research.cores"),
+    ("research.plan_file", "research.clearing"),
     ("research.data",),
     ("research.models",),
     ("research.training",),
@@ -45,6 +46,8 @@ NO_JAX = (
     "research/scores.py",
     "research/whole.py",
     "research/runs.py",
+    "research/plan_file.py",
+    "research/clearing.py",
     "research/cores.py",
 )
 

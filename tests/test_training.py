@@ -7,6 +7,7 @@ import pytest
 
 from experiments.variants import load_config
 from research import restore, runs, train
+from research.clearing import clear
 from research.data.corpora import make_corpus
 from research.data.files import Row
 from research.errors import UserError
@@ -139,14 +140,14 @@ def test_what_else_lies_in_a_folder_is_left_alone(small_corpus, tmp_path):
     with pytest.raises(UserError, match="neither a run nor a comparison"):
         train(small_lstm(), small_corpus, tmp_path)
     with pytest.raises(UserError, match="neither a run nor a comparison"):
-        runs.clear(tmp_path)
+        clear(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
 def test_clearing_removes_the_run_and_nothing_else(small_corpus, tmp_path):
     folder = train(small_lstm(), small_corpus, tmp_path / "run")
     (folder / "notes.txt").write_text("mine")
-    runs.clear(folder)
+    clear(folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 

@@ -258,7 +258,7 @@ def interval(sample: Sample, *, level: float) -> Estimate:
     return Estimate(mean, max(mean - half, sample.bounds[0]), min(mean + half, sample.bounds[1]))
 
 
-def verdict(difference: Estimate, margin: float) -> tuple[str, bool]:
+def verdict(difference: Estimate, margin: float, *, lower_is_better: bool = False) -> tuple[str, bool]:
     """What a difference a - b says of a: `(verdict, negligible)`.
 
     `better` or `worse` where the interval excludes 0, negligible where it also lies inside +-margin; else
@@ -266,7 +266,7 @@ def verdict(difference: Estimate, margin: float) -> tuple[str, bool]:
     """
     inside = -margin <= difference.low and difference.high <= margin
     if difference.low > 0 or difference.high < 0:
-        return ("better" if difference.low > 0 else "worse"), inside
+        return ("better" if (difference.low > 0) != lower_is_better else "worse"), inside
     return ("equivalent" if inside else "undecided"), False
 
 

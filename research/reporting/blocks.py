@@ -67,6 +67,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), "|---|" + "---:|" * (len(header) - 1), *map(line, rows)]) + "\n"
 
 
+_VERDICTS = ("better", "worse", "equivalent", "undecided", "not trained")
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 62rem; margin: 2rem auto;
        padding: 0 1rem; }
@@ -75,7 +76,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
         overflow-x: auto; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e3e3e3; }
 th { border-bottom: 2px solid #888; } th:first-child, td:first-child { text-align: left; }
-.better, .worse, .equivalent, .undecided { white-space: nowrap; }
+.better, .worse, .equivalent, .undecided, .not-trained { white-space: nowrap; }
+.not-trained { color: #555; font-style: italic; } .not-trained::before { content: "\\2013 "; }
 .better { font-weight: 700; } .better::before { content: "\\25B2 "; } .worse::before { content: "\\25BC "; }
 .equivalent::before { content: "= "; } .undecided { color: #555; } .undecided::before { content: "? "; }
 img { max-width: 100%; height: auto; } code { background: #f3f3f3; padding: 0 .2rem; overflow-wrap: anywhere; }
@@ -112,8 +114,8 @@ def to_html(title: str, blocks: Sequence[Block], plots: Path) -> str:
 
 
 def _cell(cell: str, verdicts: bool) -> str:
-    word = cell.partition(" ")[0]
-    kind = f' class="{word}"' if verdicts and word in ("better", "worse", "equivalent", "undecided") else ""
+    word = next((word for word in _VERDICTS if cell.startswith(word)), "")
+    kind = f' class="{word.replace(" ", "-")}"' if verdicts and word else ""
     shown = html.escape(cell)
     # An interval stays on its line; a long name may break after its commas.
     shown = re.sub(r"\[[-+\d][^\]]*\]", lambda found: found[0].replace(" ", "&nbsp;"), shown)

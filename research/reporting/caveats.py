@@ -1,44 +1,89 @@
 """What a reader has to know beside a comparison's table, in sentences."""
 
-import numpy as np
+import collections
 
-from research.reporting.results import Results
+from research.reporting.results import CHANGED, Results, later_claims
 
 _STEPS = 30  # of L-BFGS, that `linear` takes by default
 
 
 def caveats(results: Results) -> list[str]:
     """A sentence for each; none where there is nothing to say."""
-    found = (_one_label(results), _few_steps(results), _mixed_code(results), _single_runs(results))
+    found = (
+        _not_trained(results),
+        _changed(results),
+        _later_claims(results),
+        _few_steps(results),
+        _mixed_code(results),
+        _near_copies(results),
+        _single_runs(results),
+    )
     return [sentence for sentence in found if sentence]
 
 
-def _one_label(results: Results) -> str:
-    """A sentence on the runs that give all texts one label, which their accuracy alone does not show; else empty."""
-    found = []
-    for variant, outcomes in results.outcomes.items():
-        several = [outcome for outcome in outcomes if len(np.unique(outcome.label)) > 1]
-        alike = sum(len(np.unique(outcome.probabilities.argmax(axis=1))) == 1 for outcome in several)
-        found += [f"{variant} in {alike} of {len(outcomes)} run(s)"] if alike else []
-    if not found:
+def _not_trained(results: Results) -> str:
+    """On the runs that did not learn; else empty."""
+    if not results.untrained:
         return ""
+    found, flags = [], []
+    for variant, of_variant in results.untrained.items():
+        why = collections.Counter(problem.why for problem in of_variant.values()).most_common(1)[0][0]
+        more = " for the most part" if len({problem.why for problem in of_variant.values()}) > 1 else ""
+        found.append(f"{variant} in {len(of_variant)} of {len(results.outcomes[variant])} run(s) ({why}{more})")
+        flags += [problem.mend for problem in of_variant.values()]
+    longest = max(flags, key=lambda flag: int(flag.rpartition("=")[2]))
     return (
-        f"All test texts get one label from {', '.join(found)}: perhaps not trained enough, which more "
-        "training.epochs, or patience=0, would show."
+        f"Not trained: {'; '.join(found)}. Their pairs get no verdict. Longer training may mend it: {longest}, in "
+        "another --workdir; or another rate: --vary=optimizer.learning_rate=3e-4,1e-3,3e-3."
     )
 
 
+def _changed(results: Results) -> str:
+    """On the runs whose predictions are not what they wrote."""
+    changed = [row["run_folder"] for row in results.rows if row["status"] == CHANGED]
+    if not changed:
+        return ""
+    return (
+        f"The file predictions.npz is not the one that the run wrote in {', '.join(changed)}: left out of all that "
+        "follows. Delete these folders and call compare again to train them anew."
+    )
+
+
+def _later_claims(results: Results) -> str:
+    """On what was chosen when results existed already."""
+    later = later_claims(results)
+    if not later:
+        return ""
+    return (
+        f"Chosen when results existed already: {'; '.join(later)}. Whoever chooses after looking may choose what looks "
+        "best, and the intervals do not allow for that."
+    )
+
+
+def _near_copies(results: Results) -> str:
+    """On variants that start from what has read nearly the same texts as are held out here."""
+    found = {v: max((row["near_copies"] or 0 for row in results.done(v)), default=0) for v in results.estimates}
+    listed = ", ".join(f"{variant} ({count:,} in a run)" for variant, count in found.items() if count)
+    if not listed:
+        return ""
+    return f"Held-out texts of which near copies were trained on before, by the source that was started from: {listed}."
+
+
 def _mixed_code(results: Results) -> str:
-    """A sentence on variants whose runs were made by different code of their model; else empty."""
-    made_by = {v: {row["model_code"] for row in results.done(v)} for v in results.estimates}
+    """A sentence on variants whose runs were made by different code; else empty."""
     # Codes of a kind alone can be compared (`training/model_code.py`); those without one are of an earlier version.
-    kinds = {v: [code.partition("-")[0] for code in codes if "-" in code] for v, codes in made_by.items()}
-    mixed = [variant for variant, of_variant in kinds.items() if len(of_variant) > len(set(of_variant))]
+    mixed = []
+    for variant in results.estimates:
+        for column in ("model_code", "training_code"):
+            codes = {row[column] for row in results.done(variant) if "-" in row[column]}
+            if len(codes) > len({code.partition("-")[0] for code in codes}):
+                mixed.append(variant)
+                break
     if not mixed:
         return ""
     return (
-        f"The code of the model changed between the runs of {', '.join(mixed)} (column model_code of results.csv): "
-        "their rows mix several models; compare --overwrite makes all runs anew."
+        f"The code changed between the runs of {', '.join(mixed)} (columns model_code and training_code of "
+        "results.csv): their rows mix several; compare --overwrite makes all runs anew."
     )
 
 

@@ -1,6 +1,6 @@
 """What settings do that were varied together: main effects and interactions, from the names that `--vary` gives.
 
-A main effect is the difference of accuracy that a level of one setting makes to its first level, averaged over the
+A main effect is the difference of the metric that a level of one setting makes to its first level, averaged over the
 levels of the others; an interaction is by how much such a difference changes with the level of another setting (Fisher
 1935, "The design of experiments", factorial designs). Both are weighted sums over variants, with the intervals that
 differences have.
@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 from research.evaluation.statistics import contrast, interval
 from research.reporting.blocks import Table
-from research.reporting.results import Results, level_of, settings_in
+from research.reporting.claims import level_of, settings_in
+from research.reporting.results import NOT_TRAINED, Results
+from research.reporting.tables import difference_header, shown_difference, shown_interval
 
 
 class Grid(NamedTuple):
@@ -46,18 +48,20 @@ def _is_full(grid: Grid) -> bool:
 
 def effects_table(results: Results) -> Table:
     """A row an effect, of each grid of two settings or more; their intervals are simultaneous."""
-    wanted = []
+    wanted, metric = [], results.metric
     for grid in grids(list(results.plan["variants"])):
         done = [results.outcomes.get(variant, []) for variant in grid.cells.values()]
         if len(grid.fields) > 1 and min(map(len, done)) > 1:
-            wanted += [(f"{grid.base}: {name}", done, weights) for name, weights in _effects(grid)]
+            untrained = not results.untrained.keys().isdisjoint(grid.cells.values())
+            wanted += [(f"{grid.base}: {name}", done, weights, untrained) for name, weights in _effects(grid)]
     rows = []
-    for name, done, weights in wanted:
-        sample = contrast(done, weights, "accuracy", folds=results.plan["folds"])
+    for name, done, weights, untrained in wanted:
+        sample = contrast(done, weights, metric, folds=results.plan["folds"])
         if sample is not None and len(sample.scores) > 1:
             found = interval(sample, level=level_of(len(wanted), results.claims))
-            rows.append((name, f"{100 * found.mean:+z.1f}", f"[{100 * found.low:+z.1f}, {100 * found.high:+z.1f}]"))
-    return Table(("effect", "accuracy difference (points)", "interval"), rows)
+            between = NOT_TRAINED if untrained else shown_interval(metric, (found.low, found.high))
+            rows.append((name, shown_difference(metric, found.mean), between))
+    return Table(("effect", difference_header(metric), "interval"), rows)
 
 
 def _effects(grid: Grid) -> Iterator[tuple[str, list[float]]]:

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from research.evaluation.metrics import confusion_matrix
+from research.evaluation.metrics import NAMES, confusion_matrix, unit_of
+from research.evaluation.statistics import Estimate
 from research.reporting.effects import Grid, grids
-from research.reporting.results import Results
+from research.reporting.results import NOT_TRAINED, Results
 
 # Okabe & Ito: told apart by the colour-blind. Nothing is said by colour alone.
 _BLUE = "#0072B2"
@@ -35,15 +36,16 @@ _FONTS = ["DejaVu Sans"] + [
 
 def write_plots(results: Results, folder: Path) -> dict[str, str]:
     """Draws all plots; returns their names with what each shows."""
+    name = NAMES[results.metric]
     shown = {
-        _accuracy: "Test accuracy of each variant: mean, 95 % interval, and a tick a run",
+        _scores: f"Test {name} of each variant: mean, 95 % interval, and a tick a run; a ring where runs did not learn",
         _curves: "Validation accuracy by epoch, a panel a variant: mean and range of runs still in training",
-        _cost: "Test accuracy with 95 % interval against seconds of training a run",
+        _cost: f"Test {name} with 95 % interval against seconds of training a run",
         _calibration: "Share of right predictions against confidence, a panel a variant; the diagonal is perfect",
         _confusion: "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
     }
     if any(_numeric(grid) for grid in grids(results.ranked())):
-        shown[_settings] = "Test accuracy with 95 % interval against each setting that was varied over numbers"
+        shown[_settings] = f"Test {name} with 95 % interval against each setting that was varied over numbers"
     folder.mkdir(exist_ok=True)
     names = {}
     for draw, what in shown.items():
@@ -70,22 +72,48 @@ def write_bars(path: Path, measured: dict[str, dict[str, float]]) -> None:
     figure.savefig(path, dpi=144)
 
 
-def _accuracy(results: Results) -> Figure:
+def _scaled(results: Results, value: float) -> float:
+    """A value of the metric that decides, as an axis has it: per cent or nats."""
+    return value if unit_of(results.metric) == "nats" else 100 * value
+
+
+def _axis(results: Results) -> str:
+    """What such an axis shows."""
+    return f"test {NAMES[results.metric]}, {'nats' if unit_of(results.metric) == 'nats' else '%'}"
+
+
+def _of_metric(results: Results, variant: str) -> Estimate:
+    """Mean and interval of a variant, scaled."""
+    return Estimate(*(_scaled(results, value) for value in results.estimates[variant][results.metric]))
+
+
+def _scores(results: Results) -> Figure:
     ranked = results.ranked()[::-1]
     figure = Figure(figsize=(7, 1.2 + 0.36 * len(ranked)), layout="constrained")
     axes = figure.subplots()
     for y, variant in enumerate(ranked):
-        runs = [100 * row["accuracy"] for row in results.done(variant)]
-        estimate = results.estimates[variant]["accuracy"]
+        runs = [_scaled(results, row[results.metric]) for row in results.done(variant)]
+        estimate = _of_metric(results, variant)
         axes.plot(runs, [y + 0.22] * len(runs), "|", color="0.5", markersize=6)
-        axes.plot([100 * estimate.low, 100 * estimate.high], [y, y], color=_BLUE, linewidth=2)
-        axes.plot(100 * estimate.mean, y, "o", color=_BLUE)
-    axes.set_yticks(range(len(ranked)), [_plain(v).replace("[", "\n[") if len(v) > 30 else _plain(v) for v in ranked])
+        axes.plot([estimate.low, estimate.high], [y, y], color=_BLUE, linewidth=2)
+        axes.plot(estimate.mean, y, "o", color=_BLUE, markerfacecolor=_fill(results, variant))
+    axes.set_yticks(range(len(ranked)), [_two_lines(results, variant) for variant in ranked])
     axes.set_ylim(-0.6, len(ranked) - 0.4)
-    figure.supxlabel("test accuracy, %: mean and 95 % interval; a tick a run", fontsize=9)
+    figure.supxlabel(f"{_axis(results)}: mean and 95 % interval; a tick a run", fontsize=9)
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
+
+
+def _fill(results: Results, variant: str) -> str:
+    """A ring for what was not trained, else a disc."""
+    return "white" if variant in results.untrained else _BLUE
+
+
+def _two_lines(results: Results, variant: str) -> str:
+    """A variant's name, broken where it is long, and whether it was trained."""
+    name = _plain(variant).replace("[", "\n[") if len(variant) > 30 else _plain(variant)
+    return f"{name}\n({NOT_TRAINED})" if variant in results.untrained else name
 
 
 def _plain(text: str) -> str:
@@ -113,6 +141,8 @@ def _curves(results: Results) -> Figure:
     figure, panels = _panels(results.ranked(), 1.7)
     means = {variant: 100 * np.nanmean(curves, axis=0) for variant, curves in results.curves.items()}
     for variant, axes in panels:
+        if variant not in means:  # its runs lost their metrics
+            continue
         for other, mean in means.items():
             if other != variant:
                 axes.plot(np.arange(1, len(mean) + 1), mean, color="0.85", linewidth=0.8)
@@ -133,20 +163,19 @@ def _cost(results: Results) -> Figure:
     axes = figure.subplots()
     for rank, variant in enumerate(ranked, 1):
         seconds = np.mean([row["train_seconds"] for row in results.done(variant)])
-        estimate = results.estimates[variant]["accuracy"]
-        axes.plot([seconds] * 2, [100 * estimate.low, 100 * estimate.high], color="0.8", linewidth=1.2, zorder=1)
-        axes.plot(
-            seconds, 100 * estimate.mean, "o", color=_BLUE, markersize=5, zorder=2, label=f"{rank}  {_plain(variant)}"
-        )
+        estimate, style = _of_metric(results, variant), {"markersize": 5, "markerfacecolor": _fill(results, variant)}
+        axes.plot([seconds] * 2, [estimate.low, estimate.high], color="0.8", linewidth=1.2, zorder=1)
+        label = f"{rank}  {_plain(variant)}"
+        axes.plot(seconds, estimate.mean, "o", color=_BLUE, zorder=2, label=label, **style)
         above = (4 if rank % 2 else -11) if len(ranked) > _PANELS else 3
-        where = (seconds, 100 * estimate.mean)
+        where = (seconds, estimate.mean)
         axes.annotate(str(rank), where, xytext=(4, above), textcoords="offset points", fontsize=8, zorder=3)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("seconds of training a run")
-    axes.set_ylabel("test accuracy, %, with 95 % interval")
+    axes.set_ylabel(f"{_axis(results)}, with 95 % interval")
     axes.grid(color="0.92", which="both")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8, handlelength=0, markerscale=0)
@@ -220,9 +249,9 @@ def _settings(results: Results) -> Figure:
                     lines.setdefault(name, []).append((float(levels[grid.fields.index(field)]), variant))
         for i, (name, points) in enumerate(lines.items()):
             x, variants = zip(*sorted(points), strict=True)
-            of_line = [results.estimates[variant]["accuracy"] for variant in variants]
-            mean = np.array([100 * e.mean for e in of_line])
-            ends = [mean - [100 * e.low for e in of_line], [100 * e.high for e in of_line] - mean]
+            of_line = [_of_metric(results, variant) for variant in variants]
+            mean = np.array([e.mean for e in of_line])
+            ends = [mean - [e.low for e in of_line], [e.high for e in of_line] - mean]
             style = {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], "markersize": 4}
             axes.errorbar(x, mean, ends, label=_plain(name), linewidth=1.4, elinewidth=0.8, capsize=2, **style)
         values = [x for points in lines.values() for x, _ in points]
@@ -234,5 +263,5 @@ def _settings(results: Results) -> Figure:
         axes.grid(color="0.92")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=7)
-    figure.supylabel("test accuracy, %, with 95 % interval", fontsize=9)
+    figure.supylabel(f"{_axis(results)}, with 95 % interval", fontsize=9)
     return figure

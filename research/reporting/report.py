@@ -8,22 +8,13 @@ import numpy as np
 from research import runs
 from research.data.audit import load_again
 from research.errors import UserError
-from research.evaluation.metrics import per_class
+from research.evaluation.metrics import NAMES, per_class, unit_of
 from research.reporting.blocks import Block, Heading, Items, Plot, Table, Text, to_html, to_latex, to_markdown
 from research.reporting.caveats import caveats
+from research.reporting.claims import LEVEL, Claims, baseline_of, level_of, planned_claims
 from research.reporting.effects import effects_table
 from research.reporting.plots import write_plots
-from research.reporting.results import (
-    LEVEL,
-    Claims,
-    Results,
-    baseline_of,
-    comparison_json,
-    level_of,
-    planned_claims,
-    read_results,
-    results_csv,
-)
+from research.reporting.results import Results, comparison_json, planned_pairs, read_results, results_csv
 from research.reporting.tables import (
     between,
     costs_table,
@@ -57,13 +48,13 @@ def write_report(folder: Path, claims: Claims | None = None) -> Results:
     runs.write_text(folder / "report.html", to_html(title, blocks, folder / "plots"))
     tables = [block for block in blocks if isinstance(block, Table)][: 1 + bool(results.pairs)]
     about = " ".join([f"{protocol(results)}.", _method(results), *caveats(results)])
-    captions = (about, f"Differences of accuracy. {_simultaneous(results)}")
+    captions = (about, f"Differences of {NAMES[results.metric]}. {_simultaneous(results)}")
     runs.write_text(folder / "report.tex", to_latex(list(zip(tables, captions, strict=False))))
     return results
 
 
 def _simultaneous(results: Results) -> str:
-    pairs, claims = len(results.pairs), results.claims
+    pairs, claims = planned_pairs(results), results.claims
     return (
         f"Simultaneous {100 * LEVEL:.0f} % intervals: Bonferroni over {pairs} pair(s), {claims.looks} look(s) at the "
         f"table and {claims.corpora} corpus or corpora, so each is one of {100 * level_of(pairs, claims):.4g} %."
@@ -114,7 +105,7 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
         ),
         variants_table(results),
         *map(Text, caveats(results)),
-        Plot("accuracy", plots["accuracy"]),
+        Plot("scores", plots["scores"]),
     ]
     baseline = baseline_of(list(results.plan["variants"]), results.claims)
     if not results.pairs and len(results.plan["variants"]) > 1:
@@ -124,15 +115,18 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
             Heading("Verdicts"),
             Text(
                 f"{_simultaneous(results)} They and nothing else decide: better or worse where the interval leaves out "
-                f"0, equivalent where it lies within {100 * results.claims.margin:g} point(s), else undecided. What "
-                "would decide with an even chance, counted in all, is for a true difference as large as that seen. "
-                "A difference is over the runs that both variants have."
+                f"0, equivalent where it lies within {_margin(results)}, else undecided. Where a run was not trained "
+                "there is no verdict. What would decide with an even chance, counted in all, is for a true difference "
+                "as large as that seen. A difference is over the runs that both variants have."
             ),
             pairs_table(results),
         ]
         if 2 < len(ranked) <= _MOST_IN_MATRIX:
             told = "" if results.claims.all_pairs else "; of the pairs without a word nothing is claimed (--pairs=all)"
-            blocks += [Text(f"Row against column, points of accuracy{told}:"), matrix(results)]
+            blocks += [
+                Text(f"Row against column, {unit_of(results.metric)} of {NAMES[results.metric]}{told}:"),
+                matrix(results),
+            ]
     if (trained := trained_pairs_table(results)).rows:
         blocks += [
             Heading("These two trained models"),
@@ -183,6 +177,11 @@ def _blocks(results: Results, plots: dict[str, str]) -> list[Block]:
         Items(_provenance(results)),
     ]
     return blocks
+
+
+def _margin(results: Results) -> str:
+    margin, unit = results.claims.margin, unit_of(results.metric)
+    return f"{margin:g} nats" if unit == "nats" else f"{100 * margin:g} point(s)"
 
 
 def _classes_table(results: Results, variant: str) -> Table:
@@ -263,12 +262,15 @@ def _settings(results: Results) -> tuple[str, ...]:
 
 def _other_claims(results: Results) -> list[str]:
     """The command that makes the claims, where it is not that of the comparison."""
-    if results.claims == planned_claims(results.plan):
+    planned = planned_claims(results.plan)
+    if results.claims == planned:
         return []
-    baseline, margin, all_pairs, *_ = results.claims
-    flags = f" --baseline={baseline}" * bool(baseline)
-    if all_pairs != planned_claims(results.plan).all_pairs:
+    baseline, margin, all_pairs, metric, *_ = results.claims
+    flags = f" --baseline={baseline}" if baseline else ""
+    if all_pairs != planned.all_pairs:
         flags += f" --pairs={'all' if all_pairs else 'baseline'}"
+    if metric != planned.metric:
+        flags += f" --metric={metric}"
     return [f"verdicts: `./launch.sh report --workdir=FOLDER{flags} --margin={100 * margin:g}`"]
 
 

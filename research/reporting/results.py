@@ -4,10 +4,8 @@ Reads run folders and trains nothing, so a report can be rebuilt at any time fro
 """
 
 import csv
-import hashlib
 import io
 import itertools
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +13,8 @@ import numpy as np
 
 from research import runs
 from research.errors import UserError
-from research.evaluation.metrics import METRICS, evaluate_predictions
+from research.evaluation.learning import Problem, problem_of
+from research.evaluation.metrics import LOWER_IS_BETTER, METRICS, NAMES, evaluate_predictions
 from research.evaluation.planning import needed
 from research.evaluation.statistics import (
     Estimate,
@@ -27,24 +26,25 @@ from research.evaluation.statistics import (
     spread_of,
     verdict,
 )
-from research.settings import OFF
+from research.plan_file import read_plan
+from research.reporting.claims import (
+    LEVEL,
+    Claims,
+    baseline_of,
+    first_claims,
+    level_of,
+    pairs_of,
+    planned_claims,
+)
 
-LEVEL = 0.95
+NOT_TRAINED = "not trained"  # the verdict of a pair of which one variant has a run that did not learn
+CHANGED = "changed"  # the status of a run whose predictions are not those that it wrote
 _COLUMNS = (
     *("variant", "fold", "repeat", "status", *METRICS),
     *("parameters", "flops_per_text", "train_seconds", "compile_seconds", "predict_ms", "peak_memory_bytes"),
-    *("best_epoch", "train_texts", "validation_texts", "model_code", "predictions_sha256", "run_folder"),
+    *("best_epoch", "train_texts", "validation_texts", "not_trained", "near_copies"),
+    *("model_code", "training_code", "predictions_sha256", "run_folder"),
 )
-
-
-class Claims(NamedTuple):
-    """Which differences are claimed about, and what is too small to matter."""
-
-    baseline: str = ""  # a variant; "" is the linear one, else the first, and of `--drop` the variant itself
-    margin: float = 0.01  # a difference of accuracy within it is negligible
-    all_pairs: bool = False  # every pair, rather than those with the baseline
-    looks: int = 1  # how often it may be looked whether all is decided
-    corpora: int = 1  # of which this is one
 
 
 class Results(NamedTuple):
@@ -58,14 +58,31 @@ class Results(NamedTuple):
     spread: Spread | None  # of a difference, the median over the pairs; None where no pair has two runs
     curves: dict[str, np.ndarray]  # variant -> [runs, epochs] validation accuracy, NaN where a run has stopped
     outcomes: dict[str, list[Outcome]]  # variant -> the predictions of its finished runs
+    untrained: dict[str, dict[str, Problem]]  # variant -> run folder -> why that run counts as not trained
+
+    @property
+    def metric(self) -> str:
+        """What decides."""
+        return self.claims.metric
 
     def done(self, variant: str) -> list[dict[str, Any]]:
         """The rows of a variant's finished runs."""
         return [row for row in self.rows if row["variant"] == variant and row["status"] == "done"]
 
     def ranked(self) -> list[str]:
-        """The variants with a finished run, best accuracy first."""
-        return sorted(self.estimates, key=lambda variant: -self.estimates[variant]["accuracy"].mean)
+        """The variants with a finished run, the best first."""
+        sign = 1 if self.metric in LOWER_IS_BETTER else -1
+        mean = {variant: sign * of_variant[self.metric].mean for variant, of_variant in self.estimates.items()}
+        return sorted(mean, key=lambda variant: (np.isnan(mean[variant]), mean[variant]))
+
+
+class _ReadRun(NamedTuple):
+    """What a run's folder holds."""
+
+    row: dict[str, Any]  # with `_COLUMNS`
+    outcome: Outcome | None  # None of a run that is not finished, or whose predictions were changed
+    curve: list[float]  # validation accuracy by epoch
+    problem: Problem | None  # why it counts as not trained
 
 
 def read_results(folder: Path, claims: Claims | None = None) -> Results:
@@ -74,23 +91,24 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
     Raises:
       UserError: the folder holds no comparison, or one without a finished run, or the baseline is none of its variants.
     """
-    plan = runs.read_plan(folder)
+    plan = read_plan(folder)
     claims = planned_claims(plan) if claims is None else claims
+    if claims.metric not in METRICS:
+        raise UserError(f"--metric is {claims.metric!r}, expected one of {', '.join(METRICS)}")
     rows: list[dict[str, Any]] = []
     outcomes: dict[str, list[Outcome]] = {}
     curves: dict[str, list[list[float]]] = {}
-    for variant, entry in plan["variants"].items():
-        for repeat in range(plan["repeats"]):
-            for fold in range(plan["folds"] or 1):
-                name = runs.run_name(fold, repeat, plan["folds"])
-                run_folder = folder / entry["folder"] / name
-                row, outcome = _read_run(run_folder, variant, fold, repeat)
-                rows.append(row | {"run_folder": f"{entry['folder']}/{name}"})
-                if outcome is not None:
-                    outcomes.setdefault(variant, []).append(outcome)
-                    records = runs.read_metrics(run_folder)
-                    curve = [record["accuracy"] for record in records if record["split"] == "validation"]
-                    curves.setdefault(variant, []).append(curve)
+    untrained: dict[str, dict[str, Problem]] = {}
+    which = itertools.product(range(plan["repeats"]), range(plan["folds"] or 1))
+    for (variant, entry), (repeat, fold) in itertools.product(plan["variants"].items(), list(which)):
+        run_folder = f"{entry['folder']}/{runs.run_name(fold, repeat, plan['folds'])}"
+        found = _read_run(folder / run_folder, variant, fold, repeat)
+        rows.append(found.row | {"run_folder": run_folder})
+        if found.outcome is not None:
+            outcomes.setdefault(variant, []).append(found.outcome)
+            curves.setdefault(variant, []).append(found.curve)
+        if found.problem is not None:
+            untrained.setdefault(variant, {})[run_folder] = found.problem
     if not outcomes:
         raise UserError(f"{folder}: no finished run, expected at least one")
     estimates = {
@@ -100,31 +118,37 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
     padded = {
         variant: np.array(list(itertools.zip_longest(*of_variant, fillvalue=np.nan))).T
         for variant, of_variant in curves.items()
+        if any(of_variant)
     }
-    pairs, spread = _pairs(outcomes, plan, claims)
-    return Results(
-        plan,
-        claims,
-        rows,
-        estimates,
-        pairs,
-        spread,
-        padded,
-        outcomes,
-    )
+    pairs, spread = _pairs(outcomes, untrained, plan, claims)
+    return Results(plan, claims, rows, estimates, pairs, spread, padded, outcomes, untrained)
 
 
-def planned_claims(plan: dict[str, Any]) -> Claims:
-    """The claims that a comparison was started with."""
-    return Claims(**plan.get("claims", {}))
+def later_claims(results: Results) -> list[str]:
+    """What was chosen when results existed already, as `baseline lstm (planned: linear)`."""
+    first, variants = first_claims(results.plan), list(results.plan["variants"])
+    first = first._replace(baseline=first.baseline if first.baseline in variants else "")
+    names = {
+        "baseline": [baseline_of(variants, claims) for claims in (results.claims, first)],
+        "margin": [f"{100 * claims.margin:g}" for claims in (results.claims, first)],
+        "pairs": ["all" if claims.all_pairs else "with the baseline" for claims in (results.claims, first)],
+        "metric": [NAMES[claims.metric] for claims in (results.claims, first)],
+    }
+    found = [f"{name} {now} (planned: {planned})" for name, (now, planned) in names.items() if now != planned]
+    added = [variant for variant, entry in results.plan["variants"].items() if entry.get("added_later")]
+    return found + ([f"{', '.join(added)} among the variants"] if added else [])
 
 
-def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> tuple[dict[str, Any], Outcome | None]:
+def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> _ReadRun:
     row: dict[str, Any] = dict.fromkeys(_COLUMNS, "") | {"variant": variant, "fold": fold, "repeat": repeat}
     record = runs.read_record(folder)
     if record.get("status") != "done":
-        return row | {"status": record.get("status", "unfinished" if folder.exists() else "missing")}, None
-    outcome = read_outcome(folder, (repeat, fold))
+        status = record.get("status", "unfinished" if folder.exists() else "missing")
+        return _ReadRun(row | {"status": status}, None, [], None)
+    if runs.has_changed_predictions(folder):
+        return _ReadRun(row | {"status": CHANGED}, None, [], None)
+    outcome, records = read_outcome(folder, (repeat, fold)), runs.read_metrics(folder)
+    problem = _problem_of(record, records, outcome)
     row |= evaluate_predictions(outcome.label, outcome.probabilities)
     row |= {
         "status": "done",
@@ -137,10 +161,20 @@ def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> tuple[dict[
         "best_epoch": record["best_epoch"],
         "train_texts": record.get("texts", {}).get("train", ""),
         "validation_texts": record.get("texts", {}).get("validation", ""),
+        "not_trained": "" if problem is None else problem.why,
+        "near_copies": record.get("near_copies", 0),
         "model_code": record.get("model_code", ""),
-        "predictions_sha256": hashlib.sha256((folder / runs.PREDICTIONS).read_bytes()).hexdigest(),
+        "training_code": record.get("training_code", ""),
+        "predictions_sha256": runs.predictions_checksum(folder),
     }
-    return row, outcome
+    curve = [r["accuracy"] for r in records if r["split"] == "validation"]
+    return _ReadRun(row, outcome, curve, problem)
+
+
+def _problem_of(record: dict[str, Any], records: list[dict[str, Any]], outcome: Outcome) -> Problem | None:
+    """Why a run counts as not trained; of an earlier version's, which kept no counts, by the labels of its test."""
+    counts = record.get("label_counts") or np.bincount(outcome.label, minlength=outcome.probabilities.shape[1])
+    return problem_of(records, record["best_epoch"], np.asarray(counts), outcome.probabilities.argmax(axis=1))
 
 
 def read_outcome(folder: Path, run: tuple[int, int]) -> Outcome:
@@ -151,90 +185,56 @@ def read_outcome(folder: Path, run: tuple[int, int]) -> Outcome:
     return Outcome(run, found.id[order], found.label[order], found.probabilities[order], group)
 
 
-def baseline_of(variants: list[str], claims: Claims) -> str:
-    """The variant that the others are compared with.
-
-    Raises:
-      UserError: the one that is asked for is not there.
-    """
-    if claims.baseline and claims.baseline not in variants:
-        raise UserError(f"--baseline is {claims.baseline!r}, expected one of {', '.join(variants)}")
-    linear = next((v for v in variants if v.split(":")[0].split("[")[0] == "linear"), variants[0])
-    return claims.baseline or linear
-
-
-def pairs_of(variants: list[str], claims: Claims) -> list[tuple[str, str]]:
-    """The pairs (a, b) that are claimed about.
-
-    Without a baseline that is asked for, a variant with something switched off is compared with itself as it was.
-    """
-    if claims.all_pairs:
-        return list(itertools.combinations(variants, 2))
-    baseline = baseline_of(variants, claims)
-    others = (variant for variant in variants if variant != baseline)
-    return [(v, baseline if claims.baseline else _undropped(v, variants) or baseline) for v in others]
-
-
-def settings_in(variant: str) -> tuple[str, list[tuple[str, str]]]:
-    """`lstm[model.hidden_size=64,seed=1]` -> its name without brackets, and (setting, value) of each within."""
-    base, _, inside = variant.removesuffix("]").partition("[")
-    # Commas inside brackets belong to a tuple: widths=(3,4).
-    return base, re.findall(r"([\w.]+)=(\([^)]*\)|[^,]+)", inside)
-
-
-def _undropped(variant: str, variants: list[str]) -> str | None:
-    """The same variant with what `--drop` has switched off, the last setting in its name; None if not there."""
-    base, settings = settings_in(variant)
-    if not settings or settings[-1][1] not in OFF:
-        return None
-    kept = ",".join(f"{name}={value}" for name, value in settings[:-1])
-    name = f"{base}[{kept}]" if kept else base
-    return name if name in variants else None
-
-
-def level_of(pairs: int, claims: Claims) -> float:
-    """Of the interval of one pair (Bonferroni over pairs, looks and corpora)."""
-    return 1 - (1 - LEVEL) / (max(pairs, 1) * claims.looks * claims.corpora)
+def planned_pairs(results: Results) -> int:
+    """How many pairs are claimed about, those included that lack a finished run."""
+    return len(pairs_of(list(results.plan["variants"]), results.claims))
 
 
 def _pairs(
-    outcomes: dict[str, list[Outcome]], plan: dict[str, Any], claims: Claims
+    outcomes: dict[str, list[Outcome]],
+    untrained: dict[str, dict[str, Problem]],
+    plan: dict[str, Any],
+    claims: Claims,
 ) -> tuple[list[dict[str, Any]], Spread | None]:
-    """The differences with simultaneous intervals (Bonferroni) and what they say; and their median spread."""
-    # Against a baseline without a finished run nothing can be said.
-    variants = list(plan["variants"])
-    pairs = [pair for pair in pairs_of(variants, claims) if all(variant in outcomes for variant in pair)]
-    contrasts = {
-        (a, b): contrast((outcomes[a], outcomes[b]), (1, -1), "accuracy", folds=plan["folds"]) for a, b in pairs
-    }
-    contrasts = {pair: paired for pair, paired in contrasts.items() if paired is not None}
-    level = level_of(len(contrasts), claims)
-    found, spreads = [], []
-    for (a, b), paired in contrasts.items():
+    """The differences with simultaneous intervals (Bonferroni) and what they say; and their median spread.
+
+    The intervals are simultaneous over the pairs that were planned: a run that fails makes no other interval shorter.
+    """
+    planned = pairs_of(list(plan["variants"]), claims)
+    level, found, spreads = level_of(len(planned), claims), [], []
+    for a, b in planned:
+        # Against a baseline without a finished run nothing can be said.
+        paired = None
+        if a in outcomes and b in outcomes:
+            paired = contrast((outcomes[a], outcomes[b]), (1, -1), claims.metric, folds=plan["folds"])
+        if paired is None:
+            continue
         of_pair = judged(paired, level=level)
-        word, negligible = verdict(of_pair, claims.margin)
+        word, negligible = verdict(of_pair, claims.margin, lower_is_better=claims.metric in LOWER_IS_BETTER)
+        if a in untrained or b in untrained:
+            word, negligible = NOT_TRAINED, False
         pair = {
             "a": a,
             "b": b,
-            "metric": "accuracy",
+            "metric": claims.metric,
             "difference": of_pair.mean,
             "interval": [of_pair.low, of_pair.high],
             "verdict": word,
             "negligible": negligible,
         }
-        if len(paired.scores) > 1:
+        if len(paired.scores) > 1 and np.isfinite(paired.of_texts).all():
             spreads.append(spread_of(paired))
-        if word == "undecided" and len(paired.scores) > 1:
-            more = needed(
-                of_pair,
-                spreads[-1],
-                texts=len(paired.of_texts),
-                repeats=max(1, len(paired.scores) // (plan["folds"] or 1)),  # that both have
-                folds=plan["folds"],
-                level=level,
-                margin=claims.margin,
-            )
-            pair["would_decide"] = more._asdict()
+            if word == "undecided":
+                more = needed(
+                    of_pair,
+                    spreads[-1],
+                    texts=len(paired.of_texts),
+                    repeats=max(1, len(paired.scores) // (plan["folds"] or 1)),  # that both have
+                    folds=plan["folds"],
+                    level=level,
+                    margin=claims.margin,
+                )
+                pair["would_decide"] = more._asdict()
         found.append(pair)
     return found, Spread(*np.median(spreads, axis=0)) if spreads else None
 
@@ -255,13 +255,15 @@ def comparison_json(results: Results) -> dict[str, Any]:
             "variant": variant,
             "runs": len(results.done(variant)),
             "metrics": {m: {"mean": e.mean, "interval": [e.low, e.high]} for m, e in of_variant.items()},
+            "not_trained": {run: problem._asdict() for run, problem in results.untrained.get(variant, {}).items()},
         }
         for variant, of_variant in results.estimates.items()
     ]
     about = {name: value for name, value in results.plan.items() if name != "variants"}
     found = about | {"variants": variants, "pairs": results.pairs, "level": LEVEL, "margin": results.claims.margin}
     claims = results.claims._replace(baseline=baseline_of(list(results.plan["variants"]), results.claims))
-    return _finite(found | {"claims": claims._asdict()})
+    later = {"chosen_after_results": later_claims(results)}
+    return _finite(found | {"metric": results.metric, "claims": claims._asdict()} | later)
 
 
 def _finite(value: Any) -> Any:

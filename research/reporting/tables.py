@@ -5,27 +5,51 @@ from typing import Any
 
 import numpy as np
 
-from research.evaluation.metrics import METRICS
+from research.evaluation.metrics import METRICS, NAMES, UNBALANCED, unit_of
 from research.evaluation.statistics import Estimate, Outcome, estimate, mcnemar
 from research.reporting.blocks import Table
-from research.reporting.results import Results
+from research.reporting.results import NOT_TRAINED, Results
 
-# The columns of the second table, in their order.
-_OTHER_METRICS = {
-    "macro recall": "macro_recall",
-    "macro precision": "macro_precision",
-    "macro F1": "macro_f1",
-    "AUROC": "auroc",
-    "log loss": "log_loss",
-    "Brier": "brier",
-    "calibration error": "calibration_error",
-}
-_VERDICTS = ("better", "equivalent", "undecided", "worse")
+# Of the second table, in their order, but for the one that decides.
+_OTHER_METRICS = (
+    *("accuracy", "macro_recall", "macro_precision", "macro_f1"),
+    *("auroc", "log_loss", "brier", "calibration_error"),
+)
+_VERDICTS = ("better", "equivalent", "undecided", "worse", NOT_TRAINED)
 
 
 def percent(value: float) -> str:
     """A fraction as a percentage with one decimal; "-" where it is not defined."""
     return "-" if np.isnan(value) else f"{100 * value:.1f}"
+
+
+def shown(metric: str, value: float) -> str:
+    """A value of a metric: per cent, or nats with three decimals."""
+    return ("-" if np.isnan(value) else f"{value:.3f}") if unit_of(metric) == "nats" else percent(value)
+
+
+def shown_difference(metric: str, value: float) -> str:
+    """A difference of a metric, with its sign: points, or nats with three decimals; "-" where it is not defined."""
+    if np.isnan(value):
+        return "-"
+    return f"{value:+z.3f}" if unit_of(metric) == "nats" else f"{100 * value:+z.1f}"
+
+
+def shown_interval(metric: str, interval: Iterable[float]) -> str:
+    """The interval of a difference."""
+    low, high = (shown_difference(metric, end) for end in interval)
+    return f"[{low}, {high}]"
+
+
+def difference_header(metric: str) -> str:
+    """The header of a column of differences."""
+    return f"{NAMES[metric]} difference ({unit_of(metric)})"
+
+
+def name_in(results: Results, variant: str) -> str:
+    """A variant's name, marked where runs of it were not trained."""
+    count = len(results.untrained.get(variant, {}))
+    return f"{variant} ({count} of {len(results.outcomes[variant])} runs {NOT_TRAINED})" if count else variant
 
 
 def between(values: Iterable[int]) -> str:
@@ -34,13 +58,12 @@ def between(values: Iterable[int]) -> str:
     return "-" if not ends else f"{ends[0]:,}" if ends[0] == ends[-1] else f"{ends[0]:,} to {ends[-1]:,}"
 
 
-def _interval(estimate: Estimate) -> str:
-    return f"[{percent(estimate.low)}, {percent(estimate.high)}]"
-
-
 def variants_table(results: Results) -> Table:
-    """A row a variant, best accuracy first; variants without a finished run last."""
-    header = ("variant", "accuracy", "95 % interval", "macro recall", "macro F1", "parameters", "s/run", "runs")
+    """A row a variant, the best first; variants without a finished run last."""
+    main = results.metric
+    others = [metric for metric in ("accuracy", "macro_recall", "macro_f1") if metric != main][-2:]
+    names = [NAMES[metric] for metric in others]
+    header = ("variant", NAMES[main], "95 % interval", *names, "parameters", "s/run", "runs")
     rows = []
     for variant in results.ranked() + [v for v in results.plan["variants"] if v not in results.estimates]:
         of_variant = [row for row in results.rows if row["variant"] == variant]
@@ -52,11 +75,10 @@ def variants_table(results: Results) -> Table:
         estimates = results.estimates[variant]
         rows.append(
             (
-                variant,
-                percent(estimates["accuracy"].mean),
-                _interval(estimates["accuracy"]),
-                percent(estimates["macro_recall"].mean),
-                percent(estimates["macro_f1"].mean),
+                name_in(results, variant),
+                shown(main, estimates[main].mean),
+                f"[{shown(main, estimates[main].low)}, {shown(main, estimates[main].high)}]",
+                *(shown(metric, estimates[metric].mean) for metric in others),
                 f"{done[0]['parameters']:,}",
                 f"{np.mean([row['train_seconds'] for row in done]):.1f}",
                 count,
@@ -67,13 +89,14 @@ def variants_table(results: Results) -> Table:
 
 def pairs_table(results: Results) -> Table:
     """A row a pair, with its verdict in words."""
-    header = ("variant", "against", "accuracy difference (points)", "interval", "verdict", "would decide")
+    metric = results.metric
+    header = ("variant", "against", difference_header(metric), "interval", "verdict", "would decide")
     rows = [
         (
             pair["a"],
             pair["b"],
-            f"{100 * pair['difference']:+z.1f}",
-            f"[{100 * pair['interval'][0]:+z.1f}, {100 * pair['interval'][1]:+z.1f}]",
+            shown_difference(metric, pair["difference"]),
+            shown_interval(metric, pair["interval"]),
             pair["verdict"] + _how(pair),
             _would_decide(pair.get("would_decide")),
         )
@@ -138,23 +161,29 @@ def protocol(results: Results) -> str:
     labels = np.concatenate([outcome.label for outcome in tested])
     commonest = percent(np.bincount(labels).max() / len(labels))
     classes = f"{len(plan['classes'])} classes, the commonest {commonest} %"
-    return f"{corpus['name']} ({corpus['texts']:,} texts{cleaned}, {classes}), {how}"
+    said = f"{corpus['name']} ({corpus['texts']:,} texts{cleaned}, {classes}), {how}"
+    if results.metric == "accuracy":
+        return said
+    chosen = plan.get("metric_by_default")
+    why = f", because one class has more than {100 * UNBALANCED:.0f} % of the texts" if chosen else ""
+    return f"{said}; judged by {NAMES[results.metric]}{why}"
 
 
 def metrics_table(results: Results) -> Table:
     """Means and intervals; per cent, but nats for log loss. Balanced accuracy is macro recall if every class occurs."""
+    metrics = [metric for metric in _OTHER_METRICS if metric != results.metric]
 
-    def shown(metric: str, found: Estimate) -> str:
+    def cell(metric: str, found: Estimate) -> str:
         if np.isnan(found.low):
             return "-"
-        mean, low, high = (f"{v:.3f}" if metric == "log_loss" else percent(v) for v in found)
+        mean, low, high = (shown(metric, value) for value in found)
         return f"{mean} [{low}, {high}]"
 
     rows = [
-        (variant, *(shown(metric, results.estimates[variant][metric]) for metric in _OTHER_METRICS.values()))
-        for variant in results.ranked()
+        (name_in(results, v), *(cell(metric, results.estimates[v][metric]) for metric in metrics))
+        for v in results.ranked()
     ]
-    return Table(("variant", *_OTHER_METRICS), rows)
+    return Table(("variant", *(NAMES[metric] for metric in metrics)), rows)
 
 
 def costs_table(results: Results) -> Table:
@@ -169,25 +198,25 @@ def costs_table(results: Results) -> Table:
         if of_text := done[0]["flops_per_text"]:
             flops = f"{of_text / 1e6:.2f}" if of_text >= 1e4 else f"{of_text / 1e6:.1g}"
         peak = max(row["peak_memory_bytes"] for row in done)
-        shown = (f"{train:.1f}", f"{compile_:.1f}", f"{predict:.3f}", f"{peak / 1e6:,.0f}")
+        cells = (f"{train:.1f}", f"{compile_:.1f}", f"{predict:.3f}", f"{peak / 1e6:,.0f}")
         taken = between(row["best_epoch"] for row in done)
-        rows.append((variant, f"{done[0]['parameters']:,}", taken, flops, *shown))
+        rows.append((variant, f"{done[0]['parameters']:,}", taken, flops, *cells))
     return Table(header, rows)
 
 
 def matrix(results: Results) -> Table:
     """All differences, row minus column, with the verdicts in words of the pairs that have one."""
-    ranked = results.ranked()
+    ranked, metric = results.ranked(), results.metric
     flipped = {"better": "worse", "worse": "better"}
     cells = {}
     for pair in results.pairs:
-        difference, word = 100 * pair["difference"], pair["verdict"]
-        cells[pair["a"], pair["b"]] = f"{word} ({difference:+z.1f})"
-        cells[pair["b"], pair["a"]] = f"{flipped.get(word, word)} ({-difference:+z.1f})"
-    mean = {variant: results.estimates[variant]["accuracy"].mean for variant in ranked}
+        difference, word = pair["difference"], pair["verdict"]
+        cells[pair["a"], pair["b"]] = f"{word} ({shown_difference(metric, difference)})"
+        cells[pair["b"], pair["a"]] = f"{flipped.get(word, word)} ({shown_difference(metric, -difference)})"
+    mean = {variant: results.estimates[variant][metric].mean for variant in ranked}
 
     def cell(a: str, b: str) -> str:
-        return cells.get((a, b)) or ("" if a == b else f"({100 * (mean[a] - mean[b]):+z.1f})")
+        return cells.get((a, b)) or ("" if a == b else f"({shown_difference(metric, mean[a] - mean[b])})")
 
     return Table(("", *ranked), [(a, *(cell(a, b) for b in ranked)) for a in ranked], verdicts=True)
 
@@ -209,6 +238,8 @@ def replication_table(of_corpora: Mapping[str, Results]) -> Table:
     for (a, b), pairs in found.items():
         verdicts = [pair["verdict"] for pair in pairs.values()]
         counts = [f"{verdicts.count(word)} of {len(verdicts)}" for word in _VERDICTS]
-        shown = ", ".join(f"{corpus} {100 * pair['difference']:+z.1f}" for corpus, pair in pairs.items())
-        rows.append((a, b, *counts, shown))
-    return Table(("variant", "against", *_VERDICTS, "differences (points)"), rows)
+        differences = (
+            f"{corpus} {shown_difference(pair['metric'], pair['difference'])}" for corpus, pair in pairs.items()
+        )
+        rows.append((a, b, *counts, ", ".join(differences)))
+    return Table(("variant", "against", *_VERDICTS, "differences"), rows)

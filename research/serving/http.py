@@ -103,7 +103,7 @@ def application(
                 for _ in itertools.chain.from_iterable(warming):
                     if is_leaving.is_set():
                         return
-            except Exception:  # no client's text is in it
+            except Exception:  # noqa: BLE001 - whatever it is, without programs there are no answers; no text is in it
                 _log.exception("a program could not be compiled, so the server ends")
                 failed()
                 return

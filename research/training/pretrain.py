@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from research import runs
+from research.clearing import clear
 from research.data.batches import steps_per_epoch
 from research.data.corpora import Corpus
 from research.data.stream import Rows, batches
@@ -87,7 +88,7 @@ def pretrain(
         check_batch(config.training, shares())
         description = describe(spec) | {"widths": [config.data.max_length]}
         if overwrite:
-            runs.clear(folder)
+            clear(folder)
         elif is_done(folder, description):
             return Path(workdir)
         with taken_folder(folder, description):

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from research import runs
+from research.clearing import clear
 from research.data.batches import gather
 from research.data.corpora import Corpus, load
 from research.errors import Diverged
@@ -120,7 +121,7 @@ def train_together(
         for _, run, spec, prepared, _ in begun:
             described = describe(spec) | {"widths": list(prepared.widths)}
             if run.overwrite:
-                runs.clear(run.folder)
+                clear(run.folder)
             locks.enter_context(taken_folder(run.folder, described))
             runs.write_text(run.folder / runs.TOKENIZER, prepared.tokenizer)
         ended = _train_begun(begun, programs, fresh, time.perf_counter() - start, test, tick)

@@ -1,0 +1,56 @@
+"""Removing what an earlier run or comparison has left in a folder, and nothing else."""
+
+import shutil
+from pathlib import Path
+
+from research import runs
+from research.errors import UserError
+from research.plan_file import read_plan
+
+_OF_COMPARISON = (
+    *(runs.PLAN, "results.csv", "comparison.json", "report.md", "report.html", "report.tex"),
+    *(f"plots/{name}.png" for name in ("scores", "accuracy", "curves", "cost", "calibration", "confusion", "settings")),
+)
+
+
+def clear(folder: Path) -> None:
+    """Removes a run or a comparison, and nothing else that may lie in the folder.
+
+    Raises:
+      UserError: the folder is not empty and holds neither, or another process writes into it.
+    """
+    if not (folder / runs.PLAN).exists() and not runs.is_run(folder):
+        runs.require_free(folder)
+        return
+    with runs.locked(folder):
+        if (folder / runs.PLAN).exists():
+            _clear_comparison(folder)
+        else:
+            _clear_run(folder)
+    runs.remove_if_empty(folder)
+
+
+def _clear_comparison(folder: Path) -> None:
+    variants = [folder / entry["folder"] for entry in read_plan(folder)["variants"].values()]
+    every_run = [run for variant in variants for run in variant.glob("*repeat*/")]
+    for path in (*variants, *every_run):
+        if path.is_symlink():
+            raise UserError(f"{path} is a link, and what it leads to is not deleted: remove the link")
+    for run in every_run:
+        with runs.locked(run):
+            _clear_run(run)
+        runs.remove_if_empty(run)
+    for variant in variants:
+        runs.remove_if_empty(variant)
+    for name in _OF_COMPARISON:
+        (folder / name).unlink(missing_ok=True)
+    runs.remove_if_empty(folder / "plots")
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+
+
+def _clear_run(folder: Path) -> None:
+    files = (folder / name for name in (runs.RECORD, runs.PREDICTIONS, runs.METRICS, runs.TOKENIZER, runs.CONFIG))
+    for path in (*files, *folder.glob("*.tmp")):
+        path.unlink(missing_ok=True)
+    for name in (runs.CHECKPOINTS, runs.ENCODER, runs.STREAM):
+        shutil.rmtree(folder / name, ignore_errors=True)

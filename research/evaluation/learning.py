@@ -1,0 +1,77 @@
+"""Whether a run has learned anything: a model that was not trained is not judged against one that was."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_AT_CHANCE = 0.97  # of the loss of the label shares; a loss above it is no better than they are
+_NO_BETTER = 0.02  # above the share of the commonest class
+_HARDLY_BELOW = 0.9  # of that loss
+_SKEWED = 0.8  # share of the commonest class above which a trained model may well give all texts one label
+_FEWEST_TEXTS = 10  # tested, from which on one label for all of them says something
+_LAST_PART = 0.1  # of the epochs
+_STILL_FALLING = 0.07  # share of the whole fall of the loss that the last part of the epochs has
+
+
+class Problem(NamedTuple):
+    """Why a run counts as not trained, and which setting may mend it."""
+
+    why: str
+    mend: str  # as a flag
+
+
+def problem_of(
+    records: Sequence[Mapping[str, Any]], best_epoch: int, label_counts: np.ndarray, predicted: np.ndarray
+) -> Problem | None:
+    """What shows that a run was not trained; None where nothing does.
+
+    Args:
+      records: of `metrics.jsonl`, with `split`, `epoch`, `loss` and `accuracy`.
+      best_epoch: the epoch that was taken.
+      label_counts: int [C], training texts of each class.
+      predicted: int [N], the labels that the test texts were given.
+
+    Returns:
+      the first that holds of: at the epoch that was taken, neither the training loss nor the validation loss is below
+      that of a model which knows the shares of the labels alone, and training accuracy is not above the commonest
+      class's share; all test texts get one label; the validation loss was still falling when training ended.
+    """
+    shares = label_counts / label_counts.sum()
+    prior = float(-np.sum(shares[shares > 0] * np.log(shares[shares > 0])))  # the least loss that knows no text
+    if not prior:
+        return None  # one class: nothing to learn
+    train, validation = ([r for r in records if r["split"] == split] for split in ("train", "validation"))
+    epochs = max((r["epoch"] for r in validation), default=1)
+    mend = f"--config.training.epochs={2 * epochs}"
+    commonest = float(shares.max())
+    loss, accuracy = _taken(train, best_epoch, "loss"), _taken(train, best_epoch, "accuracy")
+    least_loss = min(loss, _taken(validation, best_epoch, "loss"))
+    if least_loss >= _AT_CHANCE * prior and accuracy <= commonest + _NO_BETTER:
+        why = f"training accuracy {100 * accuracy:.1f} % where the commonest class has {100 * commonest:.1f} %"
+        return Problem(why, mend)
+    one_label = len(predicted) >= _FEWEST_TEXTS and len(np.unique(predicted)) == 1
+    if one_label and (commonest <= _SKEWED or loss >= _HARDLY_BELOW * prior):
+        return Problem("one label for all test texts", mend)
+    if is_falling([r["loss"] for r in validation if "loss" in r], prior):
+        return Problem(f"the validation loss was still falling after epoch {epochs}", mend)
+    return None
+
+
+def _taken(records: Sequence[Mapping[str, Any]], epoch: int, name: str) -> float:
+    """A value of the epoch that was taken; NaN, which is above and below nothing, where it was not written."""
+    return next((r[name] for r in records if r["epoch"] == epoch and name in r), float("nan"))
+
+
+def is_falling(losses: Sequence[float], start: float) -> bool:
+    """Whether a loss, by epoch, has a notable share of its whole fall in the last part of the epochs.
+
+    Args:
+      losses: after each epoch.
+      start: before the first.
+    """
+    if len(losses) < 2:
+        return False  # a single epoch shows no course
+    before = max(1, int(len(losses) * (1 - _LAST_PART)))
+    least, least_before = min(losses), min(losses[:before])
+    return (least_before - least) > _STILL_FALLING * max(start - least, 0.0)

@@ -1,0 +1,71 @@
+"""Reading a comparison's `plan.json`, which others may have damaged or made to harm."""
+
+from pathlib import Path
+from typing import Any
+
+from research import runs
+from research.errors import UserError
+
+# What a plan must have to be read, with the types of the values.
+_PLAN_NEEDS = {
+    "corpus": {"name": str, "checksum": str, "texts": int},
+    "classes": list,
+    "folds": int,
+    "repeats": int,
+    "command": str,
+    "variants": dict,
+    "python": str,
+    "versions": dict,
+    "devices": list,
+    "commit": str,
+}
+_VARIANT_NEEDS = {
+    "folder": str,
+    "settings": {"model": {"module": str}, "optimizer": {"name": str}, "training": {"epochs": int, "select": str}},
+}
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """`plan.json` of a comparison, checked: whoever reads it finds what is needed, and no folder outside of this one.
+
+    Raises:
+      UserError: the folder holds no comparison, or its plan is damaged, or of a version that this one cannot read.
+    """
+    path = folder / runs.PLAN
+    if not path.exists():
+        raise UserError(f"{folder}: no {runs.PLAN}, expected a folder that `compare` wrote")
+    plan = runs.read_json(path)
+    if problem := _problem_of_plan(plan):
+        raise UserError(
+            f"{path}: {problem}; the file is damaged, or a newer version wrote it: name another --workdir, or mend it"
+        )
+    return plan
+
+
+def _problem_of_plan(plan: Any) -> str:
+    """What is wrong with a plan, in words; empty where nothing is."""
+    if problem := _problem(plan, _PLAN_NEEDS):
+        return problem
+    if plan["folds"] < 0 or plan["repeats"] < 1 or not plan["variants"]:
+        return f"folds={plan['folds']}, repeats={plan['repeats']} and {len(plan['variants'])} variants"
+    for name, entry in plan["variants"].items():
+        if problem := _problem(entry, _VARIANT_NEEDS):
+            return f"of the variant {name!r} {problem}"
+        if entry["folder"] != runs.folder_name(entry["folder"]) or entry["folder"] in ("", ".", ".."):
+            return f"the folder of the variant {name!r} is {entry['folder']!r}, expected one of this comparison's own"
+    return ""
+
+
+def _problem(value: Any, needs: dict[str, Any]) -> str:
+    """The first thing that is not there or of another type, in words; empty where all is well."""
+    if not isinstance(value, dict):
+        return f"a JSON {type(value).__name__} where an object is expected"
+    for name, kind in needs.items():
+        if name not in value:
+            return f"no {name!r}"
+        if isinstance(kind, dict):
+            if problem := _problem(value[name], kind):
+                return f"in {name!r} {problem}"
+        elif not isinstance(value[name], kind) or isinstance(value[name], bool):
+            return f"{name!r} is {value[name]!r:.40}, expected a value of type {kind.__name__}"
+    return ""

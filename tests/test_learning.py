@@ -1,0 +1,62 @@
+"""What counts as a run that did not learn, and what does not."""
+
+import numpy as np
+import pytest
+
+from research.evaluation.learning import is_falling, problem_of
+
+TWO, RARE = np.array([150, 150]), np.array([450, 30])
+MIXED, SAME = np.arange(60) % 2, np.zeros(60, int)
+
+
+def records(losses, *, accuracy=0.8, train=None):
+    """Of epochs with these validation losses, and training losses like them."""
+    found = []
+    for epoch, loss in enumerate(losses, 1):
+        of_train = {"epoch": epoch, "split": "train", "loss": loss if train is None else train, "accuracy": accuracy}
+        found += [of_train, {"epoch": epoch, "split": "validation", "loss": loss, "accuracy": 0.7}]
+    return found
+
+
+def why(*args):
+    problem = problem_of(*args)
+    return None if problem is None else problem.why
+
+
+@pytest.mark.parametrize(
+    ("losses", "given", "counts", "predicted", "expected"),
+    [
+        ([0.5, 0.45, 0.47], {}, TWO, MIXED, None),
+        ([0.693, 0.69, 0.691], {"accuracy": 0.51}, TWO, MIXED, "training accuracy 51.0 % where the commonest class"),
+        ([0.693, 0.69, 0.691], {"accuracy": 0.75}, TWO, MIXED, None),  # right far more often than by chance
+        ([0.60, 0.61, 0.62], {"accuracy": 0.51, "train": 0.7}, TWO, MIXED, None),  # as the validation texts show
+        ([0.66, 0.655, 0.66], {"accuracy": 0.6}, TWO, SAME, "one label for all test texts"),
+        ([0.66, 0.655, 0.66], {"accuracy": 0.6}, TWO, SAME[:9], None),  # too few to say
+        # Of rare labels, a model may have learned much and still give all texts the common one.
+        ([0.15, 0.14, 0.15], {"accuracy": 0.94}, RARE, SAME, None),
+        ([0.24, 0.23, 0.23], {"accuracy": 0.94}, RARE, SAME, "training accuracy 94.0 % where the commonest class"),
+        ([0.65, 0.55], {}, TWO, MIXED, "the validation loss was still falling after epoch 2"),
+        ([0.65, 0.55, 0.54], {}, TWO, MIXED, None),
+        ([0.65], {}, TWO, MIXED, None),
+        ([0.0], {"accuracy": 1.0}, np.array([10, 0]), SAME, None),  # one class: nothing to learn
+    ],
+)
+def test_what_shows_that_a_run_was_not_trained(losses, given, counts, predicted, expected):
+    found = why(records(losses, **given), int(np.argmin(losses)) + 1, counts, predicted)
+    assert found == expected if expected is None else found.startswith(expected)
+
+
+def test_more_epochs_are_named():
+    assert problem_of(records([0.65, 0.55]), 2, TWO, MIXED).mend == "--config.training.epochs=4"
+
+
+def test_records_of_an_earlier_version_say_nothing_but_predictions_do():
+    old = [{"epoch": 1, "split": "validation", "accuracy": 0.7}]
+    assert problem_of(old, 1, TWO, MIXED) is None
+    assert why(old, 1, TWO, SAME) == "one label for all test texts"
+
+
+def test_what_falls_evenly_is_falling_and_what_has_settled_is_not():
+    assert is_falling(np.linspace(0.69, 0.3, 60), 0.693)
+    assert not is_falling(0.3 + 0.39 * np.exp(-np.arange(60) / 8), 0.693)
+    assert not is_falling([*np.linspace(0.69, 0.3, 20), 0.31, 0.32, 0.33], 0.693)
