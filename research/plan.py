@@ -9,12 +9,13 @@ from research import runs
 from research.data.audit import audit, sentence
 from research.data.corpora import Corpus
 from research.errors import UserError
-from research.evaluation.metrics import NAMES, default_metric, unit_of
+from research.evaluation.metrics import NAMES, unit_of
 from research.evaluation.planning import detectable, typical
 from research.models import config_from_dict
 from research.plan_file import read_plan
 from research.reporting.claims import Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
 from research.reporting.results import read_results
+from research.scores import default_metric
 from research.settings import PLACES, Config, differences, to_dict
 from research.training.environment import environment
 

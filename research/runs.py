@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError
-from research.whole import make_folder, whole_file
+from research.whole import make_folder, sync_file, whole_file
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -90,6 +90,12 @@ def write_metrics(folder: Path, records: Iterable[dict[str, Any]], *, append: bo
             file.write(lines)
     else:
         write_text(folder / METRICS, lines)
+
+
+def sync_metrics(folder: Path) -> None:
+    """Waits until `metrics.jsonl` is on the disk, if there is one."""
+    if (folder / METRICS).exists():
+        sync_file(folder / METRICS)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

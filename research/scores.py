@@ -6,6 +6,17 @@ labels or predictions (balanced accuracy: among labels), and a class without sup
 
 import numpy as np
 
+UNBALANCED = 0.8  # where one class has more of the texts than this, accuracy says little, and macro F1 is taken
+
+
+def default_metric(labels: np.ndarray) -> str:
+    """What texts are judged by where nothing else is asked for: accuracy, or macro F1 of unbalanced labels.
+
+    Args:
+      labels: int [N], N > 0.
+    """
+    return "macro_f1" if np.bincount(labels).max() > UNBALANCED * len(labels) else "accuracy"
+
 
 def scores(confusion: np.ndarray) -> dict[str, float]:
     """Accuracy and macro averages.

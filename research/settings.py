@@ -108,23 +108,26 @@ class Optimizer:
 _COMPUTE_DTYPE = "of activations; weights are float32"
 
 
+def _chooses(training: "Training") -> bool:
+    return training.select != "last"
+
+
 @dataclasses.dataclass
 class Training:
     """How long a run is trained, on what loss, and which of its epochs is taken; see `research.training.loop`."""
 
-    epochs: int = setting(10, "at most", low=1)
+    epochs: int = setting(60, "passes over the training texts, at most: early stopping usually ends a run", low=1)
     batch_size: int = setting(32, "texts of a step; 0: the whole training split", low=0)
     select: str = setting(
-        "accuracy",
-        "what chooses the epoch, on validation",
-        choices=("accuracy", "macro_recall", "macro_f1", "log_loss", "last"),
+        "auto",
+        "validation score that chooses the epoch, ties by loss; auto: log_loss with fewer than 50 validation texts, "
+        "macro_f1 where one class has more than 80 %, else accuracy",
+        choices=("auto", "accuracy", "macro_recall", "macro_f1", "log_loss", "last"),
     )
     patience: int = setting(
-        3,
-        "stop after so many epochs without a better one; 0: never",
-        low=0,
-        read=lambda training: training.select != "last",
+        3, "stop after so many epochs without better validation score or loss; 0: never", low=0, read=_chooses
     )
+    min_steps: int = setting(900, "of the optimizer, before which patience ends no run", low=0, read=_chooses)
     class_weights: str = setting("none", "of the loss", choices=("none", "balanced"))
     # Scikit-learn's 1 / C.
     l2: float = setting(0.0, "adds l2 / (2 N) * |matrices|^2 to the mean loss over N training texts", low=0.0)
@@ -144,6 +147,7 @@ class Pretraining:
     select: str = setting("last", "which epoch is kept", choices=("last", "log_loss"))
     compute_dtype: str = setting("float32", _COMPUTE_DTYPE, choices=("float32", "bfloat16"))
     patience: ClassVar[int] = 0
+    min_steps: ClassVar[int] = 0
 
 
 @dataclasses.dataclass

@@ -29,7 +29,7 @@ HOMES = {
     "absl": {"experiments/"},
     "rich": {"experiments/progress.py"},
     "grain": {"research/data/stream.py"},
-    "starlette": {"research/serving/http.py"},
+    "starlette": {"research/serving/http.py", "research/serving/hosts.py"},
     "uvicorn": {"research/serving/http.py"},
     "tokenizers": {
         "research/data/tokenizer.py",

@@ -304,7 +304,7 @@ def test_patience_stops_and_stays_stopped(small_corpus, tmp_path, monkeypatch):
         "--config.training.select=log_loss",
         "--config.optimizer.learning_rate=0.02",
     )
-    config = small_lstm(*flags, "--config.training.patience=2")
+    config = small_lstm(*flags, "--config.training.patience=2", "--config.training.min_steps=0")
     folder = train(config, small_corpus, tmp_path / "run")
     epochs = [r["epoch"] for r in runs.read_metrics(folder) if r["split"] == "validation"]
     best = runs.read_json(folder / runs.RECORD)["best_epoch"]

@@ -30,18 +30,8 @@ NAMES = {
     "calibration_error": "calibration error",
 }
 LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error")
-UNBALANCED = 0.8  # where one class has more of the texts than this, accuracy says little, and macro F1 is taken
 _HIGHEST = {"log_loss": np.inf, "brier": 2.0}  # of metrics that are not fractions
 _BINS = 15  # of confidence, for the calibration error
-
-
-def default_metric(labels: np.ndarray) -> str:
-    """What a comparison is judged by where nothing else is asked for: accuracy, or macro F1 of unbalanced labels.
-
-    Args:
-      labels: int [N], N > 0, of the corpus.
-    """
-    return "macro_f1" if np.bincount(labels).max() > UNBALANCED * len(labels) else "accuracy"
 
 
 def unit_of(metric: str) -> str:

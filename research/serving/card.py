@@ -100,7 +100,8 @@ def _epoch(run: RestoredRun, record: dict[str, Any]) -> str:
     training, epoch = run.config.training, record.get("best_epoch", "not recorded")
     if training.select == "last":
         return f"The last epoch ({epoch}) was taken."
-    return f"The epoch ({epoch} of {training.epochs}) was chosen by {training.select} on validation texts."
+    chosen_by = record.get("chosen_by", training.select)
+    return f"The epoch ({epoch} of at most {training.epochs}) was chosen by {chosen_by} on validation texts."
 
 
 def _scores(folder: Path, other_code: bool) -> str:

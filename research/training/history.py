@@ -1,34 +1,60 @@
-"""One run's epochs: what is logged, which epoch is the best so far, what is saved and when."""
+"""One run's epochs: what is logged, which epoch is the best so far, when training stops, what is saved and when."""
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from research import runs
-from research.settings import Training
+from research.errors import UserError
+from research.scores import default_metric
+from research.settings import Pretraining, Training
 from research.training.checkpoints import Checkpoints
 from research.training.step import TrainState
 
 _LOG = logging.getLogger("research")
 _NEVER_BEST = -1e300  # lower than what any epoch is chosen by
 _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
+_TIE = 1e-9  # of the loss: breaks ties of a score, and is less than a score's steps
+FEW_VALIDATION_TEXTS = 50  # with fewer, an accuracy says less of an epoch than a loss
+
+
+def chosen_by(training: Training | Pretraining, labels: np.ndarray, validation_texts: int) -> str:
+    """What chooses the epoch of a run: `training.select`, with what "auto" is for this run in its place.
+
+    Args:
+      training: the settings.
+      labels: int [N], of the training texts.
+      validation_texts: how many there are to choose on.
+    """
+    if training.select != "auto":
+        return training.select
+    return "log_loss" if validation_texts < FEW_VALIDATION_TEXTS else default_metric(labels)
 
 
 class History:
-    """The epochs of a run in its folder; those up to its last checkpoint are taken over."""
+    """The epochs of a run in its folder; those up to its last checkpoint are taken over.
 
-    def __init__(self, folder: Path, training: Training, checkpoints: Checkpoints):
+    Raises when it is made:
+      UserError: `metrics.jsonl` lacks epochs that the last checkpoint has.
+    """
+
+    def __init__(
+        self, folder: Path, training: Training | Pretraining, checkpoints: Checkpoints, *, select: str, steps: int
+    ):
+        """Args: the run's folder; its settings; its checkpoints; `chosen_by`; optimizer steps of an epoch."""
         self._folder, self._training, self._checkpoints = folder, training, checkpoints
+        self._select, self._steps = select, steps
         records, validated, best = self._saved_epochs()
         if best is not None and best["step"] not in checkpoints.steps():
             _LOG.warning("%s: the checkpoint of its best epoch is damaged, so training begins anew", folder)
             checkpoints.clear()
             records, validated, best = [], [], None
-        self._best = (_selection(training.select, best), best["epoch"]) if best else (-np.inf, 0)
+        self._best = (_score(select, best), best["epoch"]) if best else (-np.inf, 0)
+        self._lowest = min(((r["loss"], r["epoch"]) for r in validated), default=(np.inf, 0))  # validation loss
         self._unsaved: TrainState | None = None  # the best so far, on the host, where it is not on disk
         last = checkpoints.last_step()
         self.seconds_before = 0.0 if last is None else checkpoints.seconds(last)  # of training, in earlier processes
@@ -45,11 +71,21 @@ class History:
         """
         last, records = self._checkpoints.last_step(), []
         if last is not None:
-            end = last + (self._checkpoints.selection(last) > _NEVER_BEST)
-            records = [r for r in runs.read_metrics(self._folder) if r["step"] < end]
+            is_validated = self._checkpoints.selection(last) > _NEVER_BEST
+            records = [r for r in runs.read_metrics(self._folder) if r["step"] < last + is_validated]
+            self._require_epochs([r for r in records if r["split"] == "validation"], last, is_validated)
         validated = [r for r in records if r["split"] == "validation"]
-        chosen = max(validated, key=lambda r: (_selection(self._training.select, r), -r["epoch"]), default=None)
+        chosen = max(validated, key=lambda r: (_score(self._select, r), -r["epoch"]), default=None)
         return records, validated, chosen
+
+    def _require_epochs(self, validated: Sequence[Mapping[str, Any]], last: int, is_validated: bool) -> None:
+        """Raises UserError where epochs before the step `last` have no record: they were trained, and are not known."""
+        done = -(-last // self._steps) - (not is_validated)
+        if [(r["epoch"], r["step"]) for r in validated] != [(e, e * self._steps) for e in range(1, done + 1)]:
+            raise UserError(
+                f"{self._folder / runs.METRICS} lacks epochs of the {done} that the checkpoint of step {last} was "
+                "trained for, so nobody can say which was the best; delete the run's folder, or pass --overwrite"
+            )
 
     def resume(self, fresh: TrainState) -> TrainState:
         """The state to go on from: that of the last checkpoint, or a fresh one."""
@@ -57,18 +93,23 @@ class History:
         return fresh if last is None else self._checkpoints.restore(last)
 
     def _is_last(self, epoch: int) -> bool:
-        """Whether training ends with this epoch: it was the last one, or patience ran out."""
-        return epoch >= self._training.epochs or 0 < self._training.patience <= epoch - self._best[1]
+        """Whether training ends with this epoch: it was the last one, or early stopping ends it."""
+        training = self._training
+        if epoch >= training.epochs:
+            return True
+        waited = epoch - max(self._best[1], self._lowest[1])
+        return 0 < training.patience <= waited and epoch * self._steps >= training.min_steps
 
     def add(self, records: list[dict[str, Any]], state_of: Callable[[], TrainState]) -> None:
         """Takes in an epoch: its records of train and validation, and the state after it, where that is to be kept."""
         runs.write_metrics(self._folder, records, append=True)
-        epoch, selection = records[1]["epoch"], _selection(self._training.select, records[1])
-        if selection > self._best[0]:
-            self._best, self._unsaved = (selection, epoch), state_of()
+        epoch, score = records[1]["epoch"], _score(self._select, records[1])
+        if score > self._best[0]:
+            self._best, self._unsaved = (score, epoch), state_of()
+        self._lowest = min(self._lowest, (records[1]["loss"], epoch))
         self.is_over = self._is_last(epoch)
         if self.is_over or self.is_due():
-            self.keep(state_of(), selection)
+            self.keep(state_of(), score)
 
     def is_due(self) -> bool:
         """Whether it is time to save."""
@@ -91,6 +132,7 @@ class History:
             self._unsaved = None
 
     def _save(self, state: TrainState, selection: float) -> None:
+        runs.sync_metrics(self._folder)  # before the checkpoint, which is of no use without them
         seconds = self.seconds_before + time.monotonic() - self._begun
         self._checkpoints.save(state, selection=selection, seconds=seconds)
 
@@ -99,8 +141,8 @@ class History:
         return self._checkpoints.restore(self._checkpoints.best_step())
 
 
-def _selection(select: str, record: dict[str, Any]) -> float:
-    """What the best epoch is chosen by, higher is better."""
+def _score(select: str, record: Mapping[str, Any]) -> float:
+    """What the best epoch is chosen by, higher is better; of equal scores the one with the lower loss."""
     if select == "last":
         return float(record["epoch"])
-    return -record["loss"] if select == "log_loss" else record[select]
+    return -record["loss"] if select == "log_loss" else record[select] - _TIE * record["loss"]

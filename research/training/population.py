@@ -124,7 +124,7 @@ def _code(config: Config) -> str:
     """What a program and its number of epochs are a function of; the rest, such as seeds and rates, are data."""
     settings = to_dict(without_rates(config))
     settings["seed"] = settings["varies"] = 0
-    for name in ("class_weights", "patience", "select"):
+    for name in ("class_weights", "patience", "min_steps", "select"):
         settings["training"][name] = 0
     return json.dumps(settings, sort_keys=True)
 

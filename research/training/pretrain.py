@@ -122,7 +122,7 @@ def _train(
     seconds["prepare"], start = time.perf_counter() - start, time.perf_counter()
     try:
         with checkpoints_of(folder / runs.CHECKPOINTS, template) as checkpoints:
-            history = History(folder, training, checkpoints)
+            history = History(folder, training, checkpoints, select=training.select, steps=steps)
             _train_epochs(programs, history, fresh, prepared, training, seed(spec, "order"), tick)
             best, seconds["train"] = history.best(), history.seconds_before
     except Diverged as error:

@@ -13,7 +13,7 @@ import numpy as np
 
 from research import runs
 from research.clearing import clear
-from research.data.batches import gather
+from research.data.batches import gather, steps_per_epoch
 from research.data.corpora import Corpus, load
 from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
@@ -21,7 +21,7 @@ from research.settings import Config
 from research.training.begin import Begun, Run, begin, describe, fresh_state, seed, taken_folder
 from research.training.environment import write_record
 from research.training.flops import count_flops
-from research.training.history import History
+from research.training.history import History, chosen_by
 from research.training.loop import (
     Fed,
     batches_to_evaluate,
@@ -203,9 +203,11 @@ def _train_epochs(
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), fresh)
     with contextlib.ExitStack() as stacked:
         histories = []
-        for _, run, spec, *_ in begun:
-            checkpoints = stacked.enter_context(checkpoints_of(run.folder / runs.CHECKPOINTS, template))
-            histories.append(History(run.folder, spec.config.training, checkpoints))
+        for of_run in begun:
+            folder, training = of_run.run.folder, of_run.spec.config.training
+            checkpoints = stacked.enter_context(checkpoints_of(folder / runs.CHECKPOINTS, template))
+            steps = steps_per_epoch(len(of_run.prepared.train.labels), training.batch_size)
+            histories.append(History(folder, training, checkpoints, select=_chosen_by(of_run), steps=steps))
         resting = {r for r, history in enumerate(histories) if history.is_over}
 
         def keep(states: TrainState, at_once: bool) -> None:
@@ -237,6 +239,11 @@ def _train_epochs(
             del states  # their memory is given to the next step
         found = [ended[r] if r in ended else history.best() for r, history in enumerate(histories)]
         return found, float(np.mean([history.seconds_before for history in histories]))
+
+
+def _chosen_by(begun: Begun) -> str:
+    prepared = begun.prepared
+    return chosen_by(begun.spec.config.training, prepared.train.labels, len(prepared.validation.labels))
 
 
 def _test(programs: Programs, done: Sequence[tuple[Begun, TrainState]]) -> None:
@@ -274,7 +281,10 @@ def _finish(begun: Begun, programs: Programs, best: TrainState, about: dict[str,
     _, run, spec, prepared, source = begun
     found = {
         "best_epoch": _best_epoch(runs.read_metrics(run.folder), best),
+        "chosen_by": _chosen_by(begun),
         "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
+        "label_counts": np.bincount(prepared.train.labels, minlength=len(spec.corpus.class_names)).tolist(),
+        "predictions_sha256": runs.predictions_checksum(run.folder),
         "words": len(prepared.vocabulary),
         "words_with_vectors": 0 if prepared.vectors is None else int(prepared.vectors[1].sum()),
         "flops_per_text": _flops_per_text(spec.config, programs, best, prepared),

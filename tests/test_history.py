@@ -1,0 +1,95 @@
+"""Which epoch is chosen, when training stops, and what is made of records that do not fit their checkpoints."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+
+from research import runs, train
+from research.errors import UserError
+from research.settings import Training
+from research.training.history import History, chosen_by
+from research.training.processes import Remembered
+from tests.small import small_lstm
+
+
+@struct.dataclass
+class State:
+    step: jnp.ndarray
+
+
+def epochs_of(folder, validated, *, steps=10, select="accuracy", **settings):
+    """How many epochs a run with these (accuracy, loss) of validation is trained for, and which is chosen."""
+    checkpoints = Remembered(folder / "none", None)
+    history = History(folder, Training(**settings), checkpoints, select=select, steps=steps)
+    for epoch, (accuracy, loss) in enumerate(validated, 1):
+        at = {"step": epoch * steps, "epoch": epoch, "accuracy": accuracy, "loss": loss}
+        history.add([at | {"split": split} for split in ("train", "validation")], lambda at=at: State(at["step"]))
+        if history.is_over:
+            break
+    return epoch, int(history.best().step) // steps
+
+
+FLAT = [(0.5, 0.7)] * 50
+RISING = [(0.5 + n / 100, 0.7) for n in range(20)] + [(0.6, 0.8)] * 30
+FALLING = [(0.5, 0.7 - n / 100) for n in range(20)] + [(0.5, 0.8)] * 30
+
+
+@pytest.mark.parametrize(
+    ("epochs", "settings", "ends", "chosen"),
+    [
+        (FLAT, {"min_steps": 0}, 4, 1),
+        (FLAT, {"min_steps": 200}, 20, 1),  # 20 epochs of 10 steps
+        (FLAT, {"min_steps": 200, "patience": 0, "epochs": 30}, 30, 1),
+        (FLAT, {"min_steps": 10_000, "epochs": 7}, 7, 1),  # so many epochs and no more, whatever the steps
+        (RISING, {"min_steps": 0}, 23, 20),
+        (FALLING, {"min_steps": 0}, 23, 20),  # a lower loss is worth waiting for, and breaks the tie
+    ],
+)
+def test_training_ends_when_neither_score_nor_loss_improve(tmp_path, epochs, settings, ends, chosen):
+    assert epochs_of(tmp_path, epochs, **settings) == (ends, chosen)
+
+
+def test_equal_scores_are_told_apart_by_their_loss(tmp_path):
+    validated = [(0.75, 0.6), (0.75, 0.5), (0.75, 0.55), (0.74, 0.4)]
+    for select, chosen in (("accuracy", 2), ("log_loss", 4), ("last", 4)):
+        assert epochs_of(tmp_path, validated, select=select, epochs=4) == (4, chosen)
+
+
+def test_few_validation_texts_choose_by_loss_and_unbalanced_ones_by_macro_f1():
+    even, rare = np.arange(400) % 2, (np.arange(400) % 10 == 0).astype(int)
+    chosen = {n: chosen_by(Training(), labels, n) for labels, n in ((even, 49), (even, 50))}
+    assert chosen == {49: "log_loss", 50: "accuracy"}
+    assert chosen_by(Training(), rare, 50) == "macro_f1"
+    assert chosen_by(Training(select="macro_recall"), rare, 10) == "macro_recall"
+
+
+@pytest.fixture(scope="module")
+def finished(small_corpus, tmp_path_factory):
+    return train(small_lstm(), small_corpus, tmp_path_factory.mktemp("history") / "run")
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 4])
+def test_epochs_that_are_not_recorded_are_not_pretended(finished, small_corpus, left):
+    """The last checkpoint is of the third epoch; records of each epoch are two."""
+    before = {name: (finished / name).read_bytes() for name in (runs.METRICS, runs.RECORD, runs.PREDICTIONS)}
+    for name in (runs.RECORD, runs.PREDICTIONS):
+        (finished / name).unlink()
+    lines = before[runs.METRICS].splitlines(keepends=True)
+    (finished / runs.METRICS).write_bytes(b"".join(lines[:left]))
+    if not left:
+        (finished / runs.METRICS).unlink()
+    with pytest.raises(UserError, match=r"metrics\.jsonl lacks epochs of the 3 that the checkpoint of step"):
+        train(small_lstm(), small_corpus, finished)
+    for name, content in before.items():
+        (finished / name).write_bytes(content)
+
+
+def test_a_run_without_its_record_ends_as_it_was(finished, small_corpus):
+    before = {name: (finished / name).read_bytes() for name in (runs.METRICS, runs.PREDICTIONS)}
+    (finished / runs.RECORD).unlink()
+    train(small_lstm(), small_corpus, finished)
+    assert before == {name: (finished / name).read_bytes() for name in before}
+    record = runs.read_record(finished)
+    assert record["predictions_sha256"] == runs.predictions_checksum(finished)
+    assert (sum(record["label_counts"]), record["chosen_by"]) == (record["texts"]["train"], "log_loss")
