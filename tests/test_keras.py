@@ -113,7 +113,7 @@ def test_the_optimizer_takes_the_steps_of_keras_adam(both):
         for _ in range(5):
             gradient = random.normal(size=4).astype(np.float32)
             adam.apply([jnp.asarray(gradient)], [variable])
-            given = {"rates": rates_of(settings), "progress": jnp.float32(1.0)}
+            given = {"rates": rates_of(settings), "step": jnp.int32(0), "num_steps": jnp.float32(1.0)}
             updates, state = optimizer.update(jnp.asarray(gradient), state, value, **given)
             value = optax.apply_updates(value, updates)
         np.testing.assert_allclose(value, np.asarray(variable.value), rtol=1e-5, atol=1e-7)

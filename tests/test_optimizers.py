@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from experiments.variants import load_config
 from research.errors import UserError
@@ -27,16 +29,16 @@ def distance(params):
 
 def first_update(settings, gradients, params):
     optimizer = make_optimizer(settings)
-    given = {"rates": rates_of(settings), "progress": jnp.float32(1.0)}
-    return optimizer.update(gradients, optimizer.init(params), params, **given)[0]
+    inputs = {"rates": rates_of(settings), "step": jnp.int32(0), "num_steps": jnp.float32(1.0)}
+    return optimizer.update(gradients, optimizer.init(params), params, **inputs)[0]
 
 
 def steps(settings, count=3):
     optimizer, params = make_optimizer(settings), PARAMS
     state = optimizer.init(params)
     for step in range(count):
-        given = {"rates": rates_of(settings), "progress": jnp.float32((step + 1) / count)}
-        updates, state = optimizer.update(GRADIENTS, state, params, **given)
+        inputs = {"rates": rates_of(settings), "step": jnp.int32(step), "num_steps": jnp.float32(count)}
+        updates, state = optimizer.update(GRADIENTS, state, params, **inputs)
         params = optax.apply_updates(params, updates)
     return params
 
@@ -57,18 +59,18 @@ def test_every_optimizer_finds_the_lowest_point_by_one_program(name):
     optimizer = make_optimizer(settings)
 
     @jax.jit
-    def step(params, state, progress):
+    def step(params, state, number):
         traced.append(1)
         value, gradients = jax.value_and_grad(distance)(params)
         of_lbfgs = {"value": value, "grad": gradients, "value_fn": distance}
-        given = {"rates": rates_of(settings), "progress": progress, **of_lbfgs}
-        updates, state = optimizer.update(gradients, state, params, **given)
+        inputs = {"rates": rates_of(settings), "step": number, "num_steps": jnp.float32(count), **of_lbfgs}
+        updates, state = optimizer.update(gradients, state, params, **inputs)
         return optax.apply_updates(params, updates), state
 
     params, state = PARAMS, jax.tree.map(np.asarray, optimizer.init(PARAMS))  # weak types are no types of their own
     kinds = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
     for number in range(count):
-        params, state = step(params, state, jnp.float32((number + 1) / count))
+        params, state = step(params, state, jnp.int32(number))
     assert float(distance(params)) < 1e-3 < float(distance(PARAMS))
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) == kinds
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
@@ -78,9 +80,9 @@ def test_every_optimizer_finds_the_lowest_point_by_one_program(name):
 def test_the_schedule_is_part_of_the_optimizer():
     """Of plain descent, whose steps are the rate's share of the gradient."""
     settings = Optimizer(name="sgd", learning_rate=0.1, schedule="linear")
-    moved = jax.tree.map(lambda a, b: a - b, PARAMS, steps(settings, count=4))  # at 3/4, 1/2, 1/4 and 0 of the rate
+    moved = jax.tree.map(lambda a, b: a - b, PARAMS, steps(settings, count=4))  # at 1, 3/4, 1/2 and 1/4
     for name, gradient in GRADIENTS.items():
-        np.testing.assert_allclose(moved[name], 0.15 * gradient, rtol=1e-5)
+        np.testing.assert_allclose(moved[name], 0.25 * gradient, rtol=1e-5)
 
 
 def matrices(params):
@@ -188,21 +190,40 @@ def test_clipping_limits_the_whole_gradient():
     assert optax.tree.norm(moved) == pytest.approx(0.01, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("schedule", "warmup", "expected"),
-    [
-        ("constant", 0.0, [1, 1, 1, 1]),
-        ("constant", 0.5, [0.5, 1, 1, 1]),
-        ("linear", 0.0, [0.75, 0.5, 0.25, 0]),
-        ("linear", 0.5, [0.5, 1, 0.5, 0]),
-        ("cosine", 0.0, [0.8535534, 0.5, 0.1464466, 0]),
-        ("rsqrt", 0.25, [1, 0.7071068, 0.5773503, 0.5]),
-    ],
+def factors(settings, count):
+    return [float(rate_factor(settings, jnp.int32(step), jnp.float32(count))) for step in range(count)]
+
+
+@given(
+    schedule=st.sampled_from(["constant", "linear", "cosine"]),
+    warmup=st.sampled_from([0.0, 0.05, 0.1, 0.3, 0.5, 0.9]),
+    count=st.integers(1, 40),
 )
-def test_schedules(schedule, warmup, expected):
-    settings = Optimizer(schedule=schedule, warmup=warmup)
-    found = [float(rate_factor(settings, jnp.float32(p))) for p in (0.25, 0.5, 0.75, 1.0)]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+def test_schedules_are_those_of_optax(schedule, warmup, count):
+    warm = int(warmup * count + 1e-6)
+    left = count - warm
+    falls = {
+        "constant": optax.constant_schedule(1.0),
+        "linear": optax.linear_schedule(1.0, 0.0, left),
+        "cosine": optax.cosine_decay_schedule(1.0, left),
+    }[schedule]
+    expected = optax.join_schedules([optax.linear_schedule(0.0, 1.0, max(warm, 1)), falls], [warm])
+    found = factors(Optimizer(schedule=schedule, warmup=warmup), count)
+    np.testing.assert_allclose(found, [float(expected(step)) for step in range(count)], atol=1e-6)
+    assert max(found) > 0  # however few the steps, one of them learns
+
+
+def test_the_rate_falls_with_the_root_of_the_steps_after_warming_up():
+    settings = Optimizer(schedule="rsqrt", warmup=0.25)
+    np.testing.assert_allclose(factors(settings, 4), [0, 1, 0.7071068, 0.5773503], atol=1e-6)
+    np.testing.assert_allclose(factors(settings, 2), [1, 1], atol=1e-6)  # too few to warm up
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "rsqrt"])
+def test_a_single_step_of_any_schedule_learns(schedule):
+    settings = Optimizer(schedule=schedule, warmup=0.1)
+    updates = first_update(settings, GRADIENTS, PARAMS)
+    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(updates))
 
 
 def test_columns_are_limited():

@@ -1,7 +1,7 @@
 """Optax chains by name, and the schedule of the learning rate.
 
-Rates are data, and so is the share of steps done that the schedule is a function of: runs of different rates and
-lengths share one compiled program.
+Rates are data, and so are the steps that the schedule is a function of: runs of different rates and lengths share one
+compiled program.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs
     of Chen et al. (2023).
 
     Returns:
-      a transformation whose update takes, besides, `rates` and the `progress` of `rate_factor`; of L-BFGS also
+      a transformation whose update takes, besides, `rates`, and `step` and `num_steps` of `rate_factor`; of L-BFGS also
       `value`, `grad` and `value_fn`, as Optax has them.
     """
     if settings.name == "lbfgs":
@@ -80,10 +80,10 @@ def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs
 
 
 def _without_extra(lbfgs: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
-    """L-BFGS, which hands what it does not read on to `value_fn`, without `rates` and `progress`."""
+    """L-BFGS, which hands what it does not read on to `value_fn`, without `rates` and steps."""
 
     def update(
-        updates: Any, state: Any, params: Any, *, rates: Rates, progress: jax.Array, **of_loss: Any
+        updates: Any, state: Any, params: Any, *, rates: Rates, step: jax.Array, num_steps: jax.Array, **of_loss: Any
     ) -> tuple[Any, Any]:
         return lbfgs.update(updates, state, params, **of_loss)
 
@@ -153,37 +153,39 @@ def _scale(settings: Optimizer) -> optax.GradientTransformationExtraArgs:
     """Multiplies the updates by the learning rate, downhill."""
 
     def update(
-        updates: Any, state: Any, params: Any, *, rates: Rates, progress: jax.Array, **_: Any
+        updates: Any, state: Any, params: Any, *, rates: Rates, step: jax.Array, num_steps: jax.Array, **_: Any
     ) -> tuple[Any, Any]:
         updates = jax.tree.map(lambda u: -rates.learning_rate * u, updates)
         if settings.schedule != "constant" or settings.warmup:
-            factor = rate_factor(settings, progress)
+            factor = rate_factor(settings, step, num_steps)
             updates = jax.tree.map(lambda u: u * factor, updates)
         return updates, state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-def rate_factor(settings: Optimizer, progress: jax.Array) -> jax.Array:
-    """The learning rate as a share of its highest.
+def rate_factor(settings: Optimizer, step: jax.Array, num_steps: jax.Array) -> jax.Array:
+    """The learning rate as a share of its highest; as of Optax' schedules, of the steps taken before this one.
 
     Args:
-      settings: with `schedule` and `warmup` w.
-      progress: float32 [], p, the share of all steps that are done with this one, in (0, 1].
+      settings: with `schedule` and `warmup`.
+      step: int32 [], counted from 0.
+      num_steps: float32 [], of the whole run.
 
     Returns:
-      float32 []: p / w up to w; then 1, or falling to 0 linearly or as half a cosine, or sqrt(w / p)
-      (Vaswani et al. 2017, eq. 3).
+      float32 []: step / w over the first w steps, w = floor(warmup * num_steps); then 1, or falling linearly or as half
+      a cosine to what would be 0 after the last step, or sqrt(w / step) (Vaswani et al. 2017, eq. 3).
     """
-    w = settings.warmup
-    after = jnp.clip((progress - w) / (1.0 - w), 0.0, 1.0)
+    step = step.astype(jnp.float32)
+    w = jnp.floor(settings.warmup * num_steps + 1e-3)  # what is whole but for rounding stays whole
+    after = jnp.clip((step - w) / jnp.maximum(num_steps - w, 1.0), 0.0, 1.0)
     factor = {
-        "constant": lambda: jnp.ones_like(progress),
+        "constant": lambda: jnp.ones_like(step),
         "linear": lambda: 1.0 - after,
         "cosine": lambda: 0.5 * (1.0 + jnp.cos(jnp.pi * after)),
-        "rsqrt": lambda: jnp.sqrt(w / jnp.maximum(progress, w)),
+        "rsqrt": lambda: jnp.sqrt(jnp.maximum(w, 1.0) / jnp.maximum(step, jnp.maximum(w, 1.0))),
     }[settings.schedule]()
-    return jnp.where(progress < w, progress / w, factor) if w else factor
+    return jnp.where(step < w, step / jnp.maximum(w, 1.0), factor)
 
 
 def limit_columns(params: Any, max_norm: float) -> Any:

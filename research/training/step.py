@@ -107,8 +107,7 @@ def descend(
       gradients: of the loss, like `params`.
       **of_loss: what L-BFGS reads besides.
     """
-    progress = (state.step + 1).astype(jnp.float32) / state.num_steps
-    given = {"rates": state.rates, "progress": progress, **of_loss}
+    given = {"rates": state.rates, "step": state.step, "num_steps": state.num_steps, **of_loss}
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, **given)
     params = optax.apply_updates(state.params, updates)
     if settings.max_norm:
