@@ -65,12 +65,15 @@ def main() -> None:
 def _seen(run: "RestoredRun", corpus: "Corpus", chosen: np.ndarray) -> str:
     """Whether the scores are of texts that the run never saw."""
     try:
-        count = int(run.has_seen(corpus)[chosen].sum())
+        equal, near = (int(found[chosen].sum()) for found in run.has_seen(corpus))
     except UserError as error:
         return f"whether the run was trained on some of these texts is not known: {error}"
-    if not count:
-        return "the run was trained on none of these texts (copies that differ in a character are not looked for)"
-    return f"{count:,} of these texts are among those that the run was trained on or chosen by, which flatters it"
+    if not equal and not near:
+        return "the run was trained on none of these texts, nor on near copies of them"
+    copies = f", and near copies of {near:,} more are" if near else ""
+    return (
+        f"{equal:,} of these texts are among those that the run was trained on or chosen by{copies}: that flatters it"
+    )
 
 
 if __name__ == "__main__":

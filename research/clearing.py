@@ -49,7 +49,9 @@ def _clear_comparison(folder: Path) -> None:
 
 
 def _clear_run(folder: Path) -> None:
-    files = (folder / name for name in (runs.RECORD, runs.PREDICTIONS, runs.METRICS, runs.TOKENIZER, runs.CONFIG))
+    files = (
+        folder / name for name in (runs.RECORD, runs.PREDICTIONS, runs.METRICS, runs.SEEN, runs.TOKENIZER, runs.CONFIG)
+    )
     for path in (*files, *folder.glob("*.tmp")):
         path.unlink(missing_ok=True)
     for name in (runs.CHECKPOINTS, runs.ENCODER, runs.STREAM):

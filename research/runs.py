@@ -5,6 +5,7 @@ which grows by whole lines, are there whole or not at all.
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -26,6 +27,7 @@ CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 PREDICTIONS = "predictions.npz"
 RECORD = "record.json"
+SEEN = "seen_texts.npy"  # fingerprints of the texts that a run, and those that it started from, have seen
 ENCODER = "encoder"  # of a pre-trained one, as HuggingFace's libraries lay it out
 STREAM = "stream"  # the tokens that it is trained on, while it is
 PLAN = "plan.json"  # of a comparison: its variants and runs
@@ -132,6 +134,36 @@ def read_predictions(folder: Path) -> Predictions:
             return Predictions(arrays["id"], arrays["label"], arrays["probabilities"], arrays.get("group"))
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def write_seen(folder: Path, parts: Iterable[np.ndarray], count: int) -> None:
+    """Writes fingerprints (`data.seen.SEEN`), `count` in all, which need not fit into memory."""
+    path = folder / SEEN
+    parts = iter(parts)
+    first = next(parts)
+    with whole_file(path) as file:
+        header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (count,)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in itertools.chain([first], parts):
+            file.write(part.tobytes())
+
+
+def read_seen(folder: Path) -> np.ndarray | None:
+    """The fingerprints in a folder, mapped into memory; None where an earlier version, or somebody else, made it.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = folder / SEEN
+    if not path.exists():
+        return None
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    if found.dtype.names != ("words", "sketch", "trained"):
+        raise UserError(f"{path}: no fingerprints of texts, expected those that a run writes")
+    return found
 
 
 def predictions_checksum(folder: Path) -> str:

@@ -218,20 +218,38 @@ def test_what_is_left_after_a_kill_is_trained_as_it_would_have_been(small_corpus
     }
 
 
-def test_a_population_that_fails_is_tried_in_halves(small_corpus, tmp_path, monkeypatch):
+def test_a_population_that_memory_does_not_hold_is_tried_in_halves(small_corpus, tmp_path, monkeypatch):
     sizes, ended = [], {}
 
     def fail_where_many(asked, *arguments, **keywords):
         sizes.append(len(asked))
         if len(asked) > 2 or "3" in [run.folder.name for run in asked]:
-            raise MemoryError("too many")
+            raise RuntimeError(f"RESOURCE_EXHAUSTED: no memory for {len(asked)}")
         return [None] * len(asked)
 
     monkeypatch.setattr(population, "train_together", fail_where_many)
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
     train_many(members(tmp_path, *[lstm()] * 4), small_corpus, together=4, done=ended.__setitem__)
     assert sizes == [4, 2, 2, 1, 1]
-    assert {which: str(error) for which, error in ended.items()} == {0: "None", 1: "None", 2: "None", 3: "too many"}
+    said = {0: "None", 1: "None", 2: "None", 3: "RESOURCE_EXHAUSTED: no memory for 1"}
+    assert {which: str(error) for which, error in ended.items()} == said
+    notes = "".join(ended[3].__notes__)
+    assert "no memory for 4" in notes  # how it all began
+    assert "fail_where_many" in notes
+
+
+def test_what_fails_for_another_reason_is_not_tried_again(small_corpus, tmp_path, monkeypatch):
+    sizes, ended = [], {}
+
+    def fail(asked, *arguments, **keywords):
+        sizes.append(len(asked))
+        raise ValueError("a mistake of ours")
+
+    monkeypatch.setattr(population, "train_together", fail)
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    train_many(members(tmp_path, *[lstm()] * 4), small_corpus, together=4, done=ended.__setitem__)
+    assert sizes == [4]
+    assert {which: str(error) for which, error in ended.items()} == dict.fromkeys(range(4), "a mistake of ours")
 
 
 def test_a_users_mistake_ends_all(small_corpus, tmp_path):

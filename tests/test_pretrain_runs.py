@@ -1,6 +1,7 @@
 """Pre-training as a whole: killed and resumed to the byte, what it leaves is started from, mistakes are sentences."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import pytest
 
 from experiments.variants import expand, load_config
 from research import compare, restore, runs, train
+from research.data.corpora import load, make_corpus
+from research.data.files import Row
 from research.data.safetensors import read_tensors
 from research.errors import UserError
+from research.serving.huggingface import write_encoder
 from research.training import history
 from research.training.begin import Run, begin, fresh_state
 from research.training.pretrain import pretrain
@@ -83,7 +87,7 @@ def contents(folder):
 
 def test_a_run_leaves_what_others_start_from(encoder):
     assert sorted(path.name for path in encoder.iterdir()) == [
-        *("checkpoints", "config.json", "encoder", "metrics.jsonl", "record.json", "tokenizer.json")
+        *("checkpoints", "config.json", "encoder", "metrics.jsonl", "record.json", "seen_texts.npy", "tokenizer.json")
     ]
     record, records = runs.read_json(encoder / runs.RECORD), runs.read_metrics(encoder)
     assert record["status"] == "done"
@@ -136,15 +140,23 @@ def test_interrupted_anywhere_it_goes_on_as_if_it_never_was(encoder, plain, tmp_
     assert contents(tmp_path / "run") == contents(encoder)
 
 
-def test_an_encoder_is_opened_by_its_folder_and_beside_it_starts_one_at_random(encoder, small_corpus, tmp_path):
+@pytest.fixture(scope="module")
+def others(small_corpus):
+    """Sentences that are not in the small corpus."""
+    whole, known = load("rotten_tomatoes"), set(small_corpus.texts)
+    rows = [Row(text, str(label), "", "f") for text, label in zip(whole.texts, whole.labels, strict=True)]
+    return make_corpus("others", {"all": [row for row in rows if row.text not in known][:120]})
+
+
+def test_an_encoder_is_opened_by_its_folder_and_beside_it_starts_one_at_random(encoder, others, tmp_path):
     fast = ["--config.training.epochs=1", "--config.data.max_length=8"]
     variants = expand([f"bert:{encoder / 'encoder'}"], fast, ["data.from_scratch=false,true"])
     names = ["bert:encoder[data.from_scratch=false]", "bert:encoder[data.from_scratch=true]"]
     assert [variant.name for variant in variants] == names
-    train(variants[1].config, small_corpus, tmp_path / "run")
+    train(variants[1].config, others, tmp_path / "run")
     started = {}
     for variant in variants:
-        (begun,) = begin([Run(variant.config, tmp_path / "x")], small_corpus, None)
+        (begun,) = begin([Run(variant.config, tmp_path / "x")], others, None)
         state = fresh_state(programs_for(begun.spec.config, 2), begun)
         started[variant.config.data.from_scratch] = jax.device_get(state.params)
     there = restore_source(encoder).variables["params"]
@@ -215,6 +227,36 @@ def test_an_encoder_says_what_it_was_pre_trained_on(small_corpus, tmp_path):
     train(config, small_corpus, tmp_path / "run", folds=2, fold=0)
     with pytest.raises(UserError, match=r"data\.weights: .* was trained on \d+ of the texts that are held out here"):
         train(config, small_corpus, tmp_path / "other", folds=2, fold=1)
+
+
+@pytest.mark.parametrize("variant", ["bert:tiny", "lstm"])
+def test_lines_of_a_plain_file_that_were_pre_trained_on_are_not_held_out(plain, small_corpus, tmp_path, variant):
+    folder = pretrain(config_of(variant, "training.epochs=1"), plain, tmp_path / "run")
+    fast = ["--config.training.epochs=1", "--config.data.max_length=8"]
+    if variant == "lstm":
+        config = load_config("lstm", [*flags_of("lstm")[:2], *fast, f"--config.init_from={folder}"])
+    else:
+        assert (folder / "encoder" / runs.SEEN).read_bytes() == (folder / runs.SEEN).read_bytes()
+        shutil.move(folder / "encoder", tmp_path / "encoder")
+        shutil.rmtree(folder)
+        config = load_config(f"bert:{tmp_path / 'encoder'}", fast)
+    with pytest.raises(UserError, match=r"was trained on \d+ of the texts that are held out here"):
+        train(config, small_corpus, tmp_path / "other")
+
+
+def test_what_an_encoder_was_fine_tuned_on_goes_with_its_export(encoder, small_tsv, small_corpus, tmp_path):
+    """And what it had been pre-trained on, on other texts, before."""
+    fast = ["--config.training.epochs=1", "--config.data.max_length=8"]
+    half = tmp_path / "half.tsv"
+    half.write_text("".join(f"{n} odd words {n % 7}\t{n % 2}\n" for n in range(40)))
+    pretrained = pretrain(config_of("bert:tiny", "training.epochs=1"), small_corpus, tmp_path / "mlm", folds=2, fold=0)
+    run = train(load_config(f"bert:{pretrained / 'encoder'}", fast), half, tmp_path / "run")
+    shutil.rmtree(pretrained)
+    exported = write_encoder(run, tmp_path / "exported")
+    config = load_config(f"bert:{exported}", fast)
+    for corpus, fold in ((half, 1), (small_corpus, 1)):
+        with pytest.raises(UserError, match=r"data\.weights: .* was trained on \d+ of the texts that are held out"):
+            train(config, corpus, tmp_path / "other", folds=2, fold=fold)
 
 
 def test_what_was_pre_trained_predicts_nothing(encoder):

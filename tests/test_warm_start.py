@@ -1,5 +1,9 @@
 """A run that starts from another one: what it takes, what it says, and what it refuses."""
 
+import csv
+import json
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -9,10 +13,11 @@ from research import restore, runs, train
 from research.data.audit import clean
 from research.data.corpora import make_corpus
 from research.data.files import Row
+from research.data.splits import split_corpus
 from research.errors import UserError
 from research.training.begin import Run, begin, fresh_state
 from research.training.programs import programs_for
-from research.training.warm_start import _MOST_ANCESTORS, _lineage, start_from_run
+from research.training.warm_start import start_from_run
 
 SIZES = ("--config.model.embedding_size=8", "--config.model.hidden_size=16", "--config.training.epochs=1")
 
@@ -41,7 +46,7 @@ def start(config, corpus, folder, **which):
 def test_the_same_run_starts_where_the_other_one_ended(source, small_corpus, tmp_path):
     begun, state = start(small(f"--config.init_from={source}"), small_corpus, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, state.params, restore(source).variables["params"])
-    taken = start_from_run(state.variables, begun.source, begun.prepared.vocabulary)[1]
+    taken = start_from_run(state.variables, begun.source.run, begun.prepared.vocabulary)[1]
     assert sorted(taken.taken) == [
         *("embedding/embedding", "forwards_0/bias", "forwards_0/kernel", "forwards_0/recurrent_kernel"),
         *("head/bias", "head/kernel"),
@@ -79,29 +84,98 @@ def test_what_has_no_place_or_another_shape_is_named(source, small_corpus, tmp_p
     assert what["taken"] == ["forwards_0/bias", "forwards_0/recurrent_kernel", "head/bias", "head/kernel"]
     back = small(f"--config.init_from={folder}", "--config.model.embedding_size=4")
     begun, state = start(back, small_corpus, tmp_path / "back")
-    skipped = start_from_run(state.variables, begun.source, begun.prepared.vocabulary)[1].skipped
+    skipped = start_from_run(state.variables, begun.source.run, begun.prepared.vocabulary)[1].skipped
     assert skipped == ["forwards_1/bias", "forwards_1/kernel", "forwards_1/recurrent_kernel"]
+
+
+HELD_OUT = r"was trained on \d+ of the texts that are held out here, such as ['\"].+['\"], whatever file they came from"
 
 
 def test_texts_that_the_other_run_trained_on_are_not_held_out(source, small_corpus, tmp_path):
     config = small(f"--config.init_from={source}")
-    with pytest.raises(UserError, match=r"was trained on \d+ of the texts that are held out here"):
-        train(config, small_corpus, tmp_path / "run", fold=1)
-    with pytest.raises(UserError, match=r"was trained on reviews with other content, .* expected the same file"):
-        train(config, clean(small_corpus), tmp_path / "run", fold=1)
+    for corpus in (small_corpus, clean(small_corpus)):
+        with pytest.raises(UserError, match=HELD_OUT):
+            train(config, corpus, tmp_path / "run", fold=1)
     assert not (tmp_path / "run").exists()
 
 
+def as_tsv(lines, path):
+    path.write_text("".join(f"{text}\t{label}\n" for text, label in lines))
+
+
+def as_csv(lines, path):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *((f"  {text.upper()}!", label) for text, label in lines)])
+
+
+def as_jsonl(lines, path):
+    path.write_text("".join(json.dumps({"text": f"{text} ", "label": label}) + "\n" for text, label in lines))
+
+
+@pytest.mark.parametrize(("write", "suffix"), [(as_tsv, "tsv"), (as_csv, "csv"), (as_jsonl, "jsonl")])
+@pytest.mark.parametrize("part", ["half", "one line less"])
+def test_whatever_file_they_come_from(source, small_corpus, tmp_path, write, suffix, part):
+    """Of another name and kind, in other words of case and punctuation, and with other texts around them."""
+    lines = [(text, int(label)) for text, label in zip(small_corpus.texts, small_corpus.labels, strict=True)]
+    path = tmp_path / f"others.{suffix}"
+    write(lines[:120] if part == "half" else lines[1:], path)
+    with pytest.raises(UserError, match=HELD_OUT):
+        train(small(f"--config.init_from={source}"), path, tmp_path / "run")
+
+
+def test_near_copies_are_counted_and_said(source, small_corpus, easy, tmp_path, caplog):
+    """They are no proof that a text was seen, so they are not refused."""
+    trained_on = split_corpus(small_corpus, 0, folds=5, fold=0, repeat=0).train
+    long = [small_corpus.texts[i] for i in trained_on if len(set(small_corpus.texts[i].split())) > 24][:6]
+    rows = [Row(text + " indeed", str(n % 2), "", "f") for n, text in enumerate(long)]
+    train_rows = [
+        Row(text, easy.class_names[label], "", "f") for text, label in zip(easy.texts, easy.labels, strict=True)
+    ]
+    corpus = make_corpus("edited", {"train": train_rows, "test": rows})
+    folder = train(small(f"--config.init_from={source}"), corpus, tmp_path / "run")
+    assert runs.read_record(folder)["near_copies"] == len(long) == 6
+    assert "was trained on near copies of 6 of the texts that are held out here" in caplog.text
+
+
 def test_nor_those_that_a_run_before_it_trained_on(source, small_corpus, easy, tmp_path):
-    between = train(small(f"--config.init_from={source}"), easy, tmp_path / "between")
-    config = small(f"--config.init_from={between}")
-    with pytest.raises(UserError, match=r"between was trained on \d+ of the texts that are held out here"):
-        train(config, small_corpus, tmp_path / "run", fold=1)
-    # A folder that names itself is no endless story.
-    described = runs.read_json(between / runs.CONFIG)
-    described["settings"]["init_from"] = str(between)
-    runs.write_json(between / runs.CONFIG, described)
-    assert len(list(_lineage(described))) == _MOST_ANCESTORS + 1
+    """However many runs lie between, and though their folders are gone."""
+    copied = tmp_path / "first"
+    shutil.copytree(source, copied)
+    between = train(small(f"--config.init_from={copied}"), easy, tmp_path / "between")
+    shutil.rmtree(copied)
+    last = train(small(f"--config.init_from={between}"), easy, tmp_path / "last")
+    shutil.rmtree(between)
+    with pytest.raises(UserError, match=rf"last {HELD_OUT}"):
+        train(small(f"--config.init_from={last}"), small_corpus, tmp_path / "run", fold=1)
+    train(small(f"--config.init_from={last}"), small_corpus, tmp_path / "run", fold=0)
+
+
+def earlier_version(source, folder):
+    """A run as it was left before runs kept what they had seen."""
+    shutil.copytree(source, folder)
+    (folder / runs.SEEN).unlink()
+    return folder
+
+
+def test_of_an_earlier_version_it_is_found_out_where_its_corpus_is_there(source, small_corpus, tmp_path):
+    old = earlier_version(source, tmp_path / "old")
+    with pytest.raises(UserError, match=HELD_OUT):
+        train(small(f"--config.init_from={old}"), small_corpus, tmp_path / "run", fold=1)
+    with pytest.raises(UserError, match=HELD_OUT):
+        train(small(f"--config.init_from={old}"), clean(small_corpus), tmp_path / "run", fold=1)
+    train(small(f"--config.init_from={old}"), small_corpus, tmp_path / "run", fold=0)
+
+
+def test_else_it_is_said_once_that_nobody_can_tell(source, small_corpus, easy, tmp_path, caplog):
+    old = earlier_version(source, tmp_path / "old")
+    described = runs.read_json(old / runs.CONFIG)
+    described["corpus"] |= {"source": str(tmp_path / "gone.tsv"), "checksum": "0"}
+    described["settings"]["init_from"] = str(old)  # a folder that names itself is no endless story
+    runs.write_json(old / runs.CONFIG, described)
+    for repeat in (0, 1):
+        train(small(f"--config.init_from={old}"), small_corpus, tmp_path / f"run{repeat}", repeat=repeat)
+    said = f"{old}: an earlier version trained it and did not keep which texts it saw, so nobody can tell"
+    assert sum(record.getMessage().startswith(said) for record in caplog.records) == 1
 
 
 def test_another_source_is_another_run(source, small_corpus, tmp_path):

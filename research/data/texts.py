@@ -12,6 +12,7 @@ import numpy as np
 from research.data.cache import file_checksum
 from research.data.corpora import KNOWN, Corpus, load
 from research.data.files import Columns, Lines
+from research.data.seen import in_chunks, of_corpus
 from research.data.splits import Split, split_corpus
 from research.errors import UserError
 
@@ -100,13 +101,22 @@ class Part:
 
     texts: Corpus | TextFile
     which: np.ndarray | None  # int [n], of a corpus
-    held_out: bool = False  # of a file: whether those that are looked at, or those that are trained on
+    held_out: bool = False  # whether they are only looked at, or trained on
 
     def __iter__(self) -> Iterator[str]:
         if isinstance(self.texts, Corpus):
             return (self.texts.texts[n] for n in self.which)
         numbered = itertools.islice(enumerate(self.texts), _EVERY * _MOST if self.held_out else None)
         return (text for n, text in numbered if _is_held_out(n) == self.held_out)
+
+    def seen(self) -> Iterator[np.ndarray]:
+        """Yields the fingerprints of the texts, piece by piece (`data.seen.SEEN`)."""
+        if not isinstance(self.texts, Corpus):
+            yield from in_chunks(self, trained=not self.held_out)
+            return
+        found = of_corpus(self.texts)[self.which]
+        found["trained"] = not self.held_out
+        yield found
 
 
 def _is_held_out(n: int) -> bool:

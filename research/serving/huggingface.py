@@ -1,5 +1,6 @@
 """Fine-tuned encoders, out of a run's folder and into one that other libraries open."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
 
     Returns:
       the folder, with `config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json` and
-      `pretraining.json`, which says what it was trained on.
+      `pretraining.json` and `seen_texts.npy`, which say what it was trained on.
 
     Raises:
       UserError: the run is of another variant, or the folder is there.
@@ -46,4 +47,6 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
     tokenizer = (Path(run_folder) / runs.TOKENIZER).read_text("utf-8")
     with whole_folder(folder) as unfinished:
         bert_files.write_folder(unfinished, run.config, architecture, tensors, tokenizer, run.described, settings)
+        if (Path(run_folder) / runs.SEEN).exists():  # else an earlier version trained the run
+            shutil.copyfile(Path(run_folder) / runs.SEEN, unfinished / runs.SEEN)
     return folder

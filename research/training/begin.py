@@ -20,9 +20,9 @@ from research.training.checkpoints import fingerprint
 from research.training.optimizers import limit_columns
 from research.training.preparation import Prepared, RunSpec, prepare
 from research.training.programs import Programs, init_state
-from research.training.restore import Restored
+from research.training.source import Source, read_source, source_folder
 from research.training.step import TrainState
-from research.training.warm_start import read_source, source_folder, start_from_pretrained, start_from_run
+from research.training.warm_start import start_from_pretrained, start_from_run
 from research.whole import make_folder
 
 # Between two descriptions of the same run: a file may be moved, and the hash is that of the settings.
@@ -55,7 +55,7 @@ class Begun(NamedTuple):
     run: Run
     spec: RunSpec
     prepared: Prepared
-    source: Restored | None  # that it starts from
+    source: Source  # that it starts from
 
 
 def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun]:
@@ -146,7 +146,7 @@ def fresh_state(programs: Programs, begun: Begun) -> TrainState:
         if max_norm := spec.config.optimizer.max_norm:
             limit_columns(fresh["params"], max_norm)  # where there is nothing to limit, that is said before training
         fresh = start_from_pretrained(programs.module, spec.config, prepared, fresh)
-        return fresh if source is None else start_from_run(fresh, source, prepared.vocabulary)[0]
+        return fresh if source.run is None else start_from_run(fresh, source.run, prepared.vocabulary)[0]
 
     return init_state(
         programs,

@@ -60,29 +60,32 @@ def train_many(
     if together is None:
         together = 1 if jax.default_backend() == "cpu" else MOST_TOGETHER
 
-    def job(which: Sequence[int], check: Callable[[], None]) -> None:
+    def job(which: Sequence[int], check: Callable[[], None], earlier: Sequence[str] = ()) -> None:
         def checked(at: int, epochs: float, loss: float) -> None:
             check()
             tick(which[at], epochs, loss)
 
-        found: Sequence[Exception | None] = ()
         over = [i for i in which if runs.has_diverged(asked[i].folder)]
         for i in over:
             done(i, Diverged(runs.read_record(asked[i].folder)["error"]))
         which = [i for i in which if i not in over]
         if not which:
             return
+        found: Sequence[Exception | None] = ()
         try:
             found = train_together([asked[i] for i in which], corpus, folds=folds, test=test, tick=checked)
         except (UserError, Stopped):
             raise
-        except Exception as error:  # noqa: BLE001 - one run's failure must not end the others
+        except Exception as error:  # noqa: BLE001 - one failure must not end the runs of other programs
+            failures = [*earlier, "".join(traceback.format_exception(error))]
             traceback.clear_frames(error.__traceback__)  # they hold arrays on the device
-            if len(which) == 1:
-                found = [error]
-        if not found:  # too many for the device's memory, or one of them spoils it for the others
+            if len(which) == 1 or not _is_out_of_memory(error):
+                for told in earlier:
+                    error.add_note(f"Before, trained together with more runs:\n{told}")
+                found = [error] * len(which)
+        if not found:
             for half in (which[: len(which) // 2], which[len(which) // 2 :]):
-                job(half, check)
+                job(half, check, failures)
             return
         for i, error in zip(which, found, strict=True):
             done(i, error)
@@ -106,6 +109,11 @@ def train_many(
             done=lambda at, error: done(apart[at], error),
         )
     side_by_side([functools.partial(job, [i]) for i in range(len(asked)) if i not in {*over, *apart}])
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether fewer runs at once may do what these could not."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _groups(configs: Sequence[Config], together: int, devices: int) -> list[list[int]]:

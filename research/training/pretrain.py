@@ -38,6 +38,7 @@ from research.training.pretrain_preparation import (
     prepare_stream,
     resolve_pretraining_folds,
     split_texts,
+    write_seen,
 )
 from research.training.pretrain_step import PretrainPrograms, PretrainState, init_state, pretrain_programs
 from research.training.processes import checkpoints_of, own_folder
@@ -107,6 +108,7 @@ def _train(
     """From the texts to the record."""
     start, seconds = time.perf_counter(), {}
     config, training = spec.config, spec.config.training
+    write_seen(folder, *parts, config.data.weights)
     prepared = prepare_stream(spec, *parts, folder)
     programs = pretrain_programs(config, prepared.special, prepared.pieces)
     steps = steps_per_epoch(len(prepared.train.rows), training.batch_size)
@@ -218,3 +220,4 @@ def _write_encoder(folder: Path, config: Config, params: Any, tokenizer: str) ->
     tensors = {name if name.startswith("cls.") else f"bert.{name}": tensor for name, tensor in tensors.items()}
     described = runs.read_json(folder.parent / runs.CONFIG)
     bert_files.write_folder(folder, config, "BertForPreTraining", tensors, tokenizer, described)
+    shutil.copyfile(folder.parent / runs.SEEN, folder / runs.SEEN)

@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from research import runs
 from research.data.corpora import Corpus
+from research.data.seen import nothing
 from research.data.splits import resolve_folds
 from research.data.stream import Rows, Stream, rows_of, write_stream
 from research.data.texts import Part, TextFile, pretraining_split
@@ -19,6 +21,7 @@ from research.data.tokenizer import (
     read_tokenizer,
     whole_encoder,
 )
+from research.data.weights import NAMES
 from research.data.word_pieces import END, MASK, START, Special, learn_word_pieces
 from research.errors import UserError
 from research.models import guesser_shapes, load_module
@@ -129,7 +132,17 @@ def split_texts(spec: RunSpec) -> tuple[Part, Part]:
         return Part(texts, None), Part(texts, None, held_out=True)
     which = {"folds": spec.folds, "fold": spec.fold, "repeat": repeat_of(spec.config, "split", spec.repeat)}
     split = pretraining_split(texts, spec.config.seed, **which, train_size=spec.config.data.train_size)
-    return Part(texts, split.train), Part(texts, split.validation)
+    return Part(texts, split.train), Part(texts, split.validation, held_out=True)
+
+
+def write_seen(folder: Path, train: Part, validation: Part, weights: str) -> None:
+    """Writes which texts are seen, here or before by the encoder that is started from; nothing where that was done."""
+    if (folder / runs.SEEN).exists():
+        return
+    before = runs.read_seen(Path(weights)) if weights not in ("none", *NAMES) else None
+    before = nothing() if before is None else before
+    count = len(before) + sum(1 for part in (train, validation) for _ in part)
+    runs.write_seen(folder, itertools.chain([before], train.seen(), validation.seen()), count)
 
 
 def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -> PreparedStream:

@@ -16,6 +16,7 @@ from research import runs
 from research.data.audit import clean, load_again
 from research.data.batches import Batch
 from research.data.corpora import Corpus
+from research.data.seen import matches, of_corpus, seen_of
 from research.data.splits import Split
 from research.data.texts import pretraining_split
 from research.data.tokenizer import Encoded, encode_texts, split_text
@@ -47,6 +48,7 @@ class Restored:
                 check_value(f"config.{name}", field, value)
         except UserError as error:
             raise UserError(f"{folder / runs.CONFIG}: {error}") from error
+        self.folder = folder
         self.described = described
         self.class_names: tuple[str, ...] = tuple(described["classes"])
         self.hash: str = described["hash"]
@@ -113,20 +115,24 @@ class Restored:
         """
         return load_again(self._corpus, self.class_names)
 
-    def has_seen(self, corpus: Corpus) -> np.ndarray:
-        """Which texts of another corpus, bool [N], stand among those that the run was trained on or chosen by.
+    def has_seen(self, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
+        """Which texts of another corpus the run, or one that it started from, was trained on or chosen by.
+
+        Returns:
+          `(equal bool [N], near bool [N])`, as `data.seen.matches`.
 
         Raises:
-          UserError: as `own_corpus`.
+          UserError: an earlier version made the run, and its own corpus is not there any more.
         """
-        own = self.own_corpus()
-        split = self.split(own)
-        theirs = {own.ids[n].partition("-")[0] for n in (*split.train, *split.validation)}
-        return np.array([text_id.partition("-")[0] in theirs for text_id in corpus.ids], bool)
+        seen = runs.read_seen(self.folder)
+        if seen is None:
+            own = self.own_corpus()
+            seen = seen_of(own, *self.split(own)[:2])
+        return matches(of_corpus(corpus), seen)
 
     def split(self, corpus: Corpus) -> Split:
         """The split of the run's own corpus: what it trained on, chose on, and never saw."""
-        return _split_of(self.described, corpus)
+        return split_of(self.described, corpus)
 
 
 @functools.cache
@@ -158,17 +164,12 @@ def _record(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _split_of(described: dict[str, Any], corpus: Corpus) -> Split:
+def split_of(described: dict[str, Any], corpus: Corpus) -> Split:
+    """The split of its own corpus that a run with this `config.json` has."""
     config = config_from_dict(described["settings"])
     which = {name: described[name] for name in ("folds", "fold", "repeat")}
     which["repeat"] = repeat_of(config, "split", which["repeat"])
     return pretraining_split(corpus, config.seed, **which, train_size=config.data.train_size)
-
-
-def trained_on(described: dict[str, Any], corpus: Corpus) -> np.ndarray:
-    """Which texts of a corpus, int [n], a run with this `config.json` was trained on; none of another corpus."""
-    own = described["corpus"]["checksum"] == corpus.checksum
-    return _split_of(described, corpus).train if own else np.empty(0, np.int64)
 
 
 class RestoredRun(Restored):

@@ -15,6 +15,7 @@ from research import runs
 from research.clearing import clear
 from research.data.batches import gather, steps_per_epoch
 from research.data.corpora import Corpus, load
+from research.data.seen import seen_of
 from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
 from research.settings import Config
@@ -118,12 +119,14 @@ def train_together(
         return found
     programs, fresh = _fresh(begun, corpus)
     with contextlib.ExitStack() as locks:
-        for _, run, spec, prepared, _ in begun:
+        for _, run, spec, prepared, source in begun:
             described = describe(spec) | {"widths": list(prepared.widths)}
             if run.overwrite:
                 clear(run.folder)
             locks.enter_context(taken_folder(run.folder, described))
             runs.write_text(run.folder / runs.TOKENIZER, prepared.tokenizer)
+            seen = seen_of(corpus, prepared.split.train, prepared.split.validation)
+            runs.write_seen(run.folder, [seen, source.seen], len(seen) + len(source.seen))
         ended = _train_begun(begun, programs, fresh, time.perf_counter() - start, test, tick)
     for of_run, error in zip(begun, ended, strict=True):
         found[of_run.at] = error
@@ -281,6 +284,7 @@ def _finish(begun: Begun, programs: Programs, best: TrainState, about: dict[str,
     _, run, spec, prepared, source = begun
     found = {
         "best_epoch": _best_epoch(runs.read_metrics(run.folder), best),
+        "near_copies": source.near_copies,
         "chosen_by": _chosen_by(begun),
         "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
         "label_counts": np.bincount(prepared.train.labels, minlength=len(spec.corpus.class_names)).tolist(),
@@ -291,8 +295,8 @@ def _finish(begun: Begun, programs: Programs, best: TrainState, about: dict[str,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
         "model_code": model_code(spec.config.model.module),
     }
-    if source is not None:
-        found["init_from"] = start_from_run(best.variables, source, prepared.vocabulary)[1]._asdict()
+    if source.run is not None:
+        found["init_from"] = start_from_run(best.variables, source.run, prepared.vocabulary)[1]._asdict()
     write_record(run.folder, "done", run.command, **found, **about)
 
 

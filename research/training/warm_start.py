@@ -2,8 +2,6 @@
 the parameters of another run, as far as they fit; its words are found by name, not by number.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,15 +10,11 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from research import runs
-from research.data.weights import read_pretraining, read_weights
+from research.data.weights import read_weights
 from research.errors import UserError
-from research.models import load_module
 from research.settings import Config
-from research.training.preparation import Prepared, RunSpec
-from research.training.restore import Restored, restore_source, trained_on
-
-_MOST_ANCESTORS = 16  # of a run: folders that were made anew may name each other in a circle
+from research.training.preparation import Prepared
+from research.training.restore import Restored
 
 
 class Taken(NamedTuple):
@@ -80,65 +74,6 @@ def start_from_vectors(variables: dict[str, Any], values: np.ndarray, found: np.
     if not tables:
         raise UserError("config.data.vectors is set, expected none: the model has no embedding that starts from them")
     return variables
-
-
-def source_folder(spec: RunSpec) -> Path | None:
-    """The folder of the run to start from, if any; {fold} and {repeat} in its name are those of the spec."""
-    return _folder_named(spec.config.init_from, spec.fold, spec.repeat)
-
-
-def _folder_named(init_from: str, fold: int, repeat: int) -> Path | None:
-    if init_from == "none":
-        return None
-    return Path(init_from.replace("{fold}", str(fold)).replace("{repeat}", str(repeat)))
-
-
-def read_source(spec: RunSpec, prepared: Prepared) -> Restored | None:
-    """The run to start from, if any.
-
-    Raises:
-      UserError: it cannot be restored, it was trained on texts that are held out here, or the model cannot start so.
-    """
-    weights, folder, model = spec.config.data.weights, source_folder(spec), spec.config.model.module
-    for described in _lineage(read_pretraining(weights)):
-        _require_unseen(described, spec, prepared, f"config.data.weights: {weights}")
-    if folder is None:
-        return None
-    if hasattr(load_module(model), "fit_constants"):
-        raise UserError(f"config.init_from is {str(folder)!r}, expected none: {model} starts from its training texts")
-    source = restore_source(folder)
-    for described in _lineage(source.described):
-        _require_unseen(described, spec, prepared, f"config.init_from: {folder}")
-    return source
-
-
-def _lineage(described: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
-    """A run's description and those of the runs before it that it started from, as far as their folders are there."""
-    if not described or depth > _MOST_ANCESTORS:
-        return
-    yield described
-    settings = described["settings"]
-    yield from _lineage(read_pretraining(settings["data"].get("weights", "none")), depth + 1)
-    before = _folder_named(settings.get("init_from", "none"), described["fold"], described["repeat"])
-    if before is not None and runs.is_run(before):
-        yield from _lineage(runs.read_json(before / runs.CONFIG), depth + 1)
-
-
-def _require_unseen(described: dict[str, Any], spec: RunSpec, prepared: Prepared, name: str) -> None:
-    """Raises UserError where the run of this description was trained on texts that are held out here."""
-    theirs, ours = described["corpus"], spec.corpus
-    if ours.source and theirs.get("source") == ours.source and theirs["checksum"] != ours.checksum:
-        raise UserError(
-            f"{name} was trained on {ours.name} with other content, so that nobody can say which texts it has seen, "
-            "expected the same file, columns and --clean"
-        )
-    held_out = np.concatenate([prepared.split.validation, prepared.split.test])
-    seen = np.isin(held_out, trained_on(described, spec.corpus)).sum()
-    if seen:
-        raise UserError(
-            f"{name} was trained on {seen:,} of the texts that are held out here, expected a run of the same fold, "
-            "repeat and seed, or one on another corpus"
-        )
 
 
 def start_from_run(fresh: dict[str, Any], source: Restored, vocabulary: dict[str, int]) -> tuple[dict[str, Any], Taken]:
