@@ -35,15 +35,18 @@ def main(overrides: list[str]) -> None:
     set_up()
     config = load_config(FLAGS.config, overrides)
     say_unread(overrides, {FLAGS.config: config})
+    from research.data.splits import resolve_folds
     from research.training.preparation import cut_sentence
+    from research.training.protocol import protocol_sentence
     from research.training.run import train
     from research.training.workers import takes_all_cores
 
     if not takes_all_cores(config):
         program.one_thread()  # as in a comparison, so that it ends as it does there
     corpus = program.load_corpus()
-    if said := cut_sentence(corpus, config.data):
-        print(said, file=sys.stderr)
+    said = (cut_sentence(corpus, config.data), protocol_sentence(corpus, config, resolve_folds(corpus, FLAGS.folds)))
+    for sentence in filter(None, said):
+        print(sentence, file=sys.stderr)
     name, folder = FLAGS.config, Path(FLAGS.workdir)
     if not run_alone(name, config.training.epochs, folder, functools.partial(train, config, corpus, folder)):
         return

@@ -24,9 +24,10 @@ from research.settings import Config, validate
 from research.training.begin import Run
 from research.training.environment import write_record
 from research.training.memory import release_memory
-from research.training.model_code import is_of_other_code
+from research.training.model_code import was_trained_by_other_code
 from research.training.population import train_many
 from research.training.preparation import cut_sentence
+from research.training.protocol import protocol_sentence
 from research.training.run import try_out
 from research.training.workers import Workers
 
@@ -89,17 +90,18 @@ def compare(
         raise UserError(f"--max_repeats is {last}, expected {repeats}, as --repeats, to {_MOST_REPEATS}")
     if not variants:
         raise UserError("--variants is empty, expected at least one variant")
-    cut: dict[str, list[str]] = {}
+    said: dict[str, list[str]] = {}
     for variant in variants:
         validate(variant.config)
         for repeat in range(last):
             variant.of_run(0, repeat, folds)  # tuned settings that are missing are said at once
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # a wrong --folds is said at once
-        cut.setdefault(cut_sentence(corpus, variant.config.data), []).append(variant.name)
+        for sentence in (cut_sentence(corpus, variant.config.data), protocol_sentence(corpus, variant.config, folds)):
+            said.setdefault(sentence, []).append(variant.name)
     release_memory()  # of files that were read
-    for sentence, names in cut.items():
+    for sentence, names in said.items():
         if sentence:
-            say(f"{sentence} ({', '.join(names) if len(cut) > 1 else 'by every variant'})")
+            say(f"{sentence} ({'every variant' if len(names) == len(variants) else ', '.join(names)})")
     tested = corpus.groups[corpus.splits != "validation" if folds else corpus.splits == "test"]
     asked = variants, corpus, folds, range(repeats, last + 1), command, claims
     if overwrite:
@@ -170,8 +172,9 @@ def _train_all(
     if ended:
         say(f"{len(ended)} of {len(asked)} runs are finished already")
     records = {at: runs.read_record(asked[at].folder) for at in ended}
-    if other := [at for at, record in records.items() if is_of_other_code(record, asked[at].config.model.module)]:
-        say(f"{len(other)} of them were made by other code of their model; --overwrite makes all of them anew")
+    modules = [run.config.model.module for run in asked]
+    if other := [at for at, record in records.items() if was_trained_by_other_code(record, modules[at])]:
+        say(f"{len(other)} of them were made by other code; --overwrite makes all of them anew")
     board = _Progress(len(ended), progress)
 
     def tick(at: int, epochs: float, loss: float) -> None:

@@ -86,9 +86,9 @@ def test_runs_of_a_model_that_was_edited_meanwhile_are_told(easy, tmp_path, monk
     folder, lines = compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=1), []
     compare({"linear": linear(1)}, easy, folder, repeats=1, say=lines.append)
     assert not any("other code" in line for line in lines)
-    monkeypatch.setattr("research.training.model_code.model_code", lambda module: "another")
+    monkeypatch.setattr("research.training.model_code.training_code", lambda module: "another")
     compare({"linear": linear(1)}, easy, folder, repeats=2, say=lines.append)
-    assert "1 of them were made by other code of their model; --overwrite makes all of them anew" in lines
+    assert "1 of them were made by other code; --overwrite makes all of them anew" in lines
 
 
 def test_what_is_overwritten_is_begun_anew(easy, tmp_path):

@@ -6,10 +6,14 @@ import pytest
 from flax import struct
 
 from research import runs, train
+from research.data.corpora import make_corpus
+from research.data.files import Row
 from research.errors import UserError
-from research.settings import Training
-from research.training.history import History, chosen_by
+from research.models import settings_for
+from research.settings import Config, Training
+from research.training.history import History
 from research.training.processes import Remembered
+from research.training.protocol import chosen_by, protocol_sentence
 from tests.small import small_lstm
 
 
@@ -62,6 +66,28 @@ def test_few_validation_texts_choose_by_loss_and_unbalanced_ones_by_macro_f1():
     assert chosen == {49: "log_loss", 50: "accuracy"}
     assert chosen_by(Training(), rare, 50) == "macro_f1"
     assert chosen_by(Training(select="macro_recall"), rare, 10) == "macro_recall"
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "words"),
+    [
+        (
+            300,
+            {},
+            "7 steps an epoch, 24 validation texts; no run is stopped before 60 epochs; the epoch is",
+        ),
+        (300, {}, "on validation texts whose accuracy is off by up to 20 points by luck"),
+        (300, {"epochs": 2}, "2 epoch(s) are 14 steps, in which few models learn"),
+        (900, {"select": "accuracy"}, "the epoch is chosen by accuracy on"),
+        (900, {"patience": 0}, "21 steps an epoch, 72 validation texts; the epoch is chosen"),
+        (900, {"select": "last"}, None),
+        (6000, {}, None),
+    ],
+)
+def test_what_follows_from_few_texts_is_said(rows, settings, words):
+    corpus = make_corpus("c", {"all": [Row(f"text {n}", str(n % 2), "", "") for n in range(rows)]})
+    found = protocol_sentence(corpus, Config(model=settings_for("mlp.MLP"), training=Training(**settings)), 5)
+    assert words in found if words else not found
 
 
 @pytest.fixture(scope="module")

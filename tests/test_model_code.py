@@ -13,49 +13,88 @@ ROOT = Path(__file__).parent.parent / "research"
 @pytest.fixture
 def code(tmp_path, monkeypatch):
     """A function (file, text behind it) -> the code of `mlp.MLP` with that, in a copy of the package."""
-    shutil.copytree(ROOT / "models", tmp_path / "models")
-    monkeypatch.setattr(hashed, "_PACKAGE", tmp_path)
+    shutil.copytree(ROOT, tmp_path / "research", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(hashed, "_PACKAGE", tmp_path / "research")
 
-    def code(file="mlp.py", text=""):
-        with (tmp_path / "models" / file).open("a") as opened:
+    def code(file="models/mlp.py", text="", of=hashed.model_code):
+        with (tmp_path / "research" / file).open("a") as opened:
             opened.write(text)
-        hashed.model_code.cache_clear()
-        return hashed.model_code("mlp.MLP")
+        forget()
+        return of("mlp.MLP")
 
     yield code
-    hashed.model_code.cache_clear()
+    forget()
 
 
-def test_it_follows_what_the_model_computes(code):
-    found = [code(), code("mlp.py", "\nMORE = 1\n"), code("layers/dropout.py", "\nMORE = 1\n")]
-    assert len(set(found)) == 3
-    assert all(each.startswith(hashed._KIND) for each in found)
+def forget():
+    for cached in (hashed.model_code, hashed.training_code, hashed._parsed):
+        cached.cache_clear()
 
 
+PREDICTING = ("models/mlp.py", "models/layers/dropout.py", "data/tokenizer.py", "data/batches.py")
+TRAINING = (
+    *("data/splits.py", "data/augmentation.py", "data/corpora.py", "settings.py"),
+    *("training/step.py", "training/loop.py", "training/history.py", "training/optimizers.py"),
+)
+
+
+@pytest.mark.parametrize("file", [*PREDICTING, *TRAINING])
+def test_it_follows_all_that_a_result_comes_from(code, file):
+    before = code(of=hashed.training_code)
+    assert code(file, "\nMORE = 1\n", of=hashed.training_code) != before
+    assert before.startswith(hashed._KIND)
+
+
+@pytest.mark.parametrize("file", PREDICTING)
+def test_it_follows_what_a_restored_run_predicts_by(code, file):
+    assert code() != code(file, "\nMORE = 1\n")
+
+
+def test_what_trains_changes_no_prediction_of_a_restored_run(code):
+    before = code()
+    for file in ("training/step.py", "training/loop.py", "data/splits.py", "training/checkpoints.py"):
+        assert code(file, "\nMORE = 1\n") == before
+
+
+@pytest.mark.parametrize("of", [hashed.model_code, hashed.training_code])
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("mlp.py", "\n# a remark\n"),
-        ("mlp.py", ""),
-        ("mlp_gated.py", "\nMORE = 1\n"),
-        ("layers/attention.py", "\nMORE = 1\n"),  # which it does not import
-        ("cnn.py", "\nMORE = 1\n"),
+        ("models/mlp.py", "\n# a remark\n"),
+        ("models/mlp.py", ""),
+        ("models/mlp_gated.py", "\nMORE = 1\n"),
+        ("models/layers/attention.py", "\nMORE = 1\n"),  # which it does not import
+        ("models/cnn.py", "\nMORE = 1\n"),
+        ("reporting/tables.py", "\nMORE = 1\n"),  # reads results, and makes none
+        ("evaluation/statistics.py", "\nMORE = 1\n"),
     ],
 )
-def test_it_leaves_out_what_the_model_does_not(code, file, text):
-    assert code() == code(file, text)
+def test_it_leaves_out_what_changes_no_result(code, of, file, text):
+    assert code(of=of) == code(file, text, of=of)
+
+
+def test_the_words_of_a_mistake_are_left_out(code):
+    before = code(of=hashed.training_code)
+    path = hashed._PACKAGE / "data" / "splits.py"
+    assert "expected 2 to" in path.read_text()
+    path.write_text(path.read_text().replace("expected 2 to", "which should be 2 to"))
+    assert code(of=hashed.training_code) == before
 
 
 def test_docstrings_are_left_out_and_a_function_of_nothing_else_stays_one(code):
-    first = code("mlp.py", '\n\ndef nothing():\n    """One."""\n')
+    first = code("models/mlp.py", '\n\ndef nothing():\n    """One."""\n')
     path = hashed._PACKAGE / "models" / "mlp.py"
     path.write_text(path.read_text().replace('"""One."""', '"""Two."""'))
     assert code() == first
 
 
 def test_codes_of_an_earlier_kind_say_nothing(code):
-    assert hashed.is_of_other_code({"model_code": hashed._KIND + "other"}, "mlp.MLP")
-    assert not hashed.is_of_other_code({"model_code": code()}, "mlp.MLP")
-    for of_other_kind in ("0123456789abcdef", "ast2.7-0123"):
-        assert not hashed.is_of_other_code({"model_code": of_other_kind}, "mlp.MLP")
-    assert not hashed.is_of_other_code({}, "mlp.MLP")
+    for name, differs in (
+        ("model_code", hashed.predicts_by_other_code),
+        ("training_code", hashed.was_trained_by_other_code),
+    ):
+        assert differs({name: hashed._KIND + "other"}, "mlp.MLP")
+        assert not differs({name: code(of=getattr(hashed, name))}, "mlp.MLP")
+        for of_other_kind in ("0123456789abcdef", "ast3.11-0123"):
+            assert not differs({name: of_other_kind}, "mlp.MLP")
+        assert not differs({}, "mlp.MLP")

@@ -61,7 +61,7 @@ def test_that_the_code_of_its_model_has_changed_is_said(predicted, tmp_path, cap
     for code, words in (
         ("0123", ""),
         (model_code("recurrent.Recurrent"), ""),
-        (_KIND + "0123", "the code of its model has changed since"),
+        (_KIND + "0123", "the code that it predicts by has changed since"),
     ):
         runs.write_json(tmp_path / "run" / runs.RECORD, {"status": "done", "model_code": code})
         caplog.clear()

@@ -52,7 +52,7 @@ def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: in
 
     With a test split, `folds` is 0 and runs differ by `repeat`. Without one, fold `fold` of `folds` is the test
     split. Validation is the corpus's own where it has one, else a stratified tenth of the training texts. Of what is
-    left to train on, `train_size` texts are taken (0: all).
+    left to train on, `train_size` texts are taken (0: all), and of validation no more than that.
 
     Raises:
       UserError: `folds`, `fold` or `train_size` does not fit the corpus.
@@ -80,6 +80,8 @@ def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: in
         train, validation = pool[~held_out], pool[held_out]
     if train_size:
         train = subsample(corpus, train, train_size, stream_seed(seed, "train_size", repeat, fold))
+        if len(validation) > train_size:  # nobody who has so few texts has more to choose on
+            validation = subsample(corpus, validation, train_size, stream_seed(seed, "validation_size", repeat, fold))
     return Split(train, validation, test)
 
 

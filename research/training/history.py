@@ -10,29 +10,14 @@ import numpy as np
 
 from research import runs
 from research.errors import UserError
-from research.scores import default_metric
 from research.settings import Pretraining, Training
 from research.training.checkpoints import Checkpoints
+from research.training.protocol import is_last, score_of
 from research.training.step import TrainState
 
 _LOG = logging.getLogger("research")
 _NEVER_BEST = -1e300  # lower than what any epoch is chosen by
 _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
-_TIE = 1e-9  # of the loss: breaks ties of a score, and is less than a score's steps
-FEW_VALIDATION_TEXTS = 50  # with fewer, an accuracy says less of an epoch than a loss
-
-
-def chosen_by(training: Training | Pretraining, labels: np.ndarray, validation_texts: int) -> str:
-    """What chooses the epoch of a run: `training.select`, with what "auto" is for this run in its place.
-
-    Args:
-      training: the settings.
-      labels: int [N], of the training texts.
-      validation_texts: how many there are to choose on.
-    """
-    if training.select != "auto":
-        return training.select
-    return "log_loss" if validation_texts < FEW_VALIDATION_TEXTS else default_metric(labels)
 
 
 class History:
@@ -53,7 +38,7 @@ class History:
             _LOG.warning("%s: the checkpoint of its best epoch is damaged, so training begins anew", folder)
             checkpoints.clear()
             records, validated, best = [], [], None
-        self._best = (_score(select, best), best["epoch"]) if best else (-np.inf, 0)
+        self._best = (score_of(select, best), best["epoch"]) if best else (-np.inf, 0)
         self._lowest = min(((r["loss"], r["epoch"]) for r in validated), default=(np.inf, 0))  # validation loss
         self._unsaved: TrainState | None = None  # the best so far, on the host, where it is not on disk
         last = checkpoints.last_step()
@@ -75,7 +60,7 @@ class History:
             records = [r for r in runs.read_metrics(self._folder) if r["step"] < last + is_validated]
             self._require_epochs([r for r in records if r["split"] == "validation"], last, is_validated)
         validated = [r for r in records if r["split"] == "validation"]
-        chosen = max(validated, key=lambda r: (_score(self._select, r), -r["epoch"]), default=None)
+        chosen = max(validated, key=lambda r: (score_of(self._select, r), -r["epoch"]), default=None)
         return records, validated, chosen
 
     def _require_epochs(self, validated: Sequence[Mapping[str, Any]], last: int, is_validated: bool) -> None:
@@ -94,16 +79,12 @@ class History:
 
     def _is_last(self, epoch: int) -> bool:
         """Whether training ends with this epoch: it was the last one, or early stopping ends it."""
-        training = self._training
-        if epoch >= training.epochs:
-            return True
-        waited = epoch - max(self._best[1], self._lowest[1])
-        return 0 < training.patience <= waited and epoch * self._steps >= training.min_steps
+        return is_last(self._training, epoch, self._steps, best=self._best[1], lowest=self._lowest[1])
 
     def add(self, records: list[dict[str, Any]], state_of: Callable[[], TrainState]) -> None:
         """Takes in an epoch: its records of train and validation, and the state after it, where that is to be kept."""
         runs.write_metrics(self._folder, records, append=True)
-        epoch, score = records[1]["epoch"], _score(self._select, records[1])
+        epoch, score = records[1]["epoch"], score_of(self._select, records[1])
         if score > self._best[0]:
             self._best, self._unsaved = (score, epoch), state_of()
         self._lowest = min(self._lowest, (records[1]["loss"], epoch))
@@ -139,10 +120,3 @@ class History:
     def best(self) -> TrainState:
         """The state of the best epoch, from its checkpoint."""
         return self._checkpoints.restore(self._checkpoints.best_step())
-
-
-def _score(select: str, record: Mapping[str, Any]) -> float:
-    """What the best epoch is chosen by, higher is better; of equal scores the one with the lower loss."""
-    if select == "last":
-        return float(record["epoch"])
-    return -record["loss"] if select == "log_loss" else record[select] - _TIE * record["loss"]

@@ -1,51 +1,87 @@
-"""What tells runs of an edited model apart: a hash of the code that computes its logits."""
+"""What tells results of edited code apart: hashes of the code that a run's training or predicting depends on.
+
+Comments, docstrings, formatting and the words of error messages are left out: none of them changes a result.
+"""
 
 import ast
 import functools
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 _PACKAGE = Path(__file__).parent.parent
 # Codes of one kind can be compared: other versions of Python write the same code otherwise, earlier ones of ours hashed
 # something else.
-_KIND = f"ast{sys.version_info.major}.{sys.version_info.minor}-"
+_KIND = f"code2.{sys.version_info.major}.{sys.version_info.minor}-"
+# What predicting needs beside the model itself, and what training does; with all that these import.
+_PREDICTING = ("data.tokenizer", "data.batches", "training.metrics")
+_TRAINING = ("training.run",)
 
 
 @functools.cache
 def model_code(module: str) -> str:
-    """A hash of a variant's file and of what it imports of `research.models`, but for comments and docstrings.
+    """A hash of what a restored run predicts by: its model, the tokenizer, and all that they import.
 
     Args:
       module: `settings.model.module`, such as `recurrent.Recurrent`.
     """
-    found, waiting = {}, [f"models.{module.partition('.')[0]}"]
+    return _hash((_file_of(module), *_PREDICTING))
+
+
+@functools.cache
+def training_code(module: str) -> str:
+    """A hash of all that a run's results come from: its model, data and training, and all that they import."""
+    return _hash((_file_of(module), *_TRAINING))
+
+
+def predicts_by_other_code(record: dict[str, Any], module: str) -> bool:
+    """Whether a `record.json` says that its run would predict by other code than there is now."""
+    return _differs(record.get("model_code"), model_code(module))
+
+
+def was_trained_by_other_code(record: dict[str, Any], module: str) -> bool:
+    """Whether a `record.json` says that its run was made by other code than there is now."""
+    return _differs(record.get("training_code"), training_code(module))
+
+
+def _differs(code: str | None, now: str) -> bool:
+    return (code or "").startswith(_KIND) and code != now
+
+
+def _file_of(module: str) -> str:
+    return f"models.{module.partition('.')[0]}"
+
+
+def _hash(roots: Sequence[str]) -> str:
+    found: dict[str, str] = {}
+    waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        path = _PACKAGE / (name.replace(".", "/") + ".py")
-        if name not in found and path.is_file():
-            tree = ast.parse(path.read_text("utf-8"))
-            waiting += _imported(tree)
-            found[name] = _without_docstrings(tree)
+        if name not in found and (path := _path_of(name)) is not None:
+            found[name], imported = _parsed(path)
+            waiting += imported
     return _KIND + hashlib.sha256("\0".join(found[name] for name in sorted(found)).encode()).hexdigest()[:16]
 
 
-def is_of_other_code(record: dict[str, Any], module: str) -> bool:
-    """Whether a `record.json` says that its run was made by other code of its model than there is now."""
-    code = record.get("model_code") or ""
-    return code.startswith(_KIND) and code != model_code(module)
+def _path_of(name: str) -> Path | None:
+    """The file of a module below `research`, as `models.layers.masks`; None of what is none, as a function's name."""
+    path = _PACKAGE / name.replace(".", "/")
+    found = [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()]
+    return found[0] if found else None
 
 
-def _imported(tree: ast.Module) -> list[str]:
-    """The files of `research.models` that a file may import, as `models.layers.masks`."""
+@functools.cache
+def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
+    """What a file computes, as text, and the names of what it imports of `research`."""
+    tree = ast.parse(path.read_text("utf-8"))
     froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
     names = [n for node in froms for n in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))]
-    return [name.removeprefix("research.") for name in names if name.startswith("research.models.")]
-
-
-def _without_docstrings(tree: ast.Module) -> str:
+    imported = tuple(name.removeprefix("research.") for name in names if name.startswith("research."))
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+        if isinstance(node, ast.Raise):
+            node.exc = node.cause = None
+    return ast.unparse(tree), imported

@@ -25,7 +25,7 @@ from research.models import config_from_dict, guesser_shapes
 from research.settings import check_value, is_pretraining, leaves, repeat_of
 from research.training.checkpoints import Checkpoints
 from research.training.loop import batches_to_evaluate, evaluate_members
-from research.training.model_code import is_of_other_code
+from research.training.model_code import predicts_by_other_code
 from research.training.programs import Programs, programs_for
 
 _LOG = logging.getLogger("research")
@@ -63,7 +63,7 @@ class Restored:
         _require_own(folder, runs.TOKENIZER, "words", len(self.vocabulary))
         if max(self.vocabulary.values(), default=0) >= self.config.data.vocab_size:
             raise UserError(f"{folder / runs.TOKENIZER} has other ids than the model has words, expected the run's own")
-        self.is_of_other_code = is_of_other_code(_record(folder), self.config.model.module)
+        self.is_of_other_code = predicts_by_other_code(_record(folder), self.config.model.module)
         if self.is_of_other_code:
             _say_other_code(folder)
         # With the leading axis of members that programs have.
@@ -138,7 +138,7 @@ class Restored:
 @functools.cache
 def _say_other_code(folder: Path) -> None:
     """Once for all that restores the run."""
-    _LOG.warning("%s: the code of its model has changed since; it may predict otherwise than it did", folder)
+    _LOG.warning("%s: the code that it predicts by has changed since; it may predict otherwise than it did", folder)
 
 
 def _epoch_of(folder: Path, step: int) -> int | None:

@@ -22,7 +22,7 @@ from research.settings import Config
 from research.training.begin import Begun, Run, begin, describe, fresh_state, seed, taken_folder
 from research.training.environment import write_record
 from research.training.flops import count_flops
-from research.training.history import History, chosen_by
+from research.training.history import History
 from research.training.loop import (
     Fed,
     batches_to_evaluate,
@@ -33,10 +33,11 @@ from research.training.loop import (
     warm_up,
 )
 from research.training.metrics import summarise
-from research.training.model_code import model_code
+from research.training.model_code import model_code, training_code
 from research.training.preparation import Prepared
 from research.training.processes import checkpoints_of, own_folder
 from research.training.programs import Programs, programs_for
+from research.training.protocol import chosen_by
 from research.training.sharing import devices_for, put_replicated, shared_among, shares
 from research.training.step import TrainState, evaluate_step
 from research.training.warm_start import start_from_run
@@ -294,6 +295,7 @@ def _finish(begun: Begun, programs: Programs, best: TrainState, about: dict[str,
         "flops_per_text": _flops_per_text(spec.config, programs, best, prepared),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
         "model_code": model_code(spec.config.model.module),
+        "training_code": training_code(spec.config.model.module),
     }
     if source.run is not None:
         found["init_from"] = start_from_run(best.variables, source.run, prepared.vocabulary)[1]._asdict()
