@@ -91,8 +91,13 @@ def train_all(jobs: Sequence[Job], corpus: "Corpus", folds: int, overrides: list
         train_many(asked, corpus, folds=folds, done=done, workers=program.workers())
 
 
-def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], seconds: float) -> None:
-    """Prints the table, and writes it to `--output` with the command, the machine, the date and the duration."""
+def show(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], seconds: float, *, append: bool = False
+) -> None:
+    """Prints the table, and writes it to `--output` with the command, the machine, the date and the duration.
+
+    With `append` it stands below the tables that are there already.
+    """
     print_table(title, header, rows)
     if FLAGS.output:
         from research.reporting.blocks import markdown_table
@@ -101,5 +106,7 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], secon
         about = environment()
         on = f"{about['processor']}, {about['date']}, {seconds:.0f} s, commit `{about['commit']}`"
         table = markdown_table(header, rows)
-        make_folder(Path(FLAGS.output).parent)
-        runs.write_text(Path(FLAGS.output), f"# {title}\n\n`{program.command()}`, {on}.\n\n{table}")
+        path = Path(FLAGS.output)
+        make_folder(path.parent)
+        above = path.read_text("utf-8") + "\n" if append else ""
+        runs.write_text(path, f"{above}# {title}\n\n`{program.command()}`, {on}.\n\n{table}")
