@@ -7,7 +7,7 @@ have stopped at and taken is read off that run's epochs, for a rule changes no s
 generous one, which takes the epoch with the lowest validation loss, by accuracy on test texts that no rule looks at.
 
 A corpus of N texts trains on what each of five folds would: 0.8 N texts drawn from a known corpus or a file of one's
-own, a tenth of them for validation. Up to 1,500 others are test texts. It goes on where it stopped.
+own, a tenth of them for validation. Up to 1,500 others are test texts. It goes on where it stopped, and the tables are of all runs that the folder holds.
 """
 
 import itertools
@@ -96,12 +96,11 @@ def main(overrides: list[str]) -> None:
         work = (pool.submit(_train, job, overrides, folder) for job in left)
         for done, future in enumerate(list(work), 1):
             reporter.progress(future.result(), done, float("nan"))
-    courses = [_read(job, folder) for job in jobs]
-    studies.show(
-        "Rules against the generous one, by size", _HEADER, list(_by_rule(courses)), time.perf_counter() - start
-    )
+    courses = [_read(path) for path in sorted(folder.glob("*.json"))]
+    seconds = time.perf_counter() - start
+    studies.show("Rules against the generous one, by size", _HEADER, list(_by_rule(courses)), seconds)
     title = "The default against the generous rule, by variant"
-    studies.show(title, _VARIANT_HEADER, list(_by_variant(courses)), time.perf_counter() - start, append=True)
+    studies.show(title, _VARIANT_HEADER, list(_by_variant(courses)), seconds, append=True)
 
 
 def _draw(corpus: "Corpus", job: Job) -> "Corpus":
@@ -148,9 +147,9 @@ def _train(job: Job, overrides: list[str], folder: Path) -> str:
     batches = list(batches_to_evaluate([test], widths))
     epochs: list[Epoch] = []
     fed = [Fed(prepared.train, prepared.validation, seed(spec, "order"))]
-    states = put_replicated(stack([fresh_state(programs, begun)]))
+    fresh = put_replicated(stack([fresh_state(programs, begun)]))
     given = {"widths": widths, "room": prepared.room, "done": [0], "resting": set()}
-    for states, ((_, validation),) in fit(programs, states, fed, config.training, **given):
+    for states, ((_, validation),) in fit(programs, fresh, fed, config.training, **given):
         of_test = None
         if _is_record(validation, epochs) or validation["epoch"] == _EPOCHS:
             probabilities = evaluate_members(programs, states.variables, batches, [len(test.labels)])[1][0]
@@ -159,7 +158,7 @@ def _train(job: Job, overrides: list[str], folder: Path) -> str:
         epochs.append(Epoch(*values, of_test))
         del states  # their memory is given to the next step
     labels = np.bincount(prepared.train.labels).tolist()
-    runs.write_json(folder / f"{job.name}.json", [labels, len(prepared.validation.labels), epochs])
+    runs.write_json(folder / f"{job.name}.json", [job, labels, len(prepared.validation.labels), epochs])
     return job.name
 
 
@@ -170,9 +169,9 @@ def _is_record(validation: dict, before: Sequence[Epoch]) -> bool:
     return at_least or f1_at_least or all(e.loss > validation["loss"] for e in before)
 
 
-def _read(job: Job, folder: Path) -> Course:
-    labels, validation_texts, epochs = runs.read_json(folder / f"{job.name}.json")
-    return Course(job, labels, validation_texts, [Epoch(*epoch) for epoch in epochs])
+def _read(path: Path) -> Course:
+    job, labels, validation_texts, epochs = runs.read_json(path)
+    return Course(Job(*job), labels, validation_texts, [Epoch(*epoch) for epoch in epochs])
 
 
 def _by_settings(course: Course, training: Training) -> tuple[Epoch, int]:
@@ -243,9 +242,7 @@ def _by_rule(courses: Sequence[Course]) -> Iterator[tuple[str, ...]]:
 
 def _by_variant(courses: Sequence[Course]) -> Iterator[tuple[str, ...]]:
     default = _RULES["60 epochs, patience 3 after 900 steps (the default)"]
-    keys = sorted({(course.job.size, FLAGS.variants.index(course.job.variant)) for course in courses})
-    for size, which in keys:
-        variant = FLAGS.variants[which]
+    for size, variant in sorted({(course.job.size, course.job.variant) for course in courses}):
         found = [course for course in courses if (course.job.size, course.job.variant) == (size, variant)]
         generous = np.mean([_by_settings(course, _GENEROUS)[0].test_accuracy for course in found])
         differences = [_difference(course, default) for course in found]
