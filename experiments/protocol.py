@@ -7,7 +7,8 @@ have stopped at and taken is read off that run's epochs, for a rule changes no s
 generous one, which takes the epoch with the lowest validation loss, by accuracy on test texts that no rule looks at.
 
 A corpus of N texts trains on what each of five folds would: 0.8 N texts drawn from a known corpus or a file of one's
-own, a tenth of them for validation. Up to 1,500 others are test texts. It goes on where it stopped, and the tables are of all runs that the folder holds.
+own, a tenth of them for validation. Up to 1,500 others are test texts. It goes on where it stopped, and the tables are
+of all runs that the folder holds.
 """
 
 import itertools
