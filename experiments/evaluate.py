@@ -15,8 +15,7 @@ import numpy as np
 from absl import flags
 
 from experiments import program
-from experiments.progress import print_table, say_unfinished
-from research import runs
+from experiments.progress import print_table, say_unfinished, short_names
 from research.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def main() -> None:
     labels = corpus.labels[chosen]
     probabilities = run.predict_proba([corpus.texts[i] for i in chosen])
     outcome = Outcome((0, 0), corpus.ids[chosen], labels, probabilities, corpus.groups[chosen])
-    title = f"{runs.short_names([FLAGS.workdir])[0]} on {corpus.name}, {what}: {len(chosen):,} texts"
+    title = f"{short_names([FLAGS.workdir])[0]} on {corpus.name}, {what}: {len(chosen):,} texts"
     print_table(title, *run_table(outcome)[:2])
     print(ABOUT_A_RUN)
 

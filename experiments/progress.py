@@ -5,7 +5,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from research import runs
+from research.errors import UserError
 
 if TYPE_CHECKING:
     from research.reporting.results import Results
@@ -92,6 +93,20 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], look: dict[str,
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def short_names(folders: Sequence[str]) -> list[str]:
+    """The shortest ends of paths that tell runs apart, with the variant's name where they are of a comparison.
+
+    Raises:
+      UserError: a folder is named twice.
+    """
+    parts = [Path(folder).resolve().parts for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        found = ["/".join(path[-count:]) for path in parts]
+        if len(set(found)) == len(found) and not any(re.match(r"(fold\d+-)?repeat\d+(/|$)", name) for name in found):
+            return found
+    raise UserError(f"--workdir={','.join(folders)} names a folder twice, expected different ones")
 
 
 def say_unfinished(folder: Path) -> None:

@@ -18,8 +18,8 @@ import threading
 from absl import flags
 
 from experiments import program
+from experiments.progress import short_names
 from research.errors import UserError, not_installed
-from research.runs import short_names
 
 flags.DEFINE_list("workdir", None, "Folders of runs; the first answers where a client names none.")
 flags.DEFINE_string("host", "127.0.0.1", "The address to listen to.")

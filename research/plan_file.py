@@ -5,6 +5,7 @@ from typing import Any
 
 from research import runs
 from research.errors import UserError
+from research.schema import missing_in
 
 # What a plan must have to be read, with the types of the values.
 _PLAN_NEEDS = {
@@ -44,28 +45,13 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 def _problem_of_plan(plan: Any) -> str:
     """What is wrong with a plan, in words; empty where nothing is."""
-    if problem := _problem(plan, _PLAN_NEEDS):
+    if problem := missing_in(plan, _PLAN_NEEDS):
         return problem
     if plan["folds"] < 0 or plan["repeats"] < 1 or not plan["variants"]:
         return f"folds={plan['folds']}, repeats={plan['repeats']} and {len(plan['variants'])} variants"
     for name, entry in plan["variants"].items():
-        if problem := _problem(entry, _VARIANT_NEEDS):
+        if problem := missing_in(entry, _VARIANT_NEEDS):
             return f"of the variant {name!r} {problem}"
         if entry["folder"] != runs.folder_name(entry["folder"]) or entry["folder"] in ("", ".", ".."):
             return f"the folder of the variant {name!r} is {entry['folder']!r}, expected one of this comparison's own"
-    return ""
-
-
-def _problem(value: Any, needs: dict[str, Any]) -> str:
-    """The first thing that is not there or of another type, in words; empty where all is well."""
-    if not isinstance(value, dict):
-        return f"a JSON {type(value).__name__} where an object is expected"
-    for name, kind in needs.items():
-        if name not in value:
-            return f"no {name!r}"
-        if isinstance(kind, dict):
-            if problem := _problem(value[name], kind):
-                return f"in {name!r} {problem}"
-        elif not isinstance(value[name], kind) or isinstance(value[name], bool):
-            return f"{name!r} is {value[name]!r:.40}, expected a value of type {kind.__name__}"
     return ""

@@ -12,13 +12,14 @@ import re
 import socket
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from research.errors import UserError
+from research.schema import missing_in
 from research.whole import make_folder, sync_file, whole_file
 
 CONFIG = "config.json"
@@ -101,7 +102,9 @@ def sync_metrics(folder: Path) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The records in `metrics.jsonl`; none where there is no such file, a torn last line left out.
+    """The records in `metrics.jsonl`, each with `step`, `epoch` and `split`; none where there is no such file.
+
+    A torn last line is left out.
 
     Raises:
       UserError: it is damaged.
@@ -111,9 +114,13 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         return []
     try:
         complete, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-        return [json.loads(line) for line in complete.split("\n") if line]
+        records = [json.loads(line) for line in complete.split("\n") if line]
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+    for number, record in enumerate(records, 1):
+        if problem := missing_in(record, {"step": int, "epoch": int, "split": str}):
+            raise UserError(f"{path}:{number}: {problem}; the file is damaged")
+    return records
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:
@@ -131,9 +138,24 @@ def read_predictions(folder: Path) -> Predictions:
     path = folder / PREDICTIONS
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Predictions(arrays["id"], arrays["label"], arrays["probabilities"], arrays.get("group"))
+            found = Predictions(arrays["id"], arrays["label"], arrays["probabilities"], arrays.get("group"))
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+    if not _fit(found):
+        raise UserError(f"{path}: its arrays do not fit each other, expected those that a run writes")
+    return found
+
+
+def _fit(predictions: Predictions) -> bool:
+    """Whether arrays are what `Predictions` says of each other."""
+    texts, label, probabilities, group = predictions
+    kinds = (texts.dtype.kind, label.dtype.kind, probabilities.dtype.kind)
+    if kinds != ("U", "i", "f") or (texts.ndim, label.ndim, probabilities.ndim) != (1, 1, 2):
+        return False
+    if not len(texts) == len(label) == len(probabilities) == len(texts if group is None else group):
+        return False
+    is_class = np.all((label >= 0) & (label < probabilities.shape[1]))
+    return bool(is_class and np.isfinite(probabilities).all())
 
 
 def write_seen(folder: Path, parts: Iterable[np.ndarray], count: int) -> None:
@@ -281,20 +303,6 @@ def folder_name(variant: str) -> str:
 def run_name(fold: int, repeat: int, folds: int) -> str:
     """The folder of a run below its variant's."""
     return f"fold{fold}-repeat{repeat}" if folds else f"repeat{repeat}"
-
-
-def short_names(folders: Sequence[str]) -> list[str]:
-    """The shortest ends of paths that tell runs apart, with the variant's name where they are of a comparison.
-
-    Raises:
-      UserError: a folder is named twice.
-    """
-    parts = [Path(folder).resolve().parts for folder in folders]
-    for count in range(1, max(map(len, parts)) + 1):
-        found = ["/".join(path[-count:]) for path in parts]
-        if len(set(found)) == len(found) and not any(re.match(r"(fold\d+-)?repeat\d+(/|$)", name) for name in found):
-            return found
-    raise UserError(f"--workdir={','.join(folders)} names a folder twice, expected different ones")
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -18,6 +18,7 @@ from research import runs
 from research.data.corpora import Corpus
 from research.data.splits import resolve_folds, split_corpus
 from research.errors import Diverged, UserError
+from research.schema import missing_in
 from research.settings import Config
 from research.training.begin import Run
 from research.training.environment import environment
@@ -155,7 +156,7 @@ def _take_folder(
     found: dict[str, Any] = {"corpus": corpus.checksum, "folds": folds, "seed": seed}
     of_variants = {}
     if (workdir / TUNED).exists():
-        there = runs.read_json(workdir / TUNED)
+        there = _read_search(workdir)
         if {name: there[name] for name in found} != found:
             raise UserError(f"{workdir} holds another search, expected one on this corpus, split and seed")
         of_variants = there["variants"]
@@ -170,6 +171,18 @@ def _take_folder(
     return found
 
 
+def _read_search(workdir: Path) -> dict[str, Any]:
+    path = workdir / TUNED
+    found = runs.read_json(path)
+    problem = missing_in(found, {"corpus": str, "folds": int, "seed": int, "variants": dict})
+    for name, of_variant in {} if problem else found["variants"].items():
+        if wrong := missing_in(of_variant, {"settings": list, "chosen": dict}):
+            problem = f"of the variant {name!r} {wrong}"
+    if problem:
+        raise UserError(f"{path}: {problem}; the file is damaged, or a newer version wrote it")
+    return found
+
+
 def chosen_settings(workdir: Path, variant: str, corpus: Corpus, folds: int) -> dict[str, dict[str, Any]]:
     """What a search chose for a variant: name of a run (`fold0-repeat0`; "repeat0" with a test split) -> settings.
 
@@ -178,7 +191,7 @@ def chosen_settings(workdir: Path, variant: str, corpus: Corpus, folds: int) -> 
     """
     if not (workdir / TUNED).exists():
         raise UserError(f"{workdir}: no {TUNED}, expected a folder that `tune` wrote")
-    found = runs.read_json(workdir / TUNED)
+    found = _read_search(workdir)
     if found["corpus"] != corpus.checksum or found["folds"] != folds:
         raise UserError(f"{workdir} holds another search, expected one on this corpus and number of folds")
     if variant not in found["variants"]:

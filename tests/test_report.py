@@ -320,6 +320,41 @@ def test_predictions_that_a_run_did_not_write_are_left_out(comparison):
     assert len(read_results(comparison).done("lstm")) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (runs.RECORD, b'{"status": "done"}', "no 'parameters'"),
+        (runs.RECORD, b"[]", "a JSON list, expected an object"),
+        (runs.METRICS, b'{"epoch": 1}\n', "metrics.jsonl:1: no 'step'"),
+        (runs.METRICS, b'"validation"\n', "metrics.jsonl:1: a JSON str"),
+        (runs.PREDICTIONS, b"nothing", "predictions.npz: cannot be read"),
+    ],
+)
+def test_a_damaged_run_is_a_sentence(comparison, name, content, words):
+    (comparison / "lstm" / "fold0-repeat0" / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        write_report(comparison)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: p._replace(label=p.label[:-1]),
+        lambda p: p._replace(label=p.label + 2),
+        lambda p: p._replace(probabilities=p.probabilities[:, 0]),
+        lambda p: p._replace(probabilities=np.full_like(p.probabilities, np.nan)),
+        lambda p: p._replace(id=np.arange(len(p.id))),
+    ],
+)
+def test_arrays_that_do_not_fit_each_other_are_a_sentence(comparison, change):
+    """Of a run of an earlier version, which kept no checksum of its predictions."""
+    run = comparison / "lstm" / "fold0-repeat0"
+    runs.write_predictions(run, change(runs.read_predictions(run)))
+    with pytest.raises(UserError, match="its arrays do not fit each other"):
+        write_report(comparison)
+
+
 def test_a_variant_whose_runs_lost_their_metrics_is_reported(comparison):
     for run in comparison.glob("lstm/*/metrics.jsonl"):
         run.unlink()

@@ -21,9 +21,9 @@ from hypothesis import given, settings
 
 pytest.importorskip("uvicorn")
 
+from experiments.progress import short_names
 from research import restore
 from research.errors import UserError
-from research.runs import short_names
 from research.serving import http as serving
 from research.serving.batching import Batcher, Busy, predict_few
 from research.serving.http import Limits, application

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # From the bottom up; a file imports only from its own layer or from below.
 LAYERS = (
-    ("research.errors", "research.settings", "research.scores", "research.whole", "research.runs", "research.cores"),
-    ("research.plan_file", "research.clearing"),
+    ("research.errors", "research.settings", "research.scores", "research.schema", "research.whole", "research.cores"),
+    ("research.runs", "research.plan_file", "research.clearing"),
     ("research.data",),
     ("research.models",),
     ("research.training",),
@@ -43,6 +43,7 @@ NO_JAX = (
     "research/data/",
     "research/evaluation/",
     "research/reporting/",
+    "research/schema.py",
     "research/scores.py",
     "research/whole.py",
     "research/runs.py",

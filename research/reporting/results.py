@@ -36,6 +36,7 @@ from research.reporting.claims import (
     pairs_of,
     planned_claims,
 )
+from research.schema import missing_in
 
 NOT_TRAINED = "not trained"  # the verdict of a pair of which one variant has a run that did not learn
 CHANGED = "changed"  # the status of a run whose predictions are not those that it wrote
@@ -45,6 +46,16 @@ _COLUMNS = (
     *("best_epoch", "train_texts", "validation_texts", "not_trained", "near_copies"),
     *("model_code", "training_code", "predictions_sha256", "run_folder"),
 )
+
+
+# What the record of a finished run must have to be read.
+_NUMBER = (int, float)
+_RECORD_NEEDS = {
+    "parameters": int,
+    "best_epoch": int,
+    "peak_memory_bytes": int,
+    "seconds": {"train": _NUMBER, "compile": _NUMBER, "evaluate": _NUMBER},
+}
 
 
 class Results(NamedTuple):
@@ -145,6 +156,8 @@ def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> _ReadRun:
     if record.get("status") != "done":
         status = record.get("status", "unfinished" if folder.exists() else "missing")
         return _ReadRun(row | {"status": status}, None, [], None)
+    if problem := missing_in(record, _RECORD_NEEDS):
+        raise UserError(f"{folder / runs.RECORD}: {problem}; the file is damaged: delete the folder to train it anew")
     if runs.has_changed_predictions(folder):
         return _ReadRun(row | {"status": CHANGED}, None, [], None)
     outcome, records = read_outcome(folder, (repeat, fold)), runs.read_metrics(folder)
@@ -167,7 +180,7 @@ def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> _ReadRun:
         "training_code": record.get("training_code", ""),
         "predictions_sha256": runs.predictions_checksum(folder),
     }
-    curve = [r["accuracy"] for r in records if r["split"] == "validation"]
+    curve = [r.get("accuracy", np.nan) for r in records if r["split"] == "validation"]
     return _ReadRun(row, outcome, curve, problem)
 
 
