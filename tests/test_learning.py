@@ -46,8 +46,12 @@ def test_what_shows_that_a_run_was_not_trained(losses, given, counts, predicted,
     assert found == expected if expected is None else found.startswith(expected)
 
 
-def test_more_epochs_are_named():
+def test_what_may_help_is_named():
     assert problem_of(records([0.65, 0.55]), 2, TWO, MIXED).mend == "--config.training.epochs=4"
+    at_chance = records([0.69, 0.8, 0.9], accuracy=0.51)
+    assert problem_of(at_chance, 1, TWO, MIXED).mend == "--config.training.epochs=6"
+    at_chance[-2]["accuracy"] = 0.99  # by heart, in the end: more epochs would not help
+    assert problem_of(at_chance, 1, TWO, MIXED).mend.startswith("more texts, --config.data.vectors=glove")
 
 
 def test_records_of_an_earlier_version_say_nothing_but_predictions_do():

@@ -15,10 +15,10 @@ _STILL_FALLING = 0.07  # share of the whole fall of the loss that the last part 
 
 
 class Problem(NamedTuple):
-    """Why a run counts as not trained, and which setting may mend it."""
+    """Why a run counts as not trained, and what may mend it."""
 
     why: str
-    mend: str  # as a flag
+    mend: str  # flags
 
 
 def problem_of(
@@ -43,8 +43,11 @@ def problem_of(
         return None  # one class: nothing to learn
     train, validation = ([r for r in records if r["split"] == split] for split in ("train", "validation"))
     epochs = max((r["epoch"] for r in validation), default=1)
-    mend = f"--config.training.epochs={2 * epochs}"
     commonest = float(shares.max())
+    mend = f"--config.training.epochs={2 * epochs}"
+    if max((r.get("accuracy", 0.0) for r in train), default=0.0) > (1 + commonest) / 2:
+        # It went on to learn its training texts by heart, and nothing of that held for others.
+        mend = "more texts, --config.data.vectors=glove or a lower --config.optimizer.learning_rate"
     loss, accuracy = _taken(train, best_epoch, "loss"), _taken(train, best_epoch, "accuracy")
     least_loss = min(loss, _taken(validation, best_epoch, "loss"))
     if least_loss >= _AT_CHANCE * prior and accuracy <= commonest + _NO_BETTER:
@@ -54,7 +57,8 @@ def problem_of(
     if one_label and (commonest <= _SKEWED or loss >= _HARDLY_BELOW * prior):
         return Problem("one label for all test texts", mend)
     if is_falling([r["loss"] for r in validation if "loss" in r], prior):
-        return Problem(f"the validation loss was still falling after epoch {epochs}", mend)
+        why = f"the validation loss was still falling after epoch {epochs}"
+        return Problem(why, f"--config.training.epochs={2 * epochs}")
     return None
 
 

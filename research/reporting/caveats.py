@@ -25,16 +25,14 @@ def _not_trained(results: Results) -> str:
     """On the runs that did not learn; else empty."""
     if not results.untrained:
         return ""
-    found, flags = [], []
+    found = []
     for variant, of_variant in results.untrained.items():
-        why = collections.Counter(problem.why for problem in of_variant.values()).most_common(1)[0][0]
-        more = " for the most part" if len({problem.why for problem in of_variant.values()}) > 1 else ""
-        found.append(f"{variant} in {len(of_variant)} of {len(results.outcomes[variant])} run(s) ({why}{more})")
-        flags += [problem.mend for problem in of_variant.values()]
-    longest = max(flags, key=lambda flag: int(flag.rpartition("=")[2]))
+        (problem, count), *others = collections.Counter(of_variant.values()).most_common()
+        more = f" in {count} of them" if others else ""
+        runs = f"{len(of_variant)} of {len(results.outcomes[variant])} run(s)"
+        found.append(f"{variant} in {runs} ({problem.why}{more}; what may help: {problem.mend})")
     return (
-        f"Not trained: {'; '.join(found)}. Their pairs get no verdict. Longer training may mend it: {longest}, in "
-        "another --workdir; or another rate: --vary=optimizer.learning_rate=3e-4,1e-3,3e-3."
+        f"Not trained, so that their pairs get no verdict: {'; '.join(found)}. Other settings need another --workdir."
     )
 
 
