@@ -1,4 +1,4 @@
-"""How long to train and which epoch to take: rules compared on corpora of many sizes.
+"""Compares rules for how long to train and which epoch to take, on corpora of many sizes.
 
     ./launch.sh protocol --corpora=rotten_tomatoes --sizes=200,500 --workdir=runs/protocol
 
@@ -105,7 +105,7 @@ def main(overrides: list[str]) -> None:
 
 
 def _draw(corpus: "Corpus", job: Job) -> "Corpus":
-    """A corpus of its own with as many texts as a fold of `job.size` trains on, and others to test on."""
+    """Draw a corpus whose training texts are as many as a fold's, with a test split of other texts."""
     from research.data.corpora import make_corpus
     from research.data.files import Row
 
@@ -130,7 +130,7 @@ def _draw(corpus: "Corpus", job: Job) -> "Corpus":
 
 
 def _train(job: Job, overrides: list[str], folder: Path) -> str:
-    """Trains generously and writes the course; in a process of its own."""
+    """Train one generous run and write its course; runs in a worker process."""
     from research.data.corpora import load
     from research.training.begin import Begun, Run, fresh_state, seed
     from research.training.loop import Fed, batches_to_evaluate, evaluate_members, fit, stack
@@ -164,7 +164,7 @@ def _train(job: Job, overrides: list[str], folder: Path) -> str:
 
 
 def _is_record(validation: dict, before: Sequence[Epoch]) -> bool:
-    """Whether a rule may take an epoch: no score was better, or no loss was higher, before."""
+    """Return whether a rule may choose the epoch: no earlier one has a better score, or a lower loss."""
     at_least = all(e.accuracy <= validation["accuracy"] for e in before)
     f1_at_least = all(e.macro_f1 <= validation["macro_f1"] for e in before)
     return at_least or f1_at_least or all(e.loss > validation["loss"] for e in before)
@@ -176,7 +176,7 @@ def _read(path: Path) -> Course:
 
 
 def _by_settings(course: Course, training: Training) -> tuple[Epoch, int]:
-    """The epoch that `research.training.protocol` takes of a run with these settings, and the steps to its end."""
+    """Return the epoch that these settings choose, and the number of steps they train for."""
     from research.training.protocol import chosen_by, is_last, score_of
 
     labels = np.repeat(np.arange(len(course.labels)), course.labels)
@@ -192,7 +192,7 @@ def _by_settings(course: Course, training: Training) -> tuple[Epoch, int]:
 
 
 def _as_it_was(course: Course) -> tuple[Epoch, int]:
-    """Until 2026-11-30: ten epochs, stopped after three without a higher accuracy."""
+    """Return the same by the rule until 2026-11-30: ten epochs, patience of three by accuracy alone."""
     best = 1
     for epoch, found in enumerate(course.epochs[:10], 1):
         best = epoch if found.accuracy > course.epochs[best - 1].accuracy else best
@@ -213,12 +213,12 @@ _RULES: dict[str, Callable[[Course], tuple[Epoch, int]]] = {
 
 
 def _difference(course: Course, rule: Callable[[Course], tuple[Epoch, int]]) -> float:
-    """Points of test accuracy between a rule's epoch and the generous one's."""
+    """Return the points of test accuracy between a rule's epoch and the generous one's."""
     return 100 * (rule(course)[0].test_accuracy - _by_settings(course, _GENEROUS)[0].test_accuracy)
 
 
 def _mean(values: Sequence[float]) -> str:
-    """A mean with its 95 % t interval over runs."""
+    """Return a mean with its 95 % t interval over runs, as text."""
     from scipy import stats
 
     if len(values) < 2:

@@ -1,4 +1,4 @@
-"""Removing what an earlier run or comparison has left in a folder, and nothing else."""
+"""Remove the files of an earlier run or comparison from a folder, and nothing else."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ _OF_COMPARISON = (
 
 
 def clear(folder: Path) -> None:
-    """Removes a run or a comparison, and nothing else that may lie in the folder.
+    """Remove a run or a comparison, and nothing else that lies in the folder.
 
     Raises:
       UserError: the folder is not empty and holds neither, or another process writes into it.

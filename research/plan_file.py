@@ -1,4 +1,4 @@
-"""Reading a comparison's `plan.json`, which others may have damaged or made to harm."""
+"""Read a comparison's `plan.json` and check it: the file may be damaged, newer than this code, or made to harm."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ _VARIANT_NEEDS = {
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """`plan.json` of a comparison, checked: whoever reads it finds what is needed, and no folder outside of this one.
+    """Return the checked plan of a comparison. Its folders all lie inside the comparison's own.
 
     Raises:
       UserError: the folder holds no comparison, or its plan is damaged, or of a version that this one cannot read.
@@ -44,7 +44,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def _problem_of_plan(plan: Any) -> str:
-    """What is wrong with a plan, in words; empty where nothing is."""
+    """Return what is wrong with a plan, in words; empty where nothing is."""
     if problem := missing_in(plan, _PLAN_NEEDS):
         return problem
     if plan["folds"] < 0 or plan["repeats"] < 1 or not plan["variants"]:

@@ -1,14 +1,14 @@
-"""Whether JSON that was read holds what is needed of it."""
+"""Check that a JSON value has the fields that its reader needs."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def missing_in(value: Any, needs: Mapping[str, Any]) -> str:
-    """What a JSON value lacks, in words; empty where it lacks nothing.
+    """Return what a JSON value lacks, in words; empty where it lacks nothing.
 
     Args:
-      value: that was read.
+      value: the value that was read.
       needs: name -> type (or types), or the needs of an object within.
     """
     if not isinstance(value, dict):

@@ -33,12 +33,12 @@ _MOST_CANDIDATES = 200  # for one text; of texts made from a template, some pair
 
 
 def fingerprints(texts: Iterable[str], *, trained: bool) -> np.ndarray:
-    """Fingerprints of texts, `SEEN` [N]; `trained` is what they say of it."""
+    """Return the fingerprints of texts, `SEEN` [N]; `trained` says whether they are trained on."""
     return np.concatenate([nothing(), *in_chunks(texts, trained=trained)])
 
 
 def in_chunks(texts: Iterable[str], *, trained: bool) -> Iterator[np.ndarray]:
-    """Yields `fingerprints` of texts that need not fit into memory, piece by piece."""
+    """Yield `fingerprints` piece by piece; the texts need not fit into memory."""
     left = iter(texts)
     while chunk := list(itertools.islice(left, _CHUNK)):
         found = _of_chunk(chunk)
@@ -47,12 +47,12 @@ def in_chunks(texts: Iterable[str], *, trained: bool) -> Iterator[np.ndarray]:
 
 
 def nothing() -> np.ndarray:
-    """No texts."""
+    """Return the fingerprints of no texts."""
     return np.empty(0, SEEN)
 
 
 def seen_of(corpus: Corpus, train: np.ndarray, validation: np.ndarray) -> np.ndarray:
-    """What a run sees that is trained on some texts of a corpus and chosen by others; both int [n]."""
+    """Return the fingerprints of a run's training and validation texts, given as indices int [n] into a corpus."""
     every = of_corpus(corpus)
     trained = every[train]
     trained["trained"] = True
@@ -60,7 +60,7 @@ def seen_of(corpus: Corpus, train: np.ndarray, validation: np.ndarray) -> np.nda
 
 
 def of_corpus(corpus: Corpus) -> np.ndarray:
-    """Fingerprints of all texts of a corpus, as not trained on; once for all that ask."""
+    """Return the fingerprints of all texts of a corpus, with `trained` false; they are computed once a process."""
     return _of_corpus(corpus).copy()
 
 
@@ -97,19 +97,19 @@ def _of_chunk(texts: Sequence[str]) -> np.ndarray:
 
 
 def _hash(text: str) -> int:
-    """64 bits of a text's SHA-256."""
+    """Return the first 64 bits of a text's SHA-256."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "little")
 
 
 def matches(texts: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which texts are among those that were seen.
+    """Find the texts that have been seen, exactly or nearly.
 
     Args:
       texts: fingerprints [N].
       seen: fingerprints [M], perhaps of a file that is mapped into memory.
 
     Returns:
-      `(equal bool [N], near bool [N])`; near are those that are no equals.
+      `(equal bool [N], near bool [N])`; a text is never both.
     """
     equal, near = np.zeros(len(texts), bool), np.zeros(len(texts), bool)
     for start in range(0, len(seen), _CHUNK):
@@ -120,14 +120,18 @@ def matches(texts: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _near(texts: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """bool [N]: which texts have a near copy. Of 12 places at most 2 differ, so of 3 runs of 4 one is the same."""
+    """Return which texts have a near copy, bool [N].
+
+    Near copies differ in at most 2 of 12 places, so at least one of the 3 blocks of 4 places is the same in both: only
+    texts that share a block are compared.
+    """
     result = np.zeros(len(texts), bool)
     ours, theirs = np.ascontiguousarray(texts["sketch"]), np.ascontiguousarray(seen["sketch"])
     rows = np.flatnonzero(ours.any(axis=1))
-    for ours_run, their_run in zip(ours.view("<u8").T, theirs.view("<u8").T, strict=True):
-        order = np.argsort(their_run, kind="stable")
-        low = np.searchsorted(their_run[order], ours_run[rows], "left")
-        high = np.searchsorted(their_run[order], ours_run[rows], "right")
+    for our_block, their_block in zip(ours.view("<u8").T, theirs.view("<u8").T, strict=True):
+        order = np.argsort(their_block, kind="stable")
+        low = np.searchsorted(their_block[order], our_block[rows], "left")
+        high = np.searchsorted(their_block[order], our_block[rows], "right")
         for mine, other in _pairs(rows, low, np.minimum(high, low + _MOST_CANDIDATES)):
             agree = (ours[mine] == theirs[order[other]]).sum(axis=1) >= _AGREE
             result[mine[agree]] = True
@@ -135,7 +139,7 @@ def _near(texts: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def _pairs(rows: np.ndarray, low: np.ndarray, high: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields, in pieces, each row with each number from its low to its high."""
+    """Yield, in pieces, each row beside each number from its low to its high."""
     for start in range(0, len(rows), 10_000):
         piece = slice(start, start + 10_000)
         count = high[piece] - low[piece]

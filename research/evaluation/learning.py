@@ -1,4 +1,4 @@
-"""Whether a run has learned anything: a model that was not trained is not judged against one that was."""
+"""Decide whether a run has learned anything: a model that was not trained is not judged."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,18 +24,19 @@ class Problem(NamedTuple):
 def problem_of(
     records: Sequence[Mapping[str, Any]], best_epoch: int, label_counts: np.ndarray, predicted: np.ndarray
 ) -> Problem | None:
-    """What shows that a run was not trained; None where nothing does.
+    """Return the reason why a run counts as not trained, or None.
 
     Args:
       records: of `metrics.jsonl`, with `split`, `epoch`, `loss` and `accuracy`.
-      best_epoch: the epoch that was taken.
+      best_epoch: the chosen epoch.
       label_counts: int [C], training texts of each class.
       predicted: int [N], the labels that the test texts were given.
 
     Returns:
-      the first that holds of: at the epoch that was taken, neither the training loss nor the validation loss is below
-      that of a model which knows the shares of the labels alone, and training accuracy is not above the commonest
-      class's share; all test texts get one label; the validation loss was still falling when training ended.
+      the first of these reasons that holds. (1) At the chosen epoch, training accuracy is no better than the share of
+      the commonest class, and neither the training loss nor the validation loss is below that of a model that knows the
+      shares of the classes alone. (2) All test texts get one label. (3) The validation loss was still falling when
+      training ended.
     """
     shares = label_counts / label_counts.sum()
     prior = float(-np.sum(shares[shares > 0] * np.log(shares[shares > 0])))  # the least loss that knows no text
@@ -63,12 +64,12 @@ def problem_of(
 
 
 def _taken(records: Sequence[Mapping[str, Any]], epoch: int, name: str) -> float:
-    """A value of the epoch that was taken; NaN, which is above and below nothing, where it was not written."""
+    """Return a value of the chosen epoch, or NaN where it was not recorded: comparisons with NaN are false."""
     return next((r[name] for r in records if r["epoch"] == epoch and name in r), float("nan"))
 
 
 def is_falling(losses: Sequence[float], start: float) -> bool:
-    """Whether a loss, by epoch, has a notable share of its whole fall in the last part of the epochs.
+    """Return whether a loss makes a notable part of its whole fall in the last tenth of the epochs.
 
     Args:
       losses: after each epoch.

@@ -1,4 +1,4 @@
-"""What a comparison claims: which pairs are compared, by which metric and margin, and at which level."""
+"""The claims of a comparison: which pairs are compared, by which metric and margin, and at which level."""
 
 import itertools
 import re

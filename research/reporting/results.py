@@ -136,7 +136,7 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
 
 
 def later_claims(results: Results) -> list[str]:
-    """What was chosen when results existed already, as `baseline lstm (planned: linear)`."""
+    """Return the choices that were made when results existed already, such as `baseline lstm (planned: linear)`."""
     first, variants = first_claims(results.plan), list(results.plan["variants"])
     first = first._replace(baseline=first.baseline if first.baseline in variants else "")
     names = {
@@ -185,7 +185,7 @@ def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> _ReadRun:
 
 
 def _problem_of(record: dict[str, Any], records: list[dict[str, Any]], outcome: Outcome) -> Problem | None:
-    """Why a run counts as not trained; of an earlier version's, which kept no counts, by the labels of its test."""
+    """Return why a run counts as not trained; without recorded label counts, the labels of its test texts are counted."""
     counts = record.get("label_counts") or np.bincount(outcome.label, minlength=outcome.probabilities.shape[1])
     return problem_of(records, record["best_epoch"], np.asarray(counts), outcome.probabilities.argmax(axis=1))
 
@@ -199,7 +199,7 @@ def read_outcome(folder: Path, run: tuple[int, int]) -> Outcome:
 
 
 def planned_pairs(results: Results) -> int:
-    """How many pairs are claimed about, those included that lack a finished run."""
+    """Return the number of planned pairs; pairs without a finished run count too."""
     return len(pairs_of(list(results.plan["variants"]), results.claims))
 
 

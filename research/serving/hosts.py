@@ -1,4 +1,4 @@
-"""Which names the server answers to."""
+"""The names under which clients may call the server."""
 
 import contextlib
 import ipaddress
@@ -14,10 +14,11 @@ ANY_ADDRESS = ("0.0.0.0", "::")  # to listen to is to listen to every address of
 
 
 class TrustedHosts:
-    """ASGI middleware that answers only requests whose Host header is one of the names that this server is called by.
+    """ASGI middleware that refuses requests whose Host header is not one of the server's own names.
 
-    A page of another site cannot name this machine so: its own name may be made to lead here (DNS rebinding), and the
-    browser then sends that name. Of `ANY_ADDRESS` every IP address is trusted as well, which no site's name can be.
+    This stops DNS rebinding: a foreign site can make its own name resolve to this machine, but the browser then sends
+    that name as the Host. A server that listens to all addresses (`ANY_ADDRESS`) trusts every IP address as well, for a
+    site's name is never one.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]):

@@ -1,4 +1,4 @@
-"""What tells results of edited code apart: hashes of the code that a run's training or predicting depends on.
+"""Hash the code that a run's training and predicting depend on, so that results of edited code are told apart.
 
 Comments, docstrings, formatting and the words of error messages are left out: none of them changes a result.
 """
@@ -22,7 +22,7 @@ _TRAINING = ("training.run",)
 
 @functools.cache
 def model_code(module: str) -> str:
-    """A hash of what a restored run predicts by: its model, the tokenizer, and all that they import.
+    """Return a hash of the code that predicts: the model, the tokenizer, and all that they import.
 
     Args:
       module: `settings.model.module`, such as `recurrent.Recurrent`.
@@ -32,17 +32,17 @@ def model_code(module: str) -> str:
 
 @functools.cache
 def training_code(module: str) -> str:
-    """A hash of all that a run's results come from: its model, data and training, and all that they import."""
+    """Return a hash of the code that a run's results come from: model, data and training, and all that they import."""
     return _hash((_file_of(module), *_TRAINING))
 
 
 def predicts_by_other_code(record: dict[str, Any], module: str) -> bool:
-    """Whether a `record.json` says that its run would predict by other code than there is now."""
+    """Return whether a run, by its `record.json`, had other predicting code than there is now."""
     return _differs(record.get("model_code"), model_code(module))
 
 
 def was_trained_by_other_code(record: dict[str, Any], module: str) -> bool:
-    """Whether a `record.json` says that its run was made by other code than there is now."""
+    """Return whether a run, by its `record.json`, had other training code than there is now."""
     return _differs(record.get("training_code"), training_code(module))
 
 
@@ -66,7 +66,7 @@ def _hash(roots: Sequence[str]) -> str:
 
 
 def _path_of(name: str) -> Path | None:
-    """The file of a module below `research`, as `models.layers.masks`; None of what is none, as a function's name."""
+    """Return the file of a module such as `models.layers.masks`; None if there is none, as for a function's name."""
     path = _PACKAGE / name.replace(".", "/")
     found = [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()]
     return found[0] if found else None
@@ -74,7 +74,7 @@ def _path_of(name: str) -> Path | None:
 
 @functools.cache
 def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
-    """What a file computes, as text, and the names of what it imports of `research`."""
+    """Return the normalised code of a file, and the names of the modules of `research` that it imports."""
     tree = ast.parse(path.read_text("utf-8"))
     froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
     names = [n for node in froms for n in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))]

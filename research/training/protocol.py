@@ -1,4 +1,4 @@
-"""How long a run is trained and which of its epochs is taken, as rules and in words.
+"""The rules of early stopping and of choosing the epoch, and what they mean for a small corpus, in words.
 
 A run is trained for `training.epochs` at most. Early stopping ends it where neither the validation score nor the
 validation loss has improved for `patience` epochs, and not before `min_steps` optimizer steps: on a few hundred texts
@@ -24,12 +24,12 @@ _TIE = 1e-9  # of the loss: breaks ties of a score, and is less than a score's s
 
 
 def chosen_by(training: Training | Pretraining, labels: np.ndarray, validation_texts: int) -> str:
-    """What chooses the epoch of a run: `training.select`, with what "auto" is for this run in its place.
+    """Return the validation score that chooses the epoch of a run: `training.select`, with "auto" resolved.
 
     Args:
       training: the settings.
       labels: int [N], of the training texts.
-      validation_texts: how many there are to choose on.
+      validation_texts: the number of validation texts.
     """
     if training.select != "auto":
         return training.select
@@ -37,11 +37,11 @@ def chosen_by(training: Training | Pretraining, labels: np.ndarray, validation_t
 
 
 def score_of(select: str, record: Mapping[str, Any]) -> float:
-    """What the best epoch is chosen by, higher is better; of equal scores the one with the lower loss.
+    """Return the score that the best epoch has the highest of; the loss breaks ties.
 
     Args:
-      select: of `chosen_by`.
-      record: of validation, after an epoch.
+      select: what `chosen_by` returned.
+      record: the validation record of an epoch.
     """
     if select == "last":
         return float(record["epoch"])
@@ -49,12 +49,12 @@ def score_of(select: str, record: Mapping[str, Any]) -> float:
 
 
 def is_last(training: Training | Pretraining, epoch: int, steps: int, *, best: int, lowest: int) -> bool:
-    """Whether training ends with an epoch.
+    """Return whether training ends with an epoch: it is the last one allowed, or early stopping ends it.
 
     Args:
       training: the settings.
       epoch: counted from 1.
-      steps: of the optimizer, in an epoch.
+      steps: optimizer steps in an epoch.
       best: the epoch with the best validation score so far.
       lowest: the epoch with the lowest validation loss so far.
     """
@@ -64,7 +64,7 @@ def is_last(training: Training | Pretraining, epoch: int, steps: int, *, best: i
 
 
 def protocol_sentence(corpus: Corpus, config: Config, folds: int) -> str:
-    """What follows from a small corpus, in a sentence, before a variant is trained on it; empty where nothing does."""
+    """Say what the size of a corpus means for training a variant on it; empty where there is nothing to say."""
     training = config.training
     if training.select == "last":
         return ""

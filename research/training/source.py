@@ -1,4 +1,4 @@
-"""What a run starts from, and that this has seen nothing of what is held out from the run."""
+"""Find the run or encoder that a run starts from, and refuse one that has seen the run's held-out texts."""
 
 import functools
 import logging
@@ -23,7 +23,7 @@ _MOST_ANCESTORS = 16  # of a run: folders that were made anew may name each othe
 
 
 class Source(NamedTuple):
-    """What a run starts from."""
+    """The run or encoder that a run starts from."""
 
     run: Restored | None  # whose parameters are taken
     seen: np.ndarray  # fingerprints of the texts that it, or an encoder, or what these started from, have seen
@@ -42,7 +42,7 @@ def _folder_named(init_from: str, fold: int, repeat: int) -> Path | None:
 
 
 def read_source(spec: RunSpec, prepared: Prepared) -> Source:
-    """What the settings say to start from.
+    """Return the source that the settings name.
 
     Raises:
       UserError: it cannot be restored, it has seen texts that are held out here, or the model cannot start so.
@@ -64,10 +64,10 @@ def read_source(spec: RunSpec, prepared: Prepared) -> Source:
 
 
 def seen_by(folder: Path, described: dict[str, Any], corpus: Corpus, depth: int = 0) -> np.ndarray:
-    """Fingerprints of the texts that the run in a folder, and what it started from, have seen.
+    """Return the fingerprints of the texts that a run and its own sources have seen.
 
-    Of a run that an earlier version made this is found out where its corpus is still there; else nobody can tell, which
-    is said once.
+    Runs of an earlier version kept no fingerprints. They are computed from the run's corpus where that is still there;
+    otherwise a warning says once that nobody can tell.
 
     Args:
       folder: of a run or an encoder.
@@ -100,7 +100,7 @@ def seen_by(folder: Path, described: dict[str, Any], corpus: Corpus, depth: int 
 
 @functools.cache
 def _say_unknown(folder: Path) -> None:
-    """Once for all runs that start from it."""
+    """Warn once, however many runs start from it."""
     _LOG.warning(
         "%s: an earlier version trained it and did not keep which texts it saw, so nobody can tell whether held-out "
         "texts are among them",
@@ -109,7 +109,7 @@ def _say_unknown(folder: Path) -> None:
 
 
 def _require_unseen(seen: np.ndarray, spec: RunSpec, prepared: Prepared, name: str) -> int:
-    """How many held-out texts have near copies among those that were seen.
+    """Return the number of held-out texts with near copies among the seen ones.
 
     Raises:
       UserError: held-out texts were trained on, or test texts chose an epoch.
