@@ -185,7 +185,7 @@ def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> _ReadRun:
 
 
 def _problem_of(record: dict[str, Any], records: list[dict[str, Any]], outcome: Outcome) -> Problem | None:
-    """Return why a run counts as not trained; without recorded label counts, the labels of its test texts are counted."""
+    """Return why a run counts as not trained; without recorded label counts those of its test texts are taken."""
     counts = record.get("label_counts") or np.bincount(outcome.label, minlength=outcome.probabilities.shape[1])
     return problem_of(records, record["best_epoch"], np.asarray(counts), outcome.probabilities.argmax(axis=1))
 
