@@ -13,8 +13,9 @@ def records(losses, *, accuracy=0.8, train=None):
     """Of epochs with these validation losses, and training losses like them."""
     found = []
     for epoch, loss in enumerate(losses, 1):
-        of_train = {"epoch": epoch, "split": "train", "loss": loss if train is None else train, "accuracy": accuracy}
-        found += [of_train, {"epoch": epoch, "split": "validation", "loss": loss, "accuracy": 0.7}]
+        at = {"step": 100 * epoch, "epoch": epoch}
+        of_train = at | {"split": "train", "loss": loss if train is None else train, "accuracy": accuracy}
+        found += [of_train, at | {"split": "validation", "loss": loss, "accuracy": 0.7}]
     return found
 
 
@@ -47,15 +48,17 @@ def test_what_shows_that_a_run_was_not_trained(losses, given, counts, predicted,
 
 
 def test_what_may_help_is_named():
-    assert problem_of(records([0.65, 0.55]), 2, TWO, MIXED).mend == "--config.training.epochs=4"
+    assert problem_of(records([0.65, 0.55]), 2, TWO, MIXED).mend == "--config.training.epochs=9"  # of 100 steps each
+    few = [r | {"step": 7 * r["epoch"]} for r in records([0.65, 0.55])]
+    assert problem_of(few, 2, TWO, MIXED).mend == "--config.training.epochs=60"
     at_chance = records([0.69, 0.8, 0.9], accuracy=0.51)
-    assert problem_of(at_chance, 1, TWO, MIXED).mend == "--config.training.epochs=6"
+    assert problem_of(at_chance, 1, TWO, MIXED).mend == "--config.training.epochs=9"
     at_chance[-2]["accuracy"] = 0.99  # by heart, in the end: more epochs would not help
     assert problem_of(at_chance, 1, TWO, MIXED).mend.startswith("more texts, --config.data.vectors=glove")
 
 
 def test_records_of_an_earlier_version_say_nothing_but_predictions_do():
-    old = [{"epoch": 1, "split": "validation", "accuracy": 0.7}]
+    old = [{"step": 9, "epoch": 1, "split": "validation", "accuracy": 0.7}]
     assert problem_of(old, 1, TWO, MIXED) is None
     assert why(old, 1, TWO, SAME) == "one label for all test texts"
 

@@ -292,7 +292,7 @@ def test_a_variant_with_a_run_that_did_not_learn_gets_no_verdict(comparison):
     assert verdicts == {"lstm": "undecided", "cnn[seed=1]": "not trained"}
     said = (
         "Not trained, so their pairs get no verdict: cnn[seed=1] in 1 of 3 run(s) (one label for all test texts; "
-        "what may help: --config.training.epochs=2)."
+        "what may help: --config.training.epochs=60)."
     )
     assert caveats(results)[0].startswith(said)
     report = (comparison / "report.md").read_text()
@@ -303,7 +303,7 @@ def test_a_variant_with_a_run_that_did_not_learn_gets_no_verdict(comparison):
     of_variant = {entry["variant"]: entry["not_trained"] for entry in written["variants"]}
     assert of_variant["lstm"] == {}
     assert of_variant["cnn[seed=1]"] == {
-        "cnn--seed=1/fold1-repeat0": {"why": "one label for all test texts", "mend": "--config.training.epochs=2"}
+        "cnn--seed=1/fold1-repeat0": {"why": "one label for all test texts", "mend": "--config.training.epochs=60"}
     }
     assert "would_decide" not in next(pair for pair in written["pairs"] if pair["a"] == "cnn[seed=1]")
 

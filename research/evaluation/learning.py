@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from research.settings import Training
+
 _AT_CHANCE = 0.97  # of the loss of the label shares; a loss above it is no better than they are
 _NO_BETTER = 0.02  # above the share of the commonest class
 _HARDLY_BELOW = 0.9  # of that loss
@@ -45,7 +47,8 @@ def problem_of(
     train, validation = ([r for r in records if r["split"] == split] for split in ("train", "validation"))
     epochs = max((r["epoch"] for r in validation), default=1)
     commonest = float(shares.max())
-    mend = f"--config.training.epochs={2 * epochs}"
+    longer = f"--config.training.epochs={_more(epochs, max((r['step'] for r in validation), default=0))}"
+    mend = longer
     if max((r.get("accuracy", 0.0) for r in train), default=0.0) > (1 + commonest) / 2:
         # It went on to learn its training texts by heart, and nothing of that held for others.
         mend = "more texts, --config.data.vectors=glove or a lower --config.optimizer.learning_rate"
@@ -58,9 +61,15 @@ def problem_of(
     if one_label and (commonest <= _SKEWED or loss >= _HARDLY_BELOW * prior):
         return Problem("one label for all test texts", mend)
     if is_falling([r["loss"] for r in validation if "loss" in r], prior):
-        why = f"the validation loss was still falling after epoch {epochs}"
-        return Problem(why, f"--config.training.epochs={2 * epochs}")
+        return Problem(f"the validation loss was still falling after epoch {epochs}", longer)
     return None
+
+
+def _more(epochs: int, steps: int) -> int:
+    """Return twice as many epochs, or as many as the default trains for where those were far fewer steps."""
+    default = Training()
+    usual = -(-default.min_steps * epochs // steps) if steps else default.epochs
+    return max(2 * epochs, min(usual, default.epochs))
 
 
 def _taken(records: Sequence[Mapping[str, Any]], epoch: int, name: str) -> float:

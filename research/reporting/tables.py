@@ -8,6 +8,7 @@ import numpy as np
 from research.evaluation.metrics import METRICS, NAMES, unit_of
 from research.evaluation.statistics import Estimate, Outcome, estimate, mcnemar
 from research.reporting.blocks import Table
+from research.reporting.claims import first_claims
 from research.reporting.results import NOT_TRAINED, Results
 from research.scores import UNBALANCED
 
@@ -16,6 +17,8 @@ _OTHER_METRICS = (
     *("accuracy", "macro_recall", "macro_precision", "macro_f1"),
     *("auroc", "log_loss", "brier", "calibration_error"),
 )
+# Of the first table, beside the one that decides.
+_BESIDE = {"accuracy": ("macro_recall", "macro_f1"), "macro_f1": ("accuracy", "macro_recall")}
 _VERDICTS = ("better", "equivalent", "undecided", "worse", NOT_TRAINED)
 
 
@@ -62,7 +65,7 @@ def between(values: Iterable[int]) -> str:
 def variants_table(results: Results) -> Table:
     """A row a variant, the best first; variants without a finished run last."""
     main = results.metric
-    others = [metric for metric in ("accuracy", "macro_recall", "macro_f1") if metric != main][-2:]
+    others = _BESIDE.get(main, ("accuracy", "macro_f1"))
     names = [NAMES[metric] for metric in others]
     header = ("variant", NAMES[main], "95 % interval", *names, "parameters", "s/run", "runs")
     rows = []
@@ -165,7 +168,7 @@ def protocol(results: Results) -> str:
     said = f"{corpus['name']} ({corpus['texts']:,} texts{cleaned}, {classes}), {how}"
     if results.metric == "accuracy":
         return said
-    chosen = plan.get("metric_by_default")
+    chosen = plan.get("metric_by_default") and results.metric == first_claims(plan).metric
     why = f", because one class has more than {100 * UNBALANCED:.0f} % of the texts" if chosen else ""
     return f"{said}; judged by {NAMES[results.metric]}{why}"
 
