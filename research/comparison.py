@@ -26,9 +26,10 @@ from research.training.environment import write_record
 from research.training.memory import release_memory
 from research.training.model_code import was_trained_by_other_code
 from research.training.population import train_many
-from research.training.preparation import cut_sentence
+from research.training.preparation import RunSpec, cut_sentence
 from research.training.protocol import protocol_sentence
 from research.training.run import try_out
+from research.training.source import check_source
 from research.training.workers import Workers
 
 REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
@@ -175,6 +176,9 @@ def _train_all(
     modules = [run.config.model.module for run in asked]
     if other := [at for at, record in records.items() if was_trained_by_other_code(record, modules[at])]:
         say(f"{len(other)} of them were made by other code; --overwrite makes all of them anew")
+    for at, run in enumerate(asked):  # before any run is trained in vain
+        if at not in ended:
+            check_source(RunSpec(run.config, corpus, folds, run.fold, run.repeat))
     board = _Progress(len(ended), progress)
 
     def tick(at: int, epochs: float, loss: float) -> None:

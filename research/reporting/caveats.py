@@ -31,9 +31,7 @@ def _not_trained(results: Results) -> str:
         more = f" in {count} of them" if others else ""
         runs = f"{len(of_variant)} of {len(results.outcomes[variant])} run(s)"
         found.append(f"{variant} in {runs} ({problem.why}{more}; what may help: {problem.mend})")
-    return (
-        f"Not trained, so their pairs get no verdict: {'; '.join(found)}. Other settings need another --workdir."
-    )
+    return f"Not trained, so their pairs get no verdict: {'; '.join(found)}. Other settings need another --workdir."
 
 
 def _changed(results: Results) -> str:

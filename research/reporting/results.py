@@ -184,6 +184,12 @@ def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> _ReadRun:
     return _ReadRun(row, outcome, curve, problem)
 
 
+def problem_of_run(folder: Path) -> Problem | None:
+    """Return why a finished run counts as not trained; None if it learned."""
+    record = runs.read_record(folder)
+    return _problem_of(record, runs.read_metrics(folder), read_outcome(folder, (0, 0)))
+
+
 def _problem_of(record: dict[str, Any], records: list[dict[str, Any]], outcome: Outcome) -> Problem | None:
     """Return why a run counts as not trained; without recorded label counts those of its test texts are taken."""
     counts = record.get("label_counts") or np.bincount(outcome.label, minlength=outcome.probabilities.shape[1])

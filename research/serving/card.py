@@ -6,7 +6,7 @@ from typing import Any
 
 from research import runs
 from research.reporting.blocks import markdown_table
-from research.reporting.results import read_outcome
+from research.reporting.results import problem_of_run, read_outcome
 from research.reporting.tables import ABOUT_A_RUN, run_table
 from research.training.restore import RestoredRun
 
@@ -107,7 +107,11 @@ def _epoch(run: RestoredRun, record: dict[str, Any]) -> str:
 def _scores(folder: Path, other_code: bool) -> str:
     if not (folder / runs.PREDICTIONS).exists():
         return "It was not tested."
+    if runs.has_changed_predictions(folder):
+        return "Nobody knows: the file with its predictions was changed after the run."
     outcome = read_outcome(folder, (0, 0))
     table = markdown_table(*run_table(outcome)[:2])
     changed = " The code of the model has changed since: what is exported is not what had these scores." * other_code
-    return f"On {len(outcome.id):,} test texts:\n\n{table}\n{ABOUT_A_RUN}{changed}"
+    problem = problem_of_run(folder)
+    untrained = "" if problem is None else f" It counts as not trained: {problem.why}."
+    return f"On {len(outcome.id):,} test texts:\n\n{table}\n{ABOUT_A_RUN}{changed}{untrained}"

@@ -11,9 +11,11 @@ from research import runs
 from research.data.audit import load_again
 from research.data.corpora import Corpus
 from research.data.seen import matches, nothing, of_corpus, seen_of
+from research.data.splits import Split, split_corpus
 from research.data.weights import NAMES, read_pretraining
 from research.errors import UserError
 from research.models import load_module
+from research.settings import repeat_of
 from research.training.preparation import Prepared, RunSpec
 from research.training.restore import Restored, restore_source, split_of
 
@@ -47,20 +49,39 @@ def read_source(spec: RunSpec, prepared: Prepared) -> Source:
     Raises:
       UserError: it cannot be restored, it has seen texts that are held out here, or the model cannot start so.
     """
-    weights, folder, model = spec.config.data.weights, source_folder(spec), spec.config.model.module
-    run, seen, near = None, [nothing()], 0
+    folder, model = source_folder(spec), spec.config.model.module
+    if folder is not None and hasattr(load_module(model), "fit_constants"):
+        raise UserError(f"config.init_from is {str(folder)!r}, expected none: {model} starts from its training texts")
+    run = None if folder is None else restore_source(folder)
+    return Source(run, *_require_unseen_sources(spec, prepared.split))
+
+
+def check_source(spec: RunSpec) -> None:
+    """Refuse a source that has seen texts that are held out from a run, before anything is trained.
+
+    Raises:
+      UserError: as `read_source`.
+    """
+    config = spec.config
+    if (config.init_from, config.data.weights) == ("none", "none"):
+        return
+    which = {"folds": spec.folds, "fold": spec.fold, "repeat": repeat_of(config, "split", spec.repeat)}
+    _require_unseen_sources(spec, split_corpus(spec.corpus, config.seed, **which, train_size=config.data.train_size))
+
+
+def _require_unseen_sources(spec: RunSpec, split: Split) -> tuple[np.ndarray, int]:
+    """Return the fingerprints of what the sources have seen, and the number of near copies among held-out texts."""
+    weights, folder = spec.config.data.weights, source_folder(spec)
+    sources = []
     if weights not in ("none", *NAMES):
-        seen.append(seen_by(Path(weights), read_pretraining(weights), spec.corpus))
-        near += _require_unseen(seen[-1], spec, prepared, f"config.data.weights: {weights}")
+        sources.append((f"config.data.weights: {weights}", Path(weights), read_pretraining(weights)))
     if folder is not None:
-        if hasattr(load_module(model), "fit_constants"):
-            raise UserError(
-                f"config.init_from is {str(folder)!r}, expected none: {model} starts from its training texts"
-            )
-        run = restore_source(folder)
-        seen.append(seen_by(folder, run.described, spec.corpus))
-        near += _require_unseen(seen[-1], spec, prepared, f"config.init_from: {folder}")
-    return Source(run, np.concatenate(seen), near)
+        sources.append((f"config.init_from: {folder}", folder, runs.read_json(folder / runs.CONFIG)))
+    seen, near_copies = [nothing()], 0
+    for name, path, described in sources:
+        seen.append(seen_by(path, described, spec.corpus))
+        near_copies += _require_unseen(seen[-1], spec.corpus, split, name)
+    return np.concatenate(seen), near_copies
 
 
 def seen_by(folder: Path, described: dict[str, Any], corpus: Corpus, depth: int = 0) -> np.ndarray:
@@ -108,7 +129,7 @@ def _say_unknown(folder: Path) -> None:
     )
 
 
-def _require_unseen(seen: np.ndarray, spec: RunSpec, prepared: Prepared, name: str) -> int:
+def _require_unseen(seen: np.ndarray, corpus: Corpus, split: Split, name: str) -> int:
     """Return the number of held-out texts with near copies among the seen ones.
 
     Raises:
@@ -116,13 +137,13 @@ def _require_unseen(seen: np.ndarray, spec: RunSpec, prepared: Prepared, name: s
     """
     if not len(seen):
         return 0
-    ours, split = of_corpus(spec.corpus), prepared.split
+    ours = of_corpus(corpus)
     equal, near = matches(ours[split.test], seen)
     # Texts that chose an epoch before may choose one again.
     equal_too, near_too = matches(ours[split.validation], seen[np.asarray(seen["trained"])])
     if count := int(equal.sum() + equal_too.sum()):
         first = [*split.test[equal], *split.validation[equal_too]][0]
-        example = " ".join(spec.corpus.texts[first].split())[:_SHOWN]
+        example = " ".join(corpus.texts[first].split())[:_SHOWN]
         raise UserError(
             f"{name} was trained on {count:,} of the texts that are held out here, such as {example!r}, whatever file "
             "they came from; expected a run of the same fold, repeat and seed, or one on other texts"
