@@ -52,7 +52,9 @@ def everything(folder):
 def test_a_run_of_an_earlier_version_is_restored(predicted):
     before = everything(DATA / "run")
     texts, probabilities = predicted
-    np.testing.assert_allclose(restore(DATA / "run").predict_proba(texts), probabilities, atol=1e-6)
+    run = restore(DATA / "run")
+    np.testing.assert_allclose(run.predict_proba(texts), probabilities, atol=1e-6)
+    assert run.config.training.min_steps == 0  # there was no such setting, and nobody waited
     assert everything(DATA / "run") == before
 
 

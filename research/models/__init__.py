@@ -100,13 +100,14 @@ def config_from_dict(settings: dict[str, Any]) -> Config:
     try:
         model = {n: tuple(v) if isinstance(v, list) else v for n, v in settings["model"].items() if n != "module"}
         kind = Pretraining if is_pretraining(settings) else Training
+        earlier = {} if kind is Pretraining else {"min_steps": 0}  # before there was this setting, none were waited for
         return Config(
             model=settings_for(settings["model"]["module"], **model),
             seed=settings["seed"],
             **{name: settings[name] for name in ("varies", "init_from") if name in settings},
             data=Data(**settings["data"]),
             optimizer=Optimizer(**settings["optimizer"]),
-            training=kind(**settings["training"]),
+            training=kind(**earlier | settings["training"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
