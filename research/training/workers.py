@@ -24,6 +24,7 @@ import jax
 from research.cores import begin_on, places
 from research.data.assets import ASSETS, fetch
 from research.data.corpora import Corpus
+from research.data.seen import of_corpus
 from research.errors import UserError
 from research.models import config_from_dict
 from research.settings import Config, to_dict
@@ -78,6 +79,7 @@ def train_in_processes(
     """
     for vectors in {run.config.data.vectors for run in asked} & ASSETS.keys():
         fetch(vectors)  # not by each process
+    of_corpus(corpus)  # where that takes long it is cached on disk, for all processes
     left = list(range(len(asked)))
     with _started(min(workers.count, len(asked)), workers.set_up) as pipes:
         idle, busy = dict[Connection, str](), dict[Connection, int]()  # what each has compiled last, or trains
