@@ -44,8 +44,8 @@ def main(overrides: list[str]) -> None:
     if not takes_all_cores(config):
         program.one_thread()  # as in a comparison, so that it ends as it does there
     corpus = program.load_corpus()
-    said = (cut_sentence(corpus, config.data), protocol_sentence(corpus, config, resolve_folds(corpus, FLAGS.folds)))
-    for sentence in filter(None, said):
+    of_protocol = protocol_sentence(corpus, config, resolve_folds(corpus, FLAGS.folds), FLAGS.fold)
+    for sentence in filter(None, (cut_sentence(corpus, config.data), of_protocol)):
         print(sentence, file=sys.stderr)
     name, folder = FLAGS.config, Path(FLAGS.workdir)
     if not run_alone(name, config.training.epochs, folder, functools.partial(train, config, corpus, folder)):

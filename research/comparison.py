@@ -100,9 +100,6 @@ def compare(
         for sentence in (cut_sentence(corpus, variant.config.data), protocol_sentence(corpus, variant.config, folds)):
             said.setdefault(sentence, []).append(variant.name)
     release_memory()  # of files that were read
-    for sentence, names in said.items():
-        if sentence:
-            say(f"{sentence} ({'every variant' if len(names) == len(variants) else ', '.join(names)})")
     tested = corpus.groups[corpus.splits != "validation" if folds else corpus.splits == "test"]
     asked = variants, corpus, folds, range(repeats, last + 1), command, claims
     if overwrite:
@@ -114,6 +111,9 @@ def compare(
         plan = extended_plan(folder, *asked)
         claims = planned_claims(plan)
         names = {variant.name for variant in variants}
+        for sentence, of_variants in said.items():
+            if sentence:
+                say(f"{sentence} ({'every variant' if len(of_variants) == len(names) else ', '.join(of_variants)})")
         if others := sorted(plan["variants"].keys() - names):
             say(f"{folder} also holds {', '.join(others)}, by earlier commands; table and claims are of all of them")
         if plan["repeats"] > last:
@@ -132,7 +132,8 @@ def compare(
                 say(f"{untrained} pair(s) have a variant that was not trained, which no repeat mends")
             if last > repeats and pairs and not undecided:
                 spared = (last - upto) * len(variants) * (folds or 1)
-                say(f"every pair is decided after {upto} repeat(s); {spared} of the allowed runs are not needed")
+                which = "every pair of trained variants" if untrained else "every pair"
+                say(f"{which} is decided after {upto} repeat(s); {spared} of the allowed runs are not needed")
                 break
             if last > repeats:
                 allowed = ", as many as are allowed" if upto == last else ""

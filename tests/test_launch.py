@@ -108,7 +108,10 @@ def test_too_old_a_python_is_one_line(project, tmp_path):
 def test_help_says_what_each_program_is_for(project):
     code, out, _ = launch(project, "help")
     assert code == 0
-    assert "corpora    Lists the known corpora: name, language, classes, sizes, where from.\n" in out
+    assert (
+        "corpora    Lists the known corpora: name, language, classes, sizes, where from; and says where the cache is.\n"
+        in out
+    )
     assert "program " not in out  # a helper, not a program
     assert not installs(project)
 

@@ -119,6 +119,7 @@ def test_one_that_stops_early_stops_no_other(small_corpus, tmp_path):
     flags = (
         "--config.training.epochs=8",
         "--config.training.patience=0",
+        "--config.training.min_steps=0",
         "--config.training.select=log_loss",
         "--config.optimizer.learning_rate=0.03",
     )

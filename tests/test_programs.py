@@ -68,11 +68,11 @@ def test_compare_prints_a_table_and_leaves_a_report(compared):
         assert estimate["interval"][0] <= estimate["mean"] <= estimate["interval"][1]
     assert [(pair["a"], pair["b"]) for pair in comparison["pairs"]] == [("lstm", "linear"), ("luong:dot", "linear")]
     for pair in comparison["pairs"]:
-        assert pair["verdict"] in ("better", "worse", "equivalent", "undecided")
+        assert pair["verdict"] in ("better", "worse", "equivalent", "undecided", "not trained")
     report = (folder / "report.md").read_text()
-    for words in ("luong:dot", "plots/accuracy.png", "plots/curves.png", "--variants=linear,lstm,luong:dot"):
+    for words in ("luong:dot", "plots/scores.png", "plots/curves.png", "--variants=linear,lstm,luong:dot"):
         assert words in report
-    for plot in ("accuracy", "curves", "cost", "calibration", "confusion"):
+    for plot in ("scores", "curves", "cost", "calibration", "confusion"):
         assert (folder / "plots" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
 
 

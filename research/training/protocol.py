@@ -63,13 +63,16 @@ def is_last(training: Training | Pretraining, epoch: int, steps: int, *, best: i
     return 0 < training.patience <= epoch - max(best, lowest) and epoch * steps >= training.min_steps
 
 
-def protocol_sentence(corpus: Corpus, config: Config, folds: int) -> str:
-    """Say what the size of a corpus means for training a variant on it; empty where there is nothing to say."""
-    training = config.training
+def protocol_sentence(corpus: Corpus, config: Config, folds: int, fold: int = 0) -> str:
+    """Say what the size of a corpus means for training a variant on it; empty where there is nothing to say.
+
+    Raises:
+      UserError: the fold does not fit the corpus.
+    """
+    training, size = config.training, config.data.train_size
+    split = split_corpus(corpus, config.seed, folds=folds, fold=fold, repeat=0, train_size=size)
     if training.select == "last":
         return ""
-    size = config.data.train_size
-    split = split_corpus(corpus, config.seed, folds=folds, fold=0, repeat=0, train_size=size)
     steps, texts = steps_per_epoch(len(split.train), training.batch_size), len(split.validation)
     if texts >= _MANY_TEXTS and steps >= _MANY_STEPS and steps * training.epochs >= _MANY_STEPS_IN_ALL:
         return ""
