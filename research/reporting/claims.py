@@ -38,11 +38,17 @@ def first_claims(plan: dict[str, Any]) -> Claims:
 
 def _claims_in(plan: dict[str, Any], name: str) -> Claims:
     written = plan.get(name, {})
+    if not isinstance(written, dict):
+        raise UserError(f"{runs.PLAN} has {name}: {written!r:.40}, expected an object; the file is damaged")
     if unknown := sorted(set(written) - set(Claims._fields)):
         raise UserError(
             f"{runs.PLAN} has {name}: {unknown[0]!r}, which is not known here; the file is damaged, or a newer version "
             "wrote it"
         )
+    for field, default in Claims._field_defaults.items():
+        kind = (int, float) if isinstance(default, float) else type(default)
+        if not isinstance(written.get(field, default), kind):
+            raise UserError(f"{runs.PLAN} has {name}: {field} is {written[field]!r:.40}; the file is damaged")
     return Claims(**written)
 
 
