@@ -33,7 +33,7 @@ SPACE = {
 def get_config(source: str = "tiny") -> Config:
     if source == "tiny":
         model = settings_for("bert.Bert")
-        return Config(model=model, optimizer=Optimizer(learning_rate=5e-4, schedule="linear", warmup=0.1))
+        return Config(model=model, optimizer=Optimizer(learning_rate=5e-4, schedule="linear", warmup=1 / 60))
     weights = source if source in NAMES else str(Path(source).resolve())
     fields = fields_from(read_settings(weights), weights)
     vocab_size, positions = fields.pop("vocab_size"), fields["max_positions"]

@@ -1,7 +1,7 @@
 """Two blocks of the Transformer's encoder with sinusoidal positions (Vaswani et al. 2017).
 
 `transformer:pre` normalises before each sublayer, `transformer:post` after it as the paper does; the learning rate
-warms up over a tenth of the steps and falls with the root of their number (section 5.3).
+warms up over the first of the 60 epochs that there may be, and then falls with the root of the steps (section 5.3).
 
     ./launch.sh compare --variants=transformer:pre,transformer:post --workdir=runs/transformer
 
@@ -17,4 +17,4 @@ ARGUMENTS = ("pre", "post")
 
 def get_config(norm: str = "pre") -> Config:
     model = settings_for("transformer.Transformer", norm=norm)
-    return Config(model=model, optimizer=Optimizer(schedule="rsqrt", warmup=0.1))
+    return Config(model=model, optimizer=Optimizer(schedule="rsqrt", warmup=1 / 60))

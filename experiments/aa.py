@@ -32,7 +32,7 @@ def main(overrides: list[str]) -> None:
 
     from research import runs
     from research.evaluation.statistics import difference
-    from research.reporting.results import read_outcome
+    from research.reporting.run_result import read_outcome
 
     repeats = FLAGS.repeats or (1 if folds else 5)
     which = [(repeat, fold) for repeat in range(repeats) for fold in range(folds or 1)]

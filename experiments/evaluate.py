@@ -63,10 +63,13 @@ def main() -> None:
 
 def _seen(run: "RestoredRun", corpus: "Corpus", chosen: np.ndarray) -> str:
     """Whether the scores are of texts that the run never saw."""
-    try:
-        equal, near = (int(found[chosen].sum()) for found in run.has_seen(corpus))
-    except UserError as error:
-        return f"whether the run was trained on some of these texts is not known: {error}"
+    from research.data.seen import matches, of_corpus
+    from research.training.source import seen_by
+
+    seen, is_known = seen_by(run.folder, run.described, corpus)
+    equal, near = (int(found.sum()) for found in matches(of_corpus(corpus)[chosen], seen))
+    if not is_known and not equal:
+        return "whether the run was trained on some of these texts is not known: an earlier version made it"
     if not equal and not near:
         return "the run was trained on none of these texts, nor on near copies of them"
     copies = f", and near copies of {near:,} more are" if near else ""

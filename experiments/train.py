@@ -60,7 +60,7 @@ def main(overrides: list[str]) -> None:
     rows = [(r["split"], str(r["epoch"]), *(f"{r[metric]:.4f}" for metric in metrics)) for r in shown]
     how = "the last" if config.training.select == "last" else "chosen on validation"
     print_table(f"{name} on {corpus.name}, epoch {best}, {how}", ("split", "epoch", *metrics), rows)
-    from research.reporting.results import problem_of_run  # SciPy comes with it: not before training begins
+    from research.reporting.run_result import problem_of_run
 
     if (problem := problem_of_run(folder)) is not None:
         print(f"not trained: {problem.why}; what may help: {problem.mend}")

@@ -33,7 +33,7 @@ def clear(folder: Path) -> None:
 def _clear_comparison(folder: Path) -> None:
     variants = [folder / entry["folder"] for entry in read_plan(folder)["variants"].values()]
     every_run = [run for variant in variants for run in variant.glob("*repeat*/")]
-    for path in (*variants, *every_run):
+    for path in (*variants, *every_run, folder / "plots", folder / "tensorboard"):
         if path.is_symlink():
             raise UserError(f"{path} is a link, and what it leads to is not deleted: remove the link")
     for run in every_run:

@@ -16,7 +16,7 @@ from research.data.corpora import Corpus, load
 from research.data.splits import resolve_folds, split_corpus
 from research.errors import Diverged, UserError
 from research.plan import Variant, detectable_sentence, extended_plan
-from research.plan_file import read_plan
+from research.plan_file import MOST_REPEATS, read_plan
 from research.reporting.claims import Claims, planned_claims
 from research.reporting.report import write_report
 from research.reporting.results import NOT_TRAINED
@@ -33,7 +33,6 @@ from research.training.source import check_source
 from research.training.workers import Workers
 
 REPEATS = 5  # with a test split; 1 with cross-validation, where folds are repeats of a kind
-_MOST_REPEATS = 1000
 
 
 def compare(
@@ -84,11 +83,11 @@ def compare(
         corpus = load(corpus)
     folds = resolve_folds(corpus, folds)
     repeats = default_repeats(None if overwrite else folder, folds) if repeats is None else repeats
-    if not 1 <= repeats <= _MOST_REPEATS:
-        raise UserError(f"--repeats is {repeats}, expected 1 to {_MOST_REPEATS}")
+    if not 1 <= repeats <= MOST_REPEATS:
+        raise UserError(f"--repeats is {repeats}, expected 1 to {MOST_REPEATS}")
     last = repeats if max_repeats is None else max_repeats
-    if not repeats <= last <= _MOST_REPEATS:
-        raise UserError(f"--max_repeats is {last}, expected {repeats}, as --repeats, to {_MOST_REPEATS}")
+    if not repeats <= last <= MOST_REPEATS:
+        raise UserError(f"--max_repeats is {last}, expected {repeats}, as --repeats, to {MOST_REPEATS}")
     if not variants:
         raise UserError("--variants is empty, expected at least one variant")
     said: dict[str, list[str]] = {}

@@ -7,6 +7,7 @@ from research import runs
 from research.errors import UserError
 from research.schema import missing_in
 
+MOST_REPEATS = 1000
 # What a plan must have to be read, with the types of the values.
 _PLAN_NEEDS = {
     "corpus": {"name": str, "checksum": str, "texts": int},
@@ -47,11 +48,14 @@ def _problem_of_plan(plan: Any) -> str:
     """Return what is wrong with a plan, in words; empty where nothing is."""
     if problem := missing_in(plan, _PLAN_NEEDS):
         return problem
-    if plan["folds"] < 0 or plan["repeats"] < 1 or not plan["variants"]:
+    if plan["folds"] < 0 or not 1 <= plan["repeats"] <= MOST_REPEATS or not plan["variants"]:
         return f"folds={plan['folds']}, repeats={plan['repeats']} and {len(plan['variants'])} variants"
     for name, entry in plan["variants"].items():
         if problem := missing_in(entry, _VARIANT_NEEDS):
             return f"of the variant {name!r} {problem}"
         if entry["folder"] != runs.folder_name(entry["folder"]) or entry["folder"] in ("", ".", ".."):
             return f"the folder of the variant {name!r} is {entry['folder']!r}, expected one of this comparison's own"
+    folders = [entry["folder"] for entry in plan["variants"].values()]
+    if twice := [name for name in folders if folders.count(name) > 1]:
+        return f"two variants have the folder {twice[0]!r}"
     return ""

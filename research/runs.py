@@ -32,6 +32,7 @@ SEEN = "seen_texts.npy"  # fingerprints of the texts that a run, and those that 
 ENCODER = "encoder"  # of a pre-trained one, as HuggingFace's libraries lay it out
 STREAM = "stream"  # the tokens that it is trained on, while it is
 PLAN = "plan.json"  # of a comparison: its variants and runs
+_SEEN_DTYPE = "[('words', '<u8'), ('sketch', '<u2', (12,)), ('trained', '?')]"  # `data.seen.SEEN`
 LOCK = "lock"  # there while a process writes, and where one was killed
 
 
@@ -118,7 +119,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     for number, record in enumerate(records, 1):
-        if problem := missing_in(record, {"step": int, "epoch": int, "split": str}):
+        values = dict.fromkeys({"loss", "accuracy"} & set(record), (int, float)) if isinstance(record, dict) else {}
+        if problem := missing_in(record, {"step": int, "epoch": int, "split": str} | values):
             raise UserError(f"{path}:{number}: {problem}; the file is damaged")
     return records
 
@@ -183,7 +185,7 @@ def read_seen(folder: Path) -> np.ndarray | None:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    if found.dtype.names != ("words", "sketch", "trained"):
+    if str(found.dtype) != _SEEN_DTYPE or found.ndim != 1:
         raise UserError(f"{path}: no fingerprints of texts, expected those that a run writes")
     return found
 
@@ -229,7 +231,9 @@ def locked(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                file = stack.enter_context(path.open("a+", encoding="utf-8"))
+                # A link is not followed: what it leads to would be written over.
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+                file = stack.enter_context(os.fdopen(descriptor, "r+", encoding="utf-8"))
             except OSError as error:
                 raise UserError(f"{folder}: cannot be written to ({error.strerror})") from error
             try:

@@ -19,14 +19,16 @@ from research.data.corpora import Corpus
 from research.data.splits import resolve_folds, split_corpus
 from research.errors import Diverged, UserError
 from research.schema import missing_in
-from research.settings import Config
+from research.settings import Config, Training
 from research.training.begin import Run
 from research.training.environment import environment
 from research.training.population import train_many
 from research.training.preparation import split_into_tokens
+from research.training.protocol import chosen_by, score_of
 from research.training.workers import Workers
 
 TUNED = "tuned.json"
+_LOWEST = -1e300  # a score below all others, which JSON can hold
 Space = Mapping[str, tuple]  # field -> ("log", low, high), ("uniform", low, high) or ("choice", value, value, ...)
 
 
@@ -136,12 +138,14 @@ def tune(
                 for run in which
             }
             scores = {run: list(map(_validation, of_run)) for run, of_run in folders.items()}
+            chosen_among = {run: list(map(_score, of_run)) for run, of_run in folders.items()}
             records = [runs.read_record(folder) for of_run in folders.values() for folder in of_run]
             found["variants"][variant.name] = {
                 "space": {name: list(entry) for name, entry in variant.space.items()},
                 "settings": settings[variant.name],
                 "validation_accuracy": scores,
-                "chosen": {run: int(np.argmax(of_run)) for run, of_run in scores.items()},
+                "validation_score": chosen_among,
+                "chosen": {run: int(np.argmax(of_run)) for run, of_run in chosen_among.items()},
                 "train_seconds": sum(record["seconds"]["train"] for record in records),
             }
         found["seconds"] = round(time.perf_counter() - start, 1)
@@ -208,9 +212,25 @@ def _validation(folder: Path) -> float:
     """The accuracy on validation of the epoch that was chosen; 0 where training diverged."""
     if runs.has_diverged(folder):
         return 0.0
-    best = runs.read_record(folder)["best_epoch"]
-    found = runs.read_metrics(folder)
-    return next(r["accuracy"] for r in found if r["split"] == "validation" and r["epoch"] == best)
+    return _taken(folder, runs.read_record(folder)["best_epoch"])["accuracy"]
+
+
+def _score(folder: Path) -> float:
+    """Return what a trial is chosen by: the validation score that "auto" chooses epochs by, whatever the trial's own.
+
+    A run that diverged has the lowest of all.
+    """
+    if runs.has_diverged(folder):
+        return _LOWEST
+    record = runs.read_record(folder)
+    labels = np.repeat(np.arange(len(record["label_counts"])), record["label_counts"])
+    select = chosen_by(Training(), labels, record["texts"]["validation"])
+    return score_of(select, _taken(folder, record["best_epoch"]))
+
+
+def _taken(folder: Path, epoch: int) -> dict[str, Any]:
+    """Return the validation record of an epoch."""
+    return next(r for r in runs.read_metrics(folder) if r["split"] == "validation" and r["epoch"] == epoch)
 
 
 def expected_best(scores: np.ndarray) -> np.ndarray:

@@ -86,7 +86,7 @@ def test_runs_of_a_model_that_was_edited_meanwhile_are_told(easy, tmp_path, monk
     folder, lines = compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=1), []
     compare({"linear": linear(1)}, easy, folder, repeats=1, say=lines.append)
     assert not any("other code" in line for line in lines)
-    monkeypatch.setattr("research.training.model_code.training_code", lambda module: "another")
+    monkeypatch.setattr("research.training.model_code.training_code", lambda: "another")
     compare({"linear": linear(1)}, easy, folder, repeats=2, say=lines.append)
     assert "1 of them were made by other code; --overwrite makes all of them anew" in lines
 
@@ -175,4 +175,6 @@ def test_the_detectable_difference_is_said_before_training(easy, tmp_path):
     compare({"linear": linear(2), "other": linear(3)}, easy, tmp_path / "d", repeats=1, say=one.append)
     assert "no difference can be told from luck" in one[0]
     few = {"variants": {"a": {}, "b": {}}, "folds": 2, "repeats": 1}
-    assert "no difference can be told from luck" in detectable_sentence(tmp_path, few, Claims(looks=50), 80)
+    assert "no difference can be told from luck" in detectable_sentence(
+        tmp_path, few, Claims(looks=50, metric="accuracy"), 80
+    )

@@ -25,7 +25,7 @@ def outcomes(accuracies):
 def results(cells):
     by_name = {name: outcomes(accuracies) for name, accuracies in cells.items()}
     plan = {"variants": {name: {} for name in cells}, "folds": 0, "repeats": 2}
-    return Results(plan, Claims(), [], {}, [], None, {}, by_name, {})
+    return Results(plan, Claims(metric="accuracy"), [], {}, [], None, {}, by_name, {})
 
 
 def test_effects_of_a_two_by_two_design():

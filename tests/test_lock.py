@@ -65,6 +65,15 @@ def test_a_lock_is_left_whatever_happens(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / runs.LOCK).symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match="cannot be written to"), runs.locked(tmp_path / "run"):
+        pass
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
 def test_overwrite_removes_what_a_killed_process_left(small_corpus, tmp_path, writer):
     folder = compare({"lstm": small_lstm("--config.training.epochs=1")}, small_corpus, tmp_path / "c", folds=2)
     of_run = folder / "lstm" / "fold0-repeat0"

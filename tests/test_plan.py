@@ -44,6 +44,10 @@ EDITS = {
     "'folds' is '2'": lambda plan: plan.update(folds="2"),
     "in 'corpus' no 'checksum'": lambda plan: plan["corpus"].pop("checksum"),
     "a JSON str where an object is expected": lambda plan: plan.update(corpus="reviews"),
+    "'repeats' is": lambda plan: plan.update(repeats="many"),
+    "repeats=1000000": lambda plan: plan.update(repeats=1_000_000),
+    "two variants have the folder": lambda plan: plan["variants"].update(cnn=plan["variants"]["mlp"]),
+    "'looks': 0": lambda plan: plan["claims"].update(looks=0),
     "0 variants": lambda plan: plan.update(variants={}),
     "in 'settings' in 'optimizer' no 'name'": lambda plan: plan["variants"]["mlp"]["settings"]["optimizer"].pop("name"),
     "claims: margin is 'wide'": lambda plan: plan["claims"].update(margin="wide"),
@@ -77,4 +81,11 @@ def test_links_are_not_followed_when_a_comparison_is_overwritten(mine):
     with pytest.raises(UserError, match="cnn is a link, and what it leads to is not deleted"):
         clear(mine)
     (mine / "cnn").unlink()
+    (mine / "plots").rename(mine / "own")
+    (mine / "plots").symlink_to(mine.parent / "neighbour" / "plots")
+    with pytest.raises(UserError, match="plots is a link"):
+        clear(mine)
+    (mine / "plots").unlink()
+    (mine / "own").rename(mine / "plots")
+    assert list(mine.parent.glob("neighbour/plots/*.png"))
     assert len(list(mine.parent.glob("neighbour/mlp/*/record.json"))) == 2

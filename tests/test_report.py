@@ -33,6 +33,8 @@ from research.settings import Data, config_hash, to_dict
 from research.training.environment import environment
 from research.training.preparation import cut_sentence
 
+RECORD = {"status": "done", "parameters": 1234, "best_epoch": 1, "peak_memory_bytes": 5}
+RECORD["seconds"] = {"prepare": 1.0, "compile": 2.0, "train": 3.0, "evaluate": 0.5}
 ACCURACY = {"linear:tfidf": 0.8, "lstm": 0.8, "cnn[seed=1]": 0.6}
 FOLDS = 2
 
@@ -65,8 +67,7 @@ def comparison(tmp_path, small_tsv):
                 run.mkdir(parents=True)
                 if (variant, fold, repeat) == ("lstm", 1, 1):
                     continue
-                record = {"status": "done", "parameters": 1234, "best_epoch": 1, "peak_memory_bytes": 5}
-                record["seconds"] = {"prepare": 1.0, "compile": 2.0, "train": 3.0, "evaluate": 0.5}
+                record = RECORD
                 if (variant, fold, repeat) == ("cnn[seed=1]", 0, 0):
                     record = {"status": "failed"}
                 texts = np.flatnonzero(fold_of == fold)
@@ -292,7 +293,7 @@ def test_a_variant_with_a_run_that_did_not_learn_gets_no_verdict(comparison):
     assert verdicts == {"lstm": "undecided", "cnn[seed=1]": "not trained"}
     said = (
         "Not trained, so their pairs get no verdict: cnn[seed=1] in 1 of 3 run(s) (one label for all test texts; "
-        "what may help: --config.training.epochs=60)."
+        "what may help: --config.training.patience=0)."
     )
     assert caveats(results)[0].startswith(said)
     report = (comparison / "report.md").read_text()
@@ -303,7 +304,7 @@ def test_a_variant_with_a_run_that_did_not_learn_gets_no_verdict(comparison):
     of_variant = {entry["variant"]: entry["not_trained"] for entry in written["variants"]}
     assert of_variant["lstm"] == {}
     assert of_variant["cnn[seed=1]"] == {
-        "cnn--seed=1/fold1-repeat0": {"why": "one label for all test texts", "mend": "--config.training.epochs=60"}
+        "cnn--seed=1/fold1-repeat0": {"why": "one label for all test texts", "mend": "--config.training.patience=0"}
     }
     assert "would_decide" not in next(pair for pair in written["pairs"] if pair["a"] == "cnn[seed=1]")
 
@@ -327,12 +328,17 @@ def test_predictions_that_a_run_did_not_write_are_left_out(comparison):
     [
         (runs.RECORD, b'{"status": "done"}', "no 'parameters'"),
         (runs.RECORD, b"[]", "a JSON list, expected an object"),
+        (runs.RECORD, RECORD | {"near_copies": "many"}, "'near_copies' is 'many'"),
+        (runs.RECORD, RECORD | {"label_counts": ["a"]}, "'label_counts' are no counts"),
+        (runs.RECORD, RECORD | {"texts": [1]}, "in 'texts' a JSON list"),
+        (runs.METRICS, b'{"step": 1, "epoch": 1, "split": "train", "loss": null}\n', "'loss' is None"),
         (runs.METRICS, b'{"epoch": 1}\n', "metrics.jsonl:1: no 'step'"),
         (runs.METRICS, b'"validation"\n', "metrics.jsonl:1: a JSON str"),
         (runs.PREDICTIONS, b"nothing", "predictions.npz: cannot be read"),
     ],
 )
 def test_a_damaged_run_is_a_sentence(comparison, name, content, words):
+    content = content if isinstance(content, bytes) else json.dumps(content).encode()
     (comparison / "lstm" / "fold0-repeat0" / name).write_bytes(content)
     with pytest.raises(UserError) as caught:
         write_report(comparison)
@@ -355,6 +361,46 @@ def test_arrays_that_do_not_fit_each_other_are_a_sentence(comparison, change):
     runs.write_predictions(run, change(runs.read_predictions(run)))
     with pytest.raises(UserError, match="its arrays do not fit each other"):
         write_report(comparison)
+
+
+def describe(comparison, run, **changes):
+    plan = runs.read_json(comparison / runs.PLAN)
+    variant = next(entry for entry in plan["variants"].values() if entry["folder"] == run.parent.name)
+    fold, repeat = map(int, re.findall(r"\d+", run.name))
+    of_run = {"settings": variant["settings"], "corpus": plan["corpus"], "fold": fold, "repeat": repeat}
+    runs.write_json(run / runs.CONFIG, of_run | changes)
+
+
+def test_a_run_that_was_copied_from_elsewhere_is_left_out(comparison):
+    for run in comparison.glob("*/*repeat*"):
+        describe(comparison, run)
+    assert len(read_results(comparison).done("lstm")) == 3
+    for name in ("fold0-repeat0", "fold0-repeat1"):  # of another variant; the same run as another repeat
+        source = comparison / ("linear-tfidf/fold0-repeat0" if name == "fold0-repeat0" else "lstm/fold1-repeat0")
+        shutil.rmtree(comparison / "lstm" / name)
+        shutil.copytree(source, comparison / "lstm" / name)
+    results = write_report(comparison)
+    assert len(results.done("lstm")) == 1
+    said = "The config.json of lstm/fold0-repeat0, lstm/fold0-repeat1 is that of another run: left out"
+    assert said in " ".join(caveats(results))
+
+
+def test_runs_of_which_all_predictions_were_changed_are_no_result(comparison):
+    for run in comparison.glob("*/*repeat*"):
+        if runs.read_record(run).get("status") == "done":
+            runs.write_json(run / runs.RECORD, runs.read_record(run) | {"predictions_sha256": "0"})
+    with pytest.raises(
+        UserError, match=r"no finished run \(10 of them have a predictions\.npz that they did not write"
+    ):
+        read_results(comparison)
+
+
+def test_a_baseline_that_a_later_variant_became_is_said(comparison):
+    plan = runs.read_json(comparison / runs.PLAN)
+    plan["variants"]["linear:tfidf"]["added_later"] = True
+    runs.write_json(comparison / runs.PLAN, plan)
+    said = " ".join(caveats(read_results(comparison)))
+    assert "baseline linear:tfidf (planned: lstm); linear:tfidf among the variants" in said
 
 
 def test_a_variant_whose_runs_lost_their_metrics_is_reported(comparison):

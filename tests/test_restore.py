@@ -21,9 +21,11 @@ from experiments.variants import load_config
 from research import restore, runs, train
 from research.data.corpora import make_corpus
 from research.data.files import Row
+from research.data.seen import matches, of_corpus
 from research.errors import UserError
 from research.training.checkpoints import Checkpoints
 from research.training.model_code import _KIND, model_code
+from research.training.source import seen_by
 from tests.small import small_lstm
 
 DATA = Path(__file__).parent / "data"
@@ -154,12 +156,18 @@ def test_elsewhere_and_on_other_devices(predicted, tmp_path, devices):
     assert everything(folder) == everything(DATA / "run")
 
 
+def has_seen(run, corpus):
+    seen, is_known = seen_by(run.folder, run.described, corpus)
+    assert is_known
+    return matches(of_corpus(corpus), seen)
+
+
 def test_a_run_knows_which_texts_it_has_seen(small_tsv, small_corpus, tmp_path):
     folder = train(load_config("linear", ["--config.training.epochs=1"]), small_tsv, tmp_path / "run")
     run = restore(folder)
     rows = [(f"{text}!" if i == 0 else text, "1") for i, text in enumerate(small_corpus.texts)]
     other = make_corpus("o", {"all": [Row(*row, "", "f") for row in [*rows, ("new", "1")]]}, run.class_names)
-    equal, near = run.has_seen(other)
+    equal, near = has_seen(run, other)
     seen = dict(zip(other.texts, equal, strict=True))
     split = run.split(small_corpus)
     assert not seen["new"]
@@ -167,4 +175,4 @@ def test_a_run_knows_which_texts_it_has_seen(small_tsv, small_corpus, tmp_path):
     assert not any(seen.get(small_corpus.texts[n], False) for n in split.test)
     assert all(seen.get(small_corpus.texts[n], seen.get(f"{small_corpus.texts[n]}!")) for n in split.train)
     (folder / runs.SEEN).unlink()  # as an earlier version left it: its own corpus says
-    assert np.array_equal(restore(folder).has_seen(other)[0], equal)
+    assert np.array_equal(has_seen(restore(folder), other)[0], equal)

@@ -59,7 +59,9 @@ def test_a_search_is_nested_and_blind_and_its_outcome_is_used(small_corpus, tmp_
     for metrics in folder.glob("**/metrics.jsonl"):
         assert "test" not in {json.loads(line)["split"] for line in metrics.read_text().splitlines()}
     scores = found["variants"]["linear"]["validation_accuracy"]
-    assert found["variants"]["linear"]["chosen"] == {run: int(np.argmax(s)) for run, s in scores.items()}
+    chosen_among = found["variants"]["linear"]["validation_score"]
+    assert found["variants"]["linear"]["chosen"] == {run: int(np.argmax(s)) for run, s in chosen_among.items()}
+    assert all(score < 0 for of_run in chosen_among.values() for score in of_run)  # log loss: few validation texts
 
     chosen = chosen_settings(folder, "linear", small_corpus, 2)
     configs = {run: (searched("linear").make(settings), ()) for run, settings in chosen.items()}

@@ -12,7 +12,6 @@ import difflib
 import functools
 import itertools
 import math
-import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +22,9 @@ import numpy as np
 from research.data.cache import cached_of_texts
 from research.data.corpora import KNOWN, Corpus, connected, load, make_corpus
 from research.data.files import Columns, Row
+from research.data.seen import WORD
 from research.errors import UserError
 
-_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")  # a Chinese character, or a word
 _KEEP_FIRST = ("test", "validation", "train", "all")  # of equal texts, the one that is kept
 _NEARLY = 0.9
 _LEAST_WORDS = 10  # in fewer, one other word may mean another thing
@@ -161,7 +160,7 @@ def _alike(corpus: Corpus) -> _Kinds:
     number: dict[tuple[tuple[int, ...] | str, int], int] = {}
     of_texts = np.empty(len(corpus), np.int64)
     for i, text in enumerate(corpus.texts):
-        found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+        found = WORD.findall(unicodedata.normalize("NFKC", text).casefold())
         words = tuple(sorted([vocabulary.setdefault(word, len(vocabulary)) for word in found]))
         # Without words (an emoji, a question mark), only equal texts are alike.
         of_texts[i] = number.setdefault((words or text, int(corpus.labels[i])), len(number))

@@ -57,7 +57,7 @@ def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
         with contextlib.suppress(OSError):  # deleted meanwhile
             stat = path.stat()
             if path.is_file():
-                yield stat.st_mtime, stat.st_size, path
+                yield max(stat.st_atime, stat.st_mtime), stat.st_size, path  # JAX does not touch what it reads
 
 
 def file_checksum(path: Path) -> str:

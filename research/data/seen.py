@@ -24,9 +24,9 @@ _ORDERS = 12
 # 33 bytes a text: a hash of its words in their order, a sketch of them (zeros: too few), and whether it was trained on,
 # or only chose an epoch.
 SEEN = np.dtype([("words", "<u8"), ("sketch", "<u2", _ORDERS), ("trained", "?")])
-_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")  # a Chinese character, or a word
+WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")  # a Chinese character, or a word
 _AGREE = 10  # of the orders, for near copies
-_LEAST_WORDS = 10  # in fewer, one other word may mean another thing
+_LEASTWORDS = 10  # in fewer, one other word may mean another thing
 _FORMAT = 1  # of the fingerprints
 _CHUNK = 100_000  # texts at a time
 _MOST_CANDIDATES = 200  # for one text; of texts made from a template, some pairs are passed over
@@ -78,10 +78,10 @@ def _of_chunk(texts: Sequence[str]) -> np.ndarray:
     flat: list[int] = []
     lengths = []
     for row, text in enumerate(texts):
-        words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+        words = WORD.findall(unicodedata.normalize("NFKC", text).casefold())
         result["words"][row] = _hash(" ".join(words) or text)  # without words (an emoji), equal texts alone are alike
         flat += [vocabulary.setdefault(word, len(vocabulary)) for word in words]
-        lengths.append(len(words) if len(set(words)) >= _LEAST_WORDS else 0)
+        lengths.append(len(words) if len(set(words)) >= _LEASTWORDS else 0)
         if not lengths[-1] and words:
             del flat[-len(words) :]
     long = np.flatnonzero(lengths)

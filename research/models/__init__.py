@@ -100,7 +100,9 @@ def config_from_dict(settings: dict[str, Any]) -> Config:
     try:
         model = {n: tuple(v) if isinstance(v, list) else v for n, v in settings["model"].items() if n != "module"}
         kind = Pretraining if is_pretraining(settings) else Training
-        earlier = {} if kind is Pretraining else {"min_steps": 0}  # before there was this setting, none were waited for
+        # Before there was this setting, early stopping waited for no steps.
+        stops = kind is Training and settings["training"]["select"] != "last"
+        earlier = {"min_steps": 0} if stops else {}
         return Config(
             model=settings_for(settings["model"]["module"], **model),
             seed=settings["seed"],

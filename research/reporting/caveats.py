@@ -1,8 +1,10 @@
 """What a reader has to know beside a comparison's table, in sentences."""
 
 import collections
+from collections.abc import Iterable
 
-from research.reporting.results import CHANGED, Results, later_claims
+from research.reporting.results import Results, later_claims
+from research.reporting.run_result import CHANGED, MISPLACED
 
 _STEPS = 30  # of L-BFGS, that `linear` takes by default
 
@@ -12,6 +14,7 @@ def caveats(results: Results) -> list[str]:
     found = (
         _not_trained(results),
         _changed(results),
+        _misplaced(results),
         _later_claims(results),
         _few_steps(results),
         _mixed_code(results),
@@ -45,6 +48,14 @@ def _changed(results: Results) -> str:
     )
 
 
+def _misplaced(results: Results) -> str:
+    """On the run folders that hold another run than the plan says."""
+    found = [row["run_folder"] for row in results.rows if row["status"] == MISPLACED]
+    if not found:
+        return ""
+    return f"The config.json of {', '.join(found)} is that of another run: left out of all that follows."
+
+
 def _later_claims(results: Results) -> str:
     """On what was chosen when results existed already."""
     later = later_claims(results)
@@ -60,27 +71,33 @@ def _near_copies(results: Results) -> str:
     """On variants that start from what has read nearly the same texts as are held out here."""
     found = {v: max((row["near_copies"] or 0 for row in results.done(v)), default=0) for v in results.estimates}
     listed = ", ".join(f"{variant} ({count:,} in a run)" for variant, count in found.items() if count)
-    if not listed:
-        return ""
-    return f"Held-out texts of which near copies were trained on before, by the source that was started from: {listed}."
+    unknown = [v for v in results.estimates if any(row["unknown_sources"] for row in results.done(v))]
+    said = []
+    if listed:
+        said.append(f"Near copies of held-out texts were trained on by what these variants started from: {listed}.")
+    if unknown:
+        said.append(f"Nobody can tell which texts were seen by what these variants started from: {', '.join(unknown)}.")
+    return " ".join(said)
 
 
 def _mixed_code(results: Results) -> str:
     """A sentence on variants whose runs were made by different code; else empty."""
-    # Codes of a kind alone can be compared (`training/model_code.py`); those without one are of an earlier version.
-    mixed = []
-    for variant in results.estimates:
-        for column in ("model_code", "training_code"):
-            codes = {row[column] for row in results.done(variant) if "-" in row[column]}
-            if len(codes) > len({code.partition("-")[0] for code in codes}):
-                mixed.append(variant)
-                break
+    mixed = [v for v in results.estimates if _are_several(row["model_code"] for row in results.done(v))]
+    # What trains is the same code for all variants, so that all runs can be compared by it.
+    if _are_several(row["training_code"] for row in results.rows if row["status"] == "done"):
+        mixed = list(results.estimates)
     if not mixed:
         return ""
     return (
         f"The code changed between the runs of {', '.join(mixed)} (columns model_code and training_code of "
         "results.csv): their rows mix several; compare --overwrite makes all runs anew."
     )
+
+
+def _are_several(codes: Iterable[str]) -> bool:
+    """Return whether codes differ; those of other kinds (another Python, an earlier version) cannot be compared."""
+    different = {code for code in codes if "-" in code}
+    return len(different) > len({code.partition("-")[0] for code in different})
 
 
 def _few_steps(results: Results) -> str:

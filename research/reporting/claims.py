@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from research import runs
 from research.errors import UserError
+from research.evaluation.metrics import METRICS
 from research.settings import OFF
 
 LEVEL = 0.95
@@ -17,7 +18,7 @@ class Claims(NamedTuple):
     baseline: str = ""  # a variant; "" is the linear one, else the first, and of `--drop` the variant itself
     margin: float = 0.01  # a difference within it is negligible
     all_pairs: bool = False  # every pair, rather than those with the baseline
-    metric: str = "accuracy"  # which decides, one of `METRICS`; "" is what suits the corpus (`default_metric`)
+    metric: str = ""  # which decides, one of `METRICS`; "" is what suits the corpus (`default_metric`)
     looks: int = 1  # how often it may be looked whether all is decided
     corpora: int = 1  # of which this is one
 
@@ -49,7 +50,10 @@ def _claims_in(plan: dict[str, Any], name: str) -> Claims:
         kind = (int, float) if isinstance(default, float) else type(default)
         if not isinstance(written.get(field, default), kind):
             raise UserError(f"{runs.PLAN} has {name}: {field} is {written[field]!r:.40}; the file is damaged")
-    return Claims(**written)
+    found = Claims(**{"metric": "accuracy"} | written)  # of an earlier version, which had no other
+    if found.metric not in METRICS or found.looks < 1 or found.corpora < 1:
+        raise UserError(f"{runs.PLAN} has {name}: {written!r:.200}; the file is damaged")
+    return found
 
 
 def baseline_of(variants: list[str], claims: Claims) -> str:

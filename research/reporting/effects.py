@@ -48,8 +48,9 @@ def _is_full(grid: Grid) -> bool:
 
 def effects_table(results: Results) -> Table:
     """A row an effect, of each grid of two settings or more; their intervals are simultaneous."""
-    wanted, metric = [], results.metric
+    wanted, metric, planned = [], results.metric, 0
     for grid in grids(list(results.plan["variants"])):
+        planned += len(list(_effects(grid))) if len(grid.fields) > 1 else 0
         done = [results.outcomes.get(variant, []) for variant in grid.cells.values()]
         if len(grid.fields) > 1 and min(map(len, done)) > 1:
             untrained = not results.untrained.keys().isdisjoint(grid.cells.values())
@@ -58,7 +59,7 @@ def effects_table(results: Results) -> Table:
     for name, done, weights, untrained in wanted:
         sample = contrast(done, weights, metric, folds=results.plan["folds"])
         if sample is not None and len(sample.scores) > 1:
-            found = interval(sample, level=level_of(len(wanted), results.claims))
+            found = interval(sample, level=level_of(planned, results.claims))
             between = NOT_TRAINED if untrained else shown_interval(metric, (found.low, found.high))
             rows.append((name, shown_difference(metric, found.mean), between))
     return Table(("effect", difference_header(metric), "interval"), rows)

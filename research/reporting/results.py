@@ -13,8 +13,8 @@ import numpy as np
 
 from research import runs
 from research.errors import UserError
-from research.evaluation.learning import Problem, problem_of
-from research.evaluation.metrics import LOWER_IS_BETTER, METRICS, NAMES, evaluate_predictions
+from research.evaluation.learning import Problem
+from research.evaluation.metrics import LOWER_IS_BETTER, METRICS, NAMES
 from research.evaluation.planning import needed
 from research.evaluation.statistics import (
     Estimate,
@@ -36,26 +36,9 @@ from research.reporting.claims import (
     pairs_of,
     planned_claims,
 )
-from research.schema import missing_in
+from research.reporting.run_result import CHANGED, COLUMNS, read_run
 
 NOT_TRAINED = "not trained"  # the verdict of a pair of which one variant has a run that did not learn
-CHANGED = "changed"  # the status of a run whose predictions are not those that it wrote
-_COLUMNS = (
-    *("variant", "fold", "repeat", "status", *METRICS),
-    *("parameters", "flops_per_text", "train_seconds", "compile_seconds", "predict_ms", "peak_memory_bytes"),
-    *("best_epoch", "train_texts", "validation_texts", "not_trained", "near_copies"),
-    *("model_code", "training_code", "predictions_sha256", "run_folder"),
-)
-
-
-# What the record of a finished run must have to be read.
-_NUMBER = (int, float)
-_RECORD_NEEDS = {
-    "parameters": int,
-    "best_epoch": int,
-    "peak_memory_bytes": int,
-    "seconds": {"train": _NUMBER, "compile": _NUMBER, "evaluate": _NUMBER},
-}
 
 
 class Results(NamedTuple):
@@ -63,7 +46,7 @@ class Results(NamedTuple):
 
     plan: dict[str, Any]
     claims: Claims
-    rows: list[dict[str, Any]]  # a run each, with `_COLUMNS`; also those that failed or are missing
+    rows: list[dict[str, Any]]  # a run each, with `COLUMNS`; also those that failed or are missing
     estimates: dict[str, dict[str, Estimate]]  # variant -> metric -> estimate; variants with no finished run left out
     pairs: list[dict[str, Any]]
     spread: Spread | None  # of a difference, the median over the pairs; None where no pair has two runs
@@ -87,15 +70,6 @@ class Results(NamedTuple):
         return sorted(mean, key=lambda variant: (np.isnan(mean[variant]), mean[variant]))
 
 
-class _ReadRun(NamedTuple):
-    """What a run's folder holds."""
-
-    row: dict[str, Any]  # with `_COLUMNS`
-    outcome: Outcome | None  # None of a run that is not finished, or whose predictions were changed
-    curve: list[float]  # validation accuracy by epoch
-    problem: Problem | None  # why it counts as not trained
-
-
 def read_results(folder: Path, claims: Claims | None = None) -> Results:
     """Reads and evaluates a comparison; the claims are those that it was started with, unless others are given.
 
@@ -104,6 +78,7 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
     """
     plan = read_plan(folder)
     claims = planned_claims(plan) if claims is None else claims
+    claims = claims if claims.metric else claims._replace(metric=planned_claims(plan).metric)
     if claims.metric not in METRICS:
         raise UserError(f"--metric is {claims.metric!r}, expected one of {', '.join(METRICS)}")
     rows: list[dict[str, Any]] = []
@@ -113,7 +88,7 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
     which = itertools.product(range(plan["repeats"]), range(plan["folds"] or 1))
     for (variant, entry), (repeat, fold) in itertools.product(plan["variants"].items(), list(which)):
         run_folder = f"{entry['folder']}/{runs.run_name(fold, repeat, plan['folds'])}"
-        found = _read_run(folder / run_folder, variant, fold, repeat)
+        found = read_run(folder / run_folder, plan, variant, fold, repeat)
         rows.append(found.row | {"run_folder": run_folder})
         if found.outcome is not None:
             outcomes.setdefault(variant, []).append(found.outcome)
@@ -121,7 +96,9 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
         if found.problem is not None:
             untrained.setdefault(variant, {})[run_folder] = found.problem
     if not outcomes:
-        raise UserError(f"{folder}: no finished run, expected at least one")
+        changed = sum(row["status"] == CHANGED for row in rows)
+        but = f" ({changed} of them have a {runs.PREDICTIONS} that they did not write)" if changed else ""
+        raise UserError(f"{folder}: no finished run{but}, expected at least one")
     estimates = {
         variant: {metric: estimate(of_variant, metric, folds=plan["folds"], level=LEVEL) for metric in METRICS}
         for variant, of_variant in outcomes.items()
@@ -138,9 +115,10 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
 def later_claims(results: Results) -> list[str]:
     """Return the choices that were made when results existed already, such as `baseline lstm (planned: linear)`."""
     first, variants = first_claims(results.plan), list(results.plan["variants"])
-    first = first._replace(baseline=first.baseline if first.baseline in variants else "")
+    at_first = [v for v in variants if not results.plan["variants"][v].get("added_later")] or variants
+    first = first._replace(baseline=first.baseline if first.baseline in at_first else "")
     names = {
-        "baseline": [baseline_of(variants, claims) for claims in (results.claims, first)],
+        "baseline": [baseline_of(variants, results.claims), baseline_of(at_first, first)],
         "margin": [f"{100 * claims.margin:g}" for claims in (results.claims, first)],
         "pairs": ["all" if claims.all_pairs else "with the baseline" for claims in (results.claims, first)],
         "metric": [NAMES[claims.metric] for claims in (results.claims, first)],
@@ -148,60 +126,6 @@ def later_claims(results: Results) -> list[str]:
     found = [f"{name} {now} (planned: {planned})" for name, (now, planned) in names.items() if now != planned]
     added = [variant for variant, entry in results.plan["variants"].items() if entry.get("added_later")]
     return found + ([f"{', '.join(added)} among the variants"] if added else [])
-
-
-def _read_run(folder: Path, variant: str, fold: int, repeat: int) -> _ReadRun:
-    row: dict[str, Any] = dict.fromkeys(_COLUMNS, "") | {"variant": variant, "fold": fold, "repeat": repeat}
-    record = runs.read_record(folder)
-    if record.get("status") != "done":
-        status = record.get("status", "unfinished" if folder.exists() else "missing")
-        return _ReadRun(row | {"status": status}, None, [], None)
-    if problem := missing_in(record, _RECORD_NEEDS):
-        raise UserError(f"{folder / runs.RECORD}: {problem}; the file is damaged: delete the folder to train it anew")
-    if runs.has_changed_predictions(folder):
-        return _ReadRun(row | {"status": CHANGED}, None, [], None)
-    outcome, records = read_outcome(folder, (repeat, fold)), runs.read_metrics(folder)
-    problem = _problem_of(record, records, outcome)
-    row |= evaluate_predictions(outcome.label, outcome.probabilities)
-    row |= {
-        "status": "done",
-        "parameters": record["parameters"],
-        "flops_per_text": record.get("flops_per_text", ""),
-        "train_seconds": record["seconds"]["train"],
-        "compile_seconds": record["seconds"]["compile"],
-        "predict_ms": round(1e3 * record["seconds"]["evaluate"] / max(len(outcome.label), 1), 4),
-        "peak_memory_bytes": record["peak_memory_bytes"],
-        "best_epoch": record["best_epoch"],
-        "train_texts": record.get("texts", {}).get("train", ""),
-        "validation_texts": record.get("texts", {}).get("validation", ""),
-        "not_trained": "" if problem is None else problem.why,
-        "near_copies": record.get("near_copies", 0),
-        "model_code": record.get("model_code", ""),
-        "training_code": record.get("training_code", ""),
-        "predictions_sha256": runs.predictions_checksum(folder),
-    }
-    curve = [r.get("accuracy", np.nan) for r in records if r["split"] == "validation"]
-    return _ReadRun(row, outcome, curve, problem)
-
-
-def problem_of_run(folder: Path) -> Problem | None:
-    """Return why a finished run counts as not trained; None if it learned."""
-    record = runs.read_record(folder)
-    return _problem_of(record, runs.read_metrics(folder), read_outcome(folder, (0, 0)))
-
-
-def _problem_of(record: dict[str, Any], records: list[dict[str, Any]], outcome: Outcome) -> Problem | None:
-    """Return why a run counts as not trained; without recorded label counts those of its test texts are taken."""
-    counts = record.get("label_counts") or np.bincount(outcome.label, minlength=outcome.probabilities.shape[1])
-    return problem_of(records, record["best_epoch"], np.asarray(counts), outcome.probabilities.argmax(axis=1))
-
-
-def read_outcome(folder: Path, run: tuple[int, int]) -> Outcome:
-    """The predictions of a finished run, (repeat, fold)."""
-    found = runs.read_predictions(folder)
-    order = np.argsort(found.id)
-    group = None if found.group is None else found.group[order]
-    return Outcome(run, found.id[order], found.label[order], found.probabilities[order], group)
 
 
 def planned_pairs(results: Results) -> int:
@@ -261,7 +185,7 @@ def _pairs(
 def results_csv(results: Results) -> str:
     """`results.csv`: a row a run."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(results.rows)
     return file.getvalue()

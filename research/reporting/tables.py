@@ -133,7 +133,7 @@ def trained_pairs_table(results: Results) -> Table:
     header, rows = ("variant", "against", "right alone", "other right alone", "McNemar p"), []
     if results.plan["folds"] or results.plan["repeats"] > 1:
         return Table(header, rows)
-    for pair in results.pairs:
+    for pair in (pair for pair in results.pairs if pair["verdict"] != NOT_TRAINED):
         only_a, only_b, p = mcnemar(*(results.outcomes[pair[side]][0] for side in ("a", "b")))
         rows.append((pair["a"], pair["b"], f"{only_a:,}", f"{only_b:,}", f"{p:.4f}"))
     return Table(header, rows)
@@ -243,7 +243,9 @@ def replication_table(of_corpora: Mapping[str, Results]) -> Table:
         verdicts = [pair["verdict"] for pair in pairs.values()]
         counts = [f"{verdicts.count(word)} of {len(verdicts)}" for word in _VERDICTS]
         differences = (
-            f"{corpus} {shown_difference(pair['metric'], pair['difference'])}" for corpus, pair in pairs.items()
+            f"{corpus} {shown_difference(pair['metric'], pair['difference'])}"
+            + (f" ({NAMES[pair['metric']]})" if pair["metric"] != "accuracy" else "")
+            for corpus, pair in pairs.items()
         )
         rows.append((a, b, *counts, ", ".join(differences)))
     return Table(("variant", "against", *_VERDICTS, "differences"), rows)

@@ -6,7 +6,7 @@ from typing import Any
 
 from research import runs
 from research.reporting.blocks import markdown_table
-from research.reporting.results import problem_of_run, read_outcome
+from research.reporting.run_result import problem_of_run, read_outcome
 from research.reporting.tables import ABOUT_A_RUN, run_table
 from research.training.restore import RestoredRun
 

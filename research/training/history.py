@@ -17,6 +17,7 @@ from research.training.step import TrainState
 
 _LOG = logging.getLogger("research")
 _NEVER_BEST = -1e300  # lower than what any epoch is chosen by
+_EQUAL = 1e-7  # of scores: less than their steps, more than what breaks ties
 _SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
 
 
@@ -61,6 +62,9 @@ class History:
             self._require_epochs([r for r in records if r["split"] == "validation"], last, is_validated)
         validated = [r for r in records if r["split"] == "validation"]
         chosen = max(validated, key=lambda r: (score_of(self._select, r), -r["epoch"]), default=None)
+        kept = next((r for r in validated if r["step"] == self._checkpoints.best_step()), None)
+        if kept is not None and abs(score_of(self._select, kept) - score_of(self._select, chosen)) < _EQUAL:
+            chosen = kept  # an earlier version did not break ties by the loss
         return records, validated, chosen
 
     def _require_epochs(self, validated: Sequence[Mapping[str, Any]], last: int, is_validated: bool) -> None:

@@ -16,7 +16,7 @@ _PACKAGE = Path(__file__).parent.parent
 # something else.
 _KIND = f"code2.{sys.version_info.major}.{sys.version_info.minor}-"
 # What predicting needs beside the model itself, and what training does; with all that these import.
-_PREDICTING = ("data.tokenizer", "data.batches", "training.metrics")
+_PREDICTING = ("data.tokenizer", "data.batches", "training.step", "training.loop")
 _TRAINING = ("training.run",)
 
 
@@ -31,9 +31,9 @@ def model_code(module: str) -> str:
 
 
 @functools.cache
-def training_code(module: str) -> str:
-    """Return a hash of the code that a run's results come from: model, data and training, and all that they import."""
-    return _hash((_file_of(module), *_TRAINING))
+def training_code() -> str:
+    """Return a hash of the code that trains any variant: data, splits and training, and all that they import."""
+    return _hash(_TRAINING)
 
 
 def predicts_by_other_code(record: dict[str, Any], module: str) -> bool:
@@ -43,7 +43,7 @@ def predicts_by_other_code(record: dict[str, Any], module: str) -> bool:
 
 def was_trained_by_other_code(record: dict[str, Any], module: str) -> bool:
     """Return whether a run, by its `record.json`, had other training code than there is now."""
-    return _differs(record.get("training_code"), training_code(module))
+    return predicts_by_other_code(record, module) or _differs(record.get("training_code"), training_code())
 
 
 def _differs(code: str | None, now: str) -> bool:

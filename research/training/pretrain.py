@@ -220,4 +220,5 @@ def _write_encoder(folder: Path, config: Config, params: Any, tokenizer: str) ->
     tensors = {name if name.startswith("cls.") else f"bert.{name}": tensor for name, tensor in tensors.items()}
     described = runs.read_json(folder.parent / runs.CONFIG)
     bert_files.write_folder(folder, config, "BertForPreTraining", tensors, tokenizer, described)
-    shutil.copyfile(folder.parent / runs.SEEN, folder / runs.SEEN)
+    if (folder.parent / runs.SEEN).exists():  # else nobody can tell what its own source has seen
+        shutil.copyfile(folder.parent / runs.SEEN, folder / runs.SEEN)

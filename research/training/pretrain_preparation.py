@@ -21,13 +21,14 @@ from research.data.tokenizer import (
     read_tokenizer,
     whole_encoder,
 )
-from research.data.weights import NAMES
+from research.data.weights import NAMES, read_pretraining
 from research.data.word_pieces import END, MASK, START, Special, learn_word_pieces
 from research.errors import UserError
 from research.models import guesser_shapes, load_module
 from research.settings import Config, Optimizer, Pretraining, repeat_of
 from research.training.memory import require_memory
 from research.training.preparation import RunSpec
+from research.training.source import seen_by
 
 
 class PreparedStream(NamedTuple):
@@ -139,8 +140,11 @@ def write_seen(folder: Path, train: Part, validation: Part, weights: str) -> Non
     """Writes which texts are seen, here or before by the encoder that is started from; nothing where that was done."""
     if (folder / runs.SEEN).exists():
         return
-    before = runs.read_seen(Path(weights)) if weights not in ("none", *NAMES) else None
-    before = nothing() if before is None else before
+    before, is_known = nothing(), True
+    if weights not in ("none", *NAMES):
+        before, is_known = seen_by(Path(weights), read_pretraining(weights), None)
+    if not is_known:  # a file that lacks some would pass for all
+        return
     count = len(before) + sum(1 for part in (train, validation) for _ in part)
     runs.write_seen(folder, itertools.chain([before], train.seen(), validation.seen()), count)
 

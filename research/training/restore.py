@@ -16,7 +16,6 @@ from research import runs
 from research.data.audit import clean, load_again
 from research.data.batches import Batch
 from research.data.corpora import Corpus
-from research.data.seen import matches, of_corpus, seen_of
 from research.data.splits import Split
 from research.data.texts import pretraining_split
 from research.data.tokenizer import Encoded, encode_texts, split_text
@@ -114,21 +113,6 @@ class Restored:
           UserError: it is not there any more, or is another one now.
         """
         return load_again(self._corpus, self.class_names)
-
-    def has_seen(self, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
-        """Which texts of another corpus the run, or one that it started from, was trained on or chosen by.
-
-        Returns:
-          `(equal bool [N], near bool [N])`, as `data.seen.matches`.
-
-        Raises:
-          UserError: an earlier version made the run, and its own corpus is not there any more.
-        """
-        seen = runs.read_seen(self.folder)
-        if seen is None:
-            own = self.own_corpus()
-            seen = seen_of(own, *self.split(own)[:2])
-        return matches(of_corpus(corpus), seen)
 
     def split(self, corpus: Corpus) -> Split:
         """The split of the run's own corpus: what it trained on, chose on, and never saw."""

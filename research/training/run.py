@@ -126,8 +126,9 @@ def train_together(
                 clear(run.folder)
             locks.enter_context(taken_folder(run.folder, described))
             runs.write_text(run.folder / runs.TOKENIZER, prepared.tokenizer)
-            seen = seen_of(corpus, prepared.split.train, prepared.split.validation)
-            runs.write_seen(run.folder, [seen, source.seen], len(seen) + len(source.seen))
+            if source.is_known:  # a file that lacks some would pass for all
+                seen = seen_of(corpus, prepared.split.train, prepared.split.validation)
+                runs.write_seen(run.folder, [seen, source.seen], len(seen) + len(source.seen))
         ended = _train_begun(begun, programs, fresh, time.perf_counter() - start, test, tick)
     for of_run, error in zip(begun, ended, strict=True):
         found[of_run.at] = error
@@ -286,6 +287,7 @@ def _finish(begun: Begun, programs: Programs, best: TrainState, about: dict[str,
     found = {
         "best_epoch": _best_epoch(runs.read_metrics(run.folder), best),
         "near_copies": source.near_copies,
+        "knows_what_sources_saw": source.is_known,
         "chosen_by": _chosen_by(begun),
         "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
         "label_counts": np.bincount(prepared.train.labels, minlength=len(spec.corpus.class_names)).tolist(),
@@ -295,7 +297,7 @@ def _finish(begun: Begun, programs: Programs, best: TrainState, about: dict[str,
         "flops_per_text": _flops_per_text(spec.config, programs, best, prepared),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
         "model_code": model_code(spec.config.model.module),
-        "training_code": training_code(spec.config.model.module),
+        "training_code": training_code(),
     }
     if source.run is not None:
         found["init_from"] = start_from_run(best.variables, source.run, prepared.vocabulary)[1]._asdict()

@@ -15,6 +15,7 @@ from research.data.splits import Split, split_corpus
 from research.data.weights import NAMES, read_pretraining
 from research.errors import UserError
 from research.models import load_module
+from research.schema import missing_in
 from research.settings import repeat_of
 from research.training.preparation import Prepared, RunSpec
 from research.training.restore import Restored, restore_source, split_of
@@ -29,6 +30,7 @@ class Source(NamedTuple):
 
     run: Restored | None  # whose parameters are taken
     seen: np.ndarray  # fingerprints of the texts that it, or an encoder, or what these started from, have seen
+    is_known: bool  # whether these are all; else an earlier version trained some of them, and nobody can tell
     near_copies: int  # held-out texts of which near copies are among them
 
 
@@ -69,23 +71,36 @@ def check_source(spec: RunSpec) -> None:
     _require_unseen_sources(spec, split_corpus(spec.corpus, config.seed, **which, train_size=config.data.train_size))
 
 
-def _require_unseen_sources(spec: RunSpec, split: Split) -> tuple[np.ndarray, int]:
-    """Return the fingerprints of what the sources have seen, and the number of near copies among held-out texts."""
+def _require_unseen_sources(spec: RunSpec, split: Split) -> tuple[np.ndarray, bool, int]:
+    """Return what the sources have seen, whether that is all, and the number of near copies among held-out texts."""
     weights, folder = spec.config.data.weights, source_folder(spec)
     sources = []
     if weights not in ("none", *NAMES):
         sources.append((f"config.data.weights: {weights}", Path(weights), read_pretraining(weights)))
     if folder is not None:
         sources.append((f"config.init_from: {folder}", folder, runs.read_json(folder / runs.CONFIG)))
-    seen, near_copies = [nothing()], 0
+    seen, is_known, near_copies = [nothing()], True, 0
     for name, path, described in sources:
-        seen.append(seen_by(path, described, spec.corpus))
-        near_copies += _require_unseen(seen[-1], spec.corpus, split, name)
-    return np.concatenate(seen), near_copies
+        of_source, is_all = seen_by(path, described, spec.corpus)
+        seen.append(of_source)
+        is_known &= is_all
+        near_copies += _require_unseen(of_source, spec.corpus, split, name)
+    return np.concatenate(seen), is_known, near_copies
 
 
-def seen_by(folder: Path, described: dict[str, Any], corpus: Corpus, depth: int = 0) -> np.ndarray:
-    """Return the fingerprints of the texts that a run and its own sources have seen.
+# What is read of the `config.json` of a run that an earlier version made.
+_NEEDS = {
+    "settings": {"data": dict, "training": dict, "model": dict},
+    "corpus": {"checksum": str},
+    "classes": list,
+    "folds": int,
+    "fold": int,
+    "repeat": int,
+}
+
+
+def seen_by(folder: Path, described: dict[str, Any], corpus: Corpus | None, depth: int = 0) -> tuple[np.ndarray, bool]:
+    """Return the fingerprints of the texts that a run and its own sources have seen, and whether these are all.
 
     Runs of an earlier version kept no fingerprints. They are computed from the run's corpus where that is still there;
     otherwise a warning says once that nobody can tell.
@@ -97,26 +112,38 @@ def seen_by(folder: Path, described: dict[str, Any], corpus: Corpus, depth: int 
     """
     found = runs.read_seen(folder)
     if found is not None:
-        return found
-    if not described or depth > _MOST_ANCESTORS:
-        return nothing()
-    settings, of_run = described["settings"], described["corpus"]
-    seen = []
+        return found, True
+    if not described:
+        return nothing(), True
+    if problem := missing_in(described, _NEEDS):
+        raise UserError(f"{folder}: what it says of its training has {problem}, expected a run that `train` wrote")
+    seen, is_known = [nothing()], depth < _MOST_ANCESTORS
     try:
-        own = corpus if of_run["checksum"] == corpus.checksum else load_again(of_run, tuple(described["classes"]))
+        is_same = corpus is not None and described["corpus"]["checksum"] == corpus.checksum
+        own = corpus if is_same else load_again(described["corpus"], tuple(described["classes"]))
         split = split_of(described, own)
         seen.append(seen_of(own, split.train, split.validation))
-    except UserError:
+    except (UserError, KeyError):
+        is_known = False
+    for path, of_path in _sources_of(described) if depth < _MOST_ANCESTORS else ():
+        earlier, is_all = (nothing(), False) if of_path is None else seen_by(path, of_path, corpus, depth + 1)
+        seen.append(earlier)
+        is_known &= is_all
+    if not is_known and not depth:
         _say_unknown(folder)
+    return np.concatenate(seen), is_known
+
+
+def _sources_of(described: dict[str, Any]) -> list[tuple[Path, dict[str, Any] | None]]:
+    """Return the folders that a run started from, with what they say of themselves; None of one that is gone."""
+    settings, found = described["settings"], []
     weights = settings["data"].get("weights", "none")
     if weights not in ("none", *NAMES):
-        seen.append(seen_by(Path(weights), read_pretraining(weights), corpus, depth + 1))
+        found.append((Path(weights), read_pretraining(weights) if Path(weights).is_dir() else None))
     before = _folder_named(settings.get("init_from", "none"), described["fold"], described["repeat"])
-    if before is not None and runs.is_run(before):
-        seen.append(seen_by(before, runs.read_json(before / runs.CONFIG), corpus, depth + 1))
-    elif before is not None:
-        _say_unknown(before)
-    return np.concatenate([nothing(), *seen])
+    if before is not None:
+        found.append((before, runs.read_json(before / runs.CONFIG) if runs.is_run(before) else None))
+    return found
 
 
 @functools.cache
@@ -138,6 +165,8 @@ def _require_unseen(seen: np.ndarray, corpus: Corpus, split: Split, name: str) -
     if not len(seen):
         return 0
     ours = of_corpus(corpus)
+    # Copies of a text that the run trains on itself are its own affair, which the audit of the corpus tells.
+    seen = seen[~np.isin(seen["words"], ours[split.train]["words"])]
     equal, near = matches(ours[split.test], seen)
     # Texts that chose an epoch before may choose one again.
     equal_too, near_too = matches(ours[split.validation], seen[np.asarray(seen["trained"])])
