@@ -58,7 +58,7 @@ def test_a_search_is_nested_and_blind_and_its_outcome_is_used(small_corpus, tmp_
     assert not list(folder.glob("**/predictions.npz"))
     for metrics in folder.glob("**/metrics.jsonl"):
         assert "test" not in {json.loads(line)["split"] for line in metrics.read_text().splitlines()}
-    scores = found["variants"]["linear"]["validation_accuracy"]
+    assert all(len(of_run) == 3 for of_run in found["variants"]["linear"]["validation_accuracy"].values())
     chosen_among = found["variants"]["linear"]["validation_score"]
     assert found["variants"]["linear"]["chosen"] == {run: int(np.argmax(s)) for run, s in chosen_among.items()}
     assert all(score < 0 for of_run in chosen_among.values() for score in of_run)  # log loss: few validation texts
