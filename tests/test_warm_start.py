@@ -123,6 +123,19 @@ def test_whatever_file_they_come_from(source, small_corpus, tmp_path, write, suf
         train(small(f"--config.init_from={source}"), path, tmp_path / "run")
 
 
+def test_a_copy_that_a_run_trains_on_itself_is_no_leak_of_its_source(easy, tmp_path):
+    """The corpus has the text in training and, with other punctuation, in its test: that is its own affair."""
+    rows = [Row(text, str(label), "", "f") for text, label in zip(easy.texts, easy.labels, strict=True)]
+    test = [Row("a pretentious mess !", "0", "", "f"), Row("a fine film", "1", "", "f")]
+    corpus = make_corpus("own", {"train": [*rows, Row("A pretentious mess.", "0", "", "f")], "test": test})
+    first = train(small(), corpus, tmp_path / "first")
+    again = train(small(f"--config.init_from={first}"), corpus, tmp_path / "again")
+    assert runs.read_record(again)["near_copies"] == 0
+    without = make_corpus("other", {"train": rows, "test": test})  # of a run that does not train on it, it is one
+    with pytest.raises(UserError, match=HELD_OUT):
+        train(small(f"--config.init_from={first}"), without, tmp_path / "other")
+
+
 def test_near_copies_are_counted_and_said(source, small_corpus, easy, tmp_path, caplog):
     """They are no proof that a text was seen, so they are not refused."""
     trained_on = split_corpus(small_corpus, 0, folds=5, fold=0, repeat=0).train
