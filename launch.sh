@@ -67,9 +67,12 @@ if [ "${name#-}" != "$name" ]; then # flags without a name are those of the defa
   set -- "$name" "$@"
   name=compare
 fi
-known=$(cd "$root/experiments" && grep -l '^    program.launch(main' ./*.py | sed 's|^\./||; s|\.py$||')
+# The programs, also those in the folders benchmarks/ and studies/: paths such as studies/aa.py.
+paths=$(cd "$root/experiments" && grep -l '^    program.launch(main' ./*.py ./*/*.py | sed 's|^\./||')
+known=$(printf '%s\n' "$paths" | sed 's|.*/||; s|\.py$||' | sort)
+path_of() { printf '%s\n' "$paths" | grep -x -- "\(.*/\)\{0,1\}$1\.py"; }
 if [ "$name" = help ]; then # the first line of each program, without its quotes
-  for each in $known; do sed -n "1s/^\"\"\"\([^\"]*\).*/$(printf %-10s "$each") \1/p" "$root/experiments/$each.py"; done
+  for each in $known; do sed -n "1s/^\"\"\"\([^\"]*\).*/$(printf %-10s "$each") \1/p" "$root/experiments/$(path_of "$each")"; done
   printf '%-10s %s\n' test 'Runs the tests.' NAME 'with --help lists its flags and settings.'
   exit
 fi
@@ -81,4 +84,5 @@ install "$extras"
 # Where Linux has pages of 2 MiB to give, glibc asks for them: large steps spend less time on page faults.
 export GLIBC_TUNABLES=${GLIBC_TUNABLES-glibc.malloc.hugetlb=1}
 # -P: no module of the folder where the user stands may shadow this package's.
-exec "$venv/bin/python" -P -m "experiments.$name" "$@" 9>&-
+module=$(path_of "$name" | sed 's|\.py$||; s|/|.|g')
+exec "$venv/bin/python" -P -m "experiments.$module" "$@" 9>&-

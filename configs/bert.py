@@ -16,7 +16,7 @@ cores of an Intel Xeon.
 
 from pathlib import Path
 
-from research.data.weights import NAMES, read_settings
+from research.data.pretrained_encoders import NAMES, read_settings
 from research.models import settings_for
 from research.models.bert_files import fields_from
 from research.settings import Config, Data, Optimizer, Training

@@ -23,9 +23,10 @@ from absl import flags
 from experiments import program
 from experiments.progress import print_results, print_table, reporting
 from experiments.variants import every_variant, expand, load_config, settled_otherwise
-from research import runs
+from research.atomic_files import write_text
 from research.errors import UserError
-from research.plan_file import read_plan
+from research.runs import run_files
+from research.runs.plan_file import read_plan
 
 _DEFAULT = ["linear", "mlp", "rnn:tanh", "gru", "lstm", "cnn", "luong:general", "transformer:pre"]
 flags.DEFINE_list("variants", _DEFAULT, "Variants, separated by commas, or: all.")
@@ -45,8 +46,8 @@ program.define_workdir("The comparison's folder.")
 FLAGS = flags.FLAGS
 
 if TYPE_CHECKING:
+    from research.comparison.plan import Variant
     from research.data.corpora import Corpus
-    from research.plan import Variant
     from research.reporting.results import Results
 
 
@@ -83,7 +84,7 @@ def main(overrides: list[str]) -> None:
     if rows:
         title = "Verdicts over the corpora (the intervals are simultaneous over pairs and corpora)"
         print_table(title, header, rows)
-        runs.write_text(folder / "replication.md", f"# {title}\n\n{markdown_table(header, rows)}")
+        write_text(folder / "replication.md", f"# {title}\n\n{markdown_table(header, rows)}")
     _leave(results)
 
 
@@ -96,7 +97,7 @@ def _leave(results: dict[str, "Results"]) -> None:
 def _compare(
     variants: list["Variant"], corpus: "Corpus", source: str, folder: Path, overrides: list[str], corpora: int
 ) -> "Results":
-    from research.comparison import compare, default_repeats
+    from research.comparison.compare import compare, default_repeats
     from research.data.splits import resolve_folds
     from research.reporting.claims import Claims, planned_claims
     from research.reporting.results import read_results
@@ -105,7 +106,7 @@ def _compare(
     if FLAGS.tuned:
         variants = [_tuned(variant, corpus, folds, overrides) for variant in variants]
     there = None if FLAGS.overwrite else folder
-    is_there = there is not None and (there / runs.PLAN).exists()
+    is_there = there is not None and (there / run_files.PLAN).exists()
     earlier = planned_claims(read_plan(there)) if is_there else None
     most = FLAGS.max_repeats if FLAGS.until == "decided" else FLAGS.repeats or default_repeats(there, folds)
     with reporting(len(variants) * (folds or 1) * most, "runs") as reporter:
@@ -131,7 +132,7 @@ def _compare(
 
 def _tuned(variant: "Variant", corpus: "Corpus", folds: int, overrides: list[str]) -> "Variant":
     """The variant with the settings that a search chose for each of its runs."""
-    from research.tuning import chosen_settings
+    from research.comparison.tuning import chosen_settings
 
     found = {}
     for run, settings in chosen_settings(Path(FLAGS.tuned), variant.name, corpus, folds).items():

@@ -20,7 +20,7 @@ from research.errors import UserError
 
 if TYPE_CHECKING:
     from research.data.corpora import Corpus
-    from research.training.restore import RestoredRun
+    from research.runs.restore import RestoredRun
 
 flags.DEFINE_string("workdir", None, "The run's folder.")
 flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "The split to score.")
@@ -32,9 +32,9 @@ def main() -> None:
     program.required("workdir")
     program.use_devices(side_by_side=False)
     from research.data.corpora import load
-    from research.evaluation.statistics import Outcome
+    from research.evaluation.intervals import Outcome
     from research.reporting.tables import ABOUT_A_RUN, run_table
-    from research.training.restore import restore
+    from research.runs.restore import restore
 
     run = restore(FLAGS.workdir)
     say_unfinished(Path(FLAGS.workdir))
@@ -63,8 +63,8 @@ def main() -> None:
 
 def _seen(run: "RestoredRun", corpus: "Corpus", chosen: np.ndarray) -> str:
     """Whether the scores are of texts that the run never saw."""
-    from research.data.seen import matches, of_corpus
-    from research.training.source import seen_by
+    from research.data.fingerprints import matches, of_corpus
+    from research.runs.source import seen_by
 
     seen, is_known = seen_by(run.folder, run.described, corpus)
     equal, near = (int(found.sum()) for found in matches(of_corpus(corpus)[chosen], seen))

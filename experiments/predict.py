@@ -26,9 +26,9 @@ from absl import flags
 
 from experiments import program
 from experiments.progress import reporting
+from research.atomic_files import whole_file
 from research.errors import UserError
 from research.serving import lines, many
-from research.whole import whole_file
 
 flags.DEFINE_string("workdir", None, "The run's folder.")
 flags.DEFINE_string("input", "-", "A UTF-8 file with a text a line, or a column of texts; - is standard input.")

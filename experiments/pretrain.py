@@ -22,8 +22,8 @@ from experiments import program
 from experiments.progress import print_table
 from experiments.single import define_single, run_alone, set_up
 from experiments.variants import load_config
-from research import runs
 from research.errors import UserError
+from research.runs import run_files
 from research.settings import Pretraining
 
 flags.DEFINE_string("config", "bert:tiny", "The variant: a name in configs/, perhaps NAME:ARGUMENT, or a config file.")
@@ -39,9 +39,9 @@ def main(overrides: list[str]) -> None:
     set_up()
     from research.data.audit import clean
     from research.data.corpora import Corpus
-    from research.data.texts import open_texts
-    from research.training.pretrain import pretrain
-    from research.training.pretrain_preparation import for_pretraining
+    from research.data.unlabelled_texts import open_texts
+    from research.pretraining.preparation import for_pretraining
+    from research.pretraining.pretrain import pretrain
 
     config = load_config(FLAGS.config, overrides, for_pretraining)
     texts = open_texts(FLAGS.corpus, program.columns())
@@ -53,12 +53,12 @@ def main(overrides: list[str]) -> None:
 
     if not run_alone(name, config.training.epochs, folder, functools.partial(pretrain, config, texts, folder)):
         return
-    record, records = runs.read_record(folder), runs.read_metrics(folder)
+    record, records = run_files.read_record(folder), run_files.read_metrics(folder)
     shown = [r for r in records if r["epoch"] == record["best_epoch"]]
     metrics = [metric for metric in shown[0] if metric not in ("step", "epoch", "split")]
     rows = [(r["split"], str(r["epoch"]), *(f"{r.get(metric, float('nan')):.4f}" for metric in metrics)) for r in shown]
     print_table(f"{name} pre-trained on {texts.name}", ("split", "epoch", *metrics), rows)
-    encoder = folder / runs.ENCODER
+    encoder = folder / run_files.ENCODER
     print(f"to start from it: --variants=bert:{encoder}" if encoder.exists() else f"--config.init_from={folder}")
 
 

@@ -26,17 +26,17 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from experiments.usage import print_help
-from research.cores import granted
 from research.data.cache import MOST_BYTES, PROGRAMS, cache_folder, evict
-from research.data.files import Columns
+from research.data.reader import Columns
 from research.errors import UserError, likeliest
 from research.evaluation.metrics import METRICS
+from research.machine import granted
 from research.settings import Config, Training, leaves
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without SciPy
     from research.data.corpora import Corpus
+    from research.parallel.worker_pool import Workers
     from research.reporting.claims import Claims
-    from research.training.workers import Workers
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _NO_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
@@ -202,7 +202,7 @@ def _stop(said: str, number: int, frame: object) -> None:
 
 
 def _parse(argv: Sequence[str], trains: type | None) -> list[str]:
-    modules = ("__main__", "experiments.studies", "experiments.single", __name__)
+    modules = ("__main__", "experiments.studies.study", "experiments.single", __name__)
     own = [flag for module in modules for flag in flags.FLAGS.get_flags_for_module(module)]
     if any(argument in _HELP for argument in argv[1:]):
         print_help(own, trains, argv)
@@ -280,8 +280,8 @@ def only_cores() -> bool:
 
 def workers() -> "Workers | None":
     """Processes to train in, one a core; none on an accelerator, or with devices that the user's environment sets."""
-    from research.training.memory import memory_bytes
-    from research.training.workers import Workers
+    from research.machine import memory_bytes
+    from research.parallel.worker_pool import Workers
 
     count = min(CORES, int(memory_bytes() / _WORKER_BYTES))
     return Workers(count, set_up_process) if only_cores() and count > 1 else None

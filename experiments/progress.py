@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from research import runs
 from research.errors import UserError
+from research.runs import run_files
 
 if TYPE_CHECKING:
     from research.reporting.results import Results
@@ -111,8 +111,8 @@ def short_names(folders: Sequence[str]) -> list[str]:
 
 def say_unfinished(folder: Path) -> None:
     """Says on stderr that a run is used before it is finished, where that is so."""
-    if not runs.is_finished(folder):
-        epochs = max((record["epoch"] for record in runs.read_metrics(folder)), default=0)
+    if not run_files.is_finished(folder):
+        epochs = max((record["epoch"] for record in run_files.read_metrics(folder)), default=0)
         print(f"{folder} is not finished: it is taken as it is after {epochs} epoch(s)", file=sys.stderr)
 
 

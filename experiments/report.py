@@ -13,9 +13,9 @@ from absl import flags
 
 from experiments import program
 from experiments.progress import print_results
-from research.plan_file import read_plan
 from research.reporting.claims import planned_claims
 from research.reporting.report import write_report
+from research.runs.plan_file import read_plan
 
 flags.DEFINE_string("workdir", None, "The comparison's folder.")
 flags.DEFINE_bool("tensorboard", False, "Write tensorboard/ as well: the runs' loss and metrics by epoch.")

@@ -35,7 +35,7 @@ def main() -> None:
         from research.serving.http import Limits, application, server
     except ImportError:
         raise not_installed("serve", "starlette uvicorn", "serve") from None
-    from research.training.restore import restore
+    from research.runs.restore import restore
 
     names = dict(zip(FLAGS.workdir, short_names(FLAGS.workdir), strict=True))
     runs = {name: restore(folder) for folder, name in names.items()}

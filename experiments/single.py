@@ -11,8 +11,8 @@ from absl import flags
 from experiments import program
 from experiments.progress import reporting
 from experiments.watched import ends_with_the_others, watched
-from research import runs
 from research.errors import UserError
+from research.runs import run_files
 
 FLAGS = flags.FLAGS
 
@@ -36,7 +36,7 @@ def set_up() -> None:
     if FLAGS.coordinator:
         watched()  # before anything is imported that only its child needs
     program.use_devices(side_by_side=False)
-    from research.training import processes
+    from research.runs import multihost as processes
 
     if FLAGS.coordinator:
         processes.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
@@ -48,11 +48,11 @@ def run_alone(name: str, epochs: int, folder: Path, train: Callable[..., object]
     Returns:
       whether this process has results to show.
     """
-    from research.training import processes
-    from research.training.population import side_by_side
+    from research.parallel.train_runs import side_by_side
+    from research.runs import multihost as processes
 
-    was_finished = runs.is_finished(folder) and not FLAGS.overwrite
-    was_begun = runs.is_run(folder) and not FLAGS.overwrite
+    was_finished = run_files.is_finished(folder) and not FLAGS.overwrite
+    was_begun = run_files.is_run(folder) and not FLAGS.overwrite
     with reporting(epochs, "epochs") as reporter:
 
         def job(check: Callable[[], None]) -> None:

@@ -20,7 +20,7 @@ from experiments import program
 from experiments.progress import print_table
 from experiments.single import define_single, run_alone, set_up
 from experiments.variants import load_config, say_unread
-from research import runs
+from research.runs import run_files
 
 flags.DEFINE_string("config", "lstm", "The variant: a name in configs/, perhaps NAME:ARGUMENT, or a config file.")
 define_single("Folds of the cross-validation (default 5; none where there is a test split).")
@@ -36,10 +36,10 @@ def main(overrides: list[str]) -> None:
     config = load_config(FLAGS.config, overrides)
     say_unread(overrides, {FLAGS.config: config})
     from research.data.splits import resolve_folds
-    from research.training.preparation import cut_sentence
-    from research.training.protocol import protocol_sentence
-    from research.training.run import train
-    from research.training.workers import takes_all_cores
+    from research.parallel.worker_pool import takes_all_cores
+    from research.runs.texts import cut_sentence
+    from research.runs.train import train
+    from research.training.early_stopping import protocol_sentence
 
     if not takes_all_cores(config):
         program.one_thread()  # as in a comparison, so that it ends as it does there
@@ -50,8 +50,8 @@ def main(overrides: list[str]) -> None:
     name, folder = FLAGS.config, Path(FLAGS.workdir)
     if not run_alone(name, config.training.epochs, folder, functools.partial(train, config, corpus, folder)):
         return
-    records = runs.read_metrics(folder)
-    record = runs.read_record(folder)
+    records = run_files.read_metrics(folder)
+    record = run_files.read_record(folder)
     best = record["best_epoch"]
     if "init_from" in record:
         _print_start(config.init_from, record["init_from"])

@@ -17,7 +17,7 @@ from experiments.progress import print_table, reporting
 from experiments.variants import expand, load_config, settled_otherwise, space_of
 
 if TYPE_CHECKING:
-    from research.plan import Variant
+    from research.comparison.plan import Variant
 
 flags.DEFINE_list("variants", ["linear", "lstm"], "Variants, separated by commas.")
 flags.DEFINE_integer("trials", 8, "Trials of each variant.", lower_bound=2, upper_bound=10_000)
@@ -38,8 +38,8 @@ def main(overrides: list[str]) -> None:
     program.use_devices(side_by_side=True)
     import numpy as np
 
+    from research.comparison.tuning import TUNED, Searched, expected_best, tune
     from research.data.splits import resolve_folds
-    from research.tuning import TUNED, Searched, expected_best, tune
 
     def searched(variant: "Variant") -> Searched:
         settled_otherwise(overrides, space_of(variant.source), f"searched for {variant.name}")

@@ -39,7 +39,7 @@ def _settings(trains: type, named: str | None) -> Iterator[tuple[str, dataclasse
     """Of a variant where one is named, those that it reads; those that all have come without JAX, which takes long."""
     if trains is Pretraining:
         from experiments.variants import load_config
-        from research.training.pretrain_preparation import for_pretraining
+        from research.pretraining.preparation import for_pretraining
 
         return leaves(load_config(named or flags.FLAGS["config"].value, (), for_pretraining))
     if named:

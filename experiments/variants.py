@@ -22,7 +22,7 @@ from research.errors import UserError, expected
 from research.settings import OFF, Config, leaves, names_read, validate
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without plots
-    from research.plan import Variant
+    from research.comparison.plan import Variant
 
 FOLDER = Path(configs.__file__).parent
 
@@ -200,7 +200,7 @@ def expand(
 def _expand(
     names: Sequence[str], overrides: Sequence[str], vary: Sequence[str], drop: Sequence[str]
 ) -> Iterator["Variant"]:
-    from research.plan import Variant
+    from research.comparison.plan import Variant
 
     factors, found = [_factor(text) for text in vary], dict[str, str]()
     has = _who_has([*(field for field, _ in factors), *drop], names, overrides)

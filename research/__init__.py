@@ -10,11 +10,11 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "compare": "research.comparison",
+    "compare": "research.comparison.compare",
     "load": "research.data.corpora",
-    "pretrain": "research.training.pretrain",
-    "restore": "research.training.restore",
-    "train": "research.training.run",
+    "pretrain": "research.pretraining.pretrain",
+    "restore": "research.runs.restore",
+    "train": "research.runs.train",
 }
 
 

@@ -139,7 +139,7 @@ class Training:
 
 @dataclasses.dataclass
 class Pretraining:
-    """What `pretrain` has in the place of `Training`; see `research.training.pretrain`."""
+    """What `pretrain` has in the place of `Training`; see `research.pretraining.pretrain`."""
 
     epochs: int = setting(10, low=1)
     batch_size: int = setting(64, "rows of a step", low=1)

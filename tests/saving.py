@@ -1,7 +1,7 @@
 """Processes that save a checkpoint after every few steps, so that many kills meet one."""
 
 from experiments import program
-from research.training import history
+from research.runs import resume as history
 
 
 def often():

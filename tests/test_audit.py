@@ -10,7 +10,7 @@ from hypothesis import given
 
 from research.data.audit import audit, clean, sentence
 from research.data.corpora import load, make_corpus
-from research.data.files import Row
+from research.data.reader import Row
 from research.errors import UserError
 
 

@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 
-from experiments import benchmark
-from experiments.peers import Fold, padded, read_fold, save_folds
+from experiments.benchmarks import benchmark
+from experiments.benchmarks.peers import Fold, padded, read_fold, save_folds
 from research.data.tokenizer import Encoded
 from research.reporting.plots import write_bars
 
@@ -49,7 +49,7 @@ def test_a_peer_trains_in_a_process_of_its_own(tmp_path):
     )
     save_folds(str(tmp_path / "folds.npz"), [Fold(texts, texts, texts, (8,))])
     job = json.dumps({"data": str(tmp_path / "folds.npz"), "folds": [0], "epochs": 1, "threads": 1})
-    command = [sys.executable, "-P", "-m", "experiments.peers.flax_rnn", "epochs", job]
+    command = [sys.executable, "-P", "-m", "experiments.benchmarks.peers.flax_rnn", "epochs", job]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
     assert len(found["accuracy"]) == 1
     assert 0 <= found["accuracy"][0] <= 1
@@ -65,12 +65,12 @@ def test_the_peers_of_load_are_for_the_articles_lstm():
     code = """
 from types import SimpleNamespace
 
-from experiments import load
+from experiments.benchmarks import load
 from experiments.variants import load_config
 from research.errors import UserError
 from research.models import config_from_dict
 from research.settings import to_dict
-from research.training import restore
+from research.runs import restore
 
 for flags in [], ["--config.model.hidden_size=8"]:
     saved = config_from_dict(to_dict(load_config("lstm", flags)))

@@ -10,19 +10,20 @@ import numpy as np
 import pytest
 
 from experiments.variants import expand, load_config
-from research import compare, restore, runs, train
+from research import compare, restore, train
 from research.data.batches import gather
+from research.data.pretrained_encoders import read_weights
 from research.data.safetensors import read_tensors, write_tensors
 from research.data.tokenizer import encode_texts, pretrained_tokenizer
-from research.data.weights import read_weights
 from research.errors import UserError
 from research.models import build
 from research.models.bert_files import tensors_of
+from research.runs import run_files
+from research.runs.texts import RunSpec, prepare
+from research.runs.warm_start import start_from_pretrained
 from research.serving.export import TOLERANCE, export
 from research.serving.huggingface import write_encoder
-from research.training.preparation import RunSpec, prepare
 from research.training.programs import Programs, init_state
-from research.training.warm_start import start_from_pretrained
 from tests.huggingface import SENTENCES
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -241,7 +242,7 @@ def test_a_run_does_without_the_folder_that_it_started_from(finished, small_corp
     with pytest.raises(UserError, match="expected none, minilm, or a folder"):
         prepare(RunSpec(config, small_corpus, 5, 0, 0))
     restored = restore(run)
-    predictions = runs.read_predictions(run)
+    predictions = run_files.read_predictions(run)
     texts = dict(zip(small_corpus.ids, small_corpus.texts, strict=True))
     found = restored.predict_proba([texts[i] for i in predictions.id])
     np.testing.assert_allclose(found, predictions.probabilities, atol=1e-6)

@@ -10,8 +10,8 @@ import pytest
 from research.data import audit, cache
 from research.data.cache import cache_folder, cached, evict
 from research.data.tokenizer import intern_texts
+from research.runs import texts as preparation
 from research.settings import Data
-from research.training import preparation
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pytest
 from flax import struct
 
 from research.errors import UserError
-from research.training import checkpoints
-from research.training.checkpoints import Checkpoints
+from research.runs import checkpoints
+from research.runs.checkpoints import Checkpoints
 
 
 @struct.dataclass

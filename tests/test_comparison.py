@@ -8,12 +8,12 @@ import pytest
 
 from experiments.variants import load_config
 from research import compare
+from research.comparison.plan import Variant, detectable_sentence
 from research.data.corpora import make_corpus
-from research.data.files import Row
+from research.data.reader import Row
 from research.errors import UserError
-from research.plan import Variant, detectable_sentence
-from research.plan_file import read_plan
 from research.reporting.claims import Claims, level_of, planned_claims
+from research.runs.plan_file import read_plan
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -53,7 +53,7 @@ def test_repeats_are_added_for_the_pairs_that_they_can_decide(easy, tmp_path, mo
         {"a": "other", "b": "linear", "verdict": "undecided"},
         {"a": "again", "b": "linear", "verdict": "equivalent"},
     ]
-    monkeypatch.setattr("research.comparison.write_report", lambda folder: SimpleNamespace(pairs=pairs))
+    monkeypatch.setattr("research.comparison.compare.write_report", lambda folder: SimpleNamespace(pairs=pairs))
     compare({"linear": linear(1), "again": linear(3)}, easy, folder, max_repeats=4, say=lines.append)
     assert "every pair is decided after 2 repeat(s); 4 of the allowed runs are not needed" in lines
     assert not (folder / "again" / "repeat2").exists()
@@ -86,7 +86,7 @@ def test_runs_of_a_model_that_was_edited_meanwhile_are_told(easy, tmp_path, monk
     folder, lines = compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=1), []
     compare({"linear": linear(1)}, easy, folder, repeats=1, say=lines.append)
     assert not any("other code" in line for line in lines)
-    monkeypatch.setattr("research.training.model_code.training_code", lambda: "another")
+    monkeypatch.setattr("research.runs.code_hash.training_code", lambda: "another")
     compare({"linear": linear(1)}, easy, folder, repeats=2, say=lines.append)
     assert "1 of them were made by other code; --overwrite makes all of them anew" in lines
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from research.data.corpora import load, make_corpus
-from research.data.files import Row
+from research.data.reader import Row
 from research.errors import UserError
 
 

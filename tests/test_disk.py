@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from research import compare, runs, train
-from research.training import history
+from research import compare, train
+from research.runs import resume as history
+from research.runs import run_files
 from tests.small import small_lstm
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -36,11 +37,11 @@ def test_the_last_checkpoint_stays_and_the_run_goes_on_once_there_is_room(small_
     with pytest.raises(OSError, match="No space left on device") as error:
         train(config, small_corpus, tmp_path / "run")
     assert error.value.errno == errno.ENOSPC
-    assert not runs.is_finished(tmp_path / "run")
-    assert list((tmp_path / "run" / runs.CHECKPOINTS).rglob("files.sha256"))
+    assert not run_files.is_finished(tmp_path / "run")
+    assert list((tmp_path / "run" / run_files.CHECKPOINTS).rglob("files.sha256"))
     disk["left"] = 1000
     train(config, small_corpus, tmp_path / "run")
-    for name in (runs.METRICS, runs.PREDICTIONS):
+    for name in (run_files.METRICS, run_files.PREDICTIONS):
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from research import compare, restore, runs, train
+from research import compare, restore, train
+from research.comparison.tuning import Searched, tune
 from research.errors import Diverged
-from research.training import run as run_module
-from research.tuning import Searched, tune
+from research.runs import run_files
+from research.runs import train as run_module
 from tests.small import small_lstm
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -19,11 +20,11 @@ _WILD = ("--config.optimizer.name=sgd", "--config.optimizer.learning_rate=1e38")
 def test_a_run_stops_and_says_at_which_step_and_what_may_help(small_corpus, tmp_path):
     with pytest.raises(Diverged, match=r"not finite by step [1-6]; a smaller --config.optimizer.learning_rate or"):
         train(small_lstm(*_WILD), small_corpus, tmp_path / "run")
-    record = runs.read_json(tmp_path / "run" / runs.RECORD)
+    record = run_files.read_json(tmp_path / "run" / run_files.RECORD)
     assert record["status"] == "diverged"
-    assert not runs.is_finished(tmp_path / "run")
-    assert not (tmp_path / "run" / runs.PREDICTIONS).exists()
-    assert runs.read_metrics(tmp_path / "run") == []  # not an epoch was good
+    assert not run_files.is_finished(tmp_path / "run")
+    assert not (tmp_path / "run" / run_files.PREDICTIONS).exists()
+    assert run_files.read_metrics(tmp_path / "run") == []  # not an epoch was good
 
 
 def test_a_last_step_that_spoils_all_is_noticed_too(small_corpus, tmp_path):
@@ -34,7 +35,7 @@ def test_a_last_step_that_spoils_all_is_noticed_too(small_corpus, tmp_path):
             small_corpus,
             tmp_path / "run",
         )
-    assert runs.read_json(tmp_path / "run" / runs.RECORD)["status"] == "diverged"
+    assert run_files.read_json(tmp_path / "run" / run_files.RECORD)["status"] == "diverged"
 
 
 def test_the_best_state_before_it_is_kept(small_corpus, tmp_path, monkeypatch):
@@ -62,9 +63,9 @@ def test_a_comparison_reports_it_and_goes_on(small_corpus, tmp_path):
     assert status == [("lstm", "done")] * 2 + [("wild", "diverged")] * 2
     assert "wild/fold0-repeat0: diverged" in (folder / "report.md").read_text()
     assert [v["variant"] for v in json.loads((folder / "comparison.json").read_text())["variants"]] == ["lstm"]
-    before = (folder / "wild" / "fold0-repeat0" / runs.RECORD).stat().st_mtime_ns
+    before = (folder / "wild" / "fold0-repeat0" / run_files.RECORD).stat().st_mtime_ns
     compare(variants, small_corpus, folder, folds=2)  # it would diverge again
-    assert (folder / "wild" / "fold0-repeat0" / runs.RECORD).stat().st_mtime_ns == before
+    assert (folder / "wild" / "fold0-repeat0" / run_files.RECORD).stat().st_mtime_ns == before
 
 
 def test_a_trial_that_diverges_is_the_worst(small_corpus, tmp_path):

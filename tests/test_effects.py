@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from research.evaluation.statistics import Outcome
+from research.evaluation.intervals import Outcome
 from research.reporting.claims import Claims
 from research.reporting.effects import effects_table, grids
 from research.reporting.results import Results

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from research.data.files import Columns, read_path, read_rows
+from research.data.reader import Columns, read_path, read_rows
 from research.errors import UserError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from research.models import build, settings_for
 from research.models.layers.recurrence import plain_recurrences
-from research.training.flops import count_flops
+from research.runs.flops import count_flops
 
 
 def test_products_loops_and_functions_by_hand():

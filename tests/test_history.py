@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 from flax import struct
 
-from research import runs, train
+from research import train
 from research.data.corpora import make_corpus
-from research.data.files import Row
+from research.data.reader import Row
 from research.errors import UserError
 from research.models import settings_for
+from research.runs import run_files
+from research.runs.multihost import Remembered
+from research.runs.resume import History
 from research.settings import Config, Training
-from research.training.history import History
-from research.training.processes import Remembered
-from research.training.protocol import chosen_by, protocol_sentence
+from research.training.early_stopping import chosen_by, protocol_sentence
 from tests.small import small_lstm
 
 
@@ -98,13 +99,15 @@ def finished(small_corpus, tmp_path_factory):
 @pytest.mark.parametrize("left", [0, 1, 2, 4])
 def test_epochs_that_are_not_recorded_are_not_pretended(finished, small_corpus, left):
     """The last checkpoint is of the third epoch; records of each epoch are two."""
-    before = {name: (finished / name).read_bytes() for name in (runs.METRICS, runs.RECORD, runs.PREDICTIONS)}
-    for name in (runs.RECORD, runs.PREDICTIONS):
+    before = {
+        name: (finished / name).read_bytes() for name in (run_files.METRICS, run_files.RECORD, run_files.PREDICTIONS)
+    }
+    for name in (run_files.RECORD, run_files.PREDICTIONS):
         (finished / name).unlink()
-    lines = before[runs.METRICS].splitlines(keepends=True)
-    (finished / runs.METRICS).write_bytes(b"".join(lines[:left]))
+    lines = before[run_files.METRICS].splitlines(keepends=True)
+    (finished / run_files.METRICS).write_bytes(b"".join(lines[:left]))
     if not left:
-        (finished / runs.METRICS).unlink()
+        (finished / run_files.METRICS).unlink()
     with pytest.raises(UserError, match=r"metrics\.jsonl lacks epochs of the 3 that the checkpoint of step"):
         train(small_lstm(), small_corpus, finished)
     for name, content in before.items():
@@ -112,10 +115,10 @@ def test_epochs_that_are_not_recorded_are_not_pretended(finished, small_corpus, 
 
 
 def test_a_run_without_its_record_ends_as_it_was(finished, small_corpus):
-    before = {name: (finished / name).read_bytes() for name in (runs.METRICS, runs.PREDICTIONS)}
-    (finished / runs.RECORD).unlink()
+    before = {name: (finished / name).read_bytes() for name in (run_files.METRICS, run_files.PREDICTIONS)}
+    (finished / run_files.RECORD).unlink()
     train(small_lstm(), small_corpus, finished)
     assert before == {name: (finished / name).read_bytes() for name in before}
-    record = runs.read_record(finished)
-    assert record["predictions_sha256"] == runs.predictions_checksum(finished)
+    record = run_files.read_record(finished)
+    assert record["predictions_sha256"] == run_files.predictions_checksum(finished)
     assert (sum(record["label_counts"]), record["chosen_by"]) == (record["texts"]["train"], "log_loss")

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from experiments.variants import every_variant, load_config
-from research import compare, runs, train
+from research import compare, train
 from research.data.corpora import load
-from research.data.files import Columns
+from research.data.reader import Columns
 from research.data.splits import resolve_folds
 from research.errors import UserError
+from research.runs import run_files
+from research.runs.texts import RunSpec, prepare
 from research.settings import leaves
-from research.training.preparation import RunSpec, prepare
 from research.training.programs import programs_for
 
 TRIED = int(os.environ.get("HOSTILE", "60"))
@@ -252,7 +253,7 @@ def write(path, rows):
 def test_a_thousand_classes(tmp_path):
     path = write(tmp_path / "many.tsv", ((f"text {i} on topic{i % 1000}", f"class {i % 1000}") for i in range(4000)))
     folder = train(load_config("mlp", SMALL), path, tmp_path / "run")
-    assert runs.read_predictions(folder).probabilities.shape[1] == 1000
+    assert run_files.read_predictions(folder).probabilities.shape[1] == 1000
 
 
 @pytest.mark.parametrize(("rows", "said"), [(2, "has only one text"), (4, "no text can be spared")])

@@ -13,8 +13,9 @@ import time
 import numpy as np
 import pytest
 
-from research import restore, runs
-from research.training.checkpoints import Checkpoints
+from research import restore
+from research.runs import run_files
+from research.runs.checkpoints import Checkpoints
 from tests.conftest import ROOT
 
 KILLS = int(os.environ.get("KILLS", "1"))
@@ -55,12 +56,12 @@ def finish(process):
 def outcome(workdir):
     """What must not differ: metrics and predictions to the byte, and the parameters."""
     found = {}
-    for record in sorted(workdir.rglob(runs.RECORD)):
+    for record in sorted(workdir.rglob(run_files.RECORD)):
         folder = record.parent
-        for name in (runs.METRICS, runs.PREDICTIONS, runs.TOKENIZER):
+        for name in (run_files.METRICS, run_files.PREDICTIONS, run_files.TOKENIZER):
             found[str(folder.relative_to(workdir)), name] = (folder / name).read_bytes()
         found[str(folder.relative_to(workdir)), "parameters"] = restore(folder).predict_proba(["a fine film", "dull"])
-        with Checkpoints(folder / runs.CHECKPOINTS, read_only=True) as checkpoints:
+        with Checkpoints(folder / run_files.CHECKPOINTS, read_only=True) as checkpoints:
             found[str(folder.relative_to(workdir)), "steps"] = (checkpoints.best_step(), checkpoints.last_step())
     return found
 
@@ -111,6 +112,6 @@ def test_a_signal_saves_and_leaves_with_a_line_that_says_how_to_go_on(name, numb
     assert process.returncode == 130, error
     assert error.strip().endswith("stopped; the same command goes on from here")
     assert "Traceback" not in error
-    for lock in (tmp_path / "run").rglob(runs.LOCK):  # one that could not save in time leaves its lock
-        with runs.locked(lock.parent):  # which keeps nobody out
+    for lock in (tmp_path / "run").rglob(run_files.LOCK):  # one that could not save in time leaves its lock
+        with run_files.locked(lock.parent):  # which keeps nobody out
             pass

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from experiments.variants import load_config
 from research.data.batches import gather
 from research.models.linear import hash_pairs
-from research.training.preparation import RunSpec, prepare
+from research.runs.texts import RunSpec, prepare
 from research.training.programs import Programs, init_state
 from tests.evaluation import evaluate
 

@@ -7,12 +7,17 @@ import sys
 
 import pytest
 
-from research import compare, runs, train
-from research.clearing import clear
+from research import compare, train
 from research.errors import UserError
+from research.json_files import write_json
+from research.runs import run_files
+from research.runs.clearing import clear
 from tests.small import small_lstm
 
-HOLD = "import sys, time; from pathlib import Path; from research import runs\nwith runs.locked(Path(sys.argv[1])):\n"
+HOLD = (
+    "import sys, time; from pathlib import Path; from research.runs import run_files\n"
+    "with run_files.locked(Path(sys.argv[1])):\n"
+)
 HOLD += "    print('locked', flush=True)\n    time.sleep(60)"
 
 
@@ -41,7 +46,7 @@ def test_a_second_writer_is_refused_with_the_first_ones_host_and_pid(small_corpu
     writer(tmp_path / "comparison")
     with pytest.raises(UserError, match="comparison is being written by process"):
         compare({"lstm": config}, small_corpus, tmp_path / "comparison", folds=2)
-    runs.write_json(tmp_path / "run" / runs.CONFIG, {"hash": "", "settings": {}})
+    write_json(tmp_path / "run" / run_files.CONFIG, {"hash": "", "settings": {}})
     with pytest.raises(UserError, match="is being written by process"):
         clear(tmp_path / "run")
 
@@ -50,17 +55,21 @@ def test_the_lock_of_a_dead_process_keeps_nobody_out(small_corpus, tmp_path, wri
     first = writer(tmp_path / "run")
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    assert (tmp_path / "run" / runs.LOCK).exists()
+    assert (tmp_path / "run" / run_files.LOCK).exists()
     folder = train(small_lstm("--config.training.epochs=1"), small_corpus, tmp_path / "run")
-    assert runs.is_finished(folder)
-    assert not (folder / runs.LOCK).exists()
+    assert run_files.is_finished(folder)
+    assert not (folder / run_files.LOCK).exists()
 
 
 def test_a_lock_is_left_whatever_happens(tmp_path):
-    with pytest.raises(ZeroDivisionError), runs.locked(tmp_path):
-        assert (tmp_path / runs.LOCK).exists()
+    with pytest.raises(ZeroDivisionError), run_files.locked(tmp_path):
+        assert (tmp_path / run_files.LOCK).exists()
         raise ZeroDivisionError
-    with runs.locked(tmp_path), pytest.raises(UserError, match=f"process {os.getpid()} on"), runs.locked(tmp_path):
+    with (
+        run_files.locked(tmp_path),
+        pytest.raises(UserError, match=f"process {os.getpid()} on"),
+        run_files.locked(tmp_path),
+    ):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -68,8 +77,8 @@ def test_a_lock_is_left_whatever_happens(tmp_path):
 def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / runs.LOCK).symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match="cannot be written to"), runs.locked(tmp_path / "run"):
+    (tmp_path / "run" / run_files.LOCK).symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match="cannot be written to"), run_files.locked(tmp_path / "run"):
         pass
     assert (tmp_path / "victim").read_text() == "precious"
 
@@ -83,7 +92,7 @@ def test_overwrite_removes_what_a_killed_process_left(small_corpus, tmp_path, wr
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     (of_run / "metrics.jsonl.tmp").write_text("half")
-    assert (of_run / runs.LOCK).exists()
+    assert (of_run / run_files.LOCK).exists()
     clear(folder)
     assert not folder.exists()
 

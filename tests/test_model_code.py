@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from research.training import model_code as hashed
+from research.runs import code_hash as hashed
 
 ROOT = Path(__file__).parent.parent / "research"
 
@@ -33,11 +33,11 @@ def forget():
 
 PREDICTING = (
     *("models/mlp.py", "models/layers/dropout.py", "data/tokenizer.py", "data/batches.py"),
-    *("training/step.py", "training/loop.py", "training/metrics.py"),
+    *("training/step.py", "training/loop.py", "training/metric_sums.py"),
 )
 TRAINING = (
     *("data/splits.py", "data/augmentation.py", "data/corpora.py", "settings.py"),
-    *("training/step.py", "training/loop.py", "training/history.py", "training/optimizers.py"),
+    *("training/step.py", "training/loop.py", "runs/resume.py", "training/optimizers.py"),
 )
 
 
@@ -55,7 +55,7 @@ def test_it_follows_what_a_restored_run_predicts_by(code, file):
 
 def test_what_trains_changes_no_prediction_of_a_restored_run(code):
     before = code()
-    for file in ("training/history.py", "training/population.py", "data/splits.py", "training/checkpoints.py"):
+    for file in ("runs/resume.py", "parallel/train_runs.py", "data/splits.py", "runs/checkpoints.py"):
         assert code(file, "\nMORE = 1\n") == before
 
 

@@ -12,9 +12,9 @@ import pytest
 from experiments.variants import every_variant, load_config
 from research.data.batches import Batch, choose_widths, gather
 from research.models import build
+from research.runs.texts import RunSpec, prepare
 from research.settings import is_rate
-from research.training.metrics import summarise
-from research.training.preparation import RunSpec, prepare
+from research.training.metric_sums import summarise
 from research.training.programs import Programs, init_state
 from research.training.step import apply_in_dtype
 

@@ -5,10 +5,11 @@ import json
 import pytest
 
 from experiments.variants import load_config
-from research import compare, runs
-from research.clearing import clear
+from research import compare
 from research.errors import UserError
 from research.reporting.report import write_report
+from research.runs import run_files
+from research.runs.clearing import clear
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -26,16 +27,16 @@ def finished(small_corpus, tmp_path_factory):
 @pytest.fixture
 def mine(finished):
     """The comparison, with its plan as it was after each test."""
-    plan = finished / "mine" / runs.PLAN
+    plan = finished / "mine" / run_files.PLAN
     before = plan.read_bytes()
     yield finished / "mine"
     plan.write_bytes(before)
 
 
 def change(folder, edit):
-    plan = json.loads((folder / runs.PLAN).read_text())
+    plan = json.loads((folder / run_files.PLAN).read_text())
     edit(plan)
-    (folder / runs.PLAN).write_text(json.dumps(plan))
+    (folder / run_files.PLAN).write_text(json.dumps(plan))
 
 
 EDITS = {

@@ -9,19 +9,22 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
-from research import restore, runs
-from research.clearing import clear
+from research import restore
+from research.atomic_files import make_folder
 from research.errors import UserError
-from research.training import history, population
-from research.training import run as runs_of_training
-from research.training.begin import Run
+from research.json_files import write_json
+from research.parallel import train_runs as population
+from research.parallel.train_runs import side_by_side, train_many
+from research.runs import resume as history
+from research.runs import run_files
+from research.runs import train as runs_of_training
+from research.runs.clearing import clear
+from research.runs.prepare import Run
+from research.runs.texts import RunSpec, prepare
+from research.runs.train import train_together
 from research.training.feed import blocks, put
 from research.training.loop import of_member, stack
-from research.training.population import side_by_side, train_many
-from research.training.preparation import RunSpec, prepare
 from research.training.programs import init_state, programs_for
-from research.training.run import train_together
-from research.whole import make_folder
 from tests.small import contents
 
 SMALL = ("--config.model.embedding_size=8",)
@@ -97,15 +100,17 @@ def test_runs_trained_together_end_near_what_they_are_alone(small_corpus, tmp_pa
     train_many(members(tmp_path / "alone", *configs), small_corpus, done=lambda which, error: None)
     assert sorted(ended) == [(0, None), (1, None), (2, None)]
     assert ticked == {0, 1, 2}
-    sizes = [runs.read_json(tmp_path / "together" / which / runs.RECORD)["trained_together"] for which in "012"]
+    sizes = [
+        run_files.read_json(tmp_path / "together" / which / run_files.RECORD)["trained_together"] for which in "012"
+    ]
     assert max(sizes) == -(-3 // len(jax.local_devices()))
     for which in "012":
         together, alone = (tmp_path / how / which for how in ("together", "alone"))
-        assert runs.read_json(alone / runs.RECORD)["trained_together"] == 1
-        for of_together, of_alone in zip(runs.read_metrics(together), runs.read_metrics(alone), strict=True):
+        assert run_files.read_json(alone / run_files.RECORD)["trained_together"] == 1
+        for of_together, of_alone in zip(run_files.read_metrics(together), run_files.read_metrics(alone), strict=True):
             assert of_together.keys() == of_alone.keys()
             np.testing.assert_allclose(of_together["loss"], of_alone["loss"], rtol=1e-3)
-        found, expected = runs.read_predictions(together), runs.read_predictions(alone)
+        found, expected = run_files.read_predictions(together), run_files.read_predictions(alone)
         assert found.id.tolist() == expected.id.tolist()
         np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-3)
         np.testing.assert_allclose(
@@ -125,8 +130,8 @@ def test_one_that_stops_early_stops_no_other(small_corpus, tmp_path):
     )
     configs = [lstm(*flags, "--config.training.patience=1"), lstm(*flags)]
     assert train_together(members(tmp_path, *configs), small_corpus) == [None, None]
-    epochs = [max(r["epoch"] for r in runs.read_metrics(tmp_path / which)) for which in "01"]
-    assert epochs[0] == runs.read_json(tmp_path / "0" / runs.RECORD)["best_epoch"] + 1 < 8
+    epochs = [max(r["epoch"] for r in run_files.read_metrics(tmp_path / which)) for which in "01"]
+    assert epochs[0] == run_files.read_json(tmp_path / "0" / run_files.RECORD)["best_epoch"] + 1 < 8
     assert epochs[1] == 8
 
 
@@ -138,7 +143,7 @@ def test_one_that_diverges_harms_no_other(small_corpus, tmp_path):
     assert found[0] is None
     assert "not finite by step" in str(found[1])
     assert contents(tmp_path / "a" / "0") == contents(tmp_path / "b" / "0")
-    assert runs.has_diverged(tmp_path / "a" / "1")
+    assert run_files.has_diverged(tmp_path / "a" / "1")
 
 
 def test_an_interrupted_population_goes_on_as_if_it_had_not_been(small_corpus, tmp_path, monkeypatch):
@@ -156,7 +161,7 @@ def test_an_interrupted_population_goes_on_as_if_it_had_not_been(small_corpus, t
 
     with pytest.raises(Killed):
         train_together(members(tmp_path / "parts", *configs), small_corpus, tick=kill)
-    last = max((tmp_path / "parts" / "1" / runs.CHECKPOINTS).iterdir(), key=lambda path: int(path.name))
+    last = max((tmp_path / "parts" / "1" / run_files.CHECKPOINTS).iterdir(), key=lambda path: int(path.name))
     clear(tmp_path / "parts" / "1")
     assert not last.exists()
     train_together(members(tmp_path / "parts", *configs), small_corpus)
@@ -171,17 +176,17 @@ def test_one_that_is_killed_while_its_runs_are_finished_ends_as_if_it_had_not_be
         pass
 
     def write(path, value):
-        if path == tmp_path / "parts" / "1" / runs.RECORD:
+        if path == tmp_path / "parts" / "1" / run_files.RECORD:
             raise Killed
         write_json(path, value)
 
-    write_json, configs = runs.write_json, [lstm(f"--config.seed={seed}") for seed in range(3)]
+    configs = [lstm(f"--config.seed={seed}") for seed in range(3)]
     train_together(members(tmp_path / "whole", *configs), small_corpus)
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "write_json", write)
+        patched.setattr("research.runs.record.write_json", write)
         with pytest.raises(Killed):
             train_together(members(tmp_path / "parts", *configs), small_corpus)
-    assert [runs.is_finished(tmp_path / "parts" / which) for which in "012"] == [True, False, False]
+    assert [run_files.is_finished(tmp_path / "parts" / which) for which in "012"] == [True, False, False]
     evaluate_members = runs_of_training.evaluate_members  # of test texts
 
     def otherwise(*arguments):
@@ -191,7 +196,7 @@ def test_one_that_is_killed_while_its_runs_are_finished_ends_as_if_it_had_not_be
     monkeypatch.setattr(runs_of_training, "evaluate_members", otherwise)
     train_together(members(tmp_path / "parts", *configs), small_corpus)
     for which in "012":
-        assert runs.is_finished(tmp_path / "parts" / which)
+        assert run_files.is_finished(tmp_path / "parts" / which)
         assert contents(tmp_path / "parts" / which) == contents(tmp_path / "whole" / which)
 
 
@@ -203,14 +208,14 @@ def test_what_is_left_after_a_kill_is_trained_as_it_would_have_been(small_corpus
         groups.append([run.folder.name for run in asked])
         for run in asked:
             make_folder(run.folder)
-            runs.write_json(run.folder / runs.RECORD, {"status": "done"})
+            write_json(run.folder / run_files.RECORD, {"status": "done"})
         return [None] * len(asked)
 
     monkeypatch.setattr(population, "train_together", ended)
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
     asked = members(tmp_path, *[lstm()] * 5)
     train_many(asked, small_corpus, together=3, done=lambda which, error: None)
-    runs.write_json(asked[0].folder / runs.RECORD, {"status": "diverged", "error": "not finite"})
+    write_json(asked[0].folder / run_files.RECORD, {"status": "diverged", "error": "not finite"})
     found = {}
     train_many(asked, small_corpus, together=3, done=found.__setitem__)
     assert groups == [["0", "1", "2"], ["3", "4"], ["1", "2"], ["3", "4"]]

@@ -11,9 +11,8 @@ import pytest
 
 from experiments.variants import load_config
 from research.data.corpora import make_corpus
-from research.data.files import Row
-from research.data.stream import Rows, batches, cut, fill_pairs, pair, rows_of, write_stream
-from research.data.texts import Part, TextFile, open_texts, pretraining_split, sentences
+from research.data.reader import Row
+from research.data.token_stream import Rows, batches, cut, fill_pairs, pair, rows_of, write_stream
 from research.data.tokenizer import (
     build_tokenizer,
     fit_vocabulary,
@@ -22,13 +21,14 @@ from research.data.tokenizer import (
     read_tokenizer,
     whole_encoder,
 )
+from research.data.unlabelled_texts import Part, TextFile, open_texts, pretraining_split, sentences
 from research.data.word_pieces import Special, learn_word_pieces
 from research.errors import UserError
+from research.pretraining.objectives import examples_of, mask_tokens, token_losses
+from research.pretraining.preparation import for_pretraining
+from research.pretraining.pretrain_step import PretrainPrograms, init_state
 from research.settings import Data
-from research.training.objectives import examples_of, mask_tokens, token_losses
-from research.training.pretrain_preparation import for_pretraining
-from research.training.pretrain_step import PretrainPrograms, init_state
-from research.training.sharing import put_replicated, put_rows, shared_among
+from research.training.sharding import put_replicated, put_rows, shared_among
 
 SPECIAL = Special(start=2, end=3, mask=4)
 PIECES = 300
@@ -280,7 +280,7 @@ def test_blocks_of_logits_are_those_of_one_product(monkeypatch):
     vectors, table, bias = (random.normal(size=s).astype(np.float32) for s in ((3, 7, 4), (11, 4), (11,)))
     targets, weights = random.integers(0, 11, (3, 7)), random.integers(0, 2, (3, 7)).astype(np.float32)
     whole = token_losses(Guesses(vectors, table, bias, None), targets, weights)
-    monkeypatch.setattr("research.training.objectives._BLOCK", 6)
+    monkeypatch.setattr("research.pretraining.objectives._BLOCK", 6)
     np.testing.assert_allclose(token_losses(Guesses(vectors, table, bias, None), targets, weights), whole, rtol=1e-5)
     logits = vectors @ table.T + bias
     losses = np.log(np.exp(logits).sum(axis=-1)) - np.take_along_axis(logits, targets[..., None], -1)[..., 0]

@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 
 from experiments.variants import expand, load_config
-from research import compare, restore, runs, train
+from research import compare, restore, train
 from research.data.corpora import load, make_corpus
-from research.data.files import Row
+from research.data.reader import Row
 from research.data.safetensors import read_tensors
 from research.errors import UserError
+from research.pretraining.preparation import for_pretraining
+from research.pretraining.pretrain import pretrain
+from research.runs import resume as history
+from research.runs import run_files
+from research.runs.prepare import Run, begin, fresh_state
+from research.runs.restore import restore_source
 from research.serving.huggingface import write_encoder
-from research.training import history
-from research.training.begin import Run, begin, fresh_state
-from research.training.pretrain import pretrain
-from research.training.pretrain_preparation import for_pretraining
 from research.training.programs import programs_for
-from research.training.restore import restore_source
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -39,7 +40,7 @@ SMALL = ("training.epochs=3", "training.batch_size=16")
 # A checkpoint after every few steps.
 PROGRAM = """
 import runpy, sys
-from research.training import history
+from research.runs import resume as history
 history._SAVE_SECONDS = 0.1
 sys.argv = sys.argv[1:]
 runpy.run_module("experiments.pretrain", run_name="__main__")
@@ -80,7 +81,7 @@ def language_models(small_corpus, tmp_path_factory):
 def contents(folder):
     """The bytes that must not differ between two makings of a run."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("encoder/*")}
-    found |= {name: (folder / name).read_bytes() for name in (runs.METRICS, runs.TOKENIZER, runs.CONFIG)}
+    found |= {name: (folder / name).read_bytes() for name in (run_files.METRICS, run_files.TOKENIZER, run_files.CONFIG)}
     leaves = jax.tree.leaves(restore_source(folder).variables)
     return found | {"parameters": b"".join(np.asarray(leaf).tobytes() for leaf in leaves)}
 
@@ -89,7 +90,7 @@ def test_a_run_leaves_what_others_start_from(encoder):
     assert sorted(path.name for path in encoder.iterdir()) == [
         *("checkpoints", "config.json", "encoder", "metrics.jsonl", "record.json", "seen_texts.npy", "tokenizer.json")
     ]
-    record, records = runs.read_json(encoder / runs.RECORD), runs.read_metrics(encoder)
+    record, records = run_files.read_json(encoder / run_files.RECORD), run_files.read_metrics(encoder)
     assert record["status"] == "done"
     assert record["best_epoch"] == 3
     assert record["ordered_rows"] > 0
@@ -115,7 +116,7 @@ def test_a_killed_process_goes_on_as_if_it_had_not_been(plain, tmp_path):
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
-    assert not runs.is_finished(tmp_path / "killed")
+    assert not run_files.is_finished(tmp_path / "killed")
     resumed = start("killed")
     _, error = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, error
@@ -177,7 +178,7 @@ def test_an_encoder_is_gone_on_with_on_other_texts(encoder, small_tsv, tmp_path)
         json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
         == (json.loads((source / "tokenizer.json").read_text())["model"]["vocab"])
     )
-    assert runs.read_metrics(folder)[0]["loss"] < runs.read_metrics(encoder)[0]["loss"]
+    assert run_files.read_metrics(folder)[0]["loss"] < run_files.read_metrics(encoder)[0]["loss"]
     names = [read_tensors(path / "model.safetensors").keys() for path in (source, folder / "encoder")]
     assert names[0] == names[1]
     assert "cls.predictions.transform.LayerNorm.weight" in names[0]
@@ -205,7 +206,7 @@ def test_each_fold_starts_from_its_own_one(language_models, small_corpus, tmp_pa
     fast = [*flags_of("lstm")[:2], "--config.training.epochs=1", "--config.data.train_size=60"]
     variants = expand(["lstm"], fast, [f"init_from=none,{language_models}"])
     folder = compare(variants, small_corpus, tmp_path / "table", folds=2)
-    records = [runs.read_json(path) for path in sorted(folder.glob("lstm--init_from=*/*/record.json"))]
+    records = [run_files.read_json(path) for path in sorted(folder.glob("lstm--init_from=*/*/record.json"))]
     assert len(records) == 4
     assert sum("forwards_0/kernel" in record.get("init_from", {}).get("taken", []) for record in records) == 2
 
@@ -236,7 +237,7 @@ def test_lines_of_a_plain_file_that_were_pre_trained_on_are_not_held_out(plain, 
     if variant == "lstm":
         config = load_config("lstm", [*flags_of("lstm")[:2], *fast, f"--config.init_from={folder}"])
     else:
-        assert (folder / "encoder" / runs.SEEN).read_bytes() == (folder / runs.SEEN).read_bytes()
+        assert (folder / "encoder" / run_files.SEEN).read_bytes() == (folder / run_files.SEEN).read_bytes()
         shutil.move(folder / "encoder", tmp_path / "encoder")
         shutil.rmtree(folder)
         config = load_config(f"bert:{tmp_path / 'encoder'}", fast)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from research import runs
+from research.runs import run_files
 from tests.small import contents
 
 SMALL = ("--config=lstm", "--config.model.embedding_size=8", "--config.model.hidden_size=16")
@@ -56,20 +56,20 @@ def undisturbed(small_tsv, tmp_path_factory):
 
 def test_two_processes_do_what_one_does(undisturbed):
     one, two = (undisturbed / name for name in ("one", "two"))
-    assert runs.read_json(two / runs.RECORD)["shared_among"] == 2
-    for ours, theirs in zip(runs.read_metrics(two), runs.read_metrics(one), strict=True):
+    assert run_files.read_json(two / run_files.RECORD)["shared_among"] == 2
+    for ours, theirs in zip(run_files.read_metrics(two), run_files.read_metrics(one), strict=True):
         assert ours.keys() == theirs.keys()
         if ours["epoch"] <= 3:  # later, rounding has been amplified
             assert {k: v for k, v in ours.items() if k != "split"} == pytest.approx(
                 {k: v for k, v in theirs.items() if k != "split"}, abs=1e-5
             )
-    assert len(list((two / runs.CHECKPOINTS).iterdir())) == 2
+    assert len(list((two / run_files.CHECKPOINTS).iterdir())) == 2
 
 
 @pytest.mark.parametrize(("number", "lost"), [(signal.SIGKILL, 0), (signal.SIGTERM, 1)])
 def test_where_one_is_lost_all_end_and_go_on_together(undisturbed, small_tsv, tmp_path, number, lost):
     processes = start(small_tsv, tmp_path / "run", *EPOCHS)
-    wait_for(tmp_path / "run" / runs.METRICS)
+    wait_for(tmp_path / "run" / run_files.METRICS)
     time.sleep(0.5)  # somewhere in the midst
     processes[lost].send_signal(number)
     told = time.monotonic()
@@ -82,7 +82,7 @@ def test_where_one_is_lost_all_end_and_go_on_together(undisturbed, small_tsv, tm
         assert (code, found[lost][0]) == (1, -signal.SIGKILL)
         assert SENTENCE in errors
         assert not re.search(r"Traceback|\*\*\*|    @ |^[EF]\d{4}", errors, re.MULTILINE)
-    assert not runs.is_finished(tmp_path / "run")
+    assert not run_files.is_finished(tmp_path / "run")
     again = ended(start(small_tsv, tmp_path / "run", *EPOCHS))
     assert [code for code, _, _ in again] == [0, 0], again
     assert contents(tmp_path / "run") == contents(undisturbed / "two")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from research.models.layers.product import dot_general
+from research.models.kernels.dense_product import dot_general
 
 
 @pytest.mark.parametrize("features", [(3, 2), (2, 1)])  # as many as the inputs and more, and fewer

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
-from research import load, restore, runs, train
+from research import load, restore, train
+from research.runs import run_files
 from research.settings import leaves, names_read
 from tests.conftest import ROOT
 
@@ -78,7 +79,7 @@ def test_compare_prints_a_table_and_leaves_a_report(compared):
 
 def test_every_text_is_tested_once_a_repeat(compared, small_corpus):
     folder, _, _ = compared
-    ids = np.concatenate([runs.read_predictions(folder / "lstm" / f"fold{fold}-repeat0").id for fold in range(2)])
+    ids = np.concatenate([run_files.read_predictions(folder / "lstm" / f"fold{fold}-repeat0").id for fold in range(2)])
     assert sorted(ids) == sorted(small_corpus.ids)
 
 
@@ -163,7 +164,7 @@ def test_report_is_rebuilt_from_the_runs_alone(compared):
 def test_evaluate_scores_only_what_was_held_out(compared, small_tsv):
     folder, _, _ = compared
     there = folder / "lstm" / "fold0-repeat0"
-    predictions = runs.read_predictions(there)
+    predictions = run_files.read_predictions(there)
     accuracy = (predictions.probabilities.argmax(axis=1) == predictions.label).mean()
     out, _ = run("evaluate", f"--workdir={there}", f"--corpus={small_tsv}", cwd=folder.parent)
     assert f"{len(predictions.id)} texts" in out
@@ -224,7 +225,7 @@ def test_fixed_splits_are_used_as_they_are(folder, small_corpus):
     corpus = load(data)
     test_ids = sorted(corpus.ids[corpus.splits == "test"])
     for repeat in range(2):
-        assert sorted(runs.read_predictions(folder / "fixed" / "mlp" / f"repeat{repeat}").id) == test_ids
+        assert sorted(run_files.read_predictions(folder / "fixed" / "mlp" / f"repeat{repeat}").id) == test_ids
     _, err = run("train", "--config=lstm", "--corpus=splits", "--folds=5", "--workdir=x", cwd=folder, code=2)
     assert "a test split of its own" in err
 
@@ -236,15 +237,15 @@ def test_a_config_file_of_the_users_own(folder, small_tsv):
     )
     flags = (f"--corpus={small_tsv}", "--config.training.epochs=1")
     run("train", "--config=mine.py", *flags, "--workdir=mine", cwd=folder)
-    assert runs.read_json(folder / "mine" / "config.json")["settings"]["model"]["hidden_size"] == 9
+    assert run_files.read_json(folder / "mine" / "config.json")["settings"]["model"]["hidden_size"] == 9
     # What is tuned for it is found again, by the name that tables give it.
     search = ("--variants=mine.py", *flags, "--folds=2")
     run("tune", *search, "--trials=2", "--workdir=search", cwd=folder)
     out, _ = run("compare", *search, "--tuned=search", "--workdir=tuned", cwd=folder)
     assert "mine" in out
-    chosen = runs.read_json(folder / "search" / "tuned.json")["variants"]["mine"]
+    chosen = run_files.read_json(folder / "search" / "tuned.json")["variants"]["mine"]
     for name, trial in chosen["chosen"].items():
-        used = runs.read_json(folder / "tuned" / "mine" / name / "config.json")["settings"]["optimizer"]
+        used = run_files.read_json(folder / "tuned" / "mine" / name / "config.json")["settings"]["optimizer"]
         assert used["learning_rate"] == chosen["settings"][trial]["optimizer.learning_rate"]
 
 
@@ -255,7 +256,7 @@ def test_overwrite_starts_afresh(folder, small_tsv, ask):
     flags = ("--config=mlp", f"--corpus={small_tsv}", "--workdir=again", "--config.training.epochs=1")
     for given in (["--config.model.hidden_size=8"], ["--config.model.hidden_size=9", "--overwrite"]):
         assert ask("train", folder, [*flags, *given])[0] == 0
-    assert runs.read_json(folder / "again" / "config.json")["settings"]["model"]["hidden_size"] == 9
+    assert run_files.read_json(folder / "again" / "config.json")["settings"]["model"]["hidden_size"] == 9
 
 
 def test_overwrite_removes_nothing_before_the_flags_are_known_to_fit(folder, small_tsv, ask):
@@ -263,7 +264,7 @@ def test_overwrite_removes_nothing_before_the_flags_are_known_to_fit(folder, sma
     assert ask("train", folder, ["--config=linear", "--workdir=kept", *corpus])[0] == 0
     for wrong in (["--fold=9"], ["--repeat=-1"], ["--devices=99"], ["--config.init_from=nowhere"], MANY):
         assert ask("train", folder, ["--config=linear", "--workdir=kept", *corpus, *wrong])[0] == 2
-        assert runs.is_finished(folder / "kept")
+        assert run_files.is_finished(folder / "kept")
     compared = ["--variants=linear", "--folds=2", "--workdir=kept-too", *corpus]
     assert ask("compare", folder, compared)[0] == 0
     twice = ["--variants=linear,linear"]
@@ -278,7 +279,7 @@ def test_overwrite_removes_nothing_before_the_flags_are_known_to_fit(folder, sma
     ):
         wrong = [*wrong, "--repeats=12"] if "--until=decided" in wrong else wrong
         assert ask("compare", folder, [*compared, *wrong])[0] == 2
-        assert runs.is_finished(folder / "kept-too" / "linear" / "fold0-repeat0")
+        assert run_files.is_finished(folder / "kept-too" / "linear" / "fold0-repeat0")
 
 
 def test_corpora_lists_what_there_is(folder):

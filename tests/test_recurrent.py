@@ -239,7 +239,7 @@ def test_a_sampled_prediction_does_not_depend_on_its_batch(settings, outputs):
 
 def test_samples_average_probabilities():
     from research.models.recurrent import _logit_of_mean_probability
-    from research.training.metrics import probabilities
+    from research.training.metric_sums import probabilities
 
     random = np.random.default_rng(0)
     for classes in (1, 3):

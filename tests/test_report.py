@@ -15,12 +15,12 @@ import pytest
 
 from experiments.progress import print_table
 from experiments.variants import load_config
-from research import runs
-from research.comparison import default_repeats
+from research.comparison.compare import default_repeats
 from research.data.corpora import load, make_corpus
-from research.data.files import Row
+from research.data.reader import Row
 from research.errors import UserError
 from research.evaluation.metrics import NAMES
+from research.json_files import write_json
 from research.reporting.blocks import Table, to_html, to_latex, to_markdown
 from research.reporting.caveats import caveats
 from research.reporting.claims import Claims, pairs_of
@@ -29,9 +29,10 @@ from research.reporting.report import write_report
 from research.reporting.results import read_results
 from research.reporting.tables import matrix, pairs_table, protocol, variants_table
 from research.reporting.tensorboard import write_events
+from research.runs import run_files
+from research.runs.record import environment
+from research.runs.texts import cut_sentence
 from research.settings import Data, config_hash, to_dict
-from research.training.environment import environment
-from research.training.preparation import cut_sentence
 
 RECORD = {"status": "done", "parameters": 1234, "best_epoch": 1, "peak_memory_bytes": 5}
 RECORD["seconds"] = {"prepare": 1.0, "compile": 2.0, "train": 3.0, "evaluate": 0.5}
@@ -55,7 +56,7 @@ def comparison(tmp_path, small_tsv):
     fold_of = np.arange(len(corpus)) % FOLDS
     for variant, accuracy in ACCURACY.items():
         config = load_config(variant.partition("[")[0])
-        folder = runs.folder_name(variant)
+        folder = run_files.folder_name(variant)
         plan["variants"][variant] = {
             "folder": folder,
             "hash": config_hash(config),
@@ -74,10 +75,14 @@ def comparison(tmp_path, small_tsv):
                 right = (random.random(len(texts)) < accuracy) & (texts >= 4)  # the first texts are always wrong
                 label = corpus.labels[texts]
                 p = np.where(right == (label == 1), 0.9, 0.1).astype(np.float32)
-                runs.write_predictions(run, runs.Predictions(corpus.ids[texts], label, np.stack([1 - p, p], axis=1)))
-                runs.write_metrics(run, [{"step": 1, "epoch": 1, "split": "validation", "accuracy": 0.7}], append=False)
-                runs.write_json(run / runs.RECORD, record)
-    runs.write_json(tmp_path / runs.PLAN, plan)
+                run_files.write_predictions(
+                    run, run_files.Predictions(corpus.ids[texts], label, np.stack([1 - p, p], axis=1))
+                )
+                run_files.write_metrics(
+                    run, [{"step": 1, "epoch": 1, "split": "validation", "accuracy": 0.7}], append=False
+                )
+                write_json(run / run_files.RECORD, record)
+    write_json(tmp_path / run_files.PLAN, plan)
     return tmp_path
 
 
@@ -127,20 +132,20 @@ def test_with_something_switched_off_a_variant_is_compared_with_itself():
 )
 def test_codes_of_other_kinds_are_not_told_apart(comparison, codes):
     for fold, code in enumerate(codes):
-        record = comparison / "lstm" / f"fold{fold}-repeat0" / runs.RECORD
-        runs.write_json(record, runs.read_json(record) | {"model_code": code})
+        record = comparison / "lstm" / f"fold{fold}-repeat0" / run_files.RECORD
+        write_json(record, run_files.read_json(record) | {"model_code": code})
     assert caveats(read_results(comparison)) == []
 
 
 def test_a_row_names_its_predictions_and_the_code_that_made_them(comparison):
     codes = ["ast3.11-0123", "ast3.11-4567"]
     for fold, code in enumerate(codes):
-        record = comparison / "lstm" / f"fold{fold}-repeat0" / runs.RECORD
-        runs.write_json(record, runs.read_json(record) | {"model_code": code, "texts": {"train": 7, "validation": 2}})
+        record = comparison / "lstm" / f"fold{fold}-repeat0" / run_files.RECORD
+        write_json(record, run_files.read_json(record) | {"model_code": code, "texts": {"train": 7, "validation": 2}})
     write_report(comparison)
     with (comparison / "results.csv").open(newline="") as file:
         rows = {row["run_folder"]: row for row in csv.DictReader(file)}
-    predictions = (comparison / "lstm/fold1-repeat0" / runs.PREDICTIONS).read_bytes()
+    predictions = (comparison / "lstm/fold1-repeat0" / run_files.PREDICTIONS).read_bytes()
     assert rows["lstm/fold1-repeat0"]["predictions_sha256"] == hashlib.sha256(predictions).hexdigest()
     assert [rows[f"lstm/fold{fold}-repeat0"]["model_code"] for fold in (0, 1)] == codes
     report = (comparison / "report.md").read_text()
@@ -165,10 +170,10 @@ def test_a_table_on_a_narrow_terminal_keeps_intervals_on_their_lines(capsys):
 
 
 def test_what_may_mislead_is_said(comparison):
-    plan = runs.read_json(comparison / runs.PLAN)
+    plan = run_files.read_json(comparison / run_files.PLAN)
     plan["corpus"]["notes"] = "reviews: 20 training or validation texts are also test texts"
     plan["variants"]["linear:tfidf"]["settings"]["training"]["epochs"] = 3
-    runs.write_json(comparison / runs.PLAN, plan)
+    write_json(comparison / run_files.PLAN, plan)
     write_report(comparison)
     report = (comparison / "report.md").read_text()
     assert "Of the texts of reviews: 20 training or validation texts are also test texts." in report
@@ -195,25 +200,25 @@ def test_the_page_holds_everything_and_needs_nothing(comparison, small_tsv):
 
 def test_whose_baseline_failed_is_told_so(comparison):
     for run in comparison.glob("linear-tfidf/*"):
-        runs.write_json(run / runs.RECORD, {"status": "failed"})
+        write_json(run / run_files.RECORD, {"status": "failed"})
     write_report(comparison)
     assert "None: linear:tfidf, the baseline, shares no finished run" in (comparison / "report.md").read_text()
 
 
 def test_odd_names_and_levels_can_be_drawn(comparison):
     """A dollar sign begins no formula, and a number may be spelt in any way."""
-    plan = runs.read_json(comparison / runs.PLAN)
+    plan = run_files.read_json(comparison / run_files.PLAN)
     plan["classes"] = ["$", "$\\foo$" * 5]
     names = ("lstm[optimizer.learning_rate=1E-5]", "lstm[optimizer.learning_rate=.1]", "cnn[a=1.2.3]")
     plan["variants"] = dict(zip(names, plan["variants"].values(), strict=True))
-    runs.write_json(comparison / runs.PLAN, plan)
+    write_json(comparison / run_files.PLAN, plan)
     write_report(comparison)
     assert (comparison / "plots" / "settings.png").exists()
 
 
 def test_chinese_names_of_classes_are_drawn_where_a_font_has_them(comparison):
-    plan = runs.read_json(comparison / runs.PLAN) | {"classes": ["差评", "好评"]}
-    runs.write_json(comparison / runs.PLAN, plan)
+    plan = run_files.read_json(comparison / run_files.PLAN) | {"classes": ["差评", "好评"]}
+    write_json(comparison / run_files.PLAN, plan)
     if len(_FONTS) == 1:
         pytest.skip("no Chinese font found")
     with warnings.catch_warnings():
@@ -281,13 +286,15 @@ def test_what_users_write_is_escaped_everywhere():
 
 def flatten(folder):
     """Has a run give all its test texts one label."""
-    found = runs.read_predictions(folder)
-    runs.write_predictions(folder, found._replace(probabilities=np.tile(np.float32([0.9, 0.1]), (len(found.id), 1))))
+    found = run_files.read_predictions(folder)
+    run_files.write_predictions(
+        folder, found._replace(probabilities=np.tile(np.float32([0.9, 0.1]), (len(found.id), 1)))
+    )
 
 
 def test_a_variant_with_a_run_that_did_not_learn_gets_no_verdict(comparison):
     assert caveats(read_results(comparison)) == []
-    flatten(comparison / runs.folder_name("cnn[seed=1]") / "fold1-repeat0")
+    flatten(comparison / run_files.folder_name("cnn[seed=1]") / "fold1-repeat0")
     results = write_report(comparison)
     verdicts = {pair["a"]: pair["verdict"] for pair in results.pairs}
     assert verdicts == {"lstm": "undecided", "cnn[seed=1]": "not trained"}
@@ -311,7 +318,10 @@ def test_a_variant_with_a_run_that_did_not_learn_gets_no_verdict(comparison):
 
 def test_predictions_that_a_run_did_not_write_are_left_out(comparison):
     run = comparison / "lstm" / "fold0-repeat0"
-    runs.write_json(run / runs.RECORD, runs.read_record(run) | {"predictions_sha256": runs.predictions_checksum(run)})
+    write_json(
+        run / run_files.RECORD,
+        run_files.read_record(run) | {"predictions_sha256": run_files.predictions_checksum(run)},
+    )
     assert len(read_results(comparison).done("lstm")) == 3
     flatten(run)
     results = write_report(comparison)
@@ -319,22 +329,22 @@ def test_predictions_that_a_run_did_not_write_are_left_out(comparison):
     assert {row["run_folder"]: row["status"] for row in results.rows}["lstm/fold0-repeat0"] == "changed"
     assert "predictions.npz is not the one that the run wrote in lstm/fold0-repeat0" in caveats(results)[0]
     assert "lstm/fold0-repeat0: changed" in (comparison / "report.md").read_text()
-    (run / runs.PREDICTIONS).unlink()
+    (run / run_files.PREDICTIONS).unlink()
     assert len(read_results(comparison).done("lstm")) == 2
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        (runs.RECORD, b'{"status": "done"}', "no 'parameters'"),
-        (runs.RECORD, b"[]", "a JSON list, expected an object"),
-        (runs.RECORD, RECORD | {"near_copies": "many"}, "'near_copies' is 'many'"),
-        (runs.RECORD, RECORD | {"label_counts": ["a"]}, "'label_counts' are no counts"),
-        (runs.RECORD, RECORD | {"texts": [1]}, "in 'texts' a JSON list"),
-        (runs.METRICS, b'{"step": 1, "epoch": 1, "split": "train", "loss": null}\n', "'loss' is None"),
-        (runs.METRICS, b'{"epoch": 1}\n', "metrics.jsonl:1: no 'step'"),
-        (runs.METRICS, b'"validation"\n', "metrics.jsonl:1: a JSON str"),
-        (runs.PREDICTIONS, b"nothing", "predictions.npz: cannot be read"),
+        (run_files.RECORD, b'{"status": "done"}', "no 'parameters'"),
+        (run_files.RECORD, b"[]", "a JSON list, expected an object"),
+        (run_files.RECORD, RECORD | {"near_copies": "many"}, "'near_copies' is 'many'"),
+        (run_files.RECORD, RECORD | {"label_counts": ["a"]}, "'label_counts' are no counts"),
+        (run_files.RECORD, RECORD | {"texts": [1]}, "in 'texts' a JSON list"),
+        (run_files.METRICS, b'{"step": 1, "epoch": 1, "split": "train", "loss": null}\n', "'loss' is None"),
+        (run_files.METRICS, b'{"epoch": 1}\n', "metrics.jsonl:1: no 'step'"),
+        (run_files.METRICS, b'"validation"\n', "metrics.jsonl:1: a JSON str"),
+        (run_files.PREDICTIONS, b"nothing", "predictions.npz: cannot be read"),
     ],
 )
 def test_a_damaged_run_is_a_sentence(comparison, name, content, words):
@@ -358,17 +368,17 @@ def test_a_damaged_run_is_a_sentence(comparison, name, content, words):
 def test_arrays_that_do_not_fit_each_other_are_a_sentence(comparison, change):
     """Of a run of an earlier version, which kept no checksum of its predictions."""
     run = comparison / "lstm" / "fold0-repeat0"
-    runs.write_predictions(run, change(runs.read_predictions(run)))
+    run_files.write_predictions(run, change(run_files.read_predictions(run)))
     with pytest.raises(UserError, match="its arrays do not fit each other"):
         write_report(comparison)
 
 
 def describe(comparison, run, **changes):
-    plan = runs.read_json(comparison / runs.PLAN)
+    plan = run_files.read_json(comparison / run_files.PLAN)
     variant = next(entry for entry in plan["variants"].values() if entry["folder"] == run.parent.name)
     fold, repeat = map(int, re.findall(r"\d+", run.name))
     of_run = {"settings": variant["settings"], "corpus": plan["corpus"], "fold": fold, "repeat": repeat}
-    runs.write_json(run / runs.CONFIG, of_run | changes)
+    write_json(run / run_files.CONFIG, of_run | changes)
 
 
 def test_a_run_that_was_copied_from_elsewhere_is_left_out(comparison):
@@ -387,8 +397,8 @@ def test_a_run_that_was_copied_from_elsewhere_is_left_out(comparison):
 
 def test_runs_of_which_all_predictions_were_changed_are_no_result(comparison):
     for run in comparison.glob("*/*repeat*"):
-        if runs.read_record(run).get("status") == "done":
-            runs.write_json(run / runs.RECORD, runs.read_record(run) | {"predictions_sha256": "0"})
+        if run_files.read_record(run).get("status") == "done":
+            write_json(run / run_files.RECORD, run_files.read_record(run) | {"predictions_sha256": "0"})
     with pytest.raises(
         UserError, match=r"no finished run \(10 of them have a predictions\.npz that they did not write"
     ):
@@ -396,9 +406,9 @@ def test_runs_of_which_all_predictions_were_changed_are_no_result(comparison):
 
 
 def test_a_baseline_that_a_later_variant_became_is_said(comparison):
-    plan = runs.read_json(comparison / runs.PLAN)
+    plan = run_files.read_json(comparison / run_files.PLAN)
     plan["variants"]["linear:tfidf"]["added_later"] = True
-    runs.write_json(comparison / runs.PLAN, plan)
+    write_json(comparison / run_files.PLAN, plan)
     said = " ".join(caveats(read_results(comparison)))
     assert "baseline linear:tfidf (planned: lstm); linear:tfidf among the variants" in said
 
@@ -413,7 +423,7 @@ def test_a_variant_whose_runs_lost_their_metrics_is_reported(comparison):
 def test_a_run_that_failed_makes_no_interval_shorter(comparison):
     before = {pair["a"]: pair["interval"] for pair in read_results(comparison).pairs}
     for run in comparison.glob("cnn*/*"):
-        runs.write_json(run / runs.RECORD, {"status": "diverged"})
+        write_json(run / run_files.RECORD, {"status": "diverged"})
     results = write_report(comparison)
     assert {pair["a"]: pair["interval"] for pair in results.pairs} == {"lstm": before["lstm"]}
     assert "Bonferroni over 2 pair(s)" in (comparison / "report.md").read_text()
@@ -473,10 +483,10 @@ def test_the_commonest_class_is_said(comparison):
 
 def test_a_curve_ends_where_its_run_did(comparison):
     run = comparison / "lstm" / "fold0-repeat0"
-    records = runs.read_metrics(run)
+    records = run_files.read_metrics(run)
     last = max(r["epoch"] for r in records if r["split"] == "validation")
     more = [r | {"epoch": last + 1} for r in records if r["split"] == "validation" and r["epoch"] == last]
-    runs.write_metrics(run, [*records, *more], append=False)
+    run_files.write_metrics(run, [*records, *more], append=False)
     curves = read_results(comparison).curves["lstm"]
     assert np.isfinite(curves[:, -1]).sum() == 1
     assert np.isfinite(curves[:, 0]).all()
@@ -484,9 +494,9 @@ def test_a_curve_ends_where_its_run_did(comparison):
 
 def test_a_comparison_taken_for_a_run_is_said(comparison):
     with pytest.raises(UserError, match=r"is a comparison, expected a run of it"):
-        runs.read_json(comparison / runs.CONFIG)
+        run_files.read_json(comparison / run_files.CONFIG)
     with pytest.raises(UserError, match="holds a comparison, expected no folder there"):
-        runs.require_free(comparison)
+        run_files.require_free(comparison)
     assert default_repeats(comparison, FOLDS) == 2
     assert (default_repeats(comparison / "new", FOLDS), default_repeats(comparison / "new", 0)) == (1, 5)
 

@@ -18,14 +18,16 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
-from research import restore, runs, train
+from research import restore, train
 from research.data.corpora import make_corpus
-from research.data.files import Row
-from research.data.seen import matches, of_corpus
+from research.data.fingerprints import matches, of_corpus
+from research.data.reader import Row
 from research.errors import UserError
-from research.training.checkpoints import Checkpoints
-from research.training.model_code import _KIND, model_code
-from research.training.source import seen_by
+from research.json_files import write_json
+from research.runs import run_files
+from research.runs.checkpoints import Checkpoints
+from research.runs.code_hash import _KIND, model_code
+from research.runs.source import seen_by
 from tests.small import small_lstm
 
 DATA = Path(__file__).parent / "data"
@@ -67,7 +69,7 @@ def test_that_the_code_of_its_model_has_changed_is_said(predicted, tmp_path, cap
         (model_code("recurrent.Recurrent"), ""),
         (_KIND + "0123", "the code that it predicts by has changed since"),
     ):
-        runs.write_json(tmp_path / "run" / runs.RECORD, {"status": "done", "model_code": code})
+        write_json(tmp_path / "run" / run_files.RECORD, {"status": "done", "model_code": code})
         caplog.clear()
         restore(tmp_path / "run")
         assert words in caplog.text
@@ -77,28 +79,28 @@ def test_that_the_code_of_its_model_has_changed_is_said(predicted, tmp_path, cap
 @pytest.mark.parametrize("name", ["settings", "hash", "classes", "corpus.name", "folds", "widths"])
 def test_a_description_that_lacks_something_says_what(name, tmp_path):
     shutil.copytree(DATA / "run", tmp_path / "run")
-    described = runs.read_json(tmp_path / "run" / runs.CONFIG)
+    described = run_files.read_json(tmp_path / "run" / run_files.CONFIG)
     of, _, last = name.rpartition(".")
     del (described[of] if of else described)[last]
-    runs.write_json(tmp_path / "run" / runs.CONFIG, described)
+    write_json(tmp_path / "run" / run_files.CONFIG, described)
     with pytest.raises(UserError, match=rf"config\.json: no '{name}', expected the config\.json of a run"):
         restore(tmp_path / "run")
 
 
 def test_a_description_of_other_kinds_is_a_sentence(tmp_path):
     shutil.copytree(DATA / "run", tmp_path / "run")
-    described = runs.read_json(tmp_path / "run" / runs.CONFIG)
+    described = run_files.read_json(tmp_path / "run" / run_files.CONFIG)
     for wrong, words in (
         ([], "no object with settings"),
         ({"settings": 3}, "no object with settings"),
         ({"corpus": 3}, "no object"),
     ):
-        runs.write_json(tmp_path / "run" / runs.CONFIG, wrong)
+        write_json(tmp_path / "run" / run_files.CONFIG, wrong)
         with pytest.raises(UserError, match=words):
             restore(tmp_path / "run")
     for section, name, value in (("model", "hidden_size", "many"), ("data", "max_length", -3)):
         settings = described["settings"] | {section: described["settings"][section] | {name: value}}
-        runs.write_json(tmp_path / "run" / runs.CONFIG, described | {"settings": settings})
+        write_json(tmp_path / "run" / run_files.CONFIG, described | {"settings": settings})
         with pytest.raises(UserError, match=rf"config\.json: config\.{section}\.{name} is {value!r}, expected"):
             restore(tmp_path / "run")
 
@@ -108,29 +110,29 @@ def test_a_finished_run_that_lost_its_best_epoch_or_its_tokenizer_is_refused(sma
     config = small_lstm("--config.training.select=log_loss", "--config.optimizer.learning_rate=0.05")
     config.training.epochs, config.training.patience = 8, 0
     folder = train(config, small_corpus, tmp_path / "run")
-    with Checkpoints(folder / runs.CHECKPOINTS, read_only=True) as checkpoints:
+    with Checkpoints(folder / run_files.CHECKPOINTS, read_only=True) as checkpoints:
         best, last = checkpoints.best_step(), checkpoints.last_step()
     assert best < last
     shutil.copytree(folder, tmp_path / "lost")
-    shutil.rmtree(tmp_path / "lost" / runs.CHECKPOINTS / str(best))
+    shutil.rmtree(tmp_path / "lost" / run_files.CHECKPOINTS / str(best))
     with pytest.raises(UserError, match=r"checkpoints: best_epoch 8, expected \d as record\.json says"):
         restore(tmp_path / "lost")
-    shutil.copy(DATA / "run" / runs.TOKENIZER, folder / runs.TOKENIZER)
+    shutil.copy(DATA / "run" / run_files.TOKENIZER, folder / run_files.TOKENIZER)
     with pytest.raises(UserError, match=r"tokenizer\.json: words 300, expected \d+ as record\.json says"):
         restore(folder)
-    (folder / runs.RECORD).unlink()  # then nothing is known of it
+    (folder / run_files.RECORD).unlink()  # then nothing is known of it
     assert np.isfinite(restore(folder).predict_proba(["a fine film"])).all()
     shutil.copytree(DATA / "run", tmp_path / "small")
-    tokenizer = (folder / runs.TOKENIZER).read_text("utf-8").replace('": 299', '": 999')
-    (tmp_path / "small" / runs.TOKENIZER).write_text(tokenizer, "utf-8")
-    (tmp_path / "small" / runs.RECORD).unlink(missing_ok=True)
+    tokenizer = (folder / run_files.TOKENIZER).read_text("utf-8").replace('": 299', '": 999')
+    (tmp_path / "small" / run_files.TOKENIZER).write_text(tokenizer, "utf-8")
+    (tmp_path / "small" / run_files.RECORD).unlink(missing_ok=True)
     with pytest.raises(UserError, match="has other ids than the model has words"):
         restore(tmp_path / "small")
 
 
 def test_what_a_run_saves_keeps_its_kinds():
     """Integers stay integers, and no random key is among them."""
-    with Checkpoints(DATA / "run" / runs.CHECKPOINTS, read_only=True) as checkpoints:
+    with Checkpoints(DATA / "run" / run_files.CHECKPOINTS, read_only=True) as checkpoints:
         saved = checkpoints.restore(checkpoints.last_step())
     assert (saved["step"].dtype, saved["dropout_seed"].dtype) == (np.int32, np.uint32)
     count = saved["opt_state"][0]["count"]
@@ -174,5 +176,5 @@ def test_a_run_knows_which_texts_it_has_seen(small_tsv, small_corpus, tmp_path):
     assert not near.any()
     assert not any(seen.get(small_corpus.texts[n], False) for n in split.test)
     assert all(seen.get(small_corpus.texts[n], seen.get(f"{small_corpus.texts[n]}!")) for n in split.train)
-    (folder / runs.SEEN).unlink()  # as an earlier version left it: its own corpus says
+    (folder / run_files.SEEN).unlink()  # as an earlier version left it: its own corpus says
     assert np.array_equal(has_seen(restore(folder), other)[0], equal)

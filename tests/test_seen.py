@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from research.data import seen
+from research.data import fingerprints as seen
 from research.data.corpora import load
-from research.data.seen import fingerprints, matches, nothing, seen_of
+from research.data.fingerprints import fingerprints, matches, nothing, seen_of
 
 SENTENCE = "the plot is thin but the actors carry every scene with warmth and wit until the quiet end"
 

@@ -3,10 +3,11 @@
 import pytest
 
 from experiments.variants import load_config
-from research import runs, train
+from research import train
 from research.data.corpora import make_corpus
-from research.data.files import Row
+from research.data.reader import Row
 from research.errors import UserError, likeliest
+from research.runs import run_files
 from research.settings import leaves, validate
 from tests.small import SIZES, small_lstm
 
@@ -36,13 +37,13 @@ from tests.small import SIZES, small_lstm
 )
 def test_every_setting_changes_a_run(override, uneven_corpus, tmp_path, plain_metrics):
     folder = train(small(f"--config.{override}"), uneven_corpus, tmp_path / "run")
-    assert runs.read_metrics(folder) != plain_metrics
+    assert run_files.read_metrics(folder) != plain_metrics
 
 
 def test_swaps_change_a_run_of_what_reads_an_order(uneven_corpus, tmp_path):
     swaps = ([], ["--config.training.random_swap=0.3"])
     folders = [train(small_lstm(*given), uneven_corpus, tmp_path / str(len(given))) for given in swaps]
-    assert runs.read_metrics(folders[0]) != runs.read_metrics(folders[1])
+    assert run_files.read_metrics(folders[0]) != run_files.read_metrics(folders[1])
 
 
 def small(*overrides):
@@ -60,7 +61,7 @@ def uneven_corpus(small_corpus):
 
 @pytest.fixture(scope="module")
 def plain_metrics(uneven_corpus, tmp_path_factory):
-    return runs.read_metrics(train(small(), uneven_corpus, tmp_path_factory.mktemp("plain") / "run"))
+    return run_files.read_metrics(train(small(), uneven_corpus, tmp_path_factory.mktemp("plain") / "run"))
 
 
 def test_settings_that_nothing_would_read_are_refused():

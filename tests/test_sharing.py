@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
-from research import runs, train
+from research import train
 from research.errors import UserError
+from research.runs import run_files
+from research.runs.texts import RunSpec, prepare
 from research.training.feed import blocks, put
 from research.training.loop import of_member, stack
-from research.training.preparation import RunSpec, prepare
 from research.training.programs import init_state, programs_for
-from research.training.sharing import devices_for, put_replicated, put_rows, shared_among, shares
+from research.training.sharding import devices_for, put_replicated, put_rows, shared_among, shares
 
 pytestmark = pytest.mark.usefixtures("two_devices")
 
@@ -53,10 +54,10 @@ def test_a_step_of_several_devices_is_that_of_one(name, small_corpus):
 def test_a_run_of_several_devices_ends_near_what_it_is_on_one(small_corpus, tmp_path):
     config = load_config("lstm", ["--config.model.hidden_size=8", "--config.training.epochs=3"])
     folders = [train(config, small_corpus, tmp_path / str(n), devices=n) for n in (1, 2)]
-    assert [runs.read_json(folder / runs.RECORD)["shared_among"] for folder in folders] == [1, 2]
-    for one, two in zip(*map(runs.read_metrics, folders), strict=True):
+    assert [run_files.read_json(folder / run_files.RECORD)["shared_among"] for folder in folders] == [1, 2]
+    for one, two in zip(*map(run_files.read_metrics, folders), strict=True):
         np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-3)
-    one, two = map(runs.read_predictions, folders)
+    one, two = map(run_files.read_predictions, folders)
     np.testing.assert_allclose(two.probabilities, one.probabilities, atol=1e-3)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 
 from research.data.corpora import make_corpus
-from research.data.files import Row
+from research.data.reader import Row
 from research.data.splits import split_corpus, stream_seed
 from research.errors import UserError
 

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from research.evaluation.metrics import METRICS, bounds_of
-from research.evaluation.planning import detectable, needed
-from research.evaluation.statistics import (
+from research.evaluation.intervals import (
     Estimate,
     Outcome,
     Sample,
@@ -19,6 +17,8 @@ from research.evaluation.statistics import (
     mcnemar,
     verdict,
 )
+from research.evaluation.metrics import METRICS, bounds_of
+from research.evaluation.planning import detectable, needed
 
 
 def outcome(run, correct):

@@ -10,10 +10,10 @@ from sklearn.metrics import log_loss
 from experiments.variants import load_config
 from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
-from research.scores import scores
+from research.evaluation.scores import scores
+from research.runs.texts import RunSpec, prepare
 from research.training import programs as of_programs
-from research.training.metrics import Metrics, cross_entropy, measure, probabilities, summarise, zero
-from research.training.preparation import RunSpec, prepare
+from research.training.metric_sums import Metrics, cross_entropy, measure, probabilities, summarise, zero
 from research.training.programs import Programs, init_state, programs_for
 from tests.evaluation import evaluate
 from tests.small import small_lstm

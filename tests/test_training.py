@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
-from research import restore, runs, train
-from research.clearing import clear
+from research import restore, train
 from research.data.corpora import make_corpus
-from research.data.files import Row
+from research.data.reader import Row
 from research.errors import UserError
-from research.training import begin, history
-from research.training.begin import Run
-from research.training.population import train_many
-from research.training.preparation import RunSpec, prepare
+from research.parallel.train_runs import train_many
+from research.runs import prepare as begin
+from research.runs import resume as history
+from research.runs import run_files
+from research.runs.clearing import clear
+from research.runs.prepare import Run
+from research.runs.texts import RunSpec, prepare
 from research.training.programs import programs_for
 from tests.small import contents, small_lstm
 
@@ -32,19 +34,19 @@ def finished(small_corpus, tmp_path_factory):
 
 
 def test_a_run_leaves_the_files_of_the_contract(finished, small_corpus):
-    config = runs.read_json(finished / runs.CONFIG)
+    config = run_files.read_json(finished / run_files.CONFIG)
     model = config["settings"]["model"]
     assert (model["module"], model["embedding_size"], model["hidden_size"]) == ("recurrent.Recurrent", 8, 16)
     assert config["classes"] == ["0", "1"]
-    record = runs.read_json(finished / runs.RECORD)
+    record = run_files.read_json(finished / run_files.RECORD)
     assert record["status"] == "done"
     assert record["texts"] == {"train": 172, "validation": 20, "test": 48}
-    predictions = runs.read_predictions(finished)
+    predictions = run_files.read_predictions(finished)
     assert predictions.label.dtype == np.int32
     assert predictions.probabilities.shape == (48, 2)
     assert set(predictions.id) < set(small_corpus.ids)
     np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1, rtol=1e-6)
-    records = runs.read_metrics(finished)
+    records = run_files.read_metrics(finished)
     assert [r["epoch"] for r in records if r["split"] == "validation"] == [1, 2, 3]
     test = next(r for r in records if r["split"] == "test")
     assert test["accuracy"] == (predictions.probabilities.argmax(axis=1) == predictions.label).mean()
@@ -59,7 +61,7 @@ def test_runs_side_by_side_are_what_they_are_alone(finished, small_corpus, tmp_p
     train_many(asked, small_corpus, done=lambda which, error: ended.append((which, error)))
     assert sorted(ended) == [(0, None), (1, None), (2, None)]
     assert contents(tmp_path / "0") == contents(finished)
-    assert contents(tmp_path / "1")[runs.PREDICTIONS] != contents(finished)[runs.PREDICTIONS]
+    assert contents(tmp_path / "1")[run_files.PREDICTIONS] != contents(finished)[run_files.PREDICTIONS]
 
 
 @pytest.mark.parametrize("save_seconds", [0.0, 1e9])
@@ -76,7 +78,7 @@ def test_an_interrupted_run_goes_on_as_if_it_never_was(finished, small_corpus, t
 
     with pytest.raises(Killed):
         train(small_lstm(), small_corpus, tmp_path / "run", tick=kill_in_the_third_epoch)
-    assert not runs.is_finished(tmp_path / "run")
+    assert not run_files.is_finished(tmp_path / "run")
     assert contents(train(small_lstm(), small_corpus, tmp_path / "run")) == contents(finished)
 
 
@@ -85,7 +87,7 @@ def test_an_interrupt_behind_the_best_epoch_so_far_loses_nothing(small_corpus, t
     config, folder, went_on = small_lstm("--config.training.select=last"), tmp_path / "run", []
 
     def stop(done, loss):
-        if len(runs.read_metrics(folder)) == 4:  # two epochs, of train and validation
+        if len(run_files.read_metrics(folder)) == 4:  # two epochs, of train and validation
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -102,7 +104,7 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(small_corpus, tmp_path
     monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
     config = small_lstm(*LEARNS_FAST)
     whole = train(config, small_corpus, tmp_path / "whole")
-    best = runs.read_json(whole / runs.RECORD)["best_epoch"]
+    best = run_files.read_json(whole / run_files.RECORD)["best_epoch"]
 
     def stop(done, loss):
         if done > best + 2:
@@ -110,9 +112,11 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(small_corpus, tmp_path
 
     with pytest.raises(KeyboardInterrupt):
         train(config, small_corpus, tmp_path / "run", tick=stop)
-    steps = sorted(int(path.name) for path in (tmp_path / "run" / runs.CHECKPOINTS).iterdir() if path.name.isdigit())
+    steps = sorted(
+        int(path.name) for path in (tmp_path / "run" / run_files.CHECKPOINTS).iterdir() if path.name.isdigit()
+    )
     assert len(steps) == 2
-    damaged = tmp_path / "run" / runs.CHECKPOINTS / str(steps[which == "last"])
+    damaged = tmp_path / "run" / run_files.CHECKPOINTS / str(steps[which == "last"])
     largest = max((path for path in damaged.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:-1])
     assert contents(train(config, small_corpus, tmp_path / "run")) == contents(whole)
@@ -121,13 +125,13 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(small_corpus, tmp_path
 
 
 def test_a_finished_run_is_not_trained_again(finished, small_corpus):
-    before = (finished / runs.RECORD).stat().st_mtime_ns
+    before = (finished / run_files.RECORD).stat().st_mtime_ns
 
     def never(done, loss):
         raise AssertionError("trained again")
 
     assert train(small_lstm(), small_corpus, finished, tick=never) == finished
-    assert (finished / runs.RECORD).stat().st_mtime_ns == before
+    assert (finished / run_files.RECORD).stat().st_mtime_ns == before
 
 
 def test_other_settings_in_the_same_folder_are_refused_by_name(finished, small_corpus):
@@ -154,11 +158,11 @@ def test_clearing_removes_the_run_and_nothing_else(small_corpus, tmp_path):
 def test_the_best_epoch_by_validation_is_restored(small_corpus, tmp_path):
     """Checkpoints are the best and the last, and the predictions are those of the best."""
     folder = train(small_lstm(*LEARNS_FAST), small_corpus, tmp_path / "run")
-    losses = [r["loss"] for r in runs.read_metrics(folder) if r["split"] == "validation"]
+    losses = [r["loss"] for r in run_files.read_metrics(folder) if r["split"] == "validation"]
     best = int(np.argmin(losses)) + 1
     assert 1 < best < 12, "the fixture should overfit, so that best and last differ"
-    assert runs.read_json(folder / runs.RECORD)["best_epoch"] == best
-    steps = sorted(int(path.name) for path in (folder / runs.CHECKPOINTS).iterdir() if path.name.isdigit())
+    assert run_files.read_json(folder / run_files.RECORD)["best_epoch"] == best
+    steps = sorted(int(path.name) for path in (folder / run_files.CHECKPOINTS).iterdir() if path.name.isdigit())
     assert steps == [6 * best, 6 * 12]
 
 
@@ -173,15 +177,15 @@ def test_test_texts_influence_nothing(small_corpus, tmp_path):
     ):
         corpus = make_corpus("c", {"train": train_rows, "test": [Row(text, label, "", "") for text, label in test]})
         folders.append(train(small_lstm(), corpus, tmp_path / name))
-    a, b = ([r for r in runs.read_metrics(folder) if r["split"] != "test"] for folder in folders)
+    a, b = ([r for r in run_files.read_metrics(folder) if r["split"] != "test"] for folder in folders)
     assert a == b
-    assert (folders[0] / runs.TOKENIZER).read_bytes() == (folders[1] / runs.TOKENIZER).read_bytes()
+    assert (folders[0] / run_files.TOKENIZER).read_bytes() == (folders[1] / run_files.TOKENIZER).read_bytes()
 
 
 def test_seeds_folds_and_repeats_are_different_runs(finished, small_corpus, tmp_path):
     seeded = train(small_lstm("--config.seed=1"), small_corpus, tmp_path / "seed")
     repeated = train(small_lstm(), small_corpus, tmp_path / "repeat", repeat=1)
-    metrics = [runs.read_metrics(folder) for folder in (finished, seeded, repeated)]
+    metrics = [run_files.read_metrics(folder) for folder in (finished, seeded, repeated)]
     assert metrics[0] != metrics[1] != metrics[2] != metrics[0]
 
 
@@ -200,7 +204,7 @@ def test_nothing_is_compiled_after_the_warm_up(small_corpus, tmp_path):
 
 def test_a_restored_run_predicts_what_training_recorded(finished, small_corpus):
     run = restore(finished)
-    predictions = runs.read_predictions(finished)
+    predictions = run_files.read_predictions(finished)
     where = {identity: i for i, identity in enumerate(small_corpus.ids)}
     texts = [small_corpus.texts[where[identity]] for identity in predictions.id]
     np.testing.assert_allclose(run.predict_proba(texts), predictions.probabilities, atol=1e-6)
@@ -228,9 +232,9 @@ def test_a_damaged_folder_is_a_sentence(finished, tmp_path, name):
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-40], lambda b: b"", lambda b: b[:99] + bytes([b[99] ^ 1]) + b[100:]])
 def test_damaged_predictions_are_a_sentence(finished, tmp_path, damage):
-    (tmp_path / runs.PREDICTIONS).write_bytes(damage((finished / runs.PREDICTIONS).read_bytes()))
+    (tmp_path / run_files.PREDICTIONS).write_bytes(damage((finished / run_files.PREDICTIONS).read_bytes()))
     with pytest.raises(UserError, match=r"predictions\.npz: cannot be read"):
-        runs.read_predictions(tmp_path)
+        run_files.read_predictions(tmp_path)
 
 
 def test_restoring_imports_models_only_from_this_package(finished, tmp_path):
@@ -249,7 +253,7 @@ def test_restoring_imports_models_only_from_this_package(finished, tmp_path):
 def test_three_classes_use_softmax(small_corpus, tmp_path):
     rows = [Row(text, "abc"[i % 3], "", "") for i, text in enumerate(small_corpus.texts[:90])]
     folder = train(small_lstm(), make_corpus("c", {"all": rows}), tmp_path / "run", folds=3)
-    predictions = runs.read_predictions(folder)
+    predictions = run_files.read_predictions(folder)
     assert predictions.probabilities.shape == (30, 3)
     np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1, rtol=1e-5)
     assert restore(folder).class_names == ("a", "b", "c")
@@ -294,7 +298,7 @@ def test_a_model_that_no_memory_holds_is_refused_before_anything_is_written(smal
 def test_a_batch_larger_than_the_corpus_is_the_whole_of_it(small_corpus, tmp_path):
     batches = (0, 100_000_000)
     folders = [train(small_lstm(f"--config.training.batch_size={b}"), small_corpus, tmp_path / f"{b}") for b in batches]
-    first, second = (runs.read_predictions(folder).probabilities for folder in folders)
+    first, second = (run_files.read_predictions(folder).probabilities for folder in folders)
     np.testing.assert_allclose(first, second, atol=1e-6)  # in another order
 
 
@@ -306,15 +310,15 @@ def test_patience_stops_and_stays_stopped(small_corpus, tmp_path, monkeypatch):
     )
     config = small_lstm(*flags, "--config.training.patience=2", "--config.training.min_steps=0")
     folder = train(config, small_corpus, tmp_path / "run")
-    epochs = [r["epoch"] for r in runs.read_metrics(folder) if r["split"] == "validation"]
-    best = runs.read_json(folder / runs.RECORD)["best_epoch"]
+    epochs = [r["epoch"] for r in run_files.read_metrics(folder) if r["split"] == "validation"]
+    best = run_files.read_json(folder / run_files.RECORD)["best_epoch"]
     assert epochs[-1] == best + 2 < 40
-    predictions, metrics = ((folder / name).read_bytes() for name in (runs.PREDICTIONS, runs.METRICS))
+    predictions, metrics = ((folder / name).read_bytes() for name in (run_files.PREDICTIONS, run_files.METRICS))
     # Killed after the last checkpoint and before the record: it does not train on.
-    (folder / runs.RECORD).unlink()
+    (folder / run_files.RECORD).unlink()
     train(config, small_corpus, folder, tick=lambda done, loss: pytest.fail("trained on"))
-    assert (folder / runs.PREDICTIONS).read_bytes() == predictions
-    assert (folder / runs.METRICS).read_bytes() == metrics
+    assert (folder / run_files.PREDICTIONS).read_bytes() == predictions
+    assert (folder / run_files.METRICS).read_bytes() == metrics
     # Interrupted before: it ends as if it had not been.
     monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
 
@@ -325,5 +329,5 @@ def test_patience_stops_and_stays_stopped(small_corpus, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(config, small_corpus, tmp_path / "other", tick=interrupt)
     other = train(config, small_corpus, tmp_path / "other")
-    assert (other / runs.PREDICTIONS).read_bytes() == predictions
-    assert (other / runs.METRICS).read_bytes() == (folder / runs.METRICS).read_bytes()
+    assert (other / run_files.PREDICTIONS).read_bytes() == predictions
+    assert (other / run_files.METRICS).read_bytes() == (folder / run_files.METRICS).read_bytes()

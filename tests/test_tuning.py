@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from experiments.variants import every_variant, load_config, space_of
-from research.comparison import compare
+from research.comparison.compare import compare
+from research.comparison.plan import Variant
+from research.comparison.tuning import Searched, chosen_settings, draw, expected_best, tune
 from research.errors import UserError
-from research.plan import Variant
-from research.tuning import Searched, chosen_settings, draw, expected_best, tune
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 

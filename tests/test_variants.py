@@ -8,7 +8,7 @@ import pytest
 
 from experiments.variants import FOLDER, every_variant, expand, load_config, settled_otherwise
 from research.errors import UserError
-from research.runs import folder_name
+from research.runs.run_files import folder_name
 from research.settings import validate
 
 

@@ -10,11 +10,11 @@ from experiments.variants import load_config
 from research.data import assets
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
 from research.errors import UserError
-from research.training.preparation import RunSpec, prepare
+from research.runs.restore import restore
+from research.runs.texts import RunSpec, prepare
+from research.runs.train import train
+from research.runs.warm_start import start_from_pretrained
 from research.training.programs import Programs, init_state
-from research.training.restore import restore
-from research.training.run import train
-from research.training.warm_start import start_from_pretrained
 
 
 @pytest.fixture

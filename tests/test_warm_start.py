@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
-from research import restore, runs, train
+from research import restore, train
 from research.data.audit import clean
 from research.data.corpora import make_corpus
-from research.data.files import Row
+from research.data.reader import Row
 from research.data.splits import split_corpus
 from research.errors import UserError
-from research.training.begin import Run, begin, fresh_state
+from research.json_files import write_json
+from research.runs import run_files
+from research.runs.prepare import Run, begin, fresh_state
+from research.runs.warm_start import start_from_run
 from research.training.programs import programs_for
-from research.training.warm_start import start_from_run
 
 SIZES = ("--config.model.embedding_size=8", "--config.model.hidden_size=16", "--config.training.epochs=1")
 
@@ -75,7 +77,7 @@ def test_rows_of_words_are_found_by_the_words(source, small_corpus, tmp_path):
 def test_what_has_no_place_or_another_shape_is_named(source, small_corpus, tmp_path):
     config = small("--config.model.layers=2", "--config.model.embedding_size=4", f"--config.init_from={source}")
     folder = train(config, small_corpus, tmp_path / "run")
-    what = runs.read_json(folder / runs.RECORD)["init_from"]
+    what = run_files.read_json(folder / run_files.RECORD)["init_from"]
     assert what["fresh"] == ["forwards_1/bias", "forwards_1/kernel", "forwards_1/recurrent_kernel"]
     assert what["misshaped"] == [
         "embedding/embedding [10000, 8] there, [10000, 4] here",
@@ -130,7 +132,7 @@ def test_a_copy_that_a_run_trains_on_itself_is_no_leak_of_its_source(easy, tmp_p
     corpus = make_corpus("own", {"train": [*rows, Row("A pretentious mess.", "0", "", "f")], "test": test})
     first = train(small(), corpus, tmp_path / "first")
     again = train(small(f"--config.init_from={first}"), corpus, tmp_path / "again")
-    assert runs.read_record(again)["near_copies"] == 0
+    assert run_files.read_record(again)["near_copies"] == 0
     without = make_corpus("other", {"train": rows, "test": test})  # of a run that does not train on it, it is one
     with pytest.raises(UserError, match=HELD_OUT):
         train(small(f"--config.init_from={first}"), without, tmp_path / "other")
@@ -146,7 +148,7 @@ def test_near_copies_are_counted_and_said(source, small_corpus, easy, tmp_path, 
     ]
     corpus = make_corpus("edited", {"train": train_rows, "test": rows})
     folder = train(small(f"--config.init_from={source}"), corpus, tmp_path / "run")
-    assert runs.read_record(folder)["near_copies"] == len(long) == 6
+    assert run_files.read_record(folder)["near_copies"] == len(long) == 6
     assert "was trained on near copies of 6 of the texts that are held out here" in caplog.text
 
 
@@ -166,7 +168,7 @@ def test_nor_those_that_a_run_before_it_trained_on(source, small_corpus, easy, t
 def earlier_version(source, folder):
     """A run as it was left before runs kept what they had seen."""
     shutil.copytree(source, folder)
-    (folder / runs.SEEN).unlink()
+    (folder / run_files.SEEN).unlink()
     return folder
 
 
@@ -181,10 +183,10 @@ def test_of_an_earlier_version_it_is_found_out_where_its_corpus_is_there(source,
 
 def test_else_it_is_said_once_that_nobody_can_tell(source, small_corpus, easy, tmp_path, caplog):
     old = earlier_version(source, tmp_path / "old")
-    described = runs.read_json(old / runs.CONFIG)
+    described = run_files.read_json(old / run_files.CONFIG)
     described["corpus"] |= {"source": str(tmp_path / "gone.tsv"), "checksum": "0"}
     described["settings"]["init_from"] = str(old)  # a folder that names itself is no endless story
-    runs.write_json(old / runs.CONFIG, described)
+    write_json(old / run_files.CONFIG, described)
     for repeat in (0, 1):
         train(small(f"--config.init_from={old}"), small_corpus, tmp_path / f"run{repeat}", repeat=repeat)
     said = f"{old}: an earlier version trained it and did not keep which texts it saw, so nobody can tell"
@@ -196,7 +198,7 @@ def test_another_source_is_another_run(source, small_corpus, tmp_path):
     train(config, small_corpus, tmp_path / "run")
     with pytest.raises(UserError, match="init_from"):
         train(small(), small_corpus, tmp_path / "run")
-    checkpoint = next((source / runs.CHECKPOINTS).glob("*/files.sha256"))
+    checkpoint = next((source / run_files.CHECKPOINTS).glob("*/files.sha256"))
     sealed = checkpoint.read_text()
     try:
         checkpoint.write_text(sealed[1:])

@@ -2,8 +2,8 @@
 
 import pytest
 
+from research.atomic_files import whole_file, whole_folder
 from research.errors import UserError
-from research.whole import whole_file, whole_folder
 
 
 @pytest.mark.parametrize("interruption", [OSError, KeyboardInterrupt])

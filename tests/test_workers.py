@@ -11,13 +11,16 @@ import pytest
 
 from experiments import program
 from experiments.variants import load_config
-from research import cores, runs
+from research import machine as cores
+from research.atomic_files import make_folder
 from research.errors import Diverged, UserError
-from research.training import workers
-from research.training.begin import Run
-from research.training.population import train_many
-from research.training.workers import Workers
-from research.whole import make_folder
+from research.json_files import write_json
+from research.parallel import worker_pool as workers
+from research.parallel import worker_process
+from research.parallel.train_runs import train_many
+from research.parallel.worker_pool import Workers
+from research.runs import run_files
+from research.runs.prepare import Run
 
 FLAGS = ("--config.training.epochs=2", "--config.model.embedding_size=16")
 
@@ -85,10 +88,10 @@ def test_a_run_ends_with_the_bits_that_it_has_alone(small_tsv, small_corpus, tmp
     assert failed == [None, None]
     command = [sys.executable, "-P", "-m", "experiments.train", "--config=cnn:rand", *FLAGS, f"--corpus={small_tsv}"]
     subprocess.run([*command, "--fold=1", f"--workdir={tmp_path / 'alone'}"], check=True, capture_output=True)
-    for name in (runs.PREDICTIONS, runs.METRICS, runs.TOKENIZER):
+    for name in (run_files.PREDICTIONS, run_files.METRICS, run_files.TOKENIZER):
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "fold1" / name).read_bytes()
     for folder in ("alone", "fold1"):
-        assert runs.read_json(tmp_path / folder / runs.RECORD)["devices"] == ["cpu:cpu"]
+        assert run_files.read_json(tmp_path / folder / run_files.RECORD)["devices"] == ["cpu:cpu"]
 
 
 def test_one_that_fails_ends_no_other(small_corpus, tmp_path):
@@ -123,10 +126,10 @@ def test_what_the_caller_raises_stops_all(small_corpus, tmp_path):
 
 
 def test_what_has_ended_or_takes_all_cores_needs_no_process(small_corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("research.training.population.train_together", lambda asked, *_, **__: [None] * len(asked))
+    monkeypatch.setattr("research.parallel.train_runs.train_together", lambda asked, *_, **__: [None] * len(asked))
     monkeypatch.setattr(workers.multiprocessing, "get_context", None)
-    runs.write_json(runs_folder(tmp_path, 0) / runs.RECORD, {"status": "done"})
-    runs.write_json(runs_folder(tmp_path, 2) / runs.RECORD, {"status": "diverged", "error": "not finite"})
+    write_json(runs_folder(tmp_path, 0) / run_files.RECORD, {"status": "done"})
+    write_json(runs_folder(tmp_path, 2) / run_files.RECORD, {"status": "diverged", "error": "not finite"})
     encoder = load_config("bert:minilm")
     assert {at: str(e) for at, e in train([0, 1, 2], small_corpus, tmp_path, encoder).items()} == {
         0: "None",
@@ -141,8 +144,8 @@ def test_a_container_is_granted_what_its_quota_says(quota, granted, tmp_path, mo
     monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     assert cores.granted() == granted
-    assert cores.places(8) == list(range(8))
-    assert cores.places(2) == [None, None]
+    assert worker_process.places(8) == list(range(8))
+    assert worker_process.places(2) == [None, None]
 
 
 def test_no_two_compile_the_same_where_that_can_be_helped():

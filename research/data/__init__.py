@@ -1,0 +1,1 @@
+"""Read, audit, split, tokenise and batch texts; no JAX."""

@@ -14,9 +14,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from research.atomic_files import whole_file
 from research.data.cache import cache_folder
 from research.errors import UserError
-from research.whole import whole_file
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,8 +21,8 @@ import numpy as np
 
 from research.data.cache import cached_of_texts
 from research.data.corpora import KNOWN, Corpus, connected, load, make_corpus
-from research.data.files import Columns, Row
-from research.data.seen import WORD
+from research.data.fingerprints import WORD
+from research.data.reader import Columns, Row
 from research.errors import UserError
 
 _KEEP_FIRST = ("test", "validation", "train", "all")  # of equal texts, the one that is kept

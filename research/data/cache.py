@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from research.whole import whole_file
+from research.atomic_files import whole_file
 
 Arrays = dict[str, np.ndarray]
 PROGRAMS = "xla"  # the kind of compiled programs

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from research.data.assets import fetch
-from research.data.files import Columns, Row, read_path, read_text
+from research.data.reader import Columns, Row, read_path, read_text
 from research.errors import UserError
 
 _MOST_DIGITS = 20  # of a label that is taken for a number; Python reads no integer of thousands

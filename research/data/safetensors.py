@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from research.atomic_files import whole_file
 from research.errors import UserError
-from research.whole import whole_file
 
 _INDEX = ".index.json"  # behind the name of a file whose tensors are shared out among several
 _FLOATS = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from research.data.weights import TOKENIZER, VOCABULARY, folder_of, read_tokenizer_settings
+from research.data.pretrained_encoders import TOKENIZER, VOCABULARY, folder_of, read_tokenizer_settings
 from research.data.word_pieces import PADDING, TAGS, UNKNOWN, word_pieces
 from research.errors import UserError, not_installed
 from research.settings import Data

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.scores import UNBALANCED
+from research.evaluation.scores import UNBALANCED
 from research.settings import Training
 
 _AT_CHANCE = 0.97  # of the loss of the label shares; a loss above it is no better than they are

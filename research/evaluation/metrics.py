@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from research.scores import macro_scores, scores
+from research.evaluation.scores import macro_scores, scores
 
 # The order of the tables.
 METRICS = (

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from scipy import special
 
-from research.evaluation.statistics import Estimate, Spread, half_width, is_shorter
+from research.evaluation.intervals import Estimate, Spread, half_width, is_shorter
 
 # Of a difference of accuracy between two variants: `Results.spread` of the runs of experiments/results/ with
 # `--pairs=all`, on rotten_tomatoes (5 folds) and on SST-2 (5 runs). For where nothing has been seen yet.

@@ -15,11 +15,11 @@ import numpy as np
 from flax import linen as nn
 
 from research.models import bert_files
-from research.models.layers.block import Block
 from research.models.layers.dropout import Dropout
 from research.models.layers.embedding import head
 from research.models.layers.masks import length_mask, positions
 from research.models.layers.pooling import mean_over_time
+from research.models.layers.transformer_block import Block
 from research.models.layers.vocabulary import Guesses, Output
 from research.settings import setting
 

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import runs
+from research.atomic_files import make_folder, write_text
+from research.data.pretrained_encoders import PRETRAINING, SETTINGS, TENSORS, TOKENIZER, TOKENIZER_SETTINGS
 from research.data.safetensors import write_tensors
-from research.data.weights import PRETRAINING, SETTINGS, TENSORS, TOKENIZER, TOKENIZER_SETTINGS
 from research.errors import UserError
+from research.json_files import write_json
 from research.settings import Config, Data
-from research.whole import make_folder
 
 _LOG = logging.getLogger("research")
 _MOST_NAMES = 12  # of tensors in a sentence
@@ -99,10 +99,10 @@ def write_folder(
     described = {"model_type": "bert", "architectures": [architecture], "vocab_size": config.data.vocab_size}
     described |= {theirs: getattr(config.model, ours) for theirs, ours, _ in _SETTINGS}
     make_folder(folder)
-    runs.write_json(folder / SETTINGS, described | (settings or {}))
-    runs.write_text(folder / TOKENIZER, tokenizer)
-    runs.write_json(folder / TOKENIZER_SETTINGS, _describe_tokenizer(tokenizer, config.data))
-    runs.write_json(folder / PRETRAINING, run)
+    write_json(folder / SETTINGS, described | (settings or {}))
+    write_text(folder / TOKENIZER, tokenizer)
+    write_json(folder / TOKENIZER_SETTINGS, _describe_tokenizer(tokenizer, config.data))
+    write_json(folder / PRETRAINING, run)
     write_tensors(folder / TENSORS, tensors, {"format": "pt"})  # without which transformers refuses it
 
 

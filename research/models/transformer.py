@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from research.models.layers.block import Block
 from research.models.layers.dropout import Dropout
 from research.models.layers.embedding import embedding, head
 from research.models.layers.masks import length_mask, positions
 from research.models.layers.pooling import mean_over_time
+from research.models.layers.transformer_block import Block
 from research.settings import setting
 
 

@@ -1,0 +1,1 @@
+"""Saved results to tables, plots and pages; trains nothing, no JAX."""

@@ -4,9 +4,9 @@ import itertools
 import re
 from typing import Any, NamedTuple
 
-from research import runs
 from research.errors import UserError
 from research.evaluation.metrics import METRICS
+from research.runs import run_files
 from research.settings import OFF
 
 LEVEL = 0.95
@@ -40,19 +40,19 @@ def first_claims(plan: dict[str, Any]) -> Claims:
 def _claims_in(plan: dict[str, Any], name: str) -> Claims:
     written = plan.get(name, {})
     if not isinstance(written, dict):
-        raise UserError(f"{runs.PLAN} has {name}: {written!r:.40}, expected an object; the file is damaged")
+        raise UserError(f"{run_files.PLAN} has {name}: {written!r:.40}, expected an object; the file is damaged")
     if unknown := sorted(set(written) - set(Claims._fields)):
         raise UserError(
-            f"{runs.PLAN} has {name}: {unknown[0]!r}, which is not known here; the file is damaged, or a newer version "
-            "wrote it"
+            f"{run_files.PLAN} has {name}: {unknown[0]!r}, which is not known here; the file is damaged, or a newer "
+            "version wrote it"
         )
     for field, default in Claims._field_defaults.items():
         kind = (int, float) if isinstance(default, float) else type(default)
         if not isinstance(written.get(field, default), kind):
-            raise UserError(f"{runs.PLAN} has {name}: {field} is {written[field]!r:.40}; the file is damaged")
+            raise UserError(f"{run_files.PLAN} has {name}: {field} is {written[field]!r:.40}; the file is damaged")
     found = Claims(**{"metric": "accuracy"} | written)  # of an earlier version, which had no other
     if found.metric not in METRICS or found.looks < 1 or found.corpora < 1:
-        raise UserError(f"{runs.PLAN} has {name}: {written!r:.200}; the file is damaged")
+        raise UserError(f"{run_files.PLAN} has {name}: {written!r:.200}; the file is damaged")
     return found
 
 

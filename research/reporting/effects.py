@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from research.evaluation.statistics import contrast, interval
+from research.evaluation.intervals import contrast, interval
 from research.reporting.blocks import Table
 from research.reporting.claims import level_of, settings_in
 from research.reporting.results import NOT_TRAINED, Results

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from research.evaluation.intervals import Estimate
 from research.evaluation.metrics import NAMES, confusion_matrix, unit_of
-from research.evaluation.statistics import Estimate
 from research.reporting.effects import Grid, grids
 from research.reporting.results import NOT_TRAINED, Results
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from research import runs
+from research.atomic_files import write_text
 from research.data.audit import load_again
 from research.errors import UserError
 from research.evaluation.metrics import NAMES, per_class, unit_of
+from research.json_files import write_json
 from research.reporting.blocks import Block, Heading, Items, Plot, Table, Text, to_html, to_latex, to_markdown
 from research.reporting.caveats import caveats
 from research.reporting.claims import LEVEL, Claims, baseline_of, level_of, planned_claims
@@ -39,17 +40,17 @@ def write_report(folder: Path, claims: Claims | None = None) -> Results:
       UserError: see `read_results`.
     """
     results = read_results(folder, claims)
-    runs.write_text(folder / "results.csv", results_csv(results))
-    runs.write_json(folder / "comparison.json", comparison_json(results))
+    write_text(folder / "results.csv", results_csv(results))
+    write_json(folder / "comparison.json", comparison_json(results))
     plots = write_plots(results, folder / "plots")
     blocks = _blocks(results, plots)
     title = f"Comparison on {results.plan['corpus']['name']}"
-    runs.write_text(folder / "report.md", to_markdown(title, blocks))
-    runs.write_text(folder / "report.html", to_html(title, blocks, folder / "plots"))
+    write_text(folder / "report.md", to_markdown(title, blocks))
+    write_text(folder / "report.html", to_html(title, blocks, folder / "plots"))
     tables = [block for block in blocks if isinstance(block, Table)][: 1 + bool(results.pairs)]
     about = " ".join([f"{protocol(results)}.", _method(results), *caveats(results)])
     captions = (about, f"Differences of {NAMES[results.metric]}. {_simultaneous(results)}")
-    runs.write_text(folder / "report.tex", to_latex(list(zip(tables, captions, strict=False))))
+    write_text(folder / "report.tex", to_latex(list(zip(tables, captions, strict=False))))
     return results
 
 

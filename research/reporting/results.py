@@ -11,12 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research import runs
 from research.errors import UserError
-from research.evaluation.learning import Problem
-from research.evaluation.metrics import LOWER_IS_BETTER, METRICS, NAMES
-from research.evaluation.planning import needed
-from research.evaluation.statistics import (
+from research.evaluation.intervals import (
     Estimate,
     Outcome,
     Spread,
@@ -26,7 +22,9 @@ from research.evaluation.statistics import (
     spread_of,
     verdict,
 )
-from research.plan_file import read_plan
+from research.evaluation.learning import Problem
+from research.evaluation.metrics import LOWER_IS_BETTER, METRICS, NAMES
+from research.evaluation.planning import needed
 from research.reporting.claims import (
     LEVEL,
     Claims,
@@ -37,6 +35,8 @@ from research.reporting.claims import (
     planned_claims,
 )
 from research.reporting.run_result import CHANGED, COLUMNS, read_run
+from research.runs import run_files
+from research.runs.plan_file import read_plan
 
 NOT_TRAINED = "not trained"  # the verdict of a pair of which one variant has a run that did not learn
 
@@ -87,7 +87,7 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
     untrained: dict[str, dict[str, Problem]] = {}
     which = itertools.product(range(plan["repeats"]), range(plan["folds"] or 1))
     for (variant, entry), (repeat, fold) in itertools.product(plan["variants"].items(), list(which)):
-        run_folder = f"{entry['folder']}/{runs.run_name(fold, repeat, plan['folds'])}"
+        run_folder = f"{entry['folder']}/{run_files.run_name(fold, repeat, plan['folds'])}"
         found = read_run(folder / run_folder, plan, variant, fold, repeat)
         rows.append(found.row | {"run_folder": run_folder})
         if found.outcome is not None:
@@ -97,7 +97,7 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
             untrained.setdefault(variant, {})[run_folder] = found.problem
     if not outcomes:
         changed = sum(row["status"] == CHANGED for row in rows)
-        but = f" ({changed} of them have a {runs.PREDICTIONS} that they did not write)" if changed else ""
+        but = f" ({changed} of them have a {run_files.PREDICTIONS} that they did not write)" if changed else ""
         raise UserError(f"{folder}: no finished run{but}, expected at least one")
     estimates = {
         variant: {metric: estimate(of_variant, metric, folds=plan["folds"], level=LEVEL) for metric in METRICS}

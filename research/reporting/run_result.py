@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research import runs
 from research.errors import UserError
+from research.evaluation.intervals import Outcome
 from research.evaluation.learning import HeldOut, Problem, problem_of
 from research.evaluation.metrics import METRICS, evaluate_predictions
-from research.evaluation.statistics import Outcome
-from research.schema import missing_in
+from research.json_files import missing_in
+from research.runs import run_files
 from research.settings import PLACES, leaves_of
 
 CHANGED = "changed"  # the status of a run whose predictions are not those that it wrote
@@ -56,7 +56,7 @@ def read_run(folder: Path, plan: dict[str, Any], variant: str, fold: int, repeat
       UserError: a file of a finished run is damaged.
     """
     row: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {"variant": variant, "fold": fold, "repeat": repeat}
-    record = runs.read_record(folder)
+    record = run_files.read_record(folder)
     if record.get("status") != "done":
         status = record.get("status", "unfinished" if folder.exists() else "missing")
         return RunResult(row | {"status": status}, None, [], None)
@@ -64,12 +64,14 @@ def read_run(folder: Path, plan: dict[str, Any], variant: str, fold: int, repeat
     if _is_of_another_run(folder, plan, variant, fold, repeat):
         return RunResult(row | {"status": MISPLACED}, None, [], None)
     if problem := missing_in(record, _RECORD_NEEDS | {n: k for n, k in _RECORD_MAY_HAVE.items() if n in record}):
-        raise UserError(f"{folder / runs.RECORD}: {problem}; the file is damaged: delete the folder to train it anew")
+        raise UserError(
+            f"{folder / run_files.RECORD}: {problem}; the file is damaged: delete the folder to train it anew"
+        )
     if not all(isinstance(count, int) for count in record.get("label_counts", ())):
-        raise UserError(f"{folder / runs.RECORD}: 'label_counts' are no counts; the file is damaged")
-    if runs.has_changed_predictions(folder):
+        raise UserError(f"{folder / run_files.RECORD}: 'label_counts' are no counts; the file is damaged")
+    if run_files.has_changed_predictions(folder):
         return RunResult(row | {"status": CHANGED}, None, [], None)
-    outcome, records = read_outcome(folder, (repeat, fold)), runs.read_metrics(folder)
+    outcome, records = read_outcome(folder, (repeat, fold)), run_files.read_metrics(folder)
     problem = _problem_of(record, records, outcome, settings)
     row |= evaluate_predictions(outcome.label, outcome.probabilities)
     row |= {
@@ -88,7 +90,7 @@ def read_run(folder: Path, plan: dict[str, Any], variant: str, fold: int, repeat
         "unknown_sources": "" if record.get("knows_what_sources_saw", True) else "yes",
         "model_code": record.get("model_code", ""),
         "training_code": record.get("training_code", ""),
-        "predictions_sha256": runs.predictions_checksum(folder),
+        "predictions_sha256": run_files.predictions_checksum(folder),
     }
     curve = [r.get("accuracy", np.nan) for r in records if r["split"] == "validation"]
     return RunResult(row, outcome, curve, problem)
@@ -96,12 +98,12 @@ def read_run(folder: Path, plan: dict[str, Any], variant: str, fold: int, repeat
 
 def _is_of_another_run(folder: Path, plan: dict[str, Any], variant: str, fold: int, repeat: int) -> bool:
     """Return whether a folder holds another run than the plan says, as a copied one does."""
-    if not (folder / runs.CONFIG).exists():
+    if not (folder / run_files.CONFIG).exists():
         return False
-    described = runs.read_json(folder / runs.CONFIG)
+    described = run_files.read_json(folder / run_files.CONFIG)
     needs = {"settings": dict, "corpus": {"checksum": str}, "fold": int, "repeat": int}
     if problem := missing_in(described, needs):
-        raise UserError(f"{folder / runs.CONFIG}: {problem}; the file is damaged")
+        raise UserError(f"{folder / run_files.CONFIG}: {problem}; the file is damaged")
     if (described["corpus"]["checksum"], described["fold"], described["repeat"]) != (
         plan["corpus"]["checksum"],
         fold,
@@ -117,8 +119,10 @@ def _is_of_another_run(folder: Path, plan: dict[str, Any], variant: str, fold: i
 
 def problem_of_run(folder: Path) -> Problem | None:
     """Return why a finished run counts as not trained; None if it learned."""
-    settings = runs.read_json(folder / runs.CONFIG)["settings"]
-    return _problem_of(runs.read_record(folder), runs.read_metrics(folder), read_outcome(folder, (0, 0)), settings)
+    settings = run_files.read_json(folder / run_files.CONFIG)["settings"]
+    return _problem_of(
+        run_files.read_record(folder), run_files.read_metrics(folder), read_outcome(folder, (0, 0)), settings
+    )
 
 
 def _problem_of(
@@ -132,7 +136,7 @@ def _problem_of(
 
 def read_outcome(folder: Path, run: tuple[int, int]) -> Outcome:
     """The predictions of a finished run, (repeat, fold)."""
-    found = runs.read_predictions(folder)
+    found = run_files.read_predictions(folder)
     order = np.argsort(found.id)
     group = None if found.group is None else found.group[order]
     return Outcome(run, found.id[order], found.label[order], found.probabilities[order], group)

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from research.evaluation.intervals import Estimate, Outcome, estimate, mcnemar
 from research.evaluation.metrics import METRICS, NAMES, unit_of
-from research.evaluation.statistics import Estimate, Outcome, estimate, mcnemar
+from research.evaluation.scores import UNBALANCED
 from research.reporting.blocks import Table
 from research.reporting.claims import first_claims
 from research.reporting.results import NOT_TRAINED, Results
-from research.scores import UNBALANCED
 
 # Of the second table, in their order, but for the one that decides.
 _OTHER_METRICS = (

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from research import runs
 from research.errors import not_installed
 from research.reporting.results import Results
+from research.runs import run_files
 
 
 def write_events(results: Results, folder: Path) -> Path:
@@ -21,9 +21,9 @@ def write_events(results: Results, folder: Path) -> Path:
     for old in target.rglob("events.out.tfevents.*"):
         old.unlink()
     for row in results.rows:
-        if (folder / row["run_folder"] / runs.METRICS).exists():
+        if (folder / row["run_folder"] / run_files.METRICS).exists():
             with SummaryWriter(str(target / row["run_folder"])) as writer:
-                for record in runs.read_metrics(folder / row["run_folder"]):
+                for record in run_files.read_metrics(folder / row["run_folder"]):
                     for name, value in record.items():
                         if name not in ("step", "epoch", "split"):
                             writer.add_scalar(f"{record['split']}/{name}", value, record["epoch"])

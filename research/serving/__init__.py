@@ -1,0 +1,1 @@
+"""Predict, explain, serve and export a trained run."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from research.data.batches import evaluation_order, gather, width_of
-from research.training.restore import RestoredRun
+from research.runs.restore import RestoredRun
 
 ROWS = (1, 8, 64)  # that a batch may have; with the run's widths these are all shapes that are compiled
 

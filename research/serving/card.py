@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from research import runs
 from research.reporting.blocks import markdown_table
 from research.reporting.run_result import problem_of_run, read_outcome
 from research.reporting.tables import ABOUT_A_RUN, run_table
-from research.training.restore import RestoredRun
+from research.runs import run_files
+from research.runs.restore import RestoredRun
 
 _TOKENS = {
     "words": "words",
@@ -29,12 +29,12 @@ def card(folder: Path, run: RestoredRun, checked: str) -> str:
       run: what is in it.
       checked: a sentence on how the exported model was compared with the run.
     """
-    record = runs.read_record(folder)
+    record = run_files.read_record(folder)
     config, data = run.described, run.config.data
     texts = ", ".join(f"{count:,} {name}" for name, count in record.get("texts", {}).items())
     held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"
     versions = "; ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
-    tested = (folder / runs.PREDICTIONS).exists()
+    tested = (folder / run_files.PREDICTIONS).exists()
     looked = f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards." * tested
     return f"""# {run.config.model.module} on {run.corpus_name}
 
@@ -105,9 +105,9 @@ def _epoch(run: RestoredRun, record: dict[str, Any]) -> str:
 
 
 def _scores(folder: Path, other_code: bool) -> str:
-    if not (folder / runs.PREDICTIONS).exists():
+    if not (folder / run_files.PREDICTIONS).exists():
         return "It was not tested."
-    if runs.has_changed_predictions(folder):
+    if run_files.has_changed_predictions(folder):
         return "Nobody knows: the file with its predictions was changed after the run."
     outcome = read_outcome(folder, (0, 0))
     table = markdown_table(*run_table(outcome)[:2])

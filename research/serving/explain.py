@@ -25,9 +25,9 @@ from research.data.batches import Batch, width_of
 from research.data.tokenizer import PADDING_ID, UNKNOWN_ID
 from research.models.layers.embedding import FixedEmbedding
 from research.models.layers.masks import length_mask, positions
+from research.runs.restore import RestoredRun
 from research.settings import is_rate
-from research.training.metrics import probabilities
-from research.training.restore import RestoredRun
+from research.training.metric_sums import probabilities
 
 ROWS = 32  # of a batch: nodes of one text's path, or samples of its dropout
 _MOST_INTERVALS = 64 * ROWS  # of a path with kinks

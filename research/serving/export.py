@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from research import runs
+from research.atomic_files import whole_folder, write_text
 from research.data.corpora import load
 from research.errors import UserError, not_installed
+from research.runs import run_files
+from research.runs.restore import RestoredRun, restore
 from research.serving import to_onnx
 from research.serving.card import card
 from research.serving.program import any_shape, program_of
-from research.training.restore import RestoredRun, restore
-from research.whole import whole_folder
 
 FORMATS = ("stablehlo", "onnx")
 TOLERANCE, SENTENCES = 1e-5, 1000  # of the comparison with the run
@@ -61,14 +61,14 @@ def export(workdir: Path | str, output: Path | str, kind: str) -> float:
         else:
             (unfinished / "model.stablehlo").write_bytes(_stablehlo(run))
         about = {"classes": run.class_names, "tokens": run.config.data.tokens}
-        runs.write_text(unfinished / "model.json", json.dumps(about, ensure_ascii=False) + "\n")
-        runs.write_text(unfinished / "requirements.txt", _requirements(run, kind, python))
-        shutil.copyfile(folder / runs.TOKENIZER, unfinished / runs.TOKENIZER)
+        write_text(unfinished / "model.json", json.dumps(about, ensure_ascii=False) + "\n")
+        write_text(unfinished / "requirements.txt", _requirements(run, kind, python))
+        shutil.copyfile(folder / run_files.TOKENIZER, unfinished / run_files.TOKENIZER)
         shutil.copyfile(Path(__file__).with_name("run_exported.py"), unfinished / "run.py")
         difference = _difference(run, unfinished, python)
         most = f"by more than {difference:.1e}"
         checked = f"Run on {SENTENCES:,} texts, no probability differed from those of the restored run {most}."
-        runs.write_text(unfinished / "card.md", card(folder, run, checked))
+        write_text(unfinished / "card.md", card(folder, run, checked))
     return difference
 
 

@@ -23,11 +23,11 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from research.runs.restore import RestoredRun
 from research.serving.batching import ROWS, Batcher, Busy, predict_few, warm
 from research.serving.explain import explainer
 from research.serving.hosts import LOOPBACK, TrustedHosts
 from research.serving.openapi import describe
-from research.training.restore import RestoredRun
 
 _log = logging.getLogger(__name__)
 _WAIT = 0.002  # seconds that a batch which is not full waits for more

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from research import runs
+from research.atomic_files import whole_folder
 from research.errors import UserError
 from research.models import bert_files
-from research.training.restore import restore
-from research.whole import whole_folder
+from research.runs import run_files
+from research.runs.restore import restore
 
 
 def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
@@ -44,9 +44,9 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
             kernel, bias = np.pad(kernel, ((0, 0), (1, 0))), np.pad(bias, (1, 0))
         tensors = {f"bert.{name}": tensor for name, tensor in tensors.items()}
         tensors |= {"classifier.weight": kernel.T, "classifier.bias": bias}
-    tokenizer = (Path(run_folder) / runs.TOKENIZER).read_text("utf-8")
+    tokenizer = (Path(run_folder) / run_files.TOKENIZER).read_text("utf-8")
     with whole_folder(folder) as unfinished:
         bert_files.write_folder(unfinished, run.config, architecture, tensors, tokenizer, run.described, settings)
-        if (Path(run_folder) / runs.SEEN).exists():  # else an earlier version trained the run
-            shutil.copyfile(Path(run_folder) / runs.SEEN, unfinished / runs.SEEN)
+        if (Path(run_folder) / run_files.SEEN).exists():  # else an earlier version trained the run
+            shutil.copyfile(Path(run_folder) / run_files.SEEN, unfinished / run_files.SEEN)
     return folder

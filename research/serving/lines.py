@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from research.data.files import Lines, json_object, require_once
+from research.data.reader import Lines, json_object, require_once
 from research.errors import UserError
 
 _CHUNK_TEXTS, _CHUNK_CHARACTERS = 2048, 1 << 22  # predicted together, and with their like the most in memory

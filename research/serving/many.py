@@ -15,13 +15,13 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from research.cores import begin_on, places
 from research.errors import UserError
+from research.parallel.worker_process import begin_on, places
 from research.serving import lines
 from research.serving.lines import Chunk
 
 if TYPE_CHECKING:  # imported where used, because a process that only reads and writes starts without JAX
-    from research.training.restore import RestoredRun
+    from research.runs.restore import RestoredRun
 
 Explain = Callable[[str], dict[str, Any]]
 
@@ -101,8 +101,8 @@ def _answer(folder: Path | str, form: Form, chunk: Chunk) -> str:
 
 
 def _restore(folder: Path | str, explain: bool) -> "tuple[RestoredRun, Explain | None]":
+    from research.runs.restore import restore
     from research.serving.explain import explainer
-    from research.training.restore import restore
 
     run = restore(folder)
     return run, explainer(run) if explain else None

@@ -8,8 +8,8 @@ from jax import export
 
 from research.data.batches import Batch
 from research.models.layers.recurrence import plain_recurrences
-from research.training.metrics import probabilities
-from research.training.restore import RestoredRun
+from research.runs.restore import RestoredRun
+from research.training.metric_sums import probabilities
 from research.training.step import apply_in_dtype
 
 _PLATFORMS = ("cpu", "cuda", "tpu")

@@ -80,8 +80,8 @@ def _main(workdir: str, path: str) -> None:
     from jax2onnx import to_onnx
 
     from research.models.layers.recurrence import plain_recurrences
+    from research.runs.restore import restore
     from research.serving.program import program_of
-    from research.training.restore import restore
 
     predict = program_of(restore(workdir))
     shapes = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in (("rows", "width"), ("rows",))]

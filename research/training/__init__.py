@@ -1,0 +1,1 @@
+"""What a training step and a loop are; no files, processes or threads."""

@@ -17,13 +17,13 @@ from research.data.augmentation import augment
 from research.data.batches import Batch, epoch_order, evaluation_order, gather, steps_per_epoch, width_of
 from research.data.tokenizer import Encoded
 from research.errors import Diverged
+from research.machine import release_memory
 from research.settings import Training
 from research.training.epoch import diverged, kept_if_ended, train_epoch, watch_losses
 from research.training.feed import Room, Texts, blocks, put
-from research.training.memory import release_memory
-from research.training.metrics import Metrics, summarise, zero
+from research.training.metric_sums import Metrics, summarise, zero
 from research.training.programs import Programs
-from research.training.sharing import put_replicated, put_rows, shares
+from research.training.sharding import put_replicated, put_rows, shares
 from research.training.step import TrainState
 
 _EVALUATION_ROWS = 64  # of a batch; on CPU more would leave the cache

@@ -13,11 +13,11 @@ from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
 from research.models import build, config_from_dict
 from research.settings import Config, Data, Training, to_dict
+from research.training.device_memory import require_memory
 from research.training.feed import Texts
-from research.training.memory import require_memory
-from research.training.metrics import Metrics, zero
+from research.training.metric_sums import Metrics, zero
 from research.training.optimizers import make_optimizer, rates_of, without_rates
-from research.training.sharing import replicated
+from research.training.sharding import replicated
 from research.training.step import TrainState, evaluate_step, repeat_step, train_step
 
 # Arithmetic in the widest vectors that the processor has, where XLA takes half of AVX-512's. And loops in one piece:

@@ -12,7 +12,7 @@ from flax import struct
 from research.data.batches import Batch
 from research.settings import Config, Optimizer
 from research.training.feed import Texts, take
-from research.training.metrics import Metrics, cross_entropy, measure, probabilities, zero
+from research.training.metric_sums import Metrics, cross_entropy, measure, probabilities, zero
 from research.training.optimizers import Rates, is_weight, limit_columns
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.models.layers.product import product
+from research.models.kernels.dense_product import product
 
 
 class Convolution(nn.Module):

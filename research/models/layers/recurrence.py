@@ -22,11 +22,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.models.kernels.cells import cell_of
+from research.models.kernels.fused_recurrence import fused
+from research.models.kernels.row_shards import by_shard
 from research.models.layers.activations import ACTIVATIONS
-from research.models.layers.cells import cell_of
-from research.models.layers.fused import fused
 from research.models.layers.masks import length_mask, reverse_rows
-from research.models.layers.sharding import by_shard
 
 CELLS = {"rnn": 1, "gru": 3, "lstm": 4}  # how many gates
 _PLAIN = contextvars.ContextVar("plain recurrences", default=False)

@@ -1,0 +1,169 @@
+"""How fast a run answers: the server under many clients and under one, and `predict` beside other libraries.
+
+    ./launch.sh load --workdir=runs/lstm --clients=100 --requests=10000
+    ./launch.sh load --workdir=runs/lstm --peers=torch,onnxruntime --texts=85300
+
+Clients are on this machine and ask for one text at a time, the next when they are answered, over a connection each, so
+they share its cores with the server. `predict` and its peers read a text a line and write JSON lines, in whole
+processes, start and tokenising included; the peer has the run's own weights and tokenizer. It works for an `lstm`.
+"""
+
+import asyncio
+import itertools
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from experiments import program
+from experiments.studies import study as studies
+from research.errors import UserError
+from research.machine import peak_memory
+
+_NEEDS = {"torch": ("torch",), "onnxruntime": ("onnxruntime", "onnx")}
+flags.DEFINE_string("workdir", None, "The run's folder.")
+flags.DEFINE_integer("clients", 100, "At once.", lower_bound=1, upper_bound=500)
+flags.DEFINE_integer("requests", 10_000, "Of all clients together.", lower_bound=1, upper_bound=1_000_000)
+flags.DEFINE_integer("texts", 0, "That predict and its peers read; 0 leaves that out.", lower_bound=0)
+studies.define_peers(_NEEDS, [])
+studies.define_output()
+FLAGS = flags.FLAGS
+_HEAD = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+_HEADER = ("what", "a second", "p50, ms", "p99, ms", "not answered", "peak memory, MB")
+
+
+def main() -> None:
+    program.required("workdir")
+    if FLAGS.peers and not FLAGS.texts:
+        raise UserError("--peers predict, expected how many --texts")
+    studies.require_peers(_NEEDS)
+    if FLAGS.peers:
+        _require_article(FLAGS.workdir)
+    from research.data.corpora import load
+
+    start = time.perf_counter()
+    reviews = itertools.cycle([" ".join(text.split()) for text in load("rotten_tomatoes").texts])
+    rows = [*_serve(reviews), *_predict(list(itertools.islice(reviews, FLAGS.texts)))]
+    studies.show(f"Answers of {Path(FLAGS.workdir).name}", _HEADER, rows, time.perf_counter() - start)
+
+
+def _require_article(folder: str) -> None:
+    """The peers have the article's LSTM and no other."""
+    from experiments.variants import load_config
+    from research.runs.restore import restore
+    from research.settings import to_dict
+
+    run = restore(folder)
+    if to_dict(run.config)["model"] != to_dict(load_config("lstm"))["model"] or len(run.class_names) != 2:
+        raise UserError(f"{folder} is not the `lstm` of two classes that the peers have: leave --peers out")
+
+
+def _serve(reviews: Iterator[str]) -> Iterator[tuple[str, ...]]:
+    command = [sys.executable, "-P", "-m", "experiments.serve", f"--workdir={FLAGS.workdir}", "--port=0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            found = re.match(r"http://127\.0\.0\.1:(\d+) ", line := process.stderr.readline())
+            if not found or process.stderr.readline() != "ready\n":
+                process.terminate()
+                raise UserError(line.strip() + process.stderr.read())
+            for clients in dict.fromkeys((1, FLAGS.clients)):
+                requests = FLAGS.requests if clients > 1 else min(1000, FLAGS.requests)
+                texts = list(itertools.islice(reviews, requests))
+                start = time.perf_counter()
+                seconds, failed = asyncio.run(_ask_all(int(found[1]), texts, clients))
+                rate = requests / (time.perf_counter() - start)
+                p50, p99 = 1e3 * np.percentile(seconds, [50, 99])
+                what, memory = f"requests of a text, {clients} client(s)", peak_memory(process.pid) / 1e6
+                yield what, f"{rate:,.0f}", f"{p50:.1f}", f"{p99:.1f}", str(failed), f"{memory:,.0f}"
+        finally:
+            process.terminate()
+
+
+async def _ask_all(port: int, texts: list[str], clients: int) -> tuple[list[float], int]:
+    """Seconds of each request, and how many were not answered with 200."""
+    waiting, seconds, failed = iter(texts), [], 0
+
+    async def client() -> None:
+        nonlocal failed
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for text in waiting:  # shared by all clients
+            body = json.dumps({"texts": [text]}).encode()
+            start = time.perf_counter()
+            writer.write(_HEAD % len(body) + body)
+            head = await reader.readuntil(b"\r\n\r\n")
+            answer = await reader.readexactly(int(re.search(rb"(?i)content-length: (\d+)", head)[1]))
+            seconds.append(time.perf_counter() - start)
+            failed += not head.startswith(b"HTTP/1.1 200") or b'"labels"' not in answer
+        writer.close()
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return seconds, failed
+
+
+def _predict(texts: list[str]) -> Iterator[tuple[str, ...]]:
+    if not texts:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        lines = Path(folder, "texts.txt")
+        lines.write_text("\n".join([*texts, ""]), encoding="utf-8")
+        ours = ["-m", "experiments.predict", f"--workdir={FLAGS.workdir}", f"--input={lines}", "--overwrite"]
+        answers = Path(folder, "ours.jsonl")
+        for caches in ("as they are", "warm"):
+            rate = _rate([[*ours, f"--output={answers}"]], len(texts))
+            yield f"texts of predict, ours, compilation cache {caches}", rate, "", "", "", ""
+        for peer, processes in itertools.product(FLAGS.peers, dict.fromkeys((1, program.CORES))):
+            _write_weights(Path(folder, "weights.npz"))
+            share = -(-len(texts) // processes)
+            commands = []
+            for i in range(processes):
+                part = Path(folder, f"texts{i}.txt")
+                part.write_text("\n".join([*texts[i * share : (i + 1) * share], ""]), encoding="utf-8")
+                asked = {
+                    "weights": str(Path(folder, "weights.npz")),
+                    "tokenizer": str(Path(FLAGS.workdir, "tokenizer.json")),
+                    "texts": str(part),
+                    "output": str(part.with_suffix(".jsonl")),
+                    "threads": program.CORES // processes,
+                }
+                commands.append(["-m", f"experiments.benchmarks.peers.{peer}", "predict", json.dumps(asked)])
+            rate = _rate(commands, len(texts))
+            parts = [Path(folder, f"texts{i}.jsonl").read_text("utf-8") for i in range(processes)]
+            _require_equal(answers.read_text("utf-8").split("\n")[:-1], "".join(parts).split("\n")[:-1])
+            yield f"texts of predict, {peer}, {processes} process(es)", rate, "", "", "", ""
+
+
+def _rate(commands: list[list[str]], texts: int) -> str:
+    start = time.perf_counter()
+    running = [subprocess.Popen([sys.executable, "-P", *command], stdout=subprocess.DEVNULL) for command in commands]
+    codes = [process.wait() for process in running]
+    if any(codes):
+        raise RuntimeError("predict or a peer failed; what it said stands above")
+    return f"{texts / (time.perf_counter() - start):,.0f}"
+
+
+def _write_weights(path: Path) -> None:
+    from flax.traverse_util import flatten_dict
+
+    from research.runs.restore import restore
+
+    params = flatten_dict(restore(FLAGS.workdir).variables["params"], sep="/")
+    np.savez(path, **{name: np.asarray(leaf) for name, leaf in params.items()})
+
+
+def _require_equal(ours: list[str], theirs: list[str]) -> None:
+    """A peer that computes something else would be measured for nothing."""
+    for line, other in zip(ours, theirs, strict=True):
+        p, q = list(json.loads(line)["probabilities"].values())[1], json.loads(other)["probabilities"][1]
+        if abs(p - q) > 1e-5:
+            raise RuntimeError(f"the peer's probability is {q}, ours {p}: it is another model")
+
+
+if __name__ == "__main__":
+    program.launch(main, trains=None)

@@ -1,0 +1,66 @@
+"""The article's program: Keras on TensorFlow, 100 tokens padded in front."""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import time
+from typing import Any
+
+import keras
+
+from experiments.benchmarks import peers
+
+
+def _model() -> keras.Model:
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((peers.PADDED,), dtype="int32"),
+            layers.Embedding(peers.VOCAB_SIZE, peers.EMBEDDING_SIZE),
+            layers.LSTM(peers.HIDDEN_SIZE),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(peers.LEARNING_RATE), "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def step(threads: int) -> dict[str, Any]:
+    """The article's padded step."""
+    _use(threads)
+    model, (ids, labels) = _model(), peers.example()
+    return {"seconds": peers.timed(lambda: model.train_on_batch(ids, labels))}
+
+
+def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, Any]:
+    """Trains the folds one after the other; `epoch_seconds` are those of each epoch."""
+    _use(threads)
+    ends, start = [], time.perf_counter()
+    for fold in folds:
+        keras.utils.set_random_seed(fold)
+        texts, model = peers.read_fold(data, fold), _model()
+        note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
+        validation = (peers.padded(texts.validation), texts.validation.labels)
+        model.fit(
+            peers.padded(texts.train),
+            texts.train.labels,
+            batch_size=peers.BATCH_SIZE,
+            epochs=epochs,
+            validation_data=validation,
+            verbose=0,
+            callbacks=[note],
+        )
+    seconds = [end - begin for begin, end in zip([start, *ends], ends, strict=False)]
+    return {"epoch_seconds": seconds}
+
+
+def _use(threads: int) -> None:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+if __name__ == "__main__":
+    peers.answer({"step": step, "epochs": epochs})

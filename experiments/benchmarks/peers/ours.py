@@ -1,0 +1,161 @@
+"""This project's step and encoding, and what the processor could do: a large product of matrices."""
+
+import functools
+import gzip
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import program
+from experiments.benchmarks import peers
+from experiments.benchmarks.peers import EMBEDDING_SIZE, HIDDEN_SIZE, PADDED, answer, example, timed
+from experiments.variants import load_config
+from research.data.batches import Batch, epoch_order
+from research.data.corpora import load
+from research.data.tokenizer import Encoded, encode, fit_vocabulary, intern_texts
+from research.runs.texts import Prepared, RunSpec, prepare
+from research.runs.warm_start import start_from_pretrained
+from research.settings import Config, Data
+from research.training.feed import blocks, put
+from research.training.loop import Fed, fit, stack
+from research.training.programs import Programs, init_state, programs_for
+from research.training.sharding import put_replicated
+
+_SIZE = 1024
+
+
+def step(threads: int) -> dict[str, Any]:
+    """The article's padded step; the threads are those of the cores that the process has."""
+    program.use_devices(side_by_side=False)
+    config, (ids, labels) = load_config("lstm"), example()
+    lengths, weights = np.full(len(labels), PADDED, np.int32), np.ones(len(labels), np.float32)
+    batch = Batch(ids, lengths, labels, weights)
+    texts = Encoded(ids.ravel(), np.arange(len(ids) + 1) * PADDED, labels)
+    programs = programs_for(config, 2)
+    state = init_state(programs, config, texts, (PADDED,))
+
+    def one() -> None:
+        nonlocal state
+        state, _ = jax.block_until_ready(programs.train(state, batch))
+
+    return {"seconds": timed(one)}
+
+
+def product(threads: int) -> dict[str, Any]:
+    """FLOPs a second of a float32 product, on the cores that the process has."""
+    a = jax.random.normal(jax.random.key(0), (_SIZE, _SIZE))
+    multiply = jax.jit(lambda x, y: x @ y)
+    return {"flops_per_second": [2 * _SIZE**3 / s for s in timed(lambda: jax.block_until_ready(multiply(a, a)))]}
+
+
+def encoding(threads: int) -> dict[str, float]:
+    """IMDb cleaned and split, and then one fold's vocabulary and ids: seconds, and bytes over those of the ids."""
+    corpus, data = load("imdb"), Data(max_length=10_000)
+    start = time.perf_counter()
+    interned = intern_texts(corpus.texts, data)
+    cleaned = time.perf_counter()
+    vocabulary = fit_vocabulary(interned, np.flatnonzero(np.arange(len(corpus)) % 5), data.vocab_size)
+    encoded = encode(interned, vocabulary, corpus.labels, np.arange(len(corpus)), data)
+    done = time.perf_counter()
+    size = encoded.tokens.nbytes + encoded.offsets.nbytes + encoded.labels.nbytes
+    return {
+        "cleaning and splitting IMDb, s": cleaned - start,
+        "a fold's vocabulary and ids, s": done - cleaned,
+        "an encoded corpus, bytes over those of its ids": size / encoded.tokens.nbytes,
+    }
+
+
+def _fold() -> tuple[Config, Programs, Prepared, Fed]:
+    """What the first fold of rotten_tomatoes is trained with."""
+    config = load_config("lstm")
+    prepared = prepare(RunSpec(config, load("rotten_tomatoes"), 5, 0, 0))
+    return config, programs_for(config, 2), prepared, Fed(prepared.train, prepared.validation, 0)
+
+
+def populations(threads: int) -> dict[str, float]:
+    """Training texts a second of an epoch of R runs in one program, for several R."""
+    program.use_devices(side_by_side=False)
+    config, programs, prepared, fed = _fold()
+    config.training.epochs = 2
+    found = {}
+    for size in (1, 8) if jax.default_backend() == "cpu" else (1, 8, 64, 256):
+        fresh = [init_state(programs, config, prepared.train, prepared.widths, init_seed=seed) for seed in range(size)]
+        shapes = {"widths": prepared.widths, "room": prepared.room}
+        seconds, start = 0.0, 0.0
+        for after, _ in fit(
+            programs,
+            put_replicated(stack(fresh)),
+            [fed] * size,
+            config.training,
+            done=[0] * size,
+            resting=set(),
+            **shapes,
+        ):
+            jax.block_until_ready(after)
+            seconds, start = time.perf_counter() - start, time.perf_counter()  # of the second epoch in the end
+        found[f"{size} run(s) in one program"] = size * len(prepared.train.labels) / seconds
+    return found
+
+
+def tuning(threads: int) -> dict[str, float]:
+    """Unpadded tokens a second of fine-tuning MiniLM-L6, and the FLOPs of its products for each, backwards included."""
+    program.use_devices(side_by_side=False)
+    config, prepared, order = peers.tuning()
+    programs = programs_for(config, 2)
+    start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
+    state = init_state(programs, config, prepared.train, prepared.widths, num_steps=1000, start_from=start_from)
+    states, texts = put_replicated(stack([state])), put_replicated(stack([put(prepared.train, prepared.room)]))
+    planned = list(blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.widths, 16))
+    seconds = 0.0
+    for compiled_already in (False, True):
+        start = time.perf_counter()
+        for rows, count, width in planned:
+            states, metrics = programs.train_block(states, texts, rows, count if compiled_already else 1, width=width)
+        jax.block_until_ready(metrics)
+        seconds = time.perf_counter() - start
+    tokens = sum(int(prepared.train.lengths[index].sum()) for index in order)
+    model = config.model
+    of_block = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.feed_forward
+    return {"tokens_per_second": tokens / seconds, "flops_per_token": 6.0 * model.layers * of_block}
+
+
+def profile(folder: str, threads: int) -> dict[str, Any]:
+    """A trace of a call of some training steps, and milliseconds a step of each operation in it."""
+    program.use_devices(side_by_side=False)
+    config, programs, prepared, _ = _fold()
+    state = init_state(programs, config, prepared.train, prepared.widths)
+    states, texts = put_replicated(stack([state])), put_replicated(stack([put(prepared.train, prepared.room)]))
+    order = epoch_order(prepared.train.lengths, config.training.batch_size, 0, 0)
+    block = next(blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.widths, len(order)))
+    rows, count, width = block[0], min(block[1], 32), block[2]
+    lengths = prepared.train.lengths[rows[0, :count]]
+
+    def call() -> float:
+        nonlocal states
+        start = time.perf_counter()
+        states, metrics = programs.train_block(states, texts, rows, count, width=width)
+        jax.block_until_ready(metrics)
+        return 1e3 * (time.perf_counter() - start) / count
+
+    call()
+    step = sorted(call() for _ in range(7))[3]
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level, options.host_tracer_level = 0, 3
+    with jax.profiler.trace(folder, profiler_options=options):
+        traced_step = call()
+    operations: dict[str, float] = {}
+    for file in Path(folder).rglob("*.trace.json.gz"):
+        for event in json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]:
+            if event.get("ph") == "X":
+                operations[event["name"]] = operations.get(event["name"], 0.0) + event["dur"] / 1e3 / count
+    flops = 2 * 3 * int(lengths.sum()) * (EMBEDDING_SIZE + HIDDEN_SIZE) * 4 * HIDDEN_SIZE / count
+    return {"step": step, "traced_step": traced_step, "operations": operations, "flops": flops}
+
+
+if __name__ == "__main__":
+    measures = {"step": step, "product": product, "encoding": encoding, "populations": populations}
+    answer(measures | {"tuning": tuning, "profile": profile})

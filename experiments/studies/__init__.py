@@ -1,0 +1,1 @@
+"""Programs that study the statistics and the training protocol."""

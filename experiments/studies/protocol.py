@@ -1,0 +1,256 @@
+"""Compares rules for how long to train and which epoch to take, on corpora of many sizes.
+
+    ./launch.sh protocol --corpora=rotten_tomatoes --sizes=200,500 --workdir=runs/protocol
+
+Each variant is trained once, generously: 60 epochs, none of them the last by early stopping. What another rule would
+have stopped at and taken is read off that run's epochs, for a rule changes no step. A rule is then compared with the
+generous one, which takes the epoch with the lowest validation loss, by accuracy on test texts that no rule looks at.
+
+A corpus of N texts trains on what each of five folds would: 0.8 N texts drawn from a known corpus or a file of one's
+own, a tenth of them for validation. Up to 1,500 others are test texts. It goes on where it stopped, and the tables are
+of all runs that the folder holds.
+"""
+
+import itertools
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from absl import flags
+
+from experiments import program
+from experiments.progress import reporting
+from experiments.studies import study as studies
+from experiments.variants import load_config
+from research.errors import UserError
+from research.json_files import write_json
+from research.runs import run_files
+from research.settings import Training
+
+if TYPE_CHECKING:
+    from research.data.corpora import Corpus
+
+_VARIANTS = ["mlp", "cnn", "lstm", "gru", "rnn:tanh", "luong:general", "transformer:pre"]
+flags.DEFINE_list("corpora", ["rotten_tomatoes", "zh_reviews"], "Known corpora or files that texts are drawn from.")
+flags.DEFINE_list("sizes", ["200", "500", "1000", "2000", "8000"], "Numbers of texts of a corpus.")
+flags.DEFINE_list("variants", _VARIANTS, "The variants.")
+flags.DEFINE_integer("repeats", 2, "Draws of each corpus.", lower_bound=1)
+flags.DEFINE_string("workdir", None, "The study's folder.")
+studies.define_output()
+FLAGS = flags.FLAGS
+_EPOCHS, _TEST_TEXTS = 60, 1500
+_HEADER = ("rule", "texts", "runs", "accuracy, rule - generous (points)", "worst variant", "steps a run")
+_VARIANT_HEADER = ("variant", "texts", "runs", "accuracy, generous (%)", "default - generous (points)")
+
+
+class Job(NamedTuple):
+    """One generous run."""
+
+    corpus: str
+    size: int
+    variant: str
+    repeat: int
+
+    @property
+    def name(self) -> str:
+        return run_files.folder_name(f"{Path(self.corpus).stem}-{self.size}-{self.variant}-{self.repeat}")
+
+
+class Epoch(NamedTuple):
+    """What is known after an epoch; test accuracy only where a rule may take it: at records and at the end."""
+
+    step: int
+    loss: float  # of validation
+    accuracy: float  # of validation
+    macro_f1: float
+    test_accuracy: float | None
+
+
+class Course(NamedTuple):
+    """A generous run, read."""
+
+    job: Job
+    labels: Sequence[int]  # of the training texts, a count for each class
+    validation_texts: int
+    epochs: Sequence[Epoch]
+
+
+def main(overrides: list[str]) -> None:
+    program.required("workdir")
+    start = time.perf_counter()
+    sizes = [int(size) for size in FLAGS.sizes if size.isdigit()]
+    if len(sizes) < len(FLAGS.sizes):
+        raise UserError(f"--sizes is {','.join(FLAGS.sizes)}, expected numbers of texts")
+    which = itertools.product(FLAGS.corpora, sizes, FLAGS.variants, range(FLAGS.repeats))
+    jobs = sorted(itertools.starmap(Job, which), key=lambda job: job.size)
+    for variant in FLAGS.variants:
+        load_config(variant, overrides)  # a wrong one is said at once
+    folder = Path(FLAGS.workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    left = [job for job in jobs if not (folder / f"{job.name}.json").exists()]
+    with (
+        ProcessPoolExecutor(program.CORES, multiprocessing.get_context("spawn"), program.set_up_process) as pool,
+        reporting(len(left), "runs") as reporter,
+    ):
+        work = (pool.submit(_train, job, overrides, folder) for job in left)
+        for done, future in enumerate(list(work), 1):
+            reporter.progress(future.result(), done, float("nan"))
+    courses = [_read(path) for path in sorted(folder.glob("*.json"))]
+    seconds = time.perf_counter() - start
+    studies.show("Rules against the generous one, by size", _HEADER, list(_by_rule(courses)), seconds)
+    title = "The default against the generous rule, by variant"
+    studies.show(title, _VARIANT_HEADER, list(_by_variant(courses)), seconds, append=True)
+
+
+def _draw(corpus: "Corpus", job: Job) -> "Corpus":
+    """Draw a corpus whose training texts are as many as a fold's, with a test split of other texts."""
+    from research.data.corpora import make_corpus
+    from research.data.reader import Row
+
+    label_of: dict[str, str] = {}
+    for text, label in zip(corpus.texts, corpus.labels, strict=True):
+        label_of.setdefault(text, corpus.class_names[label])
+    rows = [Row(text, label, "", corpus.name) for text, label in sorted(label_of.items())]
+    count = int(0.8 * job.size)
+    if count >= len(rows):
+        raise UserError(f"--sizes has {job.size}, expected fewer than {corpus.name} has, {len(rows):,}")
+    random = np.random.default_rng((job.repeat, job.size))
+    order = random.permutation(len(rows))
+    labels = np.array([rows[i].label for i in order])
+    ranks = np.empty(len(order))
+    for label in np.unique(labels):  # by class in proportion, three at least
+        of_class = np.flatnonzero(labels == label)
+        ranks[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
+        ranks[of_class[:3]] = -1
+    train = order[np.argsort(ranks, kind="stable")][:count]
+    test = random.permutation(np.setdiff1d(order, train))[:_TEST_TEXTS]
+    return make_corpus(corpus.name, {"train": [rows[i] for i in train], "test": [rows[i] for i in test]})
+
+
+def _train(job: Job, overrides: list[str], folder: Path) -> str:
+    """Train one generous run and write its course; runs in a worker process."""
+    from research.data.corpora import load
+    from research.runs.prepare import Begun, Run, fresh_state, seed
+    from research.runs.source import read_source
+    from research.runs.texts import RunSpec, prepare
+    from research.training.loop import Fed, batches_to_evaluate, evaluate_members, fit, stack
+    from research.training.programs import programs_for
+    from research.training.sharding import put_replicated
+
+    config = load_config(job.variant, [f"--config.training.epochs={_EPOCHS}", *overrides])
+    spec = RunSpec(config, _draw(load(job.corpus), job), 0, 0, job.repeat)
+    prepared = prepare(spec)
+    programs = programs_for(config, len(spec.corpus.class_names))
+    begun = Begun(0, Run(config, folder), spec, prepared, read_source(spec, prepared))
+    test, widths = prepared.test, prepared.widths
+    batches = list(batches_to_evaluate([test], widths))
+    epochs: list[Epoch] = []
+    fed = [Fed(prepared.train, prepared.validation, seed(spec, "order"))]
+    fresh = put_replicated(stack([fresh_state(programs, begun)]))
+    given = {"widths": widths, "room": prepared.room, "done": [0], "resting": set()}
+    for states, ((_, validation),) in fit(programs, fresh, fed, config.training, **given):
+        of_test = None
+        if _is_record(validation, epochs) or validation["epoch"] == _EPOCHS:
+            probabilities = evaluate_members(programs, states.variables, batches, [len(test.labels)])[1][0]
+            of_test = float(np.mean(probabilities.argmax(axis=1) == test.labels))
+        values = (validation[name] for name in ("step", "loss", "accuracy", "macro_f1"))
+        epochs.append(Epoch(*values, of_test))
+        del states  # their memory is given to the next step
+    labels = np.bincount(prepared.train.labels).tolist()
+    write_json(folder / f"{job.name}.json", [job, labels, len(prepared.validation.labels), epochs])
+    return job.name
+
+
+def _is_record(validation: dict, before: Sequence[Epoch]) -> bool:
+    """Return whether a rule may choose the epoch: no earlier one has a better score, or a lower loss."""
+    at_least = all(e.accuracy <= validation["accuracy"] for e in before)
+    f1_at_least = all(e.macro_f1 <= validation["macro_f1"] for e in before)
+    return at_least or f1_at_least or all(e.loss > validation["loss"] for e in before)
+
+
+def _read(path: Path) -> Course:
+    job, labels, validation_texts, epochs = run_files.read_json(path)
+    return Course(Job(*job), labels, validation_texts, [Epoch(*epoch) for epoch in epochs])
+
+
+def _by_settings(course: Course, training: Training) -> tuple[Epoch, int]:
+    """Return the epoch that these settings choose, and the number of steps they train for."""
+    from research.training.early_stopping import chosen_by, is_last, score_of
+
+    labels = np.repeat(np.arange(len(course.labels)), course.labels)
+    select, steps = chosen_by(training, labels, course.validation_texts), course.epochs[0].step
+    best = lowest = 1
+    for epoch, found in enumerate(course.epochs, 1):
+        score = score_of(select, found._asdict())
+        best = epoch if score > score_of(select, course.epochs[best - 1]._asdict()) else best
+        lowest = epoch if found.loss < course.epochs[lowest - 1].loss else lowest
+        if is_last(training, epoch, steps, best=best, lowest=lowest):
+            break
+    return course.epochs[best - 1], epoch * steps
+
+
+def _as_it_was(course: Course) -> tuple[Epoch, int]:
+    """Return the same by the rule until 2026-11-30: ten epochs, patience of three by accuracy alone."""
+    best = 1
+    for epoch, found in enumerate(course.epochs[:10], 1):
+        best = epoch if found.accuracy > course.epochs[best - 1].accuracy else best
+        if epoch - best >= 3:
+            break
+    return course.epochs[best - 1], found.step
+
+
+_GENEROUS = Training(select="log_loss", patience=0)
+_RULES: dict[str, Callable[[Course], tuple[Epoch, int]]] = {
+    "10 epochs, patience 3 by accuracy (until 2026-11-30)": _as_it_was,
+    "60 epochs, patience 3": lambda course: _by_settings(course, Training(min_steps=0)),
+    "60 epochs, patience 3 after 500 steps": lambda course: _by_settings(course, Training(min_steps=500)),
+    "60 epochs, patience 3 after 900 steps (the default)": lambda course: _by_settings(course, Training()),
+    "the same, chosen by accuracy everywhere": lambda course: _by_settings(course, Training(select="accuracy")),
+    "the same, chosen by log loss everywhere": lambda course: _by_settings(course, Training(select="log_loss")),
+}
+
+
+def _difference(course: Course, rule: Callable[[Course], tuple[Epoch, int]]) -> float:
+    """Return the points of test accuracy between a rule's epoch and the generous one's."""
+    return 100 * (rule(course)[0].test_accuracy - _by_settings(course, _GENEROUS)[0].test_accuracy)
+
+
+def _mean(values: Sequence[float]) -> str:
+    """Return a mean with its 95 % t interval over runs, as text."""
+    from scipy import stats
+
+    if len(values) < 2:
+        return f"{np.mean(values):+.1f}"
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+    return f"{np.mean(values):+.1f} [{np.mean(values) - half:+.1f}, {np.mean(values) + half:+.1f}]"
+
+
+def _by_rule(courses: Sequence[Course]) -> Iterator[tuple[str, ...]]:
+    for size in sorted({course.job.size for course in courses}):
+        of_size = [course for course in courses if course.job.size == size]
+        for name, rule in _RULES.items():
+            found = [_difference(course, rule) for course in of_size]
+            variants = {course.job.variant for course in of_size}
+            means = {
+                v: np.mean([d for c, d in zip(of_size, found, strict=True) if c.job.variant == v]) for v in variants
+            }
+            worst = min(means, key=means.get)
+            steps = np.mean([rule(course)[1] for course in of_size])
+            yield name, f"{size:,}", str(len(found)), _mean(found), f"{worst} {means[worst]:+.1f}", f"{steps:,.0f}"
+
+
+def _by_variant(courses: Sequence[Course]) -> Iterator[tuple[str, ...]]:
+    default = _RULES["60 epochs, patience 3 after 900 steps (the default)"]
+    for size, variant in sorted({(course.job.size, course.job.variant) for course in courses}):
+        found = [course for course in courses if (course.job.size, course.job.variant) == (size, variant)]
+        generous = np.mean([_by_settings(course, _GENEROUS)[0].test_accuracy for course in found])
+        differences = [_difference(course, default) for course in found]
+        yield variant, f"{size:,}", str(len(found)), f"{100 * generous:.1f}", _mean(differences)
+
+
+if __name__ == "__main__":
+    program.launch(main)

@@ -1,0 +1,1 @@
+"""Fast recurrences and products, each beside its plain reference."""

@@ -1,0 +1,184 @@
+"""What pre-training begins with: settings that fit, a vocabulary of the training texts, and texts as tokens on disk."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from research.atomic_files import write_text
+from research.data.corpora import Corpus
+from research.data.fingerprints import nothing
+from research.data.pretrained_encoders import NAMES, read_pretraining
+from research.data.splits import resolve_folds
+from research.data.token_stream import Rows, Stream, rows_of, write_stream
+from research.data.tokenizer import (
+    build_tokenizer,
+    cutting,
+    learn_vocabulary,
+    pretrained_tokenizer,
+    read_tokenizer,
+    whole_encoder,
+)
+from research.data.unlabelled_texts import Part, TextFile, pretraining_split
+from research.data.word_pieces import END, MASK, START, Special, learn_word_pieces
+from research.errors import UserError
+from research.models import guesser_shapes, load_module
+from research.runs import run_files
+from research.runs.source import seen_by
+from research.runs.texts import RunSpec
+from research.settings import Config, Optimizer, Pretraining, repeat_of
+from research.training.device_memory import require_memory
+
+
+class PreparedStream(NamedTuple):
+    """What is trained on."""
+
+    tokenizer: str  # `tokenizer.json`
+    special: Special | None  # None of a language model
+    pieces: int  # ids that there are
+    train: Stream
+    validation: Stream  # may be empty
+    fill: Callable[..., Rows]
+
+
+def for_pretraining(config: Config) -> Config:
+    """The settings of a variant for pre-training it: its model, its kind of tokens, and rates for small models."""
+    if isinstance(config.training, Pretraining):
+        return config
+    data, masked = config.data, getattr(load_module(config.model.module), "objective", "") == "masked"
+    if masked:
+        data = dataclasses.replace(data, tokens="pieces", max_length=min(128, config.model.max_positions))
+    optimizer = Optimizer(
+        name="adamw", learning_rate=1e-3, schedule="linear", warmup=0.05, weight_decay=0.01, clip_norm=1.0
+    )
+    return dataclasses.replace(config, data=data, optimizer=optimizer, training=Pretraining())
+
+
+def resolve_pretraining_folds(texts: Corpus | TextFile, folds: int | None, fold: int) -> int:
+    """The folds, 0 where none are asked for: then no fold is held out, and of the texts what `pretraining_split` says.
+
+    Raises:
+      UserError: they do not go with the texts.
+    """
+    if isinstance(texts, TextFile):
+        if folds or fold:
+            raise UserError(f"{texts.path} has no labels to make folds by, expected neither --folds nor --fold")
+        return 0
+    if fold and not folds and not texts.has("test"):
+        raise UserError(f"--fold is {fold}, expected --folds with it: without, no fold is held out")
+    return resolve_folds(texts, folds or 0)
+
+
+def check(spec: RunSpec) -> Any:
+    """The shapes of the model's variables.
+
+    Raises:
+      UserError: a setting is not read, does not fit another one, or takes more memory than there is.
+    """
+    config = spec.config
+    if spec.repeat < 0:
+        raise UserError(f"--repeat is {spec.repeat}, expected at least 0")
+    shapes = guesser_shapes(config)
+    require_memory(shapes)
+    masked = load_module(config.model.module).objective == "masked"
+    data, least = config.data, 5 if masked else 2
+    if masked != (data.tokens == "pieces"):
+        expected = "pieces" if masked else "words or characters"
+        raise UserError(f"config.data.tokens is {data.tokens}, expected {expected} of {config.model.module}")
+    if data.max_length < least:
+        raise UserError(f"config.data.max_length is {data.max_length}, expected at least {least} to have what to guess")
+    if masked and data.vocab_size < 20:
+        raise UserError(f"config.data.vocab_size is {data.vocab_size}, expected at least 20 to make pieces of")
+    if data.train_size and not (spec.folds or _has_test(spec)):
+        raise UserError("config.data.train_size is not read in pre-training without --folds, expected 0")
+    unread = {
+        "init_from": config.init_from != "none",
+        "data.vectors": data.vectors != "none",
+        "data.stop_words": masked and data.stop_words != "none",
+        "data.from_scratch": data.from_scratch,
+        "optimizer.name=lbfgs": config.optimizer.name == "lbfgs",
+        "optimizer.max_norm": config.optimizer.max_norm > 0,
+    }
+    if wrong := [name for name, is_set in unread.items() if is_set]:
+        raise UserError(f"config.{wrong[0]} is not read in pre-training, expected it as it is by default")
+    return shapes
+
+
+def _has_test(spec: RunSpec) -> bool:
+    return isinstance(spec.corpus, Corpus) and spec.corpus.has("test")
+
+
+def check_batch(training: Pretraining, devices: int) -> None:
+    """Raises UserError where a batch cannot be taken in equal parts."""
+    parts = training.accumulation * devices
+    if training.batch_size % parts:
+        raise UserError(
+            f"config.training.batch_size is {training.batch_size}, expected a multiple of {parts}: of "
+            f"config.training.accumulation={training.accumulation} times {devices} device(s)"
+        )
+
+
+def split_texts(spec: RunSpec) -> tuple[Part, Part]:
+    """The texts to train on, and those that are only looked at.
+
+    Raises:
+      UserError: there are none to train on, or a line of a file cannot be read; it is read through, so that nothing is
+        written before that is known.
+    """
+    texts = spec.corpus
+    if isinstance(texts, TextFile):
+        if sum(1 for _ in texts) < 2:
+            raise UserError(f"{texts.path}: fewer than two texts, expected one to train on and one to look at")
+        return Part(texts, None), Part(texts, None, held_out=True)
+    which = {"folds": spec.folds, "fold": spec.fold, "repeat": repeat_of(spec.config, "split", spec.repeat)}
+    split = pretraining_split(texts, spec.config.seed, **which, train_size=spec.config.data.train_size)
+    return Part(texts, split.train), Part(texts, split.validation, held_out=True)
+
+
+def write_seen(folder: Path, train: Part, validation: Part, weights: str) -> None:
+    """Writes which texts are seen, here or before by the encoder that is started from; nothing where that was done."""
+    if (folder / run_files.SEEN).exists():
+        return
+    before, is_known = nothing(), True
+    if weights not in ("none", *NAMES):
+        before, is_known = seen_by(Path(weights), read_pretraining(weights), None)
+    if not is_known:  # a file that lacks some would pass for all
+        return
+    count = len(before) + sum(1 for part in (train, validation) for _ in part)
+    run_files.write_seen(folder, itertools.chain([before], train.seen(), validation.seen()), count)
+
+
+def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -> PreparedStream:
+    """Learns the vocabulary and writes the tokens, unless that was done before the run was interrupted."""
+    data, batch = spec.config.data, spec.config.training.batch_size
+    path = folder / run_files.TOKENIZER
+    if path.exists():
+        tokenizer = read_tokenizer(path.read_text("utf-8"))
+    elif data.weights != "none":
+        tokenizer = pretrained_tokenizer(data)
+    elif data.tokens == "pieces":
+        tokenizer = cutting(learn_word_pieces(lambda: iter(train), data), data)
+    else:
+        tokenizer = build_tokenizer(learn_vocabulary(train, data), data)
+    vocabulary, text = tokenizer.get_vocab(), tokenizer.to_str(pretty=True)
+    objective, special = load_module(spec.config.model.module).objective, None
+    if objective == "masked":
+        if missing := [token for token in (START, END, MASK) if token not in vocabulary]:
+            raise UserError(f"{data.weights}: its tokenizer has no {', '.join(missing)}, expected that of a BERT")
+        special = Special(*(vocabulary[token] for token in (START, END, MASK)))
+    write_text(path, text)
+    most, end = (data.max_length, None) if special is None else ((data.max_length - 3) // 2, special.end)
+    write = functools.partial(
+        write_stream, encode=whole_encoder(tokenizer, data), vocab_size=data.vocab_size, most=most, end=end
+    )
+    streams = (
+        write(folder / run_files.STREAM / "train", train),
+        write(folder / run_files.STREAM / "validation", validation),
+    )
+    if not len(streams[0].rows):
+        raise UserError(f"{spec.corpus.name}: its texts hold no token, expected some to train on")
+    return PreparedStream(
+        text, special, len(vocabulary), *streams, rows_of(objective, (batch, data.max_length), special)
+    )

@@ -1,0 +1,159 @@
+"""State and step of pre-training: pure functions over (state, rows), as `step.py` has them for classifiers."""
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+
+from research.data.token_stream import Rows
+from research.data.word_pieces import Special
+from research.models import build, config_from_dict, init_guesser
+from research.pretraining.objectives import Examples, Sums, examples_of, measure, zero
+from research.settings import Config, Data, Pretraining, to_dict
+from research.training.optimizers import Rates, make_optimizer, rates_of, without_rates
+from research.training.programs import jit_compiled
+from research.training.sharding import replicated
+from research.training.step import descend, in_dtype
+
+
+@struct.dataclass
+class PretrainState:
+    """All that a step reads beside its rows; keys are derived from `seed` and `step`, so none is kept."""
+
+    step: jax.Array  # int32 []
+    seed: jax.Array  # uint32 [], of masks and dropout
+    num_steps: jax.Array  # float32 [], of the whole run
+    rates: Rates
+    sums: Sums  # of the epoch so far
+    params: Any
+    opt_state: Any
+
+
+class PretrainPrograms:
+    """The compiled functions.
+
+    init: `(key) -> variables`.
+    step: `(state, rows [K, B / K, ...]) -> (state, sums)`, one step of the optimizer; the state is donated.
+    evaluate: `(params, rows [B, ...], which) -> sums`, the same masks for a batch whenever it is asked for.
+    """
+
+    def __init__(self, config: Config, special: Special | None, pieces: int):
+        """`special` and `pieces` as in `objectives.examples_of`."""
+        self.module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=1)
+        self.optimizer = make_optimizer(config.optimizer)
+        examples = functools.partial(examples_of, self.module.objective, special=special, pieces=pieces)
+        step = functools.partial(pretrain_step, self.module, self.optimizer, config, examples)
+        self.init = jax.jit(functools.partial(init_guesser, self.module))
+        self.step = jit_compiled(step, donate_argnums=0)
+        self.evaluate = jit_compiled(functools.partial(_evaluate, self.module, config, examples))
+
+
+def pretrain_programs(config: Config, special: Special | None, pieces: int) -> PretrainPrograms:
+    """The programs, shared by all runs that differ in nothing that a step reads."""
+    read = Config(
+        model=config.model,
+        data=Data(vocab_size=config.data.vocab_size),
+        optimizer=without_rates(config).optimizer,
+        training=Pretraining(compute_dtype=config.training.compute_dtype),
+    )
+    return _programs(json.dumps(to_dict(read), sort_keys=True), special, pieces)
+
+
+@functools.lru_cache(maxsize=2)
+def _programs(config_json: str, special: Special | None, pieces: int) -> PretrainPrograms:
+    return PretrainPrograms(config_from_dict(json.loads(config_json)), special, pieces)
+
+
+def init_state(
+    programs: PretrainPrograms,
+    config: Config,
+    *,
+    init_seed: int,
+    seed: int,
+    num_steps: int,
+    start_from: Callable[[Any], Any] = lambda params: params,
+) -> PretrainState:
+    """A fresh state.
+
+    Args:
+      programs: of the config.
+      config: of which the rates are read.
+      init_seed: of the run's "init" stream.
+      seed: of its "dropout" stream.
+      num_steps: of the whole run.
+      start_from: fresh parameters -> those to start from.
+    """
+    params = start_from(programs.init(jax.random.key(init_seed))["params"])
+    return PretrainState(
+        step=jnp.zeros((), jnp.int32),
+        seed=jnp.asarray(seed, jnp.uint32),
+        num_steps=jnp.asarray(num_steps, jnp.float32),
+        rates=rates_of(config.optimizer),
+        sums=jax.tree.map(jnp.asarray, zero()),
+        params=params,
+        opt_state=programs.optimizer.init(params),
+    )
+
+
+def pretrain_step(
+    module: nn.Module,
+    optimizer: optax.GradientTransformationExtraArgs,
+    config: Config,
+    examples_of_rows: Callable[[jax.Array, Rows], Examples],
+    state: PretrainState,
+    rows: Rows,
+) -> tuple[PretrainState, Sums]:
+    """One step of the optimizer on the mean loss of a guessed token and, where it is known, of the order of segments.
+
+    Args:
+      module: the model.
+      optimizer: its Optax chain.
+      config: its settings.
+      examples_of_rows: makes examples with a key.
+      state: before the step.
+      rows: [K, B / K, ...]: K parts, whose gradients are summed one after the other, which comes to the gradient of
+        the batch.
+
+    Returns:
+      the state after the step, and the sums of the batch before it.
+    """
+    of_examples, of_dropout = jax.random.split(jax.random.fold_in(jax.random.key(state.seed), state.step))
+    examples = examples_of_rows(of_examples, rows)
+    tokens = jnp.maximum(jnp.sum(examples.weights), 1.0)
+    ordered = jnp.maximum(jnp.sum(examples.order >= 0).astype(jnp.float32), 1.0)
+
+    def loss_of(params: Any, part: Examples, key: jax.Array) -> tuple[jax.Array, Sums]:
+        variables = in_dtype({"params": params}, config.training.compute_dtype)
+        sums = measure(module, variables, part, key)
+        return sums.loss / tokens + sums.order_loss / ordered, sums
+
+    def add(found: tuple[Any, Sums], given: tuple[Examples, jax.Array]) -> tuple[tuple[Any, Sums], None]:
+        (_, sums), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params, *given)
+        return (jax.tree.map(jnp.add, found[0], gradients), found[1].merge(sums)), None
+
+    parts = rows.lengths.shape[0]
+    nothing = jax.tree.map(jnp.zeros_like, state.params), jax.tree.map(jnp.asarray, zero())
+    if parts == 1:
+        (gradients, sums), _ = add(nothing, (jax.tree.map(lambda leaf: leaf[0], examples), of_dropout))
+    else:
+        (gradients, sums), _ = jax.lax.scan(add, nothing, (examples, jax.random.split(of_dropout, parts)))
+    state = descend(optimizer, config.optimizer, state, gradients)
+    return replicated((state.replace(sums=state.sums.merge(sums)), sums))
+
+
+def _evaluate(
+    module: nn.Module,
+    config: Config,
+    examples_of_rows: Callable[[jax.Array, Rows], Examples],
+    params: Any,
+    rows: Rows,
+    which: jax.Array,
+) -> Sums:
+    examples = examples_of_rows(jax.random.key(which), rows)
+    return replicated(measure(module, in_dtype({"params": params}, config.training.compute_dtype), examples))

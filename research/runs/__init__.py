@@ -1,0 +1,1 @@
+"""One run's life: its folder, preparation, training, resuming and restoring."""

@@ -1,0 +1,66 @@
+"""Remove the files of an earlier run or comparison from a folder, and nothing else."""
+
+import shutil
+from pathlib import Path
+
+from research.errors import UserError
+from research.runs import run_files
+from research.runs.plan_file import read_plan
+
+_OF_COMPARISON = (
+    *(run_files.PLAN, "results.csv", "comparison.json", "report.md", "report.html", "report.tex"),
+    *(f"plots/{name}.png" for name in ("scores", "accuracy", "curves", "cost", "calibration", "confusion", "settings")),
+)
+
+
+def clear(folder: Path) -> None:
+    """Remove a run or a comparison, and nothing else that lies in the folder.
+
+    Raises:
+      UserError: the folder is not empty and holds neither, or another process writes into it.
+    """
+    if not (folder / run_files.PLAN).exists() and not run_files.is_run(folder):
+        run_files.require_free(folder)
+        return
+    with run_files.locked(folder):
+        if (folder / run_files.PLAN).exists():
+            _clear_comparison(folder)
+        else:
+            _clear_run(folder)
+    run_files.remove_if_empty(folder)
+
+
+def _clear_comparison(folder: Path) -> None:
+    variants = [folder / entry["folder"] for entry in read_plan(folder)["variants"].values()]
+    every_run = [run for variant in variants for run in variant.glob("*repeat*/")]
+    for path in (*variants, *every_run, folder / "plots", folder / "tensorboard"):
+        if path.is_symlink():
+            raise UserError(f"{path} is a link, and what it leads to is not deleted: remove the link")
+    for run in every_run:
+        with run_files.locked(run):
+            _clear_run(run)
+        run_files.remove_if_empty(run)
+    for variant in variants:
+        run_files.remove_if_empty(variant)
+    for name in _OF_COMPARISON:
+        (folder / name).unlink(missing_ok=True)
+    run_files.remove_if_empty(folder / "plots")
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+
+
+def _clear_run(folder: Path) -> None:
+    files = (
+        folder / name
+        for name in (
+            run_files.RECORD,
+            run_files.PREDICTIONS,
+            run_files.METRICS,
+            run_files.SEEN,
+            run_files.TOKENIZER,
+            run_files.CONFIG,
+        )
+    )
+    for path in (*files, *folder.glob("*.tmp")):
+        path.unlink(missing_ok=True)
+    for name in (run_files.CHECKPOINTS, run_files.ENCODER, run_files.STREAM):
+        shutil.rmtree(folder / name, ignore_errors=True)

@@ -1,0 +1,61 @@
+"""Read a comparison's `plan.json` and check it: the file may be damaged, newer than this code, or made to harm."""
+
+from pathlib import Path
+from typing import Any
+
+from research.errors import UserError
+from research.json_files import missing_in
+from research.runs import run_files
+
+MOST_REPEATS = 1000
+# What a plan must have to be read, with the types of the values.
+_PLAN_NEEDS = {
+    "corpus": {"name": str, "checksum": str, "texts": int},
+    "classes": list,
+    "folds": int,
+    "repeats": int,
+    "command": str,
+    "variants": dict,
+    "python": str,
+    "versions": dict,
+    "devices": list,
+    "commit": str,
+}
+_VARIANT_NEEDS = {
+    "folder": str,
+    "settings": {"model": {"module": str}, "optimizer": {"name": str}, "training": {"epochs": int, "select": str}},
+}
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Return the checked plan of a comparison. Its folders all lie inside the comparison's own.
+
+    Raises:
+      UserError: the folder holds no comparison, or its plan is damaged, or of a version that this one cannot read.
+    """
+    path = folder / run_files.PLAN
+    if not path.exists():
+        raise UserError(f"{folder}: no {run_files.PLAN}, expected a folder that `compare` wrote")
+    plan = run_files.read_json(path)
+    if problem := _problem_of_plan(plan):
+        raise UserError(
+            f"{path}: {problem}; the file is damaged, or a newer version wrote it: name another --workdir, or mend it"
+        )
+    return plan
+
+
+def _problem_of_plan(plan: Any) -> str:
+    """Return what is wrong with a plan, in words; empty where nothing is."""
+    if problem := missing_in(plan, _PLAN_NEEDS):
+        return problem
+    if plan["folds"] < 0 or not 1 <= plan["repeats"] <= MOST_REPEATS or not plan["variants"]:
+        return f"folds={plan['folds']}, repeats={plan['repeats']} and {len(plan['variants'])} variants"
+    for name, entry in plan["variants"].items():
+        if problem := missing_in(entry, _VARIANT_NEEDS):
+            return f"of the variant {name!r} {problem}"
+        if entry["folder"] != run_files.folder_name(entry["folder"]) or entry["folder"] in ("", ".", ".."):
+            return f"the folder of the variant {name!r} is {entry['folder']!r}, expected one of this comparison's own"
+    folders = [entry["folder"] for entry in plan["variants"].values()]
+    if twice := [name for name in folders if folders.count(name) > 1]:
+        return f"two variants have the folder {twice[0]!r}"
+    return ""

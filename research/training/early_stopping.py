@@ -1,0 +1,90 @@
+"""The rules of early stopping and of choosing the epoch, and what they mean for a small corpus, in words.
+
+A run is trained for `training.epochs` at most. Early stopping ends it where neither the validation score nor the
+validation loss has improved for `patience` epochs, and not before `min_steps` optimizer steps: on a few hundred texts
+an epoch has a handful of steps, and what stops after a few epochs has hardly begun. The study
+`experiments/studies/protocol.py` compares such rules.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from research.data.batches import steps_per_epoch
+from research.data.corpora import Corpus
+from research.data.splits import split_corpus
+from research.evaluation.scores import default_metric
+from research.settings import Config, Pretraining, Training
+
+FEW_VALIDATION_TEXTS = 50  # with fewer, an accuracy says less of an epoch than a loss
+# From which on nothing has to be said.
+_MANY_TEXTS, _MANY_STEPS, _MANY_STEPS_IN_ALL = 200, 30, 200
+_TIE = 1e-9  # of the loss: breaks ties of a score, and is less than a score's steps
+
+
+def chosen_by(training: Training | Pretraining, labels: np.ndarray, validation_texts: int) -> str:
+    """Return the validation score that chooses the epoch of a run: `training.select`, with "auto" resolved.
+
+    Args:
+      training: the settings.
+      labels: int [N], of the training texts.
+      validation_texts: the number of validation texts.
+    """
+    if training.select != "auto":
+        return training.select
+    return "log_loss" if validation_texts < FEW_VALIDATION_TEXTS else default_metric(labels)
+
+
+def score_of(select: str, record: Mapping[str, Any]) -> float:
+    """Return the score that the best epoch has the highest of; the loss breaks ties.
+
+    Args:
+      select: what `chosen_by` returned.
+      record: the validation record of an epoch.
+    """
+    if select == "last":
+        return float(record["epoch"])
+    return -record["loss"] if select == "log_loss" else record[select] - _TIE * record["loss"]
+
+
+def is_last(training: Training | Pretraining, epoch: int, steps: int, *, best: int, lowest: int) -> bool:
+    """Return whether training ends with an epoch: it is the last one allowed, or early stopping ends it.
+
+    Args:
+      training: the settings.
+      epoch: counted from 1.
+      steps: optimizer steps in an epoch.
+      best: the epoch with the best validation score so far.
+      lowest: the epoch with the lowest validation loss so far.
+    """
+    if epoch >= training.epochs:
+        return True
+    return 0 < training.patience <= epoch - max(best, lowest) and epoch * steps >= training.min_steps
+
+
+def protocol_sentence(corpus: Corpus, config: Config, folds: int, fold: int = 0) -> str:
+    """Say what the size of a corpus means for training a variant on it; empty where there is nothing to say.
+
+    Raises:
+      UserError: the fold does not fit the corpus.
+    """
+    training, size = config.training, config.data.train_size
+    split = split_corpus(corpus, config.seed, folds=folds, fold=fold, repeat=0, train_size=size)
+    if training.select == "last":
+        return ""
+    steps, texts = steps_per_epoch(len(split.train), training.batch_size), len(split.validation)
+    if texts >= _MANY_TEXTS and steps >= _MANY_STEPS and steps * training.epochs >= _MANY_STEPS_IN_ALL:
+        return ""
+    said = [f"{steps} steps an epoch, {texts} validation texts"]
+    if steps * training.epochs < _MANY_STEPS_IN_ALL:
+        said.append(f"{training.epochs} epoch(s) are {steps * training.epochs} steps, in which few models learn")
+    elif 0 < steps * training.patience < training.min_steps:
+        waits = min(training.epochs, -(-training.min_steps // steps))
+        said.append(f"no run is stopped before {waits} epochs")
+    select = chosen_by(training, corpus.labels[split.train], texts).replace("_", " ")
+    luck = 98 / max(texts, 1) ** 0.5  # half the 95 % interval of an accuracy of a half, in points
+    said.append(
+        f"the epoch is chosen by {select} on validation texts whose accuracy is off by up to {luck:.0f} points by luck"
+    )
+    return "; ".join(said)

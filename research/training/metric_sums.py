@@ -1,0 +1,74 @@
+"""Metrics on the device: sums with weights that merge by addition, read once an epoch.
+
+`zero(C)` is the identity of `merge`, and merging is the same as having computed over all rows at once: partial
+batches and filler rows (weight 0) weigh what they should.
+"""
+
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from research.evaluation.scores import scores
+
+
+@struct.dataclass
+class Metrics:
+    """Sums over examples."""
+
+    loss: jax.Array  # float32 [], sum of weight * loss
+    weight: jax.Array  # float32 []
+    confusion: jax.Array  # float32 [C, C], label x prediction
+
+    def merge(self, other: "Metrics") -> "Metrics":
+        return jax.tree.map(operator.add, self, other)
+
+
+def zero(num_classes: int) -> Metrics:
+    """The identity of `merge`."""
+    return Metrics(np.zeros((), np.float32), np.zeros((), np.float32), np.zeros((num_classes,) * 2, np.float32))
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Binary cross-entropy of one logit, else softmax cross-entropy.
+
+    Args:
+      logits: float32 [B, C], C = 1 for two classes.
+      labels: int32 [B].
+      smoothing: this much of the label's probability is spread over all classes (Szegedy et al. 2016).
+
+    Returns:
+      float32 [B], in nats.
+    """
+    if logits.shape[1] == 1:
+        targets = labels.astype(logits.dtype) * (1.0 - smoothing) + smoothing / 2
+        return optax.sigmoid_binary_cross_entropy(logits[:, 0], targets)
+    if not smoothing:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype), smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def probabilities(logits: jax.Array) -> jax.Array:
+    """float32 [B, C] logits -> float32 [B, max(C, 2)] probabilities of the classes."""
+    if logits.shape[1] == 1:
+        return jax.nn.sigmoid(jnp.concatenate([-logits, logits], axis=1))
+    return jax.nn.softmax(logits, axis=-1)
+
+
+def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array, losses: jax.Array) -> Metrics:
+    """The metrics of one batch: logits [B, C], labels int32 [B], weights float32 [B], losses float32 [B]."""
+    classes = max(logits.shape[1], 2)
+    predicted = (logits[:, 0] > 0).astype(jnp.int32) if logits.shape[1] == 1 else jnp.argmax(logits, axis=-1)
+    # Exact in float32 up to 2^24 texts a cell; `predictions.npz`, which all statistics read, knows no such limit.
+    confusion = jnp.zeros((classes, classes), jnp.float32).at[labels, predicted].add(weights)
+    return Metrics(jnp.sum(losses * weights), jnp.sum(weights), confusion)
+
+
+def summarise(metrics: Metrics) -> dict[str, float]:
+    """Means on the host: `loss` (nats an example) and `research.evaluation.scores`."""
+    metrics = jax.device_get(metrics)
+    return {"loss": float(metrics.loss) / max(float(metrics.weight), 1e-30)} | scores(metrics.confusion)
