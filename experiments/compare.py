@@ -97,10 +97,9 @@ def _leave(results: dict[str, "Results"]) -> None:
 def _compare(
     variants: list["Variant"], corpus: "Corpus", source: str, folder: Path, overrides: list[str], corpora: int
 ) -> "Results":
-    from research.comparison.compare import compare, default_repeats
+    from research.comparison.compare import ComparisonSpec, compare, default_repeats
     from research.data.splits import resolve_folds
     from research.reporting.claims import Claims, planned_claims
-    from research.reporting.results import read_results
 
     folds = resolve_folds(corpus, FLAGS.folds)
     if FLAGS.tuned:
@@ -110,22 +109,19 @@ def _compare(
     earlier = planned_claims(read_plan(there)) if is_there else None
     most = FLAGS.max_repeats if FLAGS.until == "decided" else FLAGS.repeats or default_repeats(there, folds)
     with reporting(len(variants) * (folds or 1) * most, "runs") as reporter:
-        compare(
+        spec = ComparisonSpec(
             variants,
             corpus,
-            folder,
             folds=FLAGS.folds,
             repeats=FLAGS.repeats,
+            max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
+            claims=program.claims(earlier or Claims(metric=""))._replace(corpora=corpora),
             corpus_flags=program.corpus_flags(source),
             command=program.command(),
             overwrite=FLAGS.overwrite,
-            claims=program.claims(earlier or Claims(metric=""))._replace(corpora=corpora),
-            max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
-            workers=program.workers(),
-            progress=reporter.progress,
-            say=reporter.say,
         )
-    results = read_results(folder)
+        workers = program.workers()
+        results = compare(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
     print_results(results, folder)
     return results
 

@@ -36,10 +36,10 @@ def set_up() -> None:
     if FLAGS.coordinator:
         watched()  # before anything is imported that only its child needs
     program.use_devices(side_by_side=False)
-    from research.runs import multihost as processes
+    from research.runs import multihost
 
     if FLAGS.coordinator:
-        processes.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
+        multihost.join(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
 
 
 def run_alone(name: str, epochs: int, folder: Path, train: Callable[..., object]) -> bool:
@@ -48,8 +48,9 @@ def run_alone(name: str, epochs: int, folder: Path, train: Callable[..., object]
     Returns:
       whether this process has results to show.
     """
-    from research.parallel.train_runs import side_by_side
-    from research.runs import multihost as processes
+    from research.parallel.interruptible import run_interruptibly
+    from research.runs import multihost
+    from research.runs.train import RunOptions
 
     was_finished = run_files.is_finished(folder) and not FLAGS.overwrite
     was_begun = run_files.is_run(folder) and not FLAGS.overwrite
@@ -58,27 +59,20 @@ def run_alone(name: str, epochs: int, folder: Path, train: Callable[..., object]
         def job(check: Callable[[], None]) -> None:
             calls = itertools.count()
 
-            def tick(done: float, loss: float) -> None:
+            def on_progress(run: object, done: float, loss: float) -> None:
                 check()
                 call = next(calls)
-                if processes.told_to_stop(call):
+                if multihost.should_stop(call):
                     raise KeyboardInterrupt
                 if was_begun and call == 0:
                     reporter.say(f"{folder} was begun before and goes on: {done:.1f} epochs are done")
                 reporter.progress(name, done, loss)
 
-            train(
-                folds=FLAGS.folds,
-                fold=FLAGS.fold,
-                repeat=FLAGS.repeat,
-                devices=FLAGS.devices,
-                command=program.command(),
-                overwrite=FLAGS.overwrite,
-                tick=tick,
-            )
+            options = RunOptions(program.command(), FLAGS.overwrite, FLAGS.devices, on_progress)
+            train(folds=FLAGS.folds, fold=FLAGS.fold, repeat=FLAGS.repeat, options=options)
 
         with ends_with_the_others() if FLAGS.coordinator else contextlib.nullcontext():
-            side_by_side([job])  # in a thread of its own, so that a signal cannot break in between two steps
-    if was_finished and processes.is_first():
+            run_interruptibly(job)
+    if was_finished and multihost.is_first():
         print(f"{folder} is finished already; its results:", file=sys.stderr)
-    return processes.is_first()
+    return multihost.is_first()

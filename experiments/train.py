@@ -36,12 +36,12 @@ def main(overrides: list[str]) -> None:
     config = load_config(FLAGS.config, overrides)
     say_unread(overrides, {FLAGS.config: config})
     from research.data.splits import resolve_folds
-    from research.parallel.worker_pool import takes_all_cores
-    from research.runs.texts import cut_sentence
+    from research.data.tokenized_corpus import cut_sentence
+    from research.parallel.train_runs import uses_all_cores
     from research.runs.train import train
     from research.training.early_stopping import protocol_sentence
 
-    if not takes_all_cores(config):
+    if not uses_all_cores(config):
         program.one_thread()  # as in a comparison, so that it ends as it does there
     corpus = program.load_corpus()
     of_protocol = protocol_sentence(corpus, config, resolve_folds(corpus, FLAGS.folds), FLAGS.fold)

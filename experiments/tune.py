@@ -38,34 +38,32 @@ def main(overrides: list[str]) -> None:
     program.use_devices(side_by_side=True)
     import numpy as np
 
-    from research.comparison.tuning import TUNED, Searched, expected_best, tune
+    from research.comparison.tuning import TUNED, SearchedVariant, SearchSpec, expected_best, tune
     from research.data.splits import resolve_folds
 
-    def searched(variant: "Variant") -> Searched:
+    def searched(variant: "Variant") -> SearchedVariant:
         settled_otherwise(overrides, space_of(variant.source), f"searched for {variant.name}")
 
         def make(settings: dict) -> object:
             chosen = (f"--config.{field}={value}" for field, value in settings.items())
             return load_config(variant.source, [*overrides, *chosen])
 
-        return Searched(variant.name, space_of(variant.source), make)
+        return SearchedVariant(variant.name, space_of(variant.source), make)
 
     corpus = program.load_corpus()
     folds = resolve_folds(corpus, FLAGS.folds)
     total = len(variants) * FLAGS.trials * (folds * FLAGS.repeats or 1)
     with reporting(total, "runs") as reporter:
-        found = tune(
+        spec = SearchSpec(
             list(map(searched, variants)),
             corpus,
-            Path(FLAGS.workdir),
-            trials=FLAGS.trials,
+            FLAGS.trials,
             folds=FLAGS.folds,
             repeats=FLAGS.repeats,
             seed=FLAGS.seed,
             command=program.command(),
-            workers=program.workers(),
-            progress=reporter.progress,
         )
+        found = tune(spec, Path(FLAGS.workdir), workers=program.workers(), on_progress=reporter.progress)
     budgets = sorted({1, *(2**k for k in range(1, FLAGS.trials.bit_length()) if 2**k <= FLAGS.trials), FLAGS.trials})
     rows = []
     for name, of_variant in found["variants"].items():

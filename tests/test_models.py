@@ -12,10 +12,11 @@ import pytest
 from experiments.variants import every_variant, load_config
 from research.data.batches import Batch, choose_widths, gather
 from research.models import build
-from research.runs.texts import RunSpec, prepare
+from research.runs.texts import RunSpec, prepare_texts
 from research.settings import is_rate
+from research.training.initial_state import init_state
 from research.training.metric_sums import summarise
-from research.training.programs import Programs, init_state
+from research.training.programs import Programs
 from research.training.step import apply_in_dtype
 
 VOCAB_SIZE, LONGEST = 50, 12
@@ -200,7 +201,7 @@ def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
     config.model = dataclasses.replace(config.model, **small)
     if config.optimizer.name == "adam":
         config.optimizer.learning_rate = 2e-3
-    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+    prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
     texts = prepared.train
     index = np.arange(64)
     widths = choose_widths(texts.lengths[index], most=1)
@@ -237,7 +238,7 @@ def test_attention_weights_can_be_asked_for():
 def test_filler_rows_change_no_step(small_corpus):
     """A partial batch completed by filler takes the very step of the partial batch alone."""
     config = load_config("lstm")
-    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+    prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
     programs = Programs(config, 2)
 
     def step(rows):
