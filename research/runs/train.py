@@ -16,7 +16,8 @@ from research.data.batches import gather, steps_per_epoch
 from research.data.corpora import Corpus, load
 from research.data.fingerprints import seen_of
 from research.errors import Diverged
-from research.models.layers.recurrence import plain_recurrences
+from research.models import with_kernels
+from research.models.kernels.options import Kernels
 from research.runs import run_files
 from research.runs.clearing import clear
 from research.runs.code_hash import model_code, training_code
@@ -310,7 +311,6 @@ def _flops_per_text(config: Config, programs: Programs, state: TrainState, prepa
     width = -(-max(1, int(np.median(prepared.train.lengths))) // 8) * 8
     if width not in programs.flops:
         example = gather(prepared.train, np.arange(0), 1, (width,))
-        step = functools.partial(evaluate_step, programs.module, config)
-        with plain_recurrences():
-            programs.flops[width] = count_flops(step, state.variables, example)
+        step = functools.partial(evaluate_step, with_kernels(programs.module, Kernels(plain=True)), config)
+        programs.flops[width] = count_flops(step, state.variables, example)
     return programs.flops[width]
