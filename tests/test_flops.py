@@ -1,4 +1,4 @@
-"""FLOPs of a program, counted, against formulas."""
+"""The counted FLOPs of a program against formulas."""
 
 import jax
 import jax.numpy as jnp
