@@ -30,11 +30,11 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         vectors = embedding(self.vocab_size, self.embedding_size)(token_ids)
-        kept = length_mask(lengths, token_ids.shape[1])
+        is_read = length_mask(lengths, token_ids.shape[1])
         if self.word_dropout and not deterministic:
-            kept &= sequence_mask(self.make_rng("dropout"), kept.shape, self.word_dropout) > 0
-        total = jnp.sum(jnp.where(kept[:, :, None], vectors, 0.0), axis=1)
-        hidden = total / jnp.maximum(jnp.sum(kept, axis=1), 1).astype(total.dtype)[:, None]
+            is_read &= sequence_mask(self.make_rng("dropout"), is_read.shape, self.word_dropout) > 0
+        total = jnp.sum(jnp.where(is_read[:, :, None], vectors, 0.0), axis=1)
+        hidden = total / jnp.maximum(jnp.sum(is_read, axis=1), 1).astype(total.dtype)[:, None]
         for layer in range(self.layers):
             dense = nn.Dense(self.hidden_size, kernel_init=nn.initializers.glorot_uniform(), name=f"hidden_{layer}")
             hidden = ACTIVATIONS[self.activation](dense(hidden))

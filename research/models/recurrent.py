@@ -59,6 +59,7 @@ class Recurrent(nn.Module):
     kernels: Kernels = Kernels()
 
     def setup(self):
+        directions = ("forwards", "backwards") if self.bidirectional else ("forwards",)
         self.embed = embedding(self.vocab_size, self.embedding_size)
         self.stack = [
             [
@@ -70,7 +71,7 @@ class Recurrent(nn.Module):
                     kernels=self.kernels,
                     name=f"{direction}_{layer}",
                 )
-                for direction in ("forwards", "backwards")[: 1 + self.bidirectional]
+                for direction in directions
             ]
             for layer in range(self.layers)
         ]

@@ -37,10 +37,7 @@ class Cell(NamedTuple):
 def find_cell(name: str, activation: str, weights: Weights) -> tuple[Cell, Weights] | None:
     """Return a cell and the weights of its z, or None if only `plain_recurrence` can compute it.
 
-    Args:
-      name: as in `plain_recurrence`.
-      activation: as in `plain_recurrence`.
-      weights: as in `plain_recurrence`.
+    Arguments are as in `plain_recurrence`.
     """
     kernel, recurrent_kernel, bias = weights
     if name == "rnn":

@@ -49,7 +49,7 @@ def dropout_mask(key: jax.Array, shape: tuple[int, ...], rate: float, dtype: jnp
 def sequence_mask(key: jax.Array, shape: tuple[int, ...], rate: float, dtype: jnp.dtype = jnp.float32) -> jax.Array:
     """Return a mask whose values do not depend on how far texts are padded.
 
-    So a run is the same whichever runs are trained beside it, in batches of whatever width.
+    So a run does not depend on the runs that are trained beside it, or on the width of their batches.
 
     Args:
       key: random key.
