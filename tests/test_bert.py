@@ -1,4 +1,7 @@
-"""BERT from files: equal to transformers' (tests/huggingface.py made the references), whatever stands in the folder."""
+"""BERT from files: it equals transformers' BERT, and a folder that it cannot read is an error that says why.
+
+`tests/huggingface.py` made the references.
+"""
 
 import functools
 import json
@@ -12,11 +15,9 @@ import pytest
 from experiments.variants import expand, load_config
 from research import restore, train
 from research.data.batches import gather
-from research.data.pretrained_encoders import read_weights
-from research.data.safetensors import read_tensors, write_tensors
+from research.data.safetensors import read_tensors
 from research.data.tokenizer import encode_texts, pretrained_tokenizer
 from research.errors import UserError
-from research.models import build
 from research.models.bert_files import tensors_of
 from research.runs import run_files
 from research.runs.texts import RunSpec, prepare_texts
@@ -26,25 +27,11 @@ from research.serving.export import TOLERANCE, export
 from research.serving.huggingface import write_encoder
 from research.training.initial_state import init_state
 from research.training.programs import Programs
+from tests.bert_encoder import DATA, TENSORS, config_of, edit, rewrite, started
 from tests.comparing import compare_into
 from tests.huggingface import SENTENCES
 
 pytestmark = pytest.mark.usefixtures("no_plots")
-
-DATA = Path(__file__).parent / "data"
-TENSORS = "model.safetensors"
-
-
-def config_of(folder, *overrides):
-    return load_config(f"bert:{folder}", [f"--config.{override}" for override in overrides])
-
-
-def started(config):
-    """The module and its parameters, started from the weights that the config names."""
-    module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=1)
-    ids, lengths = np.zeros((1, 8), np.int32), np.full(1, 8, np.int32)
-    params = module.init(jax.random.key(0), ids, lengths, deterministic=True)["params"]
-    return module, module.start_from(params, read_weights(config.data.weights), config.data.weights)
 
 
 def assert_like_transformers(config, reference):
@@ -86,16 +73,6 @@ def test_minilm_is_that_of_transformers():
 def folder(tmp_path):
     """A folder like any user's."""
     return Path(shutil.copytree(DATA / "tiny_bert", tmp_path / "some_bert"))
-
-
-def rewrite(folder, change):
-    """Writes the folder's tensors anew, as `change` makes them."""
-    tensors = {name: np.array(tensor) for name, tensor in read_tensors(folder / TENSORS).items()}
-    write_tensors(folder / TENSORS, change(tensors), {})
-
-
-def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def test_tensors_go_back_to_where_they_came_from_to_the_bit(folder):
