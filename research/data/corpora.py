@@ -209,24 +209,22 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
 
 
 def _join_groups(hashes: list[str], groups: list[str]) -> np.ndarray:
-    """Numbers such that rows with equal text or equal (non-empty) group have the same."""
+    """Return a number for each row, int32 [N]; rows with equal text or equal (non-empty) group share it."""
     first: dict[tuple[str, str], int] = {}
     by_text = [(first.setdefault(("text", content), i), i) for i, content in enumerate(hashes)]
     by_group = [(first.setdefault(("group", group), i), i) for i, group in enumerate(groups) if group]
-    return connected(len(hashes), by_text + by_group)
+    return connected(len(hashes), [pair for pair in by_text + by_group if pair[0] != pair[1]])
 
 
 def connected(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """int32 [count]: of each number below `count` the least one that pairs link it to, by others too."""
-    parent = list(range(count))
+    """Return for each number below `count` the smallest number that it is linked to by pairs, int32 [count]."""
+    edges = np.array([*pairs], np.int64).reshape(-1, 2)
+    if not len(edges):
+        return np.arange(count, dtype=np.int32)
+    # Imported here, because most corpora have no copies and every worker process loads one.
+    from scipy.sparse import coo_array, csgraph
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for pair in pairs:
-        a, b = map(root, pair)
-        parent[max(a, b)] = min(a, b)
-    return np.array([root(i) for i in range(count)], np.int32)
+    graph = coo_array((np.ones(len(edges)), edges.T), (count, count))
+    _, component = csgraph.connected_components(graph, directed=False)
+    _, smallest = np.unique(component, return_index=True)
+    return smallest[component].astype(np.int32)
