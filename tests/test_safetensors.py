@@ -1,4 +1,4 @@
-"""Weights of others are read as float32 and ours can be read by others; damage is refused in a sentence."""
+"""Tensor files of other programs are read as float32, others can read ours, and damage is reported."""
 
 import json
 import struct

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from research.data.audit import audit, sentence
+from research.data.audit import audit, describe_problems
 from research.data.corpora import Corpus
 from research.errors import UserError
 from research.evaluation.metrics import NAMES, unit_of
@@ -68,7 +68,7 @@ def extended_plan(
         twice = next(v.name for v, name in zip(variants, names, strict=True) if names.count(name) > 1)
         raise UserError(f"the variant {twice} is named twice, expected different variants")
     plan: dict[str, Any] = {
-        "corpus": corpus.about() | {"texts": len(corpus), "notes": sentence(audit(corpus), corpus)},
+        "corpus": corpus.describe() | {"texts": len(corpus), "notes": describe_problems(audit(corpus), corpus)},
         "classes": list(corpus.class_names),
         "folds": folds,
         "repeats": looks.start,

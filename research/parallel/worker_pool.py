@@ -23,7 +23,7 @@ import jax
 
 from research.data.assets import ASSETS, fetch
 from research.data.corpora import Corpus
-from research.data.fingerprints import of_corpus
+from research.data.fingerprints import fingerprint_corpus
 from research.errors import UserError
 from research.machine import release_memory
 from research.models import config_from_dict
@@ -79,7 +79,7 @@ def train_in_processes(
     """
     for vectors in {run.config.data.vectors for run in asked} & ASSETS.keys():
         fetch(vectors)  # not by each process
-    of_corpus(corpus)  # where that takes long it is cached on disk, for all processes
+    fingerprint_corpus(corpus)  # where that takes long it is cached on disk, for all processes
     left = list(range(len(asked)))
     with _started(min(workers.count, len(asked)), workers.set_up) as pipes:
         idle, busy = dict[Connection, str](), dict[Connection, int]()  # what each has compiled last, or trains

@@ -18,7 +18,7 @@ import numpy as np
 from research.data.batches import steps_per_epoch
 from research.data.corpora import Corpus
 from research.data.pretrained_encoders import read_weights
-from research.data.token_stream import Rows, batches
+from research.data.token_stream import Rows, read_batches
 from research.data.unlabelled_texts import Part, TextFile, open_texts
 from research.errors import Diverged
 from research.models import bert_files
@@ -161,7 +161,7 @@ def _train_epochs(
     steps = steps_per_epoch(len(prepared.train.rows), training.batch_size)
     state = put_replicated(history.resume(fresh))
     given = {"epochs": training.epochs, "shuffled": True, "taken": int(state.step)}
-    feed = batches(prepared.train, prepared.fill, training.batch_size, order, **given)
+    feed = read_batches(prepared.train, prepared.fill, training.batch_size, order, **given)
 
     def keep(state: PretrainState, at_once: bool) -> None:
         if at_once or history.is_due():
@@ -202,7 +202,7 @@ def _evaluate(programs: PretrainPrograms, params: Any, prepared: PreparedStream,
     """Of the rows that are looked at, with the same masks after every epoch."""
     sums = zero()
     if len(prepared.validation.rows):
-        rows = batches(prepared.validation, prepared.fill, training.batch_size, 0, epochs=1, shuffled=False)
+        rows = read_batches(prepared.validation, prepared.fill, training.batch_size, 0, epochs=1, shuffled=False)
         for n, batch in enumerate(rows):
             sums = sums.merge(programs.evaluate(params, put_rows(batch, 0), n))
     return jax.device_get(sums)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from research.json_files import write_json
-from research.machine import granted, peak_memory
+from research.machine import available_cores, peak_memory
 from research.runs import run_files
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
@@ -44,7 +44,7 @@ def _processor() -> str:
         name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), name)
     except OSError:
         pass  # not Linux
-    return f"{name}, {granted()} core(s)"
+    return f"{name}, {available_cores()} core(s)"
 
 
 @functools.cache

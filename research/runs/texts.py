@@ -17,7 +17,6 @@ from research.data.tokenizer import (
     build_tokenizer,
     encode,
     encode_texts,
-    fit_vocabulary,
     intern_texts,
     pipeline_text,
     pretrained_tokenizer,
@@ -25,6 +24,7 @@ from research.data.tokenizer import (
 )
 from research.data.unlabelled_texts import TextFile
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
+from research.data.vocabulary import fit_vocabulary
 from research.models import load_module
 from research.settings import Config, Data, repeat_of
 from research.training.feed import Room

@@ -14,7 +14,7 @@ import numpy as np
 from research.atomic_files import write_text
 from research.data.batches import gather, steps_per_epoch
 from research.data.corpora import Corpus, load
-from research.data.fingerprints import seen_of
+from research.data.fingerprints import fingerprint_run
 from research.errors import Diverged
 from research.models.layers.recurrence import plain_recurrences
 from research.runs import run_files
@@ -128,7 +128,7 @@ def train_together(
             locks.enter_context(taken_folder(run.folder, described))
             write_text(run.folder / run_files.TOKENIZER, prepared.tokenizer)
             if source.is_known:  # a file that lacks some would pass for all
-                seen = seen_of(corpus, prepared.split.train, prepared.split.validation)
+                seen = fingerprint_run(corpus, prepared.split.train, prepared.split.validation)
                 run_files.write_seen(run.folder, [seen, source.seen], len(seen) + len(source.seen))
         ended = _train_begun(begun, programs, fresh, time.perf_counter() - start, test, tick)
     for of_run, error in zip(begun, ended, strict=True):
