@@ -90,7 +90,7 @@ def main(overrides: list[str]) -> None:
 
 def _leave(results: dict[str, "Results"]) -> None:
     """With 1 where a run failed by no fault of the user's; which did is said above."""
-    if any(row["status"] == "failed" for of_corpus in results.values() for row in of_corpus.rows):
+    if any(row["status"] == "failed" for fingerprint_corpus in results.values() for row in fingerprint_corpus.rows):
         sys.exit(1)
 
 

@@ -63,11 +63,11 @@ def main() -> None:
 
 def _seen(run: "RestoredRun", corpus: "Corpus", chosen: np.ndarray) -> str:
     """Whether the scores are of texts that the run never saw."""
-    from research.data.fingerprints import matches, of_corpus
+    from research.data.fingerprints import find_matches, fingerprint_corpus
     from research.runs.source import seen_by
 
     seen, is_known = seen_by(run.folder, run.described, corpus)
-    equal, near = (int(found.sum()) for found in matches(of_corpus(corpus)[chosen], seen))
+    equal, near = (int(found.sum()) for found in find_matches(fingerprint_corpus(corpus)[chosen], seen))
     if not is_known and not equal:
         return "whether the run was trained on some of these texts is not known: an earlier version made it"
     if not equal and not near:

@@ -30,7 +30,7 @@ from research.data.cache import MOST_BYTES, PROGRAMS, cache_folder, evict
 from research.data.reader import Columns
 from research.errors import UserError, likeliest
 from research.evaluation.metrics import METRICS
-from research.machine import granted
+from research.machine import available_cores
 from research.settings import Config, Training, leaves
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without SciPy
@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # imported where used, so that programs that compare nothing 
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _NO_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
-CORES = granted()  # ours to use
+CORES = available_cores()  # ours to use
 _WORKER_BYTES = 1e9  # of memory, at most, for a process that trains
 STOP_SECONDS = 8.0  # after which a program is left that was told to stop
 _STOPPED = {True: "stopped; the same command goes on from here", False: "stopped; nothing of this is kept"}
@@ -79,7 +79,7 @@ def define_clean() -> None:
 
 def load_corpus(source: str = "") -> "Corpus":
     """The corpus of the flags, or another, cleaned where asked; what may be wrong with it is said on stderr."""
-    from research.data.audit import audit, clean, sentence
+    from research.data.audit import audit, clean, describe_problems
     from research.data.corpora import load
 
     corpus = load(source or flags.FLAGS.corpus, columns())
@@ -87,7 +87,7 @@ def load_corpus(source: str = "") -> "Corpus":
         cleaned = clean(corpus)
         print(f"{corpus.name}: {len(corpus) - len(cleaned):,} of {len(corpus):,} texts are dropped", file=sys.stderr)
         corpus = cleaned if len(cleaned) < len(corpus) else corpus
-    if said := sentence(audit(corpus), corpus):
+    if said := describe_problems(audit(corpus), corpus):
         print(said, file=sys.stderr)
     return corpus
 

@@ -1,7 +1,7 @@
-"""Files and folders that are there whole or not at all: written under another name, then renamed.
+"""Write files and folders that appear complete or not at all: they get a temporary name and are then renamed.
 
-Both are flushed to the disk before and after the renaming, so that a machine that loses power leaves the old or the new
-one, and never an empty file under the new name.
+The content is flushed to the disk before the renaming, and the folder after it. If the machine loses power, the old or
+the new file is left, and never an empty one.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ from research.errors import UserError
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, text: bool = False, suffix: str = ".tmp") -> Iterator[IO[Any]]:
-    """A file to write, which becomes `path` where that ends well; else nothing is left.
+    """Open a temporary file that becomes `path` at the end of the block; an error deletes it.
 
     Args:
-      path: what it becomes; one that is there stays until then.
-      text: whether it takes text, written as UTF-8, and not bytes.
-      suffix: of its name meanwhile; one of its own for each process where several may write the same.
+      path: the file to write; an earlier version stays until the new one is complete.
+      text: whether the file takes text, written as UTF-8, instead of bytes.
+      suffix: suffix of the temporary name; processes that may write the same file need different ones.
     """
     unfinished = path.with_name(path.name + suffix)
-    given = {"mode": "w", "encoding": "utf-8", "newline": "\n"} if text else {"mode": "wb"}
+    mode = {"mode": "w", "encoding": "utf-8", "newline": "\n"} if text else {"mode": "wb"}
     try:
-        with unfinished.open(**given) as file:
+        with unfinished.open(**mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -39,10 +39,10 @@ def whole_file(path: Path, *, text: bool = False, suffix: str = ".tmp") -> Itera
 
 @contextlib.contextmanager
 def whole_folder(output: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `output` where that ends well; else nothing is left.
+    """Create a temporary folder that becomes `output` at the end of the block; an error deletes it.
 
     Raises:
-      UserError: `output` exists already, or cannot be made.
+      UserError: `output` exists already, or cannot be created.
     """
     if output.exists():
         raise UserError(f"--output is {output}, which exists, expected a folder to be made")
@@ -60,19 +60,19 @@ def whole_folder(output: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole file or nothing."""
+    """Write a text file that appears complete or not at all."""
     with whole_file(path, text=True) as file:
         file.write(text)
 
 
 def sync_file(path: Path) -> None:
-    """Waits until a file's content is on the disk."""
+    """Wait until the content of a file is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk, where the system can do that."""
+    """Wait until the names in a folder are on the disk, if the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -82,10 +82,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it.
+    """Create a folder and its parents.
 
     Raises:
-      UserError: that is not possible.
+      UserError: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,16 +9,16 @@ from research.atomic_files import write_text
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, indented, keys as given."""
+    """Write a value as indented JSON, keys in their order; the file appears complete or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def missing_in(value: Any, needs: Mapping[str, Any]) -> str:
-    """Return what a JSON value lacks, in words; empty where it lacks nothing.
+    """Return what a JSON value lacks, in words; empty if it lacks nothing.
 
     Args:
       value: the value that was read.
-      needs: name -> type (or types), or the needs of an object within.
+      needs: name -> type, types, or the needs of a nested object.
     """
     if not isinstance(value, dict):
         return f"a JSON {type(value).__name__} where an object is expected"
@@ -29,6 +29,6 @@ def missing_in(value: Any, needs: Mapping[str, Any]) -> str:
             if problem := missing_in(value[name], kind):
                 return f"in {name!r} {problem}"
         elif not isinstance(value[name], kind) or isinstance(value[name], bool):
-            expected = " or ".join(of.__name__ for of in (kind if isinstance(kind, tuple) else (kind,)))
+            expected = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
             return f"{name!r} is {value[name]!r:.40}, expected a value of type {expected}"
     return ""

@@ -1,4 +1,4 @@
-"""What this machine grants a process: cores and memory."""
+"""Report the cores and the memory that a process may use."""
 
 import contextlib
 import ctypes
@@ -10,41 +10,42 @@ import resource
 import sys
 from pathlib import Path
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of work in so many, or "max"
-_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container: bytes, or "max"
+# Limits of a container: "MICROSECONDS_OF_WORK PERIOD" or "max PERIOD", and bytes or "max".
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def granted() -> int:
-    """How many cores' time this process may use."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def available_cores() -> int:
+    """Return the number of cores that this process may use, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         work, period = _QUOTA.read_text().split()
-        return max(1, min(there, int(work) // int(period)))
+        return max(1, min(cores, int(work) // int(period)))
     except (OSError, ValueError):  # no container, or no limit
-        return there
+        return cores
 
 
 def peak_memory(process: int | str = "self") -> int:
-    """Bytes that a process has held at most; 0 of another one where the system does not say."""
-    # Not `ru_maxrss`, which begins with what the process held that started this one.
+    """Return the peak memory of a process in bytes; 0 if the system does not report it for another process."""
+    # `ru_maxrss` would include the memory of the parent process, so it is only the fallback.
     status = Path(f"/proc/{process}/status")
-    if found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text() if status.exists() else ""):
-        return int(found[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`
+    if peak := re.search(r"VmHWM:\s+(\d+) kB", status.read_text() if status.exists() else ""):
+        return int(peak[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # `ru_maxrss` is in bytes on macOS
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit if process == "self" else 0
 
 
 def memory_bytes() -> float:
-    """Of the machine, or of the container where that has less; infinite where nobody says."""
-    found = math.inf
+    """Return the memory of the machine in bytes, or of its container if that has less; infinite if unknown."""
+    memory = math.inf
     with contextlib.suppress(AttributeError, ValueError, OSError):  # not POSIX
-        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(ValueError, OSError):  # no container, or no limit
-        found = min(found, int(_LIMIT.read_text()))
-    return found
+        memory = min(memory, int(_LIMIT.read_text()))
+    return memory
 
 
 def release_memory() -> None:
-    """Gives free memory back to the system, where the C library is glibc: compilers and readers leave much of it."""
+    """Return free memory to the system; glibc keeps much of it after compilation and reading."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Assets through the real pip, from a package index that is a folder."""
+"""Assets are downloaded by the real pip, from a package index that is a folder."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""What may be wrong with a corpus is found, and cleaning leaves nothing to find."""
+"""The audit finds problems in a corpus, and cleaning removes them."""
 
 import itertools
 import re
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from research.data.audit import audit, clean, sentence
+from research.data.audit import audit, clean, describe_problems
 from research.data.corpora import load, make_corpus
 from research.data.reader import Row
 from research.errors import UserError
@@ -35,11 +35,11 @@ MESSY = {
 def test_repeats_leaks_and_contradictions_are_counted():
     found = audit(corpus_of(**MESSY))
     assert found == (1, 2, 3, 2)
-    said = sentence(found, corpus_of(**MESSY))
+    said = describe_problems(found, corpus_of(**MESSY))
     assert said.startswith(
         "c: 1 text(s) repeat another (never across a split that is made here); 2 text(s) with all or nearly"
     )
-    assert "3 training or validation text(s) are also test texts; 2 text(s) stand under several labels" in said
+    assert "3 training or validation text(s) are also test texts; 2 text(s) have several labels" in said
 
 
 def test_repeats_under_another_label_are_no_near_copies():
@@ -53,7 +53,7 @@ def test_cleaning_keeps_the_test_text_and_leaves_nothing_to_find():
     assert kept == {"train": ["x", "y"], "test": ["!", "?", "a fine film!", "seen once"]}
     assert cleaned.cleaned
     assert audit(cleaned) == (0, 0, 0, 0)
-    assert sentence(audit(cleaned), cleaned) == ""
+    assert describe_problems(audit(cleaned), cleaned) == ""
 
 
 def test_cleaning_that_leaves_nothing_to_train_on_is_a_sentence():
@@ -66,7 +66,7 @@ def test_cleaning_that_leaves_nothing_to_train_on_is_a_sentence():
 
 def test_a_clean_corpus_stays_itself(small_tsv):
     corpus = load(small_tsv)
-    assert sentence(audit(corpus), corpus) == ""
+    assert describe_problems(audit(corpus), corpus) == ""
     assert clean(corpus).texts == corpus.texts
 
 
@@ -110,8 +110,8 @@ def test_no_pair_is_missed(sets):
 def test_empty_texts_and_labels_that_may_be_misspelt_are_named():
     texts = [(f"text {i}", "good" if i % 2 else "bad") for i in range(200)]
     corpus = corpus_of(train=[*texts, ("fine", "goood"), ("finer", "goood"), (" ", "bad")])
-    said = sentence(audit(corpus), corpus)
+    said = describe_problems(audit(corpus), corpus)
     rare = "the label 'goood' has 2 text(s) to learn it from, perhaps a misspelt 'good'"
     assert said == f"c: 1 text(s) are empty; {rare}"
     corpus = corpus_of(all=[*texts, *((f"other {i}", "Good") for i in range(19))])
-    assert sentence(audit(corpus), corpus) == "c: the labels 'Good', 'good' differ in case alone"
+    assert describe_problems(audit(corpus), corpus) == "c: the labels 'Good', 'good' differ only in case"

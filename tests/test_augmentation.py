@@ -1,4 +1,4 @@
-"""Augmented texts: made of their own tokens, at the rates that are asked for, the same each time."""
+"""Augmented texts consist of their own tokens, follow the rates, and are the same each time."""
 
 import hypothesis.strategies as st
 import numpy as np

@@ -1,4 +1,4 @@
-"""Batches: every example once, the widths that make the least work."""
+"""Batches contain every example once and are padded to the widths that make the least work."""
 
 import itertools
 

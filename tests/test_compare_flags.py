@@ -31,7 +31,7 @@ def test_several_corpora_make_a_table_each_and_one_of_verdicts(stands):
     claims = [json.loads((stands / "both" / name / "plan.json").read_text())["claims"] for name in ("one", "two")]
     assert [c["corpora"] for c in claims] == [2, 2]
     assert "two: 1 text(s) repeat another" in err
-    assert "text(s) stand under several labels" in err
+    assert "text(s) have several labels" in err
     _, err = run("compare", "--variants=linear", "--corpus=one.tsv,./one.tsv", "--workdir=no", cwd=stands, code=2)
     assert "expected corpora of different names" in err
 

@@ -1,4 +1,4 @@
-"""Corpora: labels, ids, groups and checksums that no order of rows changes."""
+"""Labels, ids, groups and checksums of corpora do not depend on the order of rows."""
 
 import numpy as np
 import pytest

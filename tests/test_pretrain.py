@@ -12,16 +12,23 @@ import pytest
 from experiments.variants import load_config
 from research.data.corpora import make_corpus
 from research.data.reader import Row
-from research.data.token_stream import Rows, batches, cut, fill_pairs, pair, rows_of, write_stream
+from research.data.token_stream import (
+    Rows,
+    cut_segments,
+    fill_pairs,
+    make_row_filler,
+    pair_segments,
+    read_batches,
+    write_stream,
+)
 from research.data.tokenizer import (
     build_tokenizer,
-    fit_vocabulary,
     intern_texts,
-    learn_vocabulary,
+    make_raw_encoder,
     read_tokenizer,
-    whole_encoder,
 )
-from research.data.unlabelled_texts import Part, TextFile, open_texts, pretraining_split, sentences
+from research.data.unlabelled_texts import Part, TextFile, open_texts, pretraining_split, split_sentences
+from research.data.vocabulary import fit_vocabulary, learn_vocabulary
 from research.data.word_pieces import Special, learn_word_pieces
 from research.errors import UserError
 from research.pretraining.objectives import examples_of, mask_tokens, token_losses
@@ -111,7 +118,7 @@ def test_a_validation_file_is_only_looked_at():
 
 
 def test_sentences():
-    found = [sentences(text) for text in [*TEXTS, " "]]
+    found = [split_sentences(text) for text in [*TEXTS, " "]]
     assert list(map(len, found)) == [3, 1, 3, 1, 2, 1]
     assert found[4] == ["好的。", "不好。"]
 
@@ -135,7 +142,7 @@ def test_words_are_counted_a_piece_at_a_time(small_corpus, monkeypatch):
     data = Data(vocab_size=200)
     every = np.arange(len(small_corpus))
     expected = fit_vocabulary(intern_texts(small_corpus.texts, data), every, 200)
-    monkeypatch.setattr("research.data.tokenizer._TEXTS", 7)
+    monkeypatch.setattr("research.data.vocabulary.CHUNK_TEXTS", 7)
     assert learn_vocabulary(iter(small_corpus.texts), data) == expected
 
 
@@ -146,7 +153,7 @@ def test_words_are_counted_a_piece_at_a_time(small_corpus, monkeypatch):
 def test_segments_hold_every_token_once(across):
     random = np.random.default_rng(0)
     lengths = [(int(random.integers(0, 25)), bool(random.random() < 0.4)) for _ in range(500)] + [(3, True)]
-    segments = list(cut(lengths, 10, across=across))
+    segments = list(cut_segments(lengths, 10, across=across))
     assert segments[0][0] == 0
     assert segments[-1][1] == sum(length for length, _ in lengths)
     assert all(a[1] == b[0] for a, b in itertools.pairwise(segments))
@@ -161,7 +168,7 @@ def test_segments_hold_every_token_once(across):
     for length, _ in lengths:
         assert length > 10 or not edges & set(range(at + 1, at + length))
         at += length
-    rows = list(pair(segments))
+    rows = list(pair_segments(segments))
     assert rows[0][0] == 0
     assert rows[-1][2] == at
     assert all(a[2] == b[0] for a, b in itertools.pairwise(rows))
@@ -171,7 +178,7 @@ def test_segments_hold_every_token_once(across):
 def stream(small_corpus, tmp_path):
     data = dataclasses.replace(config_of("bert:tiny", *SMALL["bert:tiny"]).data, vocab_size=PIECES)
     tokenizer = learn_word_pieces(lambda: iter(small_corpus.texts), data)
-    encode = whole_encoder(tokenizer, data)
+    encode = make_raw_encoder(tokenizer, data)
     return write_stream(tmp_path / "s", small_corpus.texts, encode, PIECES, most=10, end=3), encode
 
 
@@ -179,9 +186,9 @@ def test_an_epoch_reads_every_token_once_in_another_order(stream, small_corpus):
     """Special tokens aside: what the texts consist of is what the rows of each epoch do."""
     stream, encode = stream
     expected = collections.Counter(encode(small_corpus.texts).tokens.tolist())
-    fill = rows_of("masked", (16, 24), SPECIAL)
+    fill = make_row_filler("masked", (16, 24), SPECIAL)
     steps = -(-len(stream.rows) // 16)
-    feed = list(batches(stream, fill, 16, 7, epochs=2, shuffled=True))
+    feed = list(read_batches(stream, fill, 16, 7, epochs=2, shuffled=True))
     assert len(feed) == 2 * steps
     for epoch in (feed[:steps], feed[steps:]):
         found = collections.Counter()
@@ -190,14 +197,14 @@ def test_an_epoch_reads_every_token_once_in_another_order(stream, small_corpus):
                 found.update(ids[:length].tolist())
         assert {i: n for i, n in found.items() if i not in (2, 3)} == expected
     assert not np.array_equal(feed[0].token_ids, feed[steps].token_ids)
-    again = list(batches(stream, fill, 16, 7, epochs=2, shuffled=True))
+    again = list(read_batches(stream, fill, 16, 7, epochs=2, shuffled=True))
     for one, other in zip(feed, again, strict=True):
         jax.tree.map(np.testing.assert_array_equal, one, other)
-    resumed = list(batches(stream, fill, 16, 7, epochs=2, shuffled=True, taken=steps + 1))
+    resumed = list(read_batches(stream, fill, 16, 7, epochs=2, shuffled=True, taken=steps + 1))
     assert len(resumed) == steps - 1
     for one, other in zip(resumed, feed[steps + 1 :], strict=True):
         jax.tree.map(np.testing.assert_array_equal, one, other)
-    assert not list(batches(stream, fill, 16, 7, epochs=2, shuffled=True, taken=2 * steps))
+    assert not list(read_batches(stream, fill, 16, 7, epochs=2, shuffled=True, taken=2 * steps))
 
 
 def test_half_of_the_segments_that_follow_are_exchanged(stream):
@@ -207,7 +214,7 @@ def test_half_of_the_segments_that_follow_are_exchanged(stream):
         a, b = stream.tokens[begin:middle].tolist(), stream.tokens[middle:end].tolist()
         follows[tuple(i for i in b if i != 3)].append(tuple(i for i in a if i != 3) if goes_on else ())
     orders = []
-    for rows in batches(stream, rows_of("masked", (16, 24), SPECIAL), 16, 0, epochs=20, shuffled=True):
+    for rows in read_batches(stream, make_row_filler("masked", (16, 24), SPECIAL), 16, 0, epochs=20, shuffled=True):
         for ids, segments, length, order in zip(*rows, strict=True):
             if not length:
                 continue
@@ -222,7 +229,7 @@ def test_half_of_the_segments_that_follow_are_exchanged(stream):
 
 
 def test_texts_of_one_sentence_have_no_order(tmp_path, small_corpus):
-    encode = whole_encoder(
+    encode = make_raw_encoder(
         learn_word_pieces(lambda: iter(small_corpus.texts), Data(vocab_size=PIECES)), Data(tokens="pieces")
     )
     stream = write_stream(tmp_path, ["a good film", "a bad film"] * 20, encode, PIECES, most=10, end=3)
@@ -232,7 +239,7 @@ def test_texts_of_one_sentence_have_no_order(tmp_path, small_corpus):
 def test_words_of_a_language_model_stay_within_their_text(tmp_path):
     data = Data(vocab_size=100)
     tokenizer = build_tokenizer(learn_vocabulary(iter(TEXTS), data), data)
-    encode = whole_encoder(tokenizer, data)
+    encode = make_raw_encoder(tokenizer, data)
     stream = write_stream(tmp_path, TEXTS, encode, 100, most=4, end=None)
     encoded = encode(TEXTS)
     ends = set(encoded.offsets.tolist())

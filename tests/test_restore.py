@@ -20,7 +20,7 @@ import pytest
 from experiments.variants import load_config
 from research import restore, train
 from research.data.corpora import make_corpus
-from research.data.fingerprints import matches, of_corpus
+from research.data.fingerprints import find_matches, fingerprint_corpus
 from research.data.reader import Row
 from research.errors import UserError
 from research.json_files import write_json
@@ -161,7 +161,7 @@ def test_elsewhere_and_on_other_devices(predicted, tmp_path, devices):
 def has_seen(run, corpus):
     seen, is_known = seen_by(run.folder, run.described, corpus)
     assert is_known
-    return matches(of_corpus(corpus), seen)
+    return find_matches(fingerprint_corpus(corpus), seen)
 
 
 def test_a_run_knows_which_texts_it_has_seen(small_tsv, small_corpus, tmp_path):

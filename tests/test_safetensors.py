@@ -1,4 +1,4 @@
-"""The format by its description: https://github.com/huggingface/safetensors#format."""
+"""Tensor files of other programs are read as float32, others can read ours, and damage is reported."""
 
 import json
 import struct
@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
+from safetensors import safe_open
 
 from research.data.safetensors import read_tensors, write_tensors
 from research.errors import UserError
@@ -17,7 +18,7 @@ KINDS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dty
 
 
 def write(path, tensors, **changes):
-    """Another writer: `tensors` are (kind, array), `changes` what is put into the header of one."""
+    """Write name -> (type, array) by the format's description; `changes` replace fields of a tensor's header."""
     header, body = {"__metadata__": {"format": "pt"}}, b""
     for name, (kind, array) in tensors.items():
         content = np.asarray(array, KINDS[kind]).tobytes()
@@ -32,12 +33,12 @@ def write(path, tensors, **changes):
     return path
 
 
-def test_every_kind_of_float_becomes_float32_and_integers_are_left_out(tmp_path):
+def test_every_type_of_float_becomes_float32_and_integers_are_left_out(tmp_path):
     values = np.array([[1.5, -2.0, 0.0], [3.25, 0.5, 2.0**-14]])
     kinds = ("F64", "F32", "F16", "BF16")
     file = write(tmp_path / "x.safetensors", {kind: (kind, values) for kind in kinds} | {"ids": ("I64", [[0, 1]])})
     found = read_tensors(file)
-    assert list(found) == list(kinds)
+    assert set(found) == set(kinds)
     for tensor in found.values():
         assert tensor.dtype == np.float32
         np.testing.assert_array_equal(tensor, values)
@@ -62,6 +63,14 @@ def test_what_is_written_is_read_to_the_bit(tmp_path_factory, tensors):
         assert found[name].tobytes() == tensor.tobytes()
 
 
+def test_transposed_tensors_are_written_as_they_read(tmp_path):
+    tensor = np.arange(6, dtype=np.float32).reshape(2, 3).T
+    write_tensors(tmp_path / "x.safetensors", {"a": tensor}, {"format": "pt"})
+    np.testing.assert_array_equal(read_tensors(tmp_path / "x.safetensors")["a"], tensor)
+    with safe_open(tmp_path / "x.safetensors", framework="numpy") as file:
+        assert file.metadata() == {"format": "pt"}  # transformers refuses a file without it
+
+
 def test_tensors_shared_out_among_files_are_those_of_one(tmp_path):
     random = np.random.default_rng(0)
     tensors = {name: random.normal(size=(2, 3)).astype(np.float32) for name in "abc"}
@@ -84,21 +93,14 @@ def test_tensors_shared_out_among_files_are_those_of_one(tmp_path):
         read_tensors(tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"shape": [2, 4]},
-        {"shape": [-2, -3]},
-        {"shape": "x"},
-        {"dtype": "F8_E4M3"},
-        {"data_offsets": [0, 20]},
-        {"data_offsets": [4, 28]},
-        {"data_offsets": [0]},
-        {"data_offsets": None},
-    ],
-)
-def test_a_header_that_does_not_fit_is_a_sentence(tmp_path, change):
-    file = write(tmp_path / "x.safetensors", {"a": ("F32", np.ones((2, 3)))}, a=change)
+def test_a_type_of_number_that_no_model_starts_from_is_named(tmp_path):
+    file = write(tmp_path / "x.safetensors", {"a": ("F32", np.ones((2, 3)))}, a={"dtype": "F8_E4M3", "shape": [4, 6]})
+    with pytest.raises(UserError, match=r"x\.safetensors: a has numbers of type F8_E4M3, expected F64, F32"):
+        read_tensors(file)
+
+
+def test_a_header_that_contradicts_the_content_is_refused(tmp_path):
+    file = write(tmp_path / "x.safetensors", {"a": ("F32", np.ones((2, 3)))}, a={"shape": [2, 4]})
     with pytest.raises(UserError, match=r"x\.safetensors: damaged or no safetensors file"):
         read_tensors(file)
 

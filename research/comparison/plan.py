@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from research.data.audit import audit, sentence
+from research.data.audit import audit, describe_problems
 from research.data.corpora import Corpus
 from research.errors import UserError
 from research.evaluation.intervals import Spread
@@ -106,7 +106,7 @@ def extend_plan(folder: Path | None, comparison: Comparison) -> dict[str, Any]:
 def _new_plan(comparison: Comparison) -> dict[str, Any]:
     corpus, looks = comparison.corpus, comparison.looks
     return {
-        "corpus": corpus.about() | {"texts": len(corpus), "notes": sentence(audit(corpus), corpus)},
+        "corpus": corpus.describe() | {"texts": len(corpus), "notes": describe_problems(audit(corpus), corpus)},
         "classes": list(corpus.class_names),
         "folds": comparison.folds,
         "repeats": looks.start,

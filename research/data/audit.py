@@ -1,8 +1,8 @@
-"""What may be wrong with a corpus: texts that repeat, across splits above all, and texts under several labels.
+"""Find problems in a corpus: repeated texts, test texts among the training texts, and texts with several labels.
 
-Texts are *alike* if they have one label and the same words, whatever their case, order and punctuation, and *nearly
-alike* if they have one label and at least nine tenths of the words of both in common (Jaccard), as edited copies have.
-Texts *contradict* each other if they have different labels and are the same but for case and white space.
+Two texts with the same label are *alike* if they have the same words in any order; case and punctuation are ignored.
+They are *nearly alike* if at least 90 % of the words in either are in both (Jaccard similarity), as in edited copies.
+Texts *contradict* each other if they have different labels and differ only in case and white space.
 """
 
 import bisect
@@ -20,34 +20,33 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.data.cache import cached_of_texts
-from research.data.corpora import KNOWN, Corpus, connected, load, make_corpus
+from research.data.corpora import KNOWN, Corpus, label_components, load, make_corpus
 from research.data.fingerprints import WORD
 from research.data.reader import Columns, Row
 from research.errors import UserError
 
-_KEEP_FIRST = ("test", "validation", "train", "all")  # of equal texts, the one that is kept
-_NEARLY = 0.9
-_LEAST_WORDS = 10  # in fewer, one other word may mean another thing
-_MOST_CANDIDATES = 200  # for one word; of texts made from a template, some pairs are passed over
-_FORMAT = 1  # of the cached near copies; raise it when other texts are found to be alike
-
-
-_FEW, _SMALL = 5, 0.02  # a class of fewer texts, and of a smaller share, may be a misspelt label
-_MOST_NAMED = 5  # such classes
+_KEEP_FIRST = ("test", "validation", "train", "all")  # which split keeps its copy when texts are alike
+_NEARLY = 0.9  # Jaccard similarity
+_MIN_WORDS = 10  # in shorter texts, one different word may change the meaning
+_MAX_CANDIDATES = 200  # compared for one word, to bound the time for texts made from a template
+_FORMAT = 1  # version of the cached groups; raise it when the rules for similar texts change
+# A class with fewer texts than both limits may be a misspelt label.
+_RARE_TEXTS, _RARE_SHARE = 5, 0.02
+_MAX_RARE_CLASSES = 5  # named in the message
 
 
 class Audit(NamedTuple):
-    """Counts of texts."""
+    """Numbers of texts with problems."""
 
-    exact: int  # that are equal to another that comes before them
-    near: int  # that are alike or nearly alike to another, and not equal to it
-    across: int  # training or validation texts that are, in one of these senses, also test texts (a fixed test split)
-    conflicting: int  # that are equal to another of another label
+    exact: int  # texts equal to an earlier text
+    near: int  # texts alike or nearly alike to an earlier text, but not equal
+    across: int  # training or validation texts that are copies of texts in the corpus's own test split
+    conflicting: int  # texts that contradict another text
 
 
 @functools.lru_cache(maxsize=4)
 def audit(corpus: Corpus) -> Audit:
-    """Looks for repeated and contradictory texts."""
+    """Count repeated and contradictory texts."""
     near = _near(corpus)
     _, different = np.unique([i.partition("-")[0] for i in corpus.ids], return_index=True)
     return Audit(
@@ -59,14 +58,16 @@ def audit(corpus: Corpus) -> Audit:
 
 
 def clean(corpus: Corpus, classes: tuple[str, ...] | None = None) -> Corpus:
-    """The corpus without texts under several labels, and with one of those that are alike, a test text if there is one.
+    """Return the corpus without contradictory texts and with one text from each group of copies.
+
+    If a group has a test text, the test text stays.
 
     Args:
       corpus: labelled texts.
-      classes: that labels may be of, where that is known, as in `load`; some of them may then have no text.
+      classes: the classes of a trained run, as in `load`; some of them may then have no text.
 
     Raises:
-      UserError: what is left cannot be learnt.
+      UserError: too little is left to learn from.
     """
     near, contradicted = _near(corpus), _contradicted(corpus)
     kept: dict[int, int] = {}
@@ -77,116 +78,118 @@ def clean(corpus: Corpus, classes: tuple[str, ...] | None = None) -> Corpus:
     for i in sorted(kept.values()):
         label = corpus.class_names[corpus.labels[i]]
         rows[str(corpus.splits[i])].append(Row(corpus.texts[i], label, str(corpus.groups[i]), corpus.name))
-    cleaned = make_corpus(corpus.name, {split: found for split, found in rows.items() if found}, classes)
+    cleaned = make_corpus(corpus.name, {split: kept_rows for split, kept_rows in rows.items() if kept_rows}, classes)
     return dataclasses.replace(cleaned, source=corpus.source, columns=corpus.columns, cleaned=True)
 
 
-def load_again(about: dict[str, Any], classes: tuple[str, ...]) -> Corpus:
-    """The corpus of which `Corpus.about` said this, from where it was.
+def reload_corpus(description: dict[str, Any], classes: tuple[str, ...]) -> Corpus:
+    """Load a corpus again, given what `Corpus.describe` returned.
 
     Raises:
-      UserError: it is not there any more, or is another one now.
+      UserError: the source does not exist any more, or its content has changed.
     """
-    source = about.get("source") or about["name"]
+    source = description.get("source") or description["name"]
     if source not in KNOWN and not Path(source).exists():
         raise UserError(f"the run was trained on {source}, which is not there: name it with --corpus")
-    corpus = load(source, Columns(*about.get("columns", ())), classes)
-    corpus = clean(corpus, classes) if about.get("cleaned") else corpus
-    if corpus.checksum != about["checksum"]:
+    corpus = load(source, Columns(*description.get("columns", ())), classes)
+    corpus = clean(corpus, classes) if description.get("cleaned") else corpus
+    if corpus.checksum != description["checksum"]:
         raise UserError(f"{source} has changed since the run was trained on it: name it with --corpus all the same")
     return corpus
 
 
-def sentence(found: Audit, corpus: Corpus) -> str:
-    """What a user should know; empty where nothing was found."""
-    parts = []
-    if found.exact:
-        parts.append(f"{found.exact:,} text(s) repeat another (never across a split that is made here)")
-    if found.near:
-        parts.append(f"{found.near:,} text(s) with all or nearly all words of another")
-    if found.across:
-        parts.append(f"{found.across:,} training or validation text(s) are also test texts")
-    if found.conflicting:
-        parts.append(f"{found.conflicting:,} text(s) stand under several labels")
-    parts = ["; ".join(parts) + " (--clean drops them)"] if parts else []
+def describe_problems(counts: Audit, corpus: Corpus) -> str:
+    """Return a message about the problems of a corpus; empty if there are none."""
+    copies = []
+    if counts.exact:
+        copies.append(f"{counts.exact:,} text(s) repeat another (never across a split that is made here)")
+    if counts.near:
+        copies.append(f"{counts.near:,} text(s) with all or nearly all words of another")
+    if counts.across:
+        copies.append(f"{counts.across:,} training or validation text(s) are also test texts")
+    if counts.conflicting:
+        copies.append(f"{counts.conflicting:,} text(s) have several labels")
+    parts = ["; ".join(copies) + " (--clean drops them)"] if copies else []
     if empty := sum(not text.strip() for text in corpus.texts):
         parts.append(f"{empty:,} text(s) are empty")
-    counts = np.bincount(corpus.labels[corpus.splits != "test"], minlength=len(corpus.class_names))
-    for label in np.flatnonzero(counts < min(_FEW, _SMALL * len(corpus)))[:_MOST_NAMED]:
-        parts.append(f"the label {corpus.class_names[label]!r} has {counts[label]} text(s) to learn it from")
-        if like := difflib.get_close_matches(corpus.class_names[label], _others(corpus, label), n=1, cutoff=0.8):
-            parts[-1] += f", perhaps a misspelt {like[0]!r}"
-    folded = collections.Counter(name.casefold() for name in corpus.class_names)
-    if twice := [name for name in corpus.class_names if folded[name.casefold()] > 1]:
-        parts.append(f"the labels {', '.join(map(repr, twice))} differ in case alone")
+    parts += _describe_labels(corpus)
     return f"{corpus.name}: {'; '.join(parts)}" if parts else ""
 
 
-def _others(corpus: Corpus, label: int) -> list[str]:
-    return [name for i, name in enumerate(corpus.class_names) if i != label]
-
-
-class _Kinds(NamedTuple):
-    """Texts that are alike are of one kind."""
-
-    words: list[tuple[int, ...]]  # of each kind, sorted; empty where a text has none
-    labels: list[int]
-    of_texts: np.ndarray  # int64 [N], the kind of each text
+def _describe_labels(corpus: Corpus) -> list[str]:
+    """Return messages about labels that may be misspelt."""
+    messages, names = [], corpus.class_names
+    counts = np.bincount(corpus.labels[corpus.splits != "test"], minlength=len(names))
+    for label in np.flatnonzero(counts < min(_RARE_TEXTS, _RARE_SHARE * len(corpus)))[:_MAX_RARE_CLASSES]:
+        others = [name for name in names if name != names[label]]
+        similar = difflib.get_close_matches(names[label], others, n=1, cutoff=0.8)
+        hint = f", perhaps a misspelt {similar[0]!r}" if similar else ""
+        messages.append(f"the label {names[label]!r} has {counts[label]} text(s) to learn it from{hint}")
+    folded = collections.Counter(name.casefold() for name in names)
+    if same := [name for name in names if folded[name.casefold()] > 1]:
+        messages.append(f"the labels {', '.join(map(repr, same))} differ only in case")
+    return messages
 
 
 def _contradicted(corpus: Corpus) -> np.ndarray:
-    """bool [N]: the texts that contradict another."""
-    same = [" ".join(text.casefold().split()) for text in corpus.texts]
+    """Return which texts contradict another, bool [N]."""
+    normalized = [" ".join(text.casefold().split()) for text in corpus.texts]
     labels = collections.defaultdict(set)
-    for text, label in zip(same, corpus.labels, strict=True):
+    for text, label in zip(normalized, corpus.labels, strict=True):
         labels[text].add(int(label))
-    return np.array([len(labels[text]) > 1 for text in same], bool)
+    return np.array([len(labels[text]) > 1 for text in normalized], bool)
 
 
 def _near(corpus: Corpus) -> np.ndarray:
-    """int32 [N]: equal for texts that are alike or nearly alike, or linked by others that are."""
+    """Return a group number for each text, int32 [N]; similar texts share it, also if only other texts link them."""
 
     def make() -> dict[str, np.ndarray]:
-        kinds = _alike(corpus)
-        return {"near": connected(len(kinds.words), _nearly_alike(kinds))[kinds.of_texts]}
+        kinds = _group_by_words(corpus)
+        return {"near": label_components(len(kinds.words), _nearly_alike(kinds))[kinds.of_texts]}
 
     made_from = f"format {_FORMAT} {corpus.checksum}"
     return cached_of_texts(corpus.texts, "near", made_from, make)["near"]
 
 
-def _alike(corpus: Corpus) -> _Kinds:
-    """The kinds of texts."""
+class _Kinds(NamedTuple):
+    """The different texts of a corpus; texts that are alike are one kind."""
+
+    words: list[tuple[int, ...]]  # sorted word numbers of each kind; empty for texts without words
+    labels: list[int]
+    of_texts: np.ndarray  # int64 [N], the kind of each text
+
+
+def _group_by_words(corpus: Corpus) -> _Kinds:
     vocabulary: dict[str, int] = {}
-    number: dict[tuple[tuple[int, ...] | str, int], int] = {}
+    kind_of: dict[tuple[tuple[int, ...] | str, int], int] = {}
     of_texts = np.empty(len(corpus), np.int64)
     for i, text in enumerate(corpus.texts):
-        found = WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-        words = tuple(sorted([vocabulary.setdefault(word, len(vocabulary)) for word in found]))
-        # Without words (an emoji, a question mark), only equal texts are alike.
-        of_texts[i] = number.setdefault((words or text, int(corpus.labels[i])), len(number))
-    words_of = [() if isinstance(words, str) else words for words, _ in number]
-    return _Kinds(words_of, [label for _, label in number], of_texts)
+        tokens = WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+        words = tuple(sorted([vocabulary.setdefault(word, len(vocabulary)) for word in tokens]))
+        # Texts without words (an emoji, a question mark) are alike only if they are equal.
+        of_texts[i] = kind_of.setdefault((words or text, int(corpus.labels[i])), len(kind_of))
+    words_of = [() if isinstance(words, str) else words for words, _ in kind_of]
+    return _Kinds(words_of, [label for _, label in kind_of], of_texts)
 
 
 def _nearly_alike(kinds: _Kinds) -> Iterator[tuple[int, int]]:
-    """Kinds that are nearly alike, two by two.
+    """Yield pairs of kinds that are nearly alike.
 
-    Of two sets that have nine tenths of their union in common, the larger, of n words, has one of its
-    n - ceil(0.9 n) + 1 rarest words in common with as many of the other, so few pairs need to be looked at (prefix
-    filtering: Chaudhuri, Ganti & Kaushik 2006).
+    Prefix filtering (Chaudhuri, Ganti & Kaushik 2006) leaves few pairs to compare. If two sets share 90 % of their
+    union and the larger has n words, then their n - ceil(0.9 n) + 1 rarest words have one in common.
     """
     rare_first = _rare_first(kinds.words)
-    # Of each word, sizes and numbers of the kinds that have it among their rarest, the smallest first.
+    # word -> sizes and numbers of the kinds that have it among their rarest words, in ascending order of size
     holders: dict[int, tuple[list[int], list[int]]] = collections.defaultdict(lambda: ([], []))
     for kind in sorted(range(len(rare_first)), key=lambda kind: len(rare_first[kind])):
         size = len(rare_first[kind])
-        if size < _LEAST_WORDS:
+        if size < _MIN_WORDS:
             continue
-        least = math.ceil(_NEARLY * size)
+        min_size = math.ceil(_NEARLY * size)
         candidates: set[int] = set()
-        for word in rare_first[kind][: size - least + 1].tolist():
+        for word in rare_first[kind][: size - min_size + 1].tolist():
             sizes, numbers = holders[word]
-            candidates.update(numbers[bisect.bisect_left(sizes, least) :][-_MOST_CANDIDATES:])
+            candidates.update(numbers[bisect.bisect_left(sizes, min_size) :][-_MAX_CANDIDATES:])
             sizes.append(size)
             numbers.append(kind)
         for other in candidates:
@@ -197,7 +200,7 @@ def _nearly_alike(kinds: _Kinds) -> Iterator[tuple[int, int]]:
 
 
 def _rare_first(words: list[tuple[int, ...]]) -> list[np.ndarray]:
-    """Of each, the different words, numbered by how many have them."""
+    """Return the different words of each kind, rarest first, numbered by the number of kinds that have them."""
     lengths = [len(of_kind) for of_kind in words]
     flat = np.fromiter(itertools.chain.from_iterable(words), np.int64, sum(lengths))
     count = int(flat.max(initial=0)) + 1

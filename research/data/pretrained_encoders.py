@@ -1,6 +1,6 @@
-"""Pretrained encoders: folders with `config.json`, `model.safetensors` and a tokenizer, as HuggingFace lays them out.
+"""Read pretrained encoders: HuggingFace folders with `config.json`, `model.safetensors` and a tokenizer.
 
-No code of such a folder is run and nothing in it is unpickled.
+No code in such a folder is run, and nothing is unpickled.
 """
 
 import functools
@@ -16,18 +16,21 @@ from research.data.cache import file_checksum
 from research.data.safetensors import read_tensors
 from research.errors import UserError
 
-NAMES = ("minilm",)  # of assets
+NAMES = ("minilm",)  # keys of `ASSETS`
 SETTINGS, TENSORS, TOKENIZER, VOCABULARY = "config.json", "model.safetensors", "tokenizer.json", "vocab.txt"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
-PRETRAINING = "pretraining.json"  # the config.json of the run that made the folder, where one of ours did
+PRETRAINING = "pretraining.json"  # config.json of the run that wrote the folder; only our runs write it
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
-def folder_of(source: str) -> Path:
-    """The folder that a setting names: of a known encoder, fetched on first use, or the user's own.
+def find_folder(source: str) -> Path:
+    """Return the folder of a known encoder, which is downloaded on first use, or the user's own folder.
+
+    Args:
+      source: the setting `data.weights`.
 
     Raises:
-      UserError: there is no such folder, or it holds no weights that can be read here.
+      UserError: there is no such folder, or it has no safetensors weights.
     """
     if source in NAMES:
         return fetch(source)[0].parent
@@ -35,54 +38,55 @@ def folder_of(source: str) -> Path:
     if not folder.is_dir():
         raise UserError(f"config.data.weights is {source!r}, expected none, {', '.join(NAMES)}, or a folder")
     if not any((folder / name).exists() for name in (TENSORS, f"{TENSORS}.index.json")):
-        pickled = any((folder / name).exists() for name in _PICKLES)
-        why = "; pytorch_model.bin is not read, because a pickle can run code: save it as safetensors"
-        raise UserError(f"{folder}: no {TENSORS}, expected weights as safetensors{why if pickled else ''}")
+        hint = ""
+        if any((folder / name).exists() for name in _PICKLES):
+            hint = "; pytorch_model.bin is not read, because a pickle can run code: save it as safetensors"
+        raise UserError(f"{folder}: no {TENSORS}, expected weights as safetensors{hint}")
     return folder
 
 
 def read_settings(source: str) -> dict[str, Any]:
-    """What `config.json` says of an encoder."""
-    return _read_json(folder_of(source) / SETTINGS)
+    """Return the content of an encoder's `config.json`."""
+    return _read_json(find_folder(source) / SETTINGS)
 
 
 def read_pretraining(source: str) -> dict[str, Any]:
-    """What the run that trained an encoder says of itself; nothing where none of ours did."""
+    """Return the config of the run that trained an encoder; empty if none of our runs did."""
     path = Path(source) / PRETRAINING
     return _read_json(path) if source not in ("none", *NAMES) and path.exists() else {}
 
 
 def read_tokenizer_settings(source: str) -> dict[str, Any]:
-    """What `tokenizer_config.json` says; nothing where there is none."""
-    path = folder_of(source) / TOKENIZER_SETTINGS
+    """Return the content of `tokenizer_config.json`; empty if there is none."""
+    path = find_folder(source) / TOKENIZER_SETTINGS
     return _read_json(path) if path.exists() else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: a JSON {type(found).__name__}, expected an object")
-    return found
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a JSON {type(content).__name__}, expected an object")
+    return content
 
 
 def read_weights(source: str) -> dict[str, np.ndarray]:
-    """The tensors of an encoder, read once for all runs that start from it; see `read_tensors`."""
+    """Return the tensors of an encoder, name -> float32; they are read once for all runs."""
     return _read(source, weights_checksum(source))
 
 
 @functools.lru_cache(maxsize=2)
 def _read(source: str, checksum: str) -> dict[str, np.ndarray]:
-    return read_tensors(folder_of(source) / TENSORS)
+    return read_tensors(find_folder(source) / TENSORS)
 
 
 def weights_checksum(source: str) -> str:
-    """SHA-256 of what a run reads of the folder; of an asset that of its distribution."""
+    """Return a SHA-256 of the files that a run reads from a folder, or of the package of a known encoder."""
     if source in NAMES:
         return ASSETS[source].sha256
-    folder = folder_of(source)
+    folder = find_folder(source)
     names = (SETTINGS, TOKENIZER_SETTINGS, TOKENIZER, VOCABULARY)
     files = [*sorted(folder.glob("*.safetensors*")), *(folder / name for name in names if (folder / name).exists())]
     return hashlib.sha256("".join(f"{path.name} {file_checksum(path)}\n" for path in files).encode()).hexdigest()

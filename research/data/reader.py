@@ -1,6 +1,7 @@
-"""Reading the user's files: TSV in the article's format, CSV and JSONL by column name.
+"""Read the user's files: TSV without a header, CSV and JSONL by column name.
 
-Every mistake ends in `FILE:LINE: what is wrong, what was expected`.
+Every format has one function `(path, content, columns) -> rows` in `_READERS`. Every error message starts with
+`FILE:LINE:` and says what is wrong and how to fix it.
 """
 
 import csv
@@ -8,17 +9,16 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from research.errors import UserError
 
-SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl")
-_SHOWN = 40  # characters of a column's name or a label in a message
-_MOST_LABEL = 1_000  # characters
-_MOST_CHARACTERS = 10_000_000  # of a text, three long novels; the tokenizer takes 200 bytes for each
-_PURPOSES = {
+_MAX_SHOWN = 40  # characters of a label or of a column name in a message
+_MAX_LABEL = 1_000  # characters
+_MAX_TEXT = 10_000_000  # characters, about three long novels; the tokenizer needs 200 bytes for each
+_FILE_NAMES = {  # split -> names of its file in a folder
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
@@ -26,7 +26,7 @@ _PURPOSES = {
 
 
 class Columns(NamedTuple):
-    """Names of the columns of CSV and JSONL files. A `group` (optional) never straddles a split."""
+    """Column names of CSV and JSONL files. A split never separates texts of one (optional) `group`."""
 
     text: str = "text"
     label: str = "label"
@@ -34,7 +34,7 @@ class Columns(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One labelled text and where it stands, `FILE:LINE`."""
+    """One labelled text and its place, `FILE:LINE`."""
 
     text: str
     label: str
@@ -43,53 +43,57 @@ class Row(NamedTuple):
 
 
 def read_path(path: Path, columns: Columns) -> dict[str, list[Row]]:
-    """Reads one file (`{"all": rows}`) or a folder with train, validation and test files.
+    """Read one file, or a folder with train, validation and test files.
+
+    Returns:
+      split -> rows; the only split of a single file is "all".
 
     Raises:
-      UserError: no such path, an unknown kind of file, two files for one split, no training file, a malformed row.
+      UserError: the path does not exist, a file type is unknown, a split has two files, there is no training file, or
+        a row is malformed.
     """
     if path.is_file():
         return {"all": read_rows(path, columns)}
     if not path.is_dir():
-        raise UserError(f"{path}: neither a file nor a folder, expected one that is there")
-    files = {split: _file_of(path, split, names) for split, names in _PURPOSES.items()}
+        raise UserError(f"{path}: neither a file nor a folder")
+    files = {split: _find_file(path, split, names) for split, names in _FILE_NAMES.items()}
     if files["train"] is None:
-        raise UserError(f"{path}: no training file, expected train{'|'.join(SUFFIXES)} in the folder")
+        raise UserError(f"{path}: no training file in the folder, expected train{' or train'.join(_READERS)}")
     return {split: read_rows(file, columns) for split, file in files.items() if file is not None}
 
 
-def _file_of(folder: Path, split: str, names: tuple[str, ...]) -> Path | None:
-    found = [folder / (name + suffix) for name in names for suffix in SUFFIXES if (folder / (name + suffix)).is_file()]
-    if len(found) > 1:
-        raise UserError(f"{folder}: both {found[0].name} and {found[1].name}, expected one file for {split}")
-    return found[0] if found else None
+def _find_file(folder: Path, split: str, names: tuple[str, ...]) -> Path | None:
+    paths = [folder / (name + suffix) for name in names for suffix in _READERS]
+    files = [path for path in paths if path.is_file()]
+    if len(files) > 1:
+        raise UserError(f"{folder}: both {files[0].name} and {files[1].name}, expected one file for {split}")
+    return files[0] if files else None
 
 
 def read_rows(path: Path, columns: Columns = Columns()) -> list[Row]:
-    """The rows of one file, in its order.
+    """Return the rows of one file, in the order of the file.
 
     Raises:
-      UserError: not a known suffix, not UTF-8, a malformed row, or no row at all.
+      UserError: the suffix is unknown, the file is not UTF-8, a row is malformed, or there are no rows.
     """
-    readers = {".tsv": _read_tsv, ".txt": _read_tsv, ".csv": _read_csv, ".jsonl": _read_jsonl}
-    reader = readers.get(path.suffix.lower())
+    reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise UserError(f"{path}: unknown kind of file, expected one of {', '.join(SUFFIXES)}")
+        raise UserError(f"{path}: unknown file type, expected one of {', '.join(_READERS)}")
     rows = list(reader(path, read_text(path), columns))
     if not rows:
         raise UserError(f"{path}: no rows, expected at least one labelled text")
     for row in rows:
-        if len(row.text) > _MOST_CHARACTERS:
-            long = f"a text of {len(row.text):,} characters"
-            raise UserError(f"{row.place}: {long}, expected at most {_MOST_CHARACTERS:,}: split or cut it")
+        if len(row.text) > _MAX_TEXT:
+            size = f"a text of {len(row.text):,} characters"
+            raise UserError(f"{row.place}: {size}, expected at most {_MAX_TEXT:,}: split or cut it")
     return rows
 
 
 def read_text(path: Path) -> str:
-    """The file as text: UTF-8, a byte-order mark dropped.
+    """Return the content of a UTF-8 file, without a byte-order mark.
 
     Raises:
-      UserError: it cannot be read or is not UTF-8; names the line.
+      UserError: the file cannot be read, or a line is not UTF-8.
     """
     try:
         content = path.read_bytes()
@@ -98,16 +102,16 @@ def read_text(path: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1  # the object is what stands behind a byte-order mark
+        line = error.object.count(b"\n", 0, error.start) + 1  # `error.object` excludes the byte-order mark
         byte = f"{error.object[error.start]:#04x}"
         raise UserError(f"{path}:{line}: byte {byte} is not UTF-8, expected a UTF-8 file") from None
 
 
 class Lines:
-    """The lines of a source with their ends, one after the other, and how far it has been read.
+    """Iterate over the lines of a binary source, line breaks included; `read` counts the bytes so far.
 
-    Raises while it is read:
-      UserError: a line of more than `most` bytes, or one that is not UTF-8.
+    Iteration raises:
+      UserError: a line has more than `most` bytes, or is not UTF-8.
     """
 
     def __init__(self, source: BinaryIO, name: str, most: int):
@@ -116,7 +120,7 @@ class Lines:
 
     @property
     def place(self) -> str:
-        """`NAME:LINE` of the last one."""
+        """Return `NAME:LINE` of the last line that was read."""
         return f"{self._name}:{self._number or 1}"
 
     def __iter__(self) -> Iterator[str]:
@@ -134,10 +138,10 @@ class Lines:
 
 
 def json_object(line: str, place: str) -> dict[str, Any]:
-    """The object that a line of JSONL holds.
+    """Parse a line of JSONL.
 
     Raises:
-      UserError: it is none.
+      UserError: the line is not a JSON object.
     """
     try:
         record = json.loads(line)
@@ -149,14 +153,14 @@ def json_object(line: str, place: str) -> dict[str, Any]:
 
 
 def _lines(content: str) -> Iterator[tuple[int, str]]:
-    # Not splitlines(): a text may hold U+2028, form feeds and the like.
+    # `splitlines` would also split at U+2028, form feeds and similar characters inside a text.
     for number, line in enumerate(content.split("\n"), start=1):
         yield number, line.removesuffix("\r")
 
 
 def _read_tsv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
     if columns.group:
-        raise UserError(f"{path}: a TSV file has no column names, expected a CSV or JSONL file with --group_column")
+        raise UserError(f"{path}: a TSV file has no column names. Use a CSV or JSONL file with --group_column")
     for number, line in _lines(content):
         if not line:
             continue
@@ -172,16 +176,16 @@ def _read_csv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
     try:
         header = next(reader, [])
         if len(header) == 1 and re.search(r"[;\t]", header[0]):
-            raise UserError(f"{path}:1: no comma between the names of columns, expected comma-separated values")
-        _require(header, columns, f"{path}:1")
+            raise UserError(f"{path}:1: no comma between the column names, expected comma-separated values")
+        _check_columns(header, columns, f"{path}:1")
         require_once(header, [name for name in columns if name], f"{path}:1")
-        # A quoted cell may span lines, so a row is named by the line on which it starts.
+        # A quoted cell may span lines; messages name the line where a row starts.
         start = reader.line_num + 1
         for row in reader:
             place, start = f"{path}:{start}", reader.line_num + 1
             if not row:
                 continue
-            cells = dict(zip(header, row))  # noqa: B905 - of unequal length
+            cells = dict(zip(header, row))  # noqa: B905 - the lengths may differ
             if len(row) > len(header):
                 raise UserError(f"{place}: more cells than the header has, expected {len(header)}")
             if columns.text not in cells or columns.label not in cells:
@@ -198,7 +202,7 @@ def _read_jsonl(path: Path, content: str, columns: Columns) -> Iterator[Row]:
             continue
         place = f"{path}:{number}"
         record = json_object(line, place)
-        _require(record, columns, place)
+        _check_columns(record, columns, place)
         text = record[columns.text]
         if not isinstance(text, str):
             raise UserError(f"{place}: {columns.text!r} is a {type(text).__name__}, expected a string")
@@ -206,23 +210,29 @@ def _read_jsonl(path: Path, content: str, columns: Columns) -> Iterator[Row]:
         yield Row(text, _label(record[columns.label], place), "" if group is None else str(group), place)
 
 
-def _require(names: Any, columns: Columns, place: str) -> None:
-    for field, name in columns._asdict().items():
-        if name and name not in names:
-            there = ", ".join(str(other)[:_SHOWN] for other in names)
-            raise UserError(f"{place}: no column {name!r} among {there}, expected it, or --{field}_column with another")
+_READERS = {".tsv": _read_tsv, ".txt": _read_tsv, ".csv": _read_csv, ".jsonl": _read_jsonl}
+
+
+def _check_columns(names: Iterable[str], columns: Columns, place: str) -> None:
+    """Raise UserError if a column that should be read is missing."""
+    missing = {field: name for field, name in columns._asdict().items() if name and name not in names}
+    if missing:
+        absent = " and no column ".join(map(repr, missing.values()))
+        present = ", ".join(" ".join(name.split())[:_MAX_SHOWN] for name in names)
+        flags = " ".join(f"--{field}_column=NAME" for field in missing)
+        raise UserError(f"{place}: no column {absent}. Columns: {present or 'none'}. Use {flags}")
 
 
 def require_once(header: Sequence[str], names: Sequence[str], place: str) -> None:
-    """Raises UserError where a column that is read stands twice."""
-    if twice := [name for name in names if header.count(name) > 1]:
-        raise UserError(f"{place}: two columns are named {twice[0]!r}, expected different names")
+    """Raise UserError if a column that should be read occurs twice."""
+    if repeated := [name for name in names if header.count(name) > 1]:
+        raise UserError(f"{place}: two columns are named {repeated[0]!r}, expected different names")
 
 
 def _label(value: Any, place: str) -> str:
-    """A label as a string: an integer or a name, exactly one a text."""
+    """Return a label, which must be one integer or one name, as a string."""
     if isinstance(value, (list, tuple)):
-        raise UserError(f"{place}: more than one label, expected exactly one label a text")
+        raise UserError(f"{place}: more than one label, expected exactly one for each text")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
@@ -230,9 +240,9 @@ def _label(value: Any, place: str) -> str:
     label = str(value).strip()
     if not label:
         raise UserError(f"{place}: no label, expected an integer or a name")
-    if len(label) > _MOST_LABEL:
-        shown = f"{label[:_SHOWN]}..."
-        raise UserError(f"{place}: a label of {len(label):,} characters ({shown}), expected at most {_MOST_LABEL:,}")
+    if len(label) > _MAX_LABEL:
+        shown = f"{label[:_MAX_SHOWN]}..."
+        raise UserError(f"{place}: a label of {len(label):,} characters ({shown}), expected at most {_MAX_LABEL:,}")
     if label.encode("utf-8", "replace").decode() != label:
         raise UserError(f"{place}: the label is {label!r}, expected valid Unicode")
     return label

@@ -1,7 +1,7 @@
-"""Which text trains, which chooses, which tests: a function of the texts and the seed, never of row order.
+"""Split a corpus into training, validation and test texts.
 
-Groups (exact duplicates, the user's groups) are put into a keyed random order - the rank of a hash of seed and
-content - and dealt out so that each class is spread evenly; no group straddles a split.
+A split depends on the texts and the seed and never on the order of rows: groups are shuffled by a hash of seed and
+content. A group (exact copies, the user's groups) stays in one part, and every class is spread evenly over the parts.
 """
 
 import functools
@@ -14,31 +14,35 @@ from research.data.corpora import Corpus
 from research.errors import UserError
 
 VALIDATION_FRACTION = 0.1
-FOLDS = 5  # where the corpus has no test split and nothing else is asked for
+FOLDS = 5  # the default for a corpus without a test split
 
 
 class Split(NamedTuple):
-    """Indices into a corpus, int64, ascending."""
+    """Indices into a corpus, int64, in ascending order."""
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
 
 
-def stream_seed(seed: int, name: str, *which: int) -> int:
-    """The seed of a named random stream, in [0, 2^32).
+def stream_seed(seed: int, name: str, *numbers: int) -> int:
+    """Return the seed of a named random stream, in [0, 2^32).
 
-    "init", "order" and "dropout" are of training, "split", "validation" and "train_size" of what is trained on.
+    Args:
+      seed: the base seed of the run.
+      name: the stream. Training uses "init", "order" and "dropout"; splits use "split", "validation", "train_size" and
+        "validation_size".
+      numbers: what else varies the stream, such as the repeat and the fold.
     """
-    key = ":".join(map(str, (seed, name, *which)))
+    key = ":".join(map(str, (seed, name, *numbers)))
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
 
 def resolve_folds(corpus: Corpus, folds: int | None) -> int:
-    """The folds of the cross-validation, 0 where the corpus has a test split.
+    """Return the number of cross-validation folds; 0 if the corpus has a test split.
 
     Raises:
-      UserError: folds are asked for where there is a test split.
+      UserError: `folds` is set for a corpus that has a test split.
     """
     if not corpus.has("test"):
         return FOLDS if folds is None else folds
@@ -48,11 +52,11 @@ def resolve_folds(corpus: Corpus, folds: int | None) -> int:
 
 
 def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: int, train_size: int = 0) -> Split:
-    """The split of one run.
+    """Return the split of one run.
 
-    With a test split, `folds` is 0 and runs differ by `repeat`. Without one, fold `fold` of `folds` is the test
-    split. Validation is the corpus's own where it has one, else a stratified tenth of the training texts. Of what is
-    left to train on, `train_size` texts are taken (0: all), and of validation no more than that.
+    If the corpus has a test split, `folds` is 0 and runs differ by `repeat`. Otherwise `fold` is the test split.
+    The corpus's own validation split is used if it has one, else a stratified tenth of the training texts.
+    `train_size` limits the training texts (0: all), and the validation texts to the same number.
 
     Raises:
       UserError: `folds`, `fold` or `train_size` does not fit the corpus.
@@ -61,17 +65,17 @@ def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: in
         resolve_folds(corpus, folds or fold)
         pool, test = np.flatnonzero(corpus.splits == "train"), np.flatnonzero(corpus.splits == "test")
     else:
-        pool = _to_deal(corpus)
+        pool = _texts_to_split(corpus)
         groups = len(np.unique(corpus.groups[pool]))
         if not 2 <= folds <= groups:
             raise UserError(f"--folds is {folds}, expected 2 to {groups}: {corpus.name} has {groups} texts or groups")
         if not 0 <= fold < folds:
             raise UserError(f"--fold is {fold}, expected 0 to {folds - 1}")
-        fold_of = _dealt(corpus, folds, stream_seed(seed, "split", repeat))
+        fold_of = _cached_folds(corpus, folds, stream_seed(seed, "split", repeat))
         pool, test = pool[fold_of != fold], pool[fold_of == fold]
     if corpus.has("validation"):
         train, validation = pool, np.flatnonzero(corpus.splits == "validation")
-        if folds:  # copies of what is tested here must not choose the epoch
+        if folds:  # copies of test texts must not choose the epoch
             validation = validation[~np.isin(corpus.groups[validation], corpus.groups[test])]
             if not len(validation):
                 raise UserError(f"{corpus.name}: all validation texts are tested in fold {fold}, expected others")
@@ -80,29 +84,36 @@ def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: in
         train, validation = pool[~held_out], pool[held_out]
     if train_size:
         train = subsample(corpus, train, train_size, stream_seed(seed, "train_size", repeat, fold))
-        if len(validation) > train_size:  # nobody who has so few texts has more to choose on
+        if len(validation) > train_size:  # whoever has so few training texts has no more for validation
             validation = subsample(corpus, validation, train_size, stream_seed(seed, "validation_size", repeat, fold))
     return Split(train, validation, test)
 
 
-def _to_deal(corpus: Corpus) -> np.ndarray:
+def _texts_to_split(corpus: Corpus) -> np.ndarray:
     return np.flatnonzero((corpus.splits == "all") | (corpus.splits == "train"))
 
 
-@functools.lru_cache(maxsize=8)  # the folds of a repeat are asked for one by one
-def _dealt(corpus: Corpus, folds: int, key: int) -> np.ndarray:
-    return deal(corpus, _to_deal(corpus), folds, key)
+@functools.lru_cache(maxsize=8)  # each fold of a repeat needs the same assignment
+def _cached_folds(corpus: Corpus, folds: int, key: int) -> np.ndarray:
+    return assign_folds(corpus, _texts_to_split(corpus), folds, key)
 
 
 def subsample(corpus: Corpus, train: np.ndarray, size: int, key: int) -> np.ndarray:
-    """The first `size` training texts in keyed order, by class in proportion; a larger size keeps those of a smaller.
+    """Return a stratified sample of training texts; a larger sample contains every smaller one.
+
+    Args:
+      corpus: the source of labels and ids.
+      train: int [n], indices of the training texts.
+      size: the number of texts to take.
+      key: the seed of the sample.
 
     Raises:
-      UserError: there are fewer.
+      UserError: there are fewer training texts than `size`.
     """
     if not 0 < size <= len(train):
         raise UserError(f"config.data.train_size is {size}, expected at most the {len(train)} training texts there are")
-    ranked = []  # the first of each class, then as far as each has come in its own class
+    # One text of each class comes first; the others are ranked by their position within their class.
+    ranked = []
     for label in np.unique(corpus.labels[train]):
         of_class = train[corpus.labels[train] == label]
         keyed = sorted((hashlib.sha256(f"{key}:{corpus.ids[i]}".encode()).digest(), i) for i in of_class)
@@ -111,7 +122,7 @@ def subsample(corpus: Corpus, train: np.ndarray, size: int, key: int) -> np.ndar
 
 
 def _shuffled_groups(corpus: Corpus, pool: np.ndarray, key: int) -> list[np.ndarray]:
-    """The groups of `pool` as arrays of positions in it, in keyed order."""
+    """Return the groups of `pool`, as arrays of positions in it, in an order that `key` determines."""
     order = np.argsort(corpus.groups[pool], kind="stable")
     _, starts = np.unique(corpus.groups[pool][order], return_index=True)
     members = np.split(order, starts[1:])
@@ -122,24 +133,24 @@ def _shuffled_groups(corpus: Corpus, pool: np.ndarray, key: int) -> list[np.ndar
     return sorted(members, key=rank)
 
 
-def deal(corpus: Corpus, pool: np.ndarray, folds: int, key: int) -> np.ndarray:
-    """Stratified folds.
+def assign_folds(corpus: Corpus, pool: np.ndarray, folds: int, key: int) -> np.ndarray:
+    """Assign texts to stratified folds.
 
     Args:
-      corpus: where labels and groups are read.
-      pool: int [P], indices of the texts to deal out.
-      folds: how many folds.
+      corpus: the source of labels and groups.
+      pool: int [P], indices of the texts to assign.
+      folds: the number of folds.
       key: the seed of the order.
 
     Returns:
-      int64 [P], the fold of each; every class is spread as evenly over the folds as whole groups allow.
+      int64 [P], the fold of each text. Classes are spread over the folds as evenly as whole groups allow.
     """
     fold_of = np.empty(len(pool), np.int64)
     count = np.zeros((folds, len(corpus.class_names)), np.int64)
-    # Larger groups first (the sort is stable), so that the small ones even out what they leave.
+    # Larger groups come first, so that small ones can even out the folds. The sort is stable.
     for group in sorted(_shuffled_groups(corpus, pool, key), key=len, reverse=True):
         labels = np.bincount(corpus.labels[pool[group]], minlength=count.shape[1])
-        # To the fold that lacks the group's main class most; of equals, to the smallest.
+        # The fold with the fewest texts of the group's main class; among equals, the smallest fold.
         target = np.lexsort((count.sum(axis=1), count[:, np.argmax(labels)]))[0]
         fold_of[group] = target
         count[target] += labels
@@ -147,29 +158,35 @@ def deal(corpus: Corpus, pool: np.ndarray, folds: int, key: int) -> np.ndarray:
 
 
 def hold_out(corpus: Corpus, pool: np.ndarray, fraction: float, key: int) -> np.ndarray:
-    """A stratified part of `pool`, at least one group, never the last group of a class.
+    """Hold out a stratified part of `pool`: at least one group, but never the last group of a class.
+
+    Args:
+      corpus: the source of labels and groups.
+      pool: int [P], indices of texts.
+      fraction: the share to hold out.
+      key: the seed of the order.
 
     Returns:
-      bool [P], true where held out.
+      bool [P], true for texts that are held out.
 
     Raises:
-      UserError: every class of `pool` is a single group, so nothing can be spared.
+      UserError: every class of `pool` is a single group, so nothing can be held out.
     """
     groups = _shuffled_groups(corpus, pool, key)
-    main = [int(np.argmax(np.bincount(corpus.labels[pool[group]]))) for group in groups]
-    left = np.bincount(main, minlength=len(corpus.class_names))
+    main_class = [int(np.argmax(np.bincount(corpus.labels[pool[group]]))) for group in groups]
+    left = np.bincount(main_class, minlength=len(corpus.class_names))
     quota = np.rint(fraction * np.bincount(corpus.labels[pool], minlength=len(corpus.class_names)))
     if not quota.any():
         quota[np.argmax(left)] = 1
-    taken = np.zeros(len(pool), bool)
-    for group, label in zip(groups, main, strict=True):
+    held_out = np.zeros(len(pool), bool)
+    for group, label in zip(groups, main_class, strict=True):
         if left[label] > 1 and len(group) <= quota[label]:
-            taken[group] = True
+            held_out[group] = True
             quota[label] -= len(group)
             left[label] -= 1
-    if not taken.any():  # every group is larger than its quota, or the last of its class
-        spare = [(len(group), i) for i, (group, label) in enumerate(zip(groups, main, strict=True)) if left[label] > 1]
+    if not held_out.any():  # every group is larger than its quota, or the last of its class
+        spare = [(len(group), i) for i, group in enumerate(groups) if left[main_class[i]] > 1]
         if not spare:
             raise UserError(f"{corpus.name}: no text can be spared to choose the epoch on, expected more texts a class")
-        taken[groups[min(spare)[1]]] = True
-    return taken
+        held_out[groups[min(spare)[1]]] = True
+    return held_out

@@ -1,10 +1,10 @@
-"""Tokens on disk, and rows of them in the order of an epoch: what does not fit into memory is read as it is needed.
+"""Write the tokens of texts to disk, and read them back as shuffled batches of rows; they need not fit into memory.
 
-All texts stand end to end in one file. A row is two segments that follow each other there, or one. Segments are
-filled with whole sentences, and go on from one text into the next, as RoBERTa's do (Liu et al. 2019, section 4.2),
-where `across` says so: every token stands in exactly one row, and only a sentence longer than a segment is cut.
+All texts are written one after another into one file. A row is one segment of that file, or two consecutive segments.
+Segments contain whole sentences; only a sentence longer than a segment is cut. With `across`, a segment may continue
+into the next text, as in RoBERTa (Liu et al. 2019, section 4.2). Every token is in exactly one row.
 
-The only file that imports Grain.
+This is the only file that imports Grain.
 """
 
 import functools
@@ -17,28 +17,29 @@ import numpy as np
 
 from research.atomic_files import make_folder, whole_file
 from research.data.tokenizer import Encoded
-from research.data.unlabelled_texts import sentences
+from research.data.unlabelled_texts import split_sentences
 from research.data.word_pieces import Special
 from research.errors import not_installed
 
-_TEXTS = 1_000  # that are encoded at a time
+_CHUNK_TEXTS = 1_000  # texts encoded at a time
 
 
 class Stream(NamedTuple):
-    """What lies on disk."""
+    """Tokens and rows on disk, mapped into memory."""
 
     tokens: np.ndarray  # uint16 or int32 [total]
-    # int64 [N, 4]: segment a is tokens[row[0]:row[1]], b tokens[row[1]:row[2]]; row[3]: one text goes on
+    # int64 [N, 4]: (begin, middle, end, continues). Segment a is tokens[begin:middle], b is tokens[middle:end];
+    # `continues` is 1 if the text of a continues in b.
     rows: np.ndarray
 
 
 class Rows(NamedTuple):
-    """B rows of L tokens; those that complete the last batch have length 0."""
+    """A batch of B rows of L tokens; filler rows have length 0."""
 
     token_ids: np.ndarray  # int32 [B, L]
     segment_ids: np.ndarray  # int32 [B, L], 0 up to the [SEP] that ends segment a, then 1
     lengths: np.ndarray  # int32 [B]
-    order: np.ndarray  # int32 [B]: 0 b follows a, 1 b is of another row, -1 nobody knows
+    order: np.ndarray  # int32 [B]: 0 if b follows a, 1 if b is from another row, -1 if unknown
 
 
 def write_stream(
@@ -50,25 +51,27 @@ def write_stream(
     most: int,
     end: int | None,
 ) -> Stream:
-    """Encodes texts into a folder, unless that was done.
+    """Encode texts and write them into a folder, unless the folder has them already.
 
     Args:
-      folder: made where it does not exist.
-      texts: read once.
-      encode: texts -> token ids, without tokens around them.
-      vocab_size: ids are below it.
-      most: tokens of a segment.
-      end: id that is put behind each text, which then consists of sentences, and rows of pairs of segments; None takes
-        a text as one sentence and a segment as a row, and segments end with their text.
+      folder: created if it does not exist.
+      texts: the texts, read once.
+      encode: texts -> token ids, without special tokens around them.
+      vocab_size: all ids are below it.
+      most: maximum number of tokens in a segment.
+      end: id written after each text; texts are split into sentences, and a row has two segments. None: a text is one
+        sentence, a row is one segment, and segments end with their text.
     """
     dtype = np.uint16 if vocab_size <= 1 << 16 else np.int32
     paths = folder / "tokens.bin", folder / "rows.bin"
     if not paths[1].exists():
         make_folder(folder)
-        with whole_file(paths[1]) as rows, whole_file(paths[0]) as tokens:  # the rows are there last: then all is
+        # The file of rows is renamed last, so it marks a complete stream.
+        with whole_file(paths[1]) as rows, whole_file(paths[0]) as tokens:
             lengths = _write_tokens(tokens, texts, encode, dtype, end)
-            segments = cut(lengths, most, across=end is not None)
-            for row in pair(segments) if end is not None else ((a, b, b, 0) for a, b, _ in segments):
+            segments = cut_segments(lengths, most, across=end is not None)
+            single_rows = ((begin, stop, stop, 0) for begin, stop, _ in segments)
+            for row in single_rows if end is None else pair_segments(segments):
                 rows.write(np.array(row, np.int64).tobytes())
     if not paths[1].stat().st_size:
         return Stream(np.empty(0, dtype), np.empty((0, 4), np.int64))
@@ -78,47 +81,48 @@ def write_stream(
 def _write_tokens(
     file: Any, texts: Iterable[str], encode: Callable[[Sequence[str]], Encoded], dtype: type, end: int | None
 ) -> Iterator[tuple[int, bool]]:
-    """Writes the tokens and yields `(length, whether it ends its text)` of each sentence."""
+    """Write the tokens, and yield `(length, whether it ends its text)` for each sentence."""
     texts = iter(texts)
-    while some := list(itertools.islice(texts, _TEXTS)):
-        parts = [[text] if end is None else sentences(text) for text in some]
-        encoded, n = encode([sentence for of_text in parts for sentence in of_text]), 0
-        for of_text in parts:
-            for last in [False] * (len(of_text) - 1) + [True]:
-                ids = encoded.tokens[encoded.offsets[n] : encoded.offsets[n + 1]]
-                ids, n = np.append(ids, end) if last and end is not None else ids, n + 1
-                file.write(ids.astype(dtype).tobytes())
-                yield len(ids), last
+    while chunk := list(itertools.islice(texts, _CHUNK_TEXTS)):
+        sentences_of = [[text] if end is None else split_sentences(text) for text in chunk]
+        encoded = encode(list(itertools.chain.from_iterable(sentences_of)))
+        last_sentences = set(np.cumsum([len(sentences) for sentences in sentences_of]) - 1)
+        for n in range(len(encoded.labels)):
+            ids = encoded.tokens[encoded.offsets[n] : encoded.offsets[n + 1]]
+            if n in last_sentences and end is not None:
+                ids = np.append(ids, end)
+            file.write(ids.astype(dtype).tobytes())
+            yield len(ids), n in last_sentences
 
 
-def cut(lengths: Iterable[tuple[int, bool]], most: int, *, across: bool) -> Iterator[tuple[int, int, bool]]:
-    """Yields segments of at most `most` tokens, as (begin, end, whether a text goes on behind it).
+def cut_segments(lengths: Iterable[tuple[int, bool]], most: int, *, across: bool) -> Iterator[tuple[int, int, bool]]:
+    """Yield segments of at most `most` tokens, as (begin, end, whether its last text continues after it).
 
     Args:
-      lengths: of sentences, and whether each is the last one of its text.
-      most: at least 1.
-      across: whether a segment may go on with the next text.
+      lengths: the length of each sentence, and whether it is the last of its text.
+      most: maximum number of tokens, at least 1.
+      across: whether a segment may continue with the next text.
     """
     begin = end = 0
-    goes_on = False
+    continues = False
     for length, last in lengths:
         while length:
             part = min(length, most)
-            if end > begin and (end - begin + part > most or not (across or goes_on)):
-                yield begin, end, goes_on
+            if end > begin and (end - begin + part > most or not (across or continues)):
+                yield begin, end, continues
                 begin = end
-            end, length, goes_on = end + part, length - part, True
-        goes_on = goes_on and not last
+            end, length, continues = end + part, length - part, True
+        continues = continues and not last
     if end > begin:
         yield begin, end, False
 
 
-def pair(segments: Iterable[tuple[int, int, bool]]) -> Iterator[tuple[int, int, int, int]]:
-    """Every two segments as a row of `Stream`; an odd one stands alone."""
+def pair_segments(segments: Iterable[tuple[int, int, bool]]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield two segments at a time as a row of `Stream`; the last row may have only one."""
     segments = iter(segments)
-    for begin, middle, goes_on in segments:
+    for begin, middle, continues in segments:
         _, end, _ = next(segments, (0, middle, False))
-        yield begin, middle, end, int(goes_on and end > middle)
+        yield begin, middle, end, int(continues and end > middle)
 
 
 def fill_pairs(
@@ -129,41 +133,42 @@ def fill_pairs(
     start: int,
     end: int,
 ) -> Rows:
-    """Rows [CLS] a [SEP] b [SEP]; of half of those whose b follows a, two by two, the b's are exchanged.
+    """Return rows [CLS] a [SEP] b [SEP]; half of them, chosen at random, have the b of a neighbouring row.
 
-    So every token is read once an epoch, and as many rows are in order as are not (Devlin et al. 2019, section 3.1).
+    Two neighbours exchange their b's if b follows a in both. Every token is still read once an epoch, and as many rows
+    are in order as out of order (Devlin et al. 2019, section 3.1).
 
     Args:
-      rows: at most B, each a and b (int [n]) and whether b follows a.
-      random: decides for each two neighbours.
-      shape: B, L.
+      rows: at most B rows (a int [n], b int [n], whether b follows a).
+      random: decides for each pair of neighbours.
+      shape: (B, L).
       start: id of [CLS].
-      end: id of [SEP]; those at the ends of segments are not written twice.
+      end: id of [SEP]; if a segment starts or ends with one, it is not written twice.
     """
     first, second = ([_trim(row[i], end) for row in rows] for i in (0, 1))
-    found = _empty(shape)
+    filled = _empty_rows(shape)
     for i in range(0, len(rows) - 1, 2):
         if rows[i][2] and rows[i + 1][2]:
             exchanged = random.random() < 0.5
-            found.order[i : i + 2] = exchanged
+            filled.order[i : i + 2] = exchanged
             if exchanged:
                 second[i], second[i + 1] = second[i + 1], second[i]
     for i, (a, b) in enumerate(zip(first, second, strict=True)):
         ids = np.concatenate([[start], a, [end], b, [end] * (len(b) > 0)])
-        found.token_ids[i, : len(ids)], found.lengths[i] = ids, len(ids)
-        found.segment_ids[i, len(a) + 2 : len(ids)] = 1
-    return found
+        filled.token_ids[i, : len(ids)], filled.lengths[i] = ids, len(ids)
+        filled.segment_ids[i, len(a) + 2 : len(ids)] = 1
+    return filled
 
 
 def fill_single(rows: Sequence[tuple[np.ndarray, np.ndarray, bool]], *, shape: tuple[int, int]) -> Rows:
-    """Rows of one segment each and nothing else."""
-    found = _empty(shape)
+    """Return rows of one segment each, without special tokens."""
+    filled = _empty_rows(shape)
     for i, (ids, _, _) in enumerate(rows):
-        found.token_ids[i, : len(ids)], found.lengths[i] = ids, len(ids)
-    return found
+        filled.token_ids[i, : len(ids)], filled.lengths[i] = ids, len(ids)
+    return filled
 
 
-def _empty(shape: tuple[int, int]) -> Rows:
+def _empty_rows(shape: tuple[int, int]) -> Rows:
     token_ids, segment_ids = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     return Rows(token_ids, segment_ids, np.zeros(shape[0], np.int32), np.full(shape[0], -1, np.int32))
 
@@ -174,7 +179,7 @@ def _trim(ids: np.ndarray, end: int) -> np.ndarray:
 
 
 class _Source:
-    """A stream as Grain wants it."""
+    """A stream as a random-access data source for Grain."""
 
     def __init__(self, stream: Stream):
         self._stream = stream
@@ -183,11 +188,11 @@ class _Source:
         return len(self._stream.rows)
 
     def __getitem__(self, n: int) -> tuple[np.ndarray, np.ndarray, bool]:
-        begin, middle, end, goes_on = self._stream.rows[n].tolist()
-        return self._stream.tokens[begin:middle], self._stream.tokens[middle:end], bool(goes_on)
+        begin, middle, end, continues = self._stream.rows[n].tolist()
+        return self._stream.tokens[begin:middle], self._stream.tokens[middle:end], bool(continues)
 
 
-def batches(
+def read_batches(
     stream: Stream,
     fill: Callable[..., Rows],
     batch_size: int,
@@ -197,16 +202,16 @@ def batches(
     shuffled: bool,
     taken: int = 0,
 ) -> Iterator[Rows]:
-    """The batches of all epochs, each in an order of its own; a partial one ends each epoch.
+    """Yield the batches of all epochs; each epoch has its own order, and its last batch may be partial.
 
     Args:
-      stream: of at least one row.
-      fill: `fill_pairs` or `fill_single`, of the rows of a batch and a generator that is seeded for it.
-      batch_size: rows of a batch.
-      seed: of the order and of what `fill` draws.
-      epochs: how many.
-      shuffled: False reads from front to back.
-      taken: batches that are passed over.
+      stream: a stream with at least one row.
+      fill: (rows of a batch, seeded random generator) -> batch; see `make_row_filler`.
+      batch_size: rows in a batch.
+      seed: seed of the order and of the generators for `fill`.
+      epochs: number of epochs.
+      shuffled: whether to shuffle; False reads in the order of the file.
+      taken: number of batches to skip.
 
     Raises:
       UserError: Grain is not installed.
@@ -221,8 +226,8 @@ def batches(
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)))
 
 
-def rows_of(objective: str, shape: tuple[int, int], special: Special | None) -> Callable[..., Rows]:
-    """What fills the rows of an objective, as `batches` wants it; `special` where it is "masked"."""
+def make_row_filler(objective: str, shape: tuple[int, int], special: Special | None) -> Callable[..., Rows]:
+    """Return the function that fills rows for an objective; "masked" needs the `special` ids."""
     if objective == "masked":
         return functools.partial(fill_pairs, shape=shape, start=special.start, end=special.end)
     return lambda rows, random: fill_single(rows, shape=shape)

@@ -1,15 +1,15 @@
-"""From text to token ids: cleaning, splitting, a vocabulary; one pipeline of the `tokenizers` library throughout.
+"""Turn texts into token ids: clean them, split them into words, and look these up in a vocabulary.
 
-A corpus is cleaned and split once and its words interned (`Interned`); the vocabulary of a training split is then a
-count and its ids a table look-up. `build_tokenizer` puts the same pipeline and that vocabulary into a `tokenizer.json`
-that gives the same ids to any text later, in Python or in any other language that the library has a client for.
-Two steps stay outside that file, because its format cannot hold them: HTML entities are decoded before it, and with
-`tokens="chinese_words"` a dictionary puts blanks between Chinese words.
+A corpus is cleaned and split once, and its words are numbered (`Interned`). Each training split counts these words for
+its vocabulary (`vocabulary.py`), and ids are a table look-up. `build_tokenizer` writes the same pipeline and vocabulary
+into a `tokenizer.json` of the `tokenizers` library, which gives the same ids in any language that the library supports.
 
-A pretrained encoder brings its own tokenizer and vocabulary (`tokens="pieces"`), and nothing is done but what they do.
+The format of that file cannot express two steps, so `prepare_texts` does them first: it decodes HTML entities and, with
+`tokens="chinese_words"`, separates Chinese words by blanks.
+
+A pretrained encoder has its own tokenizer and vocabulary (`tokens="pieces"`), which are used unchanged.
 """
 
-import collections
 import dataclasses
 import html
 import importlib.metadata
@@ -21,21 +21,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from research.data.pretrained_encoders import TOKENIZER, VOCABULARY, folder_of, read_tokenizer_settings
-from research.data.word_pieces import PADDING, TAGS, UNKNOWN, word_pieces
+from research.data.pretrained_encoders import TOKENIZER, VOCABULARY, find_folder, read_tokenizer_settings
+from research.data.word_pieces import TAGS, UNKNOWN, word_pieces
 from research.errors import UserError, not_installed
 from research.settings import Data
 
-if TYPE_CHECKING:  # imported where used, so that training imports without it
+if TYPE_CHECKING:  # imported inside functions, so that training does not need it
     from tokenizers import Tokenizer
 
 PADDING_ID, UNKNOWN_ID = 0, 1
-_FORMAT = 1  # of the cached words of a corpus; raise it when texts are split otherwise
-_TEXTS = 10_000  # whose words are counted at a time
-_CUT = {"first": "right", "last": "left"}  # the end that is cut, by the one that is kept
+_FORMAT = 1  # version of the cached words of a corpus; raise it when texts are split differently
+_TRUNCATED_SIDE = {"first": "right", "last": "left"}  # `keep` -> side of the text that is cut off
 
-# Scripts written without spaces: each character is a token. Other words are runs of letters, marks and digits with
-# apostrophes inside ("don't"), and everything else that is not white space stands alone.
+# Each character is a token in scripts without spaces. Other words are runs of letters, marks and digits, with
+# apostrophes inside ("don't"). Every other character except white space is a token.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _LETTER = rf"[[\p{{L}}\p{{M}}\p{{N}}_]&&[^{_UNSPACED}]]"
 _TOKENS = {
@@ -43,13 +42,13 @@ _TOKENS = {
     "characters": r"\S",
     "chinese_words": rf"\p{{Han}}+|[{_UNSPACED}]|{_LETTER}+(?:'{_LETTER}+)*|\S",
 }
-# What `_TOKENS` and the cleaning come to for printable ASCII without markup.
+# Equivalent to cleaning and `_TOKENS` for printable ASCII without markup.
 _ASCII_TOKENS = {name: re.compile(r"\S" if name == "characters" else r"\w+(?:'\w+)*|\S", re.ASCII) for name in _TOKENS}
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]+")
 
 
 class Interned(NamedTuple):
-    """A corpus as indices into its own list of words, texts end to end."""
+    """The texts of a corpus one after another, as indices into a list of its words."""
 
     words: tuple[str, ...]
     tokens: np.ndarray  # int32 [total], indices into words
@@ -58,7 +57,7 @@ class Interned(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """Texts as token ids, end to end; what batches are gathered from."""
+    """Texts one after another as token ids; batches are gathered from them."""
 
     tokens: np.ndarray  # int32 [total]
     offsets: np.ndarray  # int64 [N + 1]
@@ -66,22 +65,26 @@ class Encoded:
 
     @property
     def lengths(self) -> np.ndarray:
-        """int32 [N]."""
+        """Return the number of tokens in each text, int32 [N]."""
         return np.diff(self.offsets).astype(np.int32)
 
-    def take(self, which: np.ndarray, labels: np.ndarray) -> "Encoded":
-        """The texts `which` (int [n]), with their labels int32 [n]."""
-        return _join([self.tokens[self.offsets[n] : self.offsets[n + 1]] for n in which], labels)
+    def take(self, index: np.ndarray, labels: np.ndarray) -> "Encoded":
+        """Return the texts with indices int [n], and with other labels int32 [n]."""
+        return _join([self.tokens[self.offsets[n] : self.offsets[n + 1]] for n in index], labels)
 
 
 def prepare_texts(texts: Iterable[str], tokens: str) -> list[str]:
-    """What comes before `tokenizer.json`: HTML entities decoded, Chinese words set apart where `tokens` asks for them.
+    """Decode HTML entities and separate Chinese words: the steps that `tokenizer.json` cannot express.
 
-    Nothing with `tokens="pieces"`, which are what their tokenizer makes of a text. Lone surrogates (invalid Unicode)
-    become question marks.
+    Args:
+      texts: the texts.
+      tokens: the setting. With "pieces", neither step is done; only "chinese_words" separates words.
+
+    Returns:
+      the prepared texts; lone surrogates (invalid Unicode) become question marks.
 
     Raises:
-      UserError: the package that knows Chinese words is not there.
+      UserError: the package that splits Chinese words is not installed.
     """
     decode = str if tokens == "pieces" else html.unescape
     decoded = [decode(text).encode("utf-8", "replace").decode() for text in texts]
@@ -105,32 +108,34 @@ def _pipeline(data: Data, vocabulary: dict[str, int]) -> "Tokenizer":
         normalizers.Replace(Regex(r"\p{Cf}"), ""),
         normalizers.Replace("\u2019", "'"),
     ]
-    tokenizer.normalizer = normalizers.Sequence(cleaning + [normalizers.Lowercase()] * data.lowercase)
+    if data.lowercase:
+        cleaning.append(normalizers.Lowercase())
+    tokenizer.normalizer = normalizers.Sequence(cleaning)
     splitting = [pre_tokenizers.Split(Regex(_TOKENS[data.tokens]), "removed", invert=True)]
     if data.stop_words != "none":
-        listed = (Path(__file__).parent / "stop_words" / f"{data.stop_words}.txt").read_text("utf-8").split()
-        # A second split sees the pieces of the first, so an anchored pattern removes whole words.
-        splitting.append(pre_tokenizers.Split(Regex(rf"(?i)\A(?:{'|'.join(listed)})\z"), "removed"))
+        words = (Path(__file__).parent / "stop_words" / f"{data.stop_words}.txt").read_text("utf-8").split()
+        # The second split gets the words of the first, so the anchored pattern removes whole words.
+        splitting.append(pre_tokenizers.Split(Regex(rf"(?i)\A(?:{'|'.join(words)})\z"), "removed"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splitting)
     return tokenizer
 
 
 def pipeline_text(data: Data) -> str:
-    """What cleans and splits, in words: equal where `intern_texts` gives equal words for equal texts."""
+    """Return a text that identifies how `intern_texts` cleans and splits, for the keys of a cache."""
     packages = ("tokenizers", "rjieba") if data.tokens == "chinese_words" else ("tokenizers",)
     versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
     return " ".join((f"format {_FORMAT}", _pipeline(data, {}).to_str(), data.tokens, *versions))
 
 
 def intern_texts(texts: Sequence[str], data: Data) -> Interned:
-    """Cleans and splits texts, once a corpus.
+    """Clean and split texts, and number their words.
 
     Args:
       texts: N texts.
-      data: the settings of cleaning and splitting.
+      data: settings for cleaning and splitting.
 
     Returns:
-      the words in order of first occurrence and the texts as indices into them.
+      the words in order of first occurrence, and the texts as indices into them.
     """
     from tokenizers import trainers
 
@@ -139,7 +144,7 @@ def intern_texts(texts: Sequence[str], data: Data) -> Interned:
     every_word = trainers.WordLevelTrainer(vocab_size=2**31 - 1, min_frequency=0, show_progress=False)
     tokenizer.train_from_iterator(decoded, every_word)
     encoded = _join(_pieces(tokenizer, decoded), np.zeros(len(decoded), np.int32))
-    # The library breaks ties of frequency at random, so words are numbered anew, by first occurrence.
+    # The library breaks ties of frequency at random, so the words are numbered again by first occurrence.
     used, first, inverse = np.unique(encoded.tokens, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(used), np.int32)
@@ -148,78 +153,50 @@ def intern_texts(texts: Sequence[str], data: Data) -> Interned:
     return Interned(words, rank[inverse], encoded.offsets)
 
 
-def fit_vocabulary(interned: Interned, train: np.ndarray, size: int) -> dict[str, int]:
-    """The most frequent words of the training texts, ties in the order of the words.
+def encode(
+    interned: Interned, vocabulary: dict[str, int], labels: np.ndarray, index: np.ndarray, data: Data
+) -> Encoded:
+    """Return texts of an interned corpus as ids, cut to `data.max_length` tokens.
 
     Args:
-      interned: the corpus.
-      train: int [n], indices of its training texts.
-      size: most entries, padding and unknown included.
-
-    Returns:
-      word -> id; padding is 0, unknown 1, the most frequent word 2.
+      interned: N texts.
+      vocabulary: word -> id.
+      labels: int32 [N].
+      index: int [n], the texts to take.
+      data: settings; `max_length` and `keep` are read.
     """
-    count = np.zeros(len(interned.words), np.int64)
-    for n in train:
-        np.add.at(count, interned.tokens[interned.offsets[n] : interned.offsets[n + 1]], 1)
-    return _most_frequent(zip(interned.words, count.tolist(), strict=True), size)
-
-
-def learn_vocabulary(texts: Iterable[str], data: Data) -> dict[str, int]:
-    """`fit_vocabulary` of texts that need not fit into memory together."""
-    counts: collections.Counter[str] = collections.Counter()
-    texts = iter(texts)
-    while some := list(itertools.islice(texts, _TEXTS)):
-        interned = intern_texts(some, data)
-        times = np.bincount(interned.tokens, minlength=len(interned.words)).tolist()
-        counts.update(dict(zip(interned.words, times, strict=True)))
-    return _most_frequent(counts.items(), data.vocab_size)
-
-
-def _most_frequent(counts: Iterable[tuple[str, int]], size: int) -> dict[str, int]:
-    frequent = sorted((-count, word) for word, count in counts if count)
-    vocabulary = {PADDING: PADDING_ID, UNKNOWN: UNKNOWN_ID}
-    for _, word in frequent[: size - len(vocabulary)]:
-        vocabulary[word] = len(vocabulary)
-    return vocabulary
-
-
-def encode(
-    interned: Interned, vocabulary: dict[str, int], labels: np.ndarray, which: np.ndarray, data: Data
-) -> Encoded:
-    """The texts `which` (int [n]) of an interned corpus as ids, cut to `data.max_length` tokens."""
     table = np.array([vocabulary.get(word, UNKNOWN_ID) for word in interned.words] or [UNKNOWN_ID], np.int32)
-    starts, ends = interned.offsets[which], interned.offsets[which + 1]
+    starts, ends = interned.offsets[index], interned.offsets[index + 1]
     if data.keep == "first":
         ends = np.minimum(ends, starts + data.max_length)
     else:
         starts = np.maximum(starts, ends - data.max_length)
     pieces = [table[interned.tokens[a:b]] for a, b in zip(starts, ends, strict=True)]
-    return _join(pieces, labels[which])
+    return _join(pieces, labels[index])
 
 
 def build_tokenizer(vocabulary: dict[str, int], data: Data) -> "Tokenizer":
-    """The pipeline with a fitted vocabulary and the truncation, to be saved as `tokenizer.json`."""
-    return cutting(_pipeline(data, vocabulary), data)
+    """Return the tokenizer with a fitted vocabulary and truncation, to be saved as `tokenizer.json`."""
+    return set_truncation(_pipeline(data, vocabulary), data)
 
 
-def cutting(tokenizer: "Tokenizer", data: Data) -> "Tokenizer":
-    """The same one, which cuts texts as the settings say from now on."""
-    tokenizer.enable_truncation(data.max_length, direction=_CUT[data.keep])
+def set_truncation(tokenizer: "Tokenizer", data: Data) -> "Tokenizer":
+    """Make a tokenizer cut texts to `data.max_length` tokens, and return it."""
+    tokenizer.enable_truncation(data.max_length, direction=_TRUNCATED_SIDE[data.keep])
     return tokenizer
 
 
 def pretrained_tokenizer(data: Data) -> "Tokenizer":
-    """The tokenizer of `data.weights`, with the truncation, to be saved as `tokenizer.json`.
+    """Return the tokenizer of the encoder `data.weights` with truncation, to be saved as `tokenizer.json`.
 
-    It puts [CLS] before a text and [SEP] behind it; `data.max_length` counts them.
+    It adds [CLS] and [SEP] to each text; both count towards `data.max_length`.
 
     Raises:
-      UserError: there is none that can be read, or it does not fit the settings.
+      UserError: the tokenizer cannot be read, or does not fit the settings.
     """
     from tokenizers import Tokenizer, models
 
-    folder = folder_of(data.weights)
+    folder = find_folder(data.weights)
     path = next((folder / name for name in (TOKENIZER, VOCABULARY) if (folder / name).exists()), None)
     if path is None:
         raise UserError(f"{folder}: has neither {TOKENIZER} nor {VOCABULARY}, expected one of them")
@@ -230,7 +207,7 @@ def pretrained_tokenizer(data: Data) -> "Tokenizer":
             if path.name == TOKENIZER
             else word_pieces(models.WordPiece.read_file(str(path)), settings)
         )
-    except Exception as error:  # the library raises nothing narrower
+    except Exception as error:  # the library raises only this type
         raise UserError(f"{path}: cannot be read ({error})") from error
     last = max(tokenizer.get_vocab().values(), default=0)
     if last >= data.vocab_size:
@@ -238,11 +215,11 @@ def pretrained_tokenizer(data: Data) -> "Tokenizer":
     if data.max_length <= tokenizer.num_special_tokens_to_add(is_pair=False):
         raise UserError(f"config.data.max_length is {data.max_length}, expected room for more than [CLS] and [SEP]")
     tokenizer.no_padding()
-    return cutting(tokenizer, data)
+    return set_truncation(tokenizer, data)
 
 
 def read_tokenizer(text: str) -> "Tokenizer":
-    """Of the text of a `tokenizer.json` that was written here."""
+    """Return a tokenizer from the text of a `tokenizer.json`."""
     from tokenizers import Tokenizer
 
     return Tokenizer.from_str(text)
@@ -256,41 +233,45 @@ def encode_texts(
     *,
     around: bool = True,
 ) -> Encoded:
-    """New texts through a restored tokenizer; labels are zeros.
+    """Encode new texts with a restored tokenizer; labels are zeros.
 
-    With the tokenizer's `vocabulary`, texts that cleaning would leave as they are (printable ASCII without markup) are
-    split by a regular expression and looked up, which gives the same ids in a fraction of the time. Without `around`
-    the tokenizer puts no [CLS] before a text and no [SEP] behind it.
+    Args:
+      tokenizer: the tokenizer.
+      texts: N texts.
+      data: the settings that the tokenizer was built with.
+      vocabulary: the tokenizer's vocabulary, to save time. Plain texts (printable ASCII without markup) are then split
+        by a regular expression and looked up, which gives the same ids.
+      around: whether the tokenizer adds [CLS] and [SEP] around each text.
     """
-    can = vocabulary is not None and data.tokens in _ASCII_TOKENS and data.stop_words == "none"
-    plain = np.array([can and _is_plain(text) for text in texts], bool)
+    has_fast_path = vocabulary is not None and data.tokens in _ASCII_TOKENS and data.stop_words == "none"
+    plain = np.array([has_fast_path and _is_plain(text) for text in texts], bool)
     words = [_split_plain(text, data) for text, is_plain in zip(texts, plain, strict=True) if is_plain]
     others = [text for text, is_plain in zip(texts, plain, strict=True) if not is_plain]
     pieces = _pieces(tokenizer, prepare_texts(others, data.tokens), around)
     lengths = np.zeros(len(texts), np.int64)
     lengths[plain], lengths[~plain] = list(map(len, words)), list(map(len, pieces))
-    of_plain, tokens = np.repeat(plain, lengths), np.empty(lengths.sum(), np.int32)
-    # All words at once: an array a text takes as long as looking its words up.
+    is_plain_token, tokens = np.repeat(plain, lengths), np.empty(lengths.sum(), np.int32)
+    # All words are looked up together, because one array per text would double the time.
     every_word = itertools.chain.from_iterable(words)
-    tokens[of_plain] = list(map(vocabulary.get, every_word, itertools.repeat(UNKNOWN_ID))) if words else []
-    tokens[~of_plain] = np.concatenate([np.empty(0, np.int32), *pieces])
+    tokens[is_plain_token] = list(map(vocabulary.get, every_word, itertools.repeat(UNKNOWN_ID))) if words else []
+    tokens[~is_plain_token] = np.concatenate([np.empty(0, np.int32), *pieces])
     return Encoded(tokens, np.concatenate([[0], np.cumsum(lengths)]), np.zeros(len(texts), np.int32))
 
 
-def whole_encoder(tokenizer: "Tokenizer", data: Data) -> Callable[[Sequence[str]], Encoded]:
-    """What encodes texts with nothing cut off and no token around them; labels are zeros."""
+def make_raw_encoder(tokenizer: "Tokenizer", data: Data) -> Callable[[Sequence[str]], Encoded]:
+    """Return a function that encodes texts without truncation and without special tokens; labels are zeros."""
     bare, data = read_tokenizer(tokenizer.to_str()), dataclasses.replace(data, max_length=2**31 - 1)
     bare.no_truncation()
-    bare.encode_special_tokens = True  # a text that says [MASK] is no mask
+    bare.encode_special_tokens = True  # "[MASK]" in a text is ordinary text
     vocabulary = bare.get_vocab()
     return lambda texts: encode_texts(bare, texts, data, vocabulary, around=False)
 
 
 def split_text(tokenizer: "Tokenizer", text: str, data: Data) -> list[tuple[str, int]]:
-    """The tokens that `encode_texts` makes of a text, as they are written in it, with their ids."""
+    """Return the tokens that `encode_texts` finds in a text, as written there, with their ids."""
     (prepared,) = prepare_texts([text], data.tokens)
-    found = tokenizer.encode(prepared)
-    places = zip(found.offsets, found.tokens, found.ids, strict=True)
+    encoding = tokenizer.encode(prepared)
+    places = zip(encoding.offsets, encoding.tokens, encoding.ids, strict=True)
     return [(prepared[start:end] or token, token_id) for (start, end), token, token_id in places]
 
 

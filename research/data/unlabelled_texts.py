@@ -1,4 +1,4 @@
-"""Texts without labels: of a plain file that may be larger than memory, or of a corpus whose labels are not read."""
+"""Read texts without labels: from a text file that may be larger than memory, or from a corpus without its labels."""
 
 import dataclasses
 import functools
@@ -11,20 +11,20 @@ import numpy as np
 
 from research.data.cache import file_checksum
 from research.data.corpora import KNOWN, Corpus, load
-from research.data.fingerprints import in_chunks, of_corpus
+from research.data.fingerprints import fingerprint_chunks, fingerprint_corpus
 from research.data.reader import Columns, Lines
 from research.data.splits import Split, split_corpus
 from research.errors import UserError
 
-_MOST_BYTES = 10_000_000  # of a line
-_EVERY, _MOST = 50, 1_000  # one text in so many is held out, and at most so many, where no split says which
-# Where a sentence ends: behind its mark (of Chinese too, whatever follows), at a line, at what breaks one in HTML.
+_MAX_LINE_BYTES = 10_000_000
+_HOLD_OUT_EVERY, _MAX_HELD_OUT = 50, 1_000  # without a split, one text in 50 is held out, and at most 1,000 texts
+# A sentence ends after its punctuation (Chinese marks need no blank), at a line break, and at <br>.
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+|(?:<br\s*/?>)+", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
 class TextFile:
-    """A plain file, one text a line, that is read from the front, a line at a time."""
+    """A text file with one text per line, read line by line."""
 
     path: Path
     checksum: str  # SHA-256 of its bytes
@@ -38,18 +38,18 @@ class TextFile:
     def source(self) -> str:
         return str(self.path.resolve())
 
-    def about(self) -> dict[str, str]:
-        """What `config.json` says of it."""
+    def describe(self) -> dict[str, str]:
+        """Return what `config.json` keeps about the file."""
         return {"name": self.name, "checksum": self.checksum, "source": self.source}
 
     def __iter__(self) -> Iterator[str]:
-        """Its lines but for the empty ones.
+        """Yield all lines that are not blank.
 
         Raises:
-          UserError: a line with a tab, too long, or not UTF-8.
+          UserError: a line has a tab, is too long, or is not UTF-8.
         """
         with self.path.open("rb") as file:
-            lines = Lines(file, str(self.path), _MOST_BYTES)
+            lines = Lines(file, str(self.path), _MAX_LINE_BYTES)
             for line in lines:
                 if "\t" in line:
                     raise UserError(
@@ -60,20 +60,22 @@ class TextFile:
 
 
 def open_texts(source: str, columns: Columns = Columns()) -> Corpus | TextFile:
-    """A plain file where `source` is a `.txt` whose first line that is not empty has no tab; else `corpora.load`.
+    """Open a `.txt` file without tabs as plain texts, and anything else as a corpus with `corpora.load`.
+
+    Args:
+      source: a known corpus or a path. A `.txt` file is a corpus if its first line that is not blank has a tab.
+      columns: column names of CSV and JSONL files.
 
     Raises:
-      UserError: as `load`, or the file cannot be read.
+      UserError: the corpus cannot be loaded, or the file cannot be read.
     """
     path = Path(source)
     if source in KNOWN or path.suffix.lower() != ".txt" or not path.is_file():
         return load(source, columns)
     try:
         with path.open("rb") as file:
-            first = next(
-                (line for line in iter(functools.partial(file.readline, _MOST_BYTES), b"") if line.strip()), b""
-            )
-            if b"\t" in first:
+            lines = iter(functools.partial(file.readline, _MAX_LINE_BYTES), b"")
+            if b"\t" in next((line for line in lines if line.strip()), b""):
                 return load(source, columns)
         return TextFile(path, file_checksum(path))
     except OSError as error:
@@ -81,9 +83,10 @@ def open_texts(source: str, columns: Columns = Columns()) -> Corpus | TextFile:
 
 
 def pretraining_split(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: int, train_size: int = 0) -> Split:
-    """What of a corpus is trained on without labels, what only looked at, and what belongs to others.
+    """Return the split of a corpus for pre-training.
 
-    With folds or a test split this is the split of the run that will be fine-tuned; without, no text is kept for tests.
+    With folds or a test split, it is the split of the run that is fine-tuned later, so test texts stay unseen. Without
+    them, there are no test texts. The arguments are those of `split_corpus`.
     """
     if folds or corpus.has("test"):
         return split_corpus(corpus, seed, folds=folds, fold=fold, repeat=repeat, train_size=train_size)
@@ -97,32 +100,32 @@ def pretraining_split(corpus: Corpus, seed: int, *, folds: int, fold: int, repea
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Some of the texts, read anew whenever they are asked for."""
+    """The training or the validation texts of a source; every iteration reads them again."""
 
     texts: Corpus | TextFile
-    which: np.ndarray | None  # int [n], of a corpus
-    held_out: bool = False  # whether they are only looked at, or trained on
+    which: np.ndarray | None  # int [n], indices into a corpus; None for a file
+    held_out: bool = False  # validation texts if true, else training texts
 
     def __iter__(self) -> Iterator[str]:
         if isinstance(self.texts, Corpus):
             return (self.texts.texts[n] for n in self.which)
-        numbered = itertools.islice(enumerate(self.texts), _EVERY * _MOST if self.held_out else None)
+        numbered = itertools.islice(enumerate(self.texts), _HOLD_OUT_EVERY * _MAX_HELD_OUT if self.held_out else None)
         return (text for n, text in numbered if _is_held_out(n) == self.held_out)
 
-    def seen(self) -> Iterator[np.ndarray]:
-        """Yields the fingerprints of the texts, piece by piece (`data.seen.SEEN`)."""
+    def fingerprints(self) -> Iterator[np.ndarray]:
+        """Yield the fingerprints of the texts in chunks."""
         if not isinstance(self.texts, Corpus):
-            yield from in_chunks(self, trained=not self.held_out)
+            yield from fingerprint_chunks(self, trained=not self.held_out)
             return
-        found = of_corpus(self.texts)[self.which]
-        found["trained"] = not self.held_out
-        yield found
+        prints = fingerprint_corpus(self.texts)[self.which]
+        prints["trained"] = not self.held_out
+        yield prints
 
 
 def _is_held_out(n: int) -> bool:
-    return n % _EVERY == 0 and n < _EVERY * _MOST
+    return n % _HOLD_OUT_EVERY == 0 and n < _HOLD_OUT_EVERY * _MAX_HELD_OUT
 
 
-def sentences(text: str) -> list[str]:
-    """A text cut behind the marks that end a sentence, and at its lines; at least one."""
+def split_sentences(text: str) -> list[str]:
+    """Split a text into sentences, at least one; line breaks end a sentence too."""
     return [sentence for sentence in _SENTENCE.split(text) if sentence.strip()] or [text]

@@ -1,4 +1,4 @@
-"""Pretrained word vectors: GloVe, or a file of the user's own, for the words of one corpus."""
+"""Read pretrained word vectors, GloVe or the user's file, for the words of a corpus."""
 
 import functools
 import itertools
@@ -14,40 +14,40 @@ from research.data.assets import ASSETS, fetch
 from research.data.cache import file_checksum
 from research.errors import UserError, not_installed
 
-_LOCK = threading.Lock()  # runs side by side ask for the same vectors at once; one of them reads
-# "isn't", "film's": such files hold the pieces of the Penn Treebank, "is" and "n't", "film" and "'s".
+_LOCK = threading.Lock()  # several threads may need the same vectors; only one of them should read the file
+# Vector files split contractions as the Penn Treebank does: "isn't" is "is" and "n't", "film's" is "film" and "'s".
 _CONTRACTION = re.compile(r"(.+?)(n't|'[^']+)")
 
 
 class Vectors(NamedTuple):
-    """Vectors of words."""
+    """Words and their vectors."""
 
     row: dict[str, int]  # word -> its row
     values: np.ndarray  # float32 [M, D]
-    commonest: tuple[str, ...]  # the words that stand first in the source, which lists them by frequency
+    commonest: tuple[str, ...]  # the first words of the source, which sorts them by frequency
 
 
 def read_vectors(source: str, words: tuple[str, ...], commonest: int = 0) -> Vectors:
-    """The vectors of those of `words` that the source has; a contraction is the mean of its pieces.
+    """Return the vectors of all `words` that the source contains; a contraction gets the mean of its pieces.
 
     Args:
-      source: "glove" (6B tokens, 50 numbers; Pennington et al. 2014), or a text file with a word and its numbers a
-        line, separated by blanks: GloVe's `.txt`, or word2vec's and fastText's `.vec` with its first line of sizes.
-      words: of the corpus.
-      commonest: how many words from the top of the source are read besides.
+      source: "glove" (6B tokens, 50 dimensions; Pennington et al. 2014), or a text file. Each line has a word and its
+        numbers, separated by blanks: GloVe's `.txt`, or `.vec` of word2vec and fastText, whose first line has sizes.
+      words: the words of the corpus.
+      commonest: how many of the source's most frequent words to read in addition.
 
     Raises:
-      UserError: no such file, or a line that is not a word with as many numbers as the first one has.
+      UserError: the file does not exist, or a line does not have as many numbers as the first one.
     """
     with _LOCK:
         return _read(source, words, commonest, vectors_checksum(source))
 
 
 def vectors_checksum(source: str) -> str:
-    """SHA-256 of what the vectors are read from.
+    """Return the SHA-256 of the vector file, or of the package of known vectors.
 
     Raises:
-      UserError: it is no file.
+      UserError: the file does not exist, or is neither `.txt` nor `.vec`.
     """
     if source == "glove":
         return ASSETS[source].sha256
@@ -63,18 +63,19 @@ def vectors_checksum(source: str) -> str:
 def _read(source: str, words: tuple[str, ...], commonest: int, checksum: str) -> Vectors:
     pieces = {word: match.groups() for word in words if (match := _CONTRACTION.fullmatch(word))}
     wanted = {*words, *(piece for pair in pieces.values() for piece in pair)}
-    found = dict(_glove(wanted, commonest) if source == "glove" else _text_file(Path(source), wanted, commonest))
-    first = tuple(itertools.islice(found, commonest))
+    entries = _read_glove(wanted, commonest) if source == "glove" else _read_file(Path(source), wanted, commonest)
+    vectors = dict(entries)
+    first = tuple(itertools.islice(vectors, commonest))
     for word, pair in pieces.items():
-        if word not in found and all(piece in found for piece in pair):
-            found[word] = np.mean([found[piece] for piece in pair], axis=0)
-    if found.keys().isdisjoint(words):
-        raise UserError(f"{source}: has a vector of no word of the corpus, expected some")
-    row = {word: row for row, word in enumerate(found)}
-    return Vectors(row, np.stack(list(found.values())).astype(np.float32), first)
+        if word not in vectors and all(piece in vectors for piece in pair):
+            vectors[word] = np.mean([vectors[piece] for piece in pair], axis=0)
+    if vectors.keys().isdisjoint(words):
+        raise UserError(f"{source}: has no vector for any word of the corpus, expected some")
+    row = {word: row for row, word in enumerate(vectors)}
+    return Vectors(row, np.stack(list(vectors.values())).astype(np.float32), first)
 
 
-def _glove(wanted: set[str], commonest: int) -> Iterator[tuple[str, np.ndarray]]:
+def _read_glove(wanted: set[str], commonest: int) -> Iterator[tuple[str, np.ndarray]]:
     try:
         from pyarrow import parquet
     except ImportError:
@@ -86,17 +87,17 @@ def _glove(wanted: set[str], commonest: int) -> Iterator[tuple[str, np.ndarray]]
             yield word, rows[row]
 
 
-def _text_file(path: Path, wanted: set[str], commonest: int) -> Iterator[tuple[str, np.ndarray]]:
+def _read_file(path: Path, wanted: set[str], commonest: int) -> Iterator[tuple[str, np.ndarray]]:
     size, seen = None, set()
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             fields = line.rstrip().split(b" ")
-            if number == 1 and len(fields) == 2:  # word2vec's first line: how many words, how many numbers
+            if number == 1 and len(fields) == 2:  # word2vec starts with the numbers of words and of dimensions
                 continue
             size = size or len(fields) - 1
             if len(fields) - 1 < size or size < 1:
                 raise UserError(f"{path}:{number}: has {len(fields) - 1} numbers, expected a word and {size or 'some'}")
-            # From the right, because a word may have blanks in it.
+            # Count from the right, because a word may contain blanks.
             word = b" ".join(fields[:-size]).decode("utf-8", "replace")
             if word in seen or (len(seen) >= commonest and word not in wanted):
                 continue
@@ -111,36 +112,36 @@ def _text_file(path: Path, wanted: set[str], commonest: int) -> Iterator[tuple[s
 
 
 def extend_vocabulary(vocabulary: dict[str, int], vectors: Vectors, size: int) -> dict[str, int]:
-    """The words of training texts, and in the entries that they leave the commonest of the vectors.
+    """Fill the unused entries of a vocabulary with the most frequent words of pretrained vectors.
 
-    A word that no training text has is then known by its vector, as in Kim (2014).
+    A word that occurs in no training text is then known by its vector, as in Kim (2014).
 
     Args:
-      vocabulary: word -> id, of training texts.
-      vectors: with at least `size` commonest words, or all of theirs.
-      size: most entries.
+      vocabulary: word -> id, from the training texts.
+      vectors: vectors with at least `size` commonest words, or with all words of their source.
+      size: maximum number of entries.
 
     Returns:
-      word -> id; those of `vocabulary` keep theirs.
+      word -> id; the words of `vocabulary` keep their ids.
     """
     new = [word for word in vectors.commonest if word not in vocabulary][: size - len(vocabulary)]
     return vocabulary | {word: number for number, word in enumerate(new, len(vocabulary))}
 
 
 def embedding_rows(vectors: Vectors, vocabulary: dict[str, int], vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of an embedding that the vectors give.
+    """Return the rows of an embedding that have a pretrained vector.
 
     Args:
-      vectors: of the corpus.
+      vectors: the pretrained vectors.
       vocabulary: word -> id.
-      vocab_size: rows of the embedding.
+      vocab_size: number of rows of the embedding.
 
     Returns:
-      `(values float32 [vocab_size, D], found bool [vocab_size])`; zeros where a word has no vector.
+      `(values float32 [vocab_size, D], has_vector bool [vocab_size])`; rows without a vector are zero.
     """
     values = np.zeros((vocab_size, vectors.values.shape[1]), np.float32)
-    found = np.zeros(vocab_size, bool)
+    has_vector = np.zeros(vocab_size, bool)
     for word, token in vocabulary.items():
         if (row := vectors.row.get(word)) is not None:
-            values[token], found[token] = vectors.values[row], True
-    return values, found
+            values[token], has_vector[token] = vectors.values[row], True
+    return values, has_vector

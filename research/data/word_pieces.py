@@ -1,4 +1,4 @@
-"""BERT's tokenizer (Devlin et al. 2019), over a vocabulary that is given or learnt from texts."""
+"""Build BERT's WordPiece tokenizer (Devlin et al. 2019) with an existing vocabulary or one learnt from texts."""
 
 import collections
 from collections.abc import Callable, Iterable
@@ -10,11 +10,11 @@ if TYPE_CHECKING:  # imported where used, so that training imports without it
     from tokenizers import Tokenizer
 
 PADDING, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
-TAGS = r"<[/!?]?[A-Za-z][^<>]*>"  # of HTML; not "a < b"
+TAGS = r"<[/!?]?[A-Za-z][^<>]*>"  # HTML tags, but not "a < b"
 
 
 class Special(NamedTuple):
-    """Ids of the tokens that stand around texts, and of what stands for a token that is to be guessed."""
+    """Ids of the special tokens [CLS], [SEP] and [MASK]."""
 
     start: int
     end: int
@@ -22,16 +22,16 @@ class Special(NamedTuple):
 
 
 _SPECIAL = (PADDING, UNKNOWN, START, END, MASK)
-_LEAST = 2  # occurrences of what becomes a piece
+_MIN_FREQUENCY = 2  # occurrences of a pair that becomes a piece
 
 
 def word_pieces(vocabulary: dict[str, int], settings: dict[str, Any], *, drop_tags: bool = False) -> "Tokenizer":
-    """The tokenizer with a vocabulary, as `tokenizer_config.json` describes it.
+    """Return a tokenizer with a vocabulary and the settings of `tokenizer_config.json`.
 
     Args:
       vocabulary: piece -> id, with [CLS] and [SEP].
-      settings: of that file; what it does not say is as in BERT's.
-      drop_tags: whether HTML tags become blanks first.
+      settings: content of `tokenizer_config.json`; missing settings are as in BERT.
+      drop_tags: whether to replace HTML tags by blanks first.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -55,16 +55,17 @@ def word_pieces(vocabulary: dict[str, int], settings: dict[str, Any], *, drop_ta
 
 
 def learn_word_pieces(texts: Callable[[], Iterable[str]], data: Data) -> "Tokenizer":
-    """A tokenizer with the pieces of these texts: their characters, and what is put together most often.
+    """Learn a vocabulary of word pieces from texts, and return a tokenizer with it.
 
-    At most half of the pieces are characters, the commonest; others are unknown. Equal texts give an equal vocabulary,
-    which the library alone does not promise: it numbers the characters within words in the order of a hash table, and
-    the numbers break ties (tokenizers, issue 1794). So a first pass finds those characters, and a second one, which
-    is given them in their order, has nothing left to number by chance.
+    At most half of the pieces are single characters, the most frequent ones; other characters are unknown.
+
+    Equal texts give an equal vocabulary. The library alone does not promise this: it numbers the characters within
+    words in the order of a hash table, and these numbers break ties (tokenizers, issue 1794). A first pass therefore
+    collects these characters, and a second pass gets them in a fixed order.
 
     Args:
-      texts: gives the texts, each time it is called from the first.
-      data: of which `vocab_size`, at most so many pieces with the special ones, and `lowercase` are read.
+      texts: returns an iterator over all texts; it is called several times.
+      data: settings; `vocab_size` (maximum number of pieces, special tokens included) and `lowercase` are read.
     """
     from tokenizers import trainers
 
@@ -75,14 +76,14 @@ def learn_word_pieces(texts: Callable[[], Iterable[str]], data: Data) -> "Tokeni
     characters: collections.Counter[str] = collections.Counter()
     for text in texts():
         characters.update(plain.normalizer.normalize_str(text))
-    found = sorted((-count, character) for character, count in characters.items() if not character.isspace())
-    alphabet = [character for _, character in found[: data.vocab_size // 2]]
+    by_frequency = sorted((-count, character) for character, count in characters.items() if not character.isspace())
+    alphabet = [character for _, character in by_frequency[: data.vocab_size // 2]]
 
-    def learn(size: int, first: list[str]) -> list[str]:
+    def learn(size: int, first_pieces: list[str]) -> list[str]:
         trainer = trainers.WordPieceTrainer(
             vocab_size=size,
-            min_frequency=_LEAST,
-            special_tokens=first,
+            min_frequency=_MIN_FREQUENCY,
+            special_tokens=first_pieces,
             initial_alphabet=alphabet,
             limit_alphabet=len(alphabet),
             show_progress=False,
@@ -91,6 +92,6 @@ def learn_word_pieces(texts: Callable[[], Iterable[str]], data: Data) -> "Tokeni
         vocabulary = plain.get_vocab()
         return sorted(vocabulary, key=vocabulary.__getitem__)
 
-    first = special + sorted(set(learn(0, special)) - set(special))
-    vocabulary = {piece: i for i, piece in enumerate(learn(data.vocab_size, first)[: data.vocab_size])}
+    first_pieces = special + sorted(set(learn(0, special)) - set(special))
+    vocabulary = {piece: i for i, piece in enumerate(learn(data.vocab_size, first_pieces)[: data.vocab_size])}
     return word_pieces(vocabulary, {"do_lower_case": data.lowercase}, drop_tags=True)

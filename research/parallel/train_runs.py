@@ -17,7 +17,7 @@ import jax
 
 from research.data.assets import ASSETS, fetch
 from research.data.corpora import Corpus
-from research.data.fingerprints import of_corpus
+from research.data.fingerprints import fingerprint_corpus
 from research.errors import Diverged, UserError
 from research.machine import release_memory
 from research.models import config_from_dict
@@ -190,7 +190,7 @@ def _train_in_workers(
     """Train runs, by number, each in a worker process as `train_group` trains it alone."""
     for vectors in {run.config.data.vectors for run in runs.values()} & ASSETS.keys():
         fetch(vectors)  # not in each process
-    of_corpus(job.corpus)  # if that takes long it is cached on disk, for all processes
+    fingerprint_corpus(job.corpus)  # if that takes long it is cached on disk, for all processes
     keys = {i: program_key(run.config) for i, run in runs.items()}
     waiting, training, last = list(runs), {}, ""
     pool = WorkerPool(workers._replace(count=min(workers.count, len(runs))), job)

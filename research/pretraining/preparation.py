@@ -9,19 +9,19 @@ from typing import NamedTuple
 
 from research.atomic_files import write_text
 from research.data.corpora import Corpus
-from research.data.fingerprints import nothing
+from research.data.fingerprints import no_fingerprints
 from research.data.pretrained_encoders import NAMES, read_pretraining
 from research.data.splits import resolve_folds
-from research.data.token_stream import Rows, Stream, rows_of, write_stream
+from research.data.token_stream import Rows, Stream, make_row_filler, write_stream
 from research.data.tokenizer import (
     build_tokenizer,
-    cutting,
-    learn_vocabulary,
+    make_raw_encoder,
     pretrained_tokenizer,
     read_tokenizer,
-    whole_encoder,
+    set_truncation,
 )
 from research.data.unlabelled_texts import Part, TextFile, pretraining_split
+from research.data.vocabulary import learn_vocabulary
 from research.data.word_pieces import END, MASK, START, Special, learn_word_pieces
 from research.errors import UserError
 from research.models import guesser_shapes, load_module
@@ -139,13 +139,13 @@ def write_seen(folder: Path, train: Part, validation: Part, weights: str) -> Non
     """Write which texts are seen, here or earlier by the encoder that the model starts from, unless that was done."""
     if (folder / run_files.SEEN).exists():
         return
-    before, is_known = nothing(), True
+    before, is_known = no_fingerprints(), True
     if weights not in ("none", *NAMES):
         before, is_known = seen_by(Path(weights), read_pretraining(weights), None)
     if not is_known:  # a file that lacks some would pass for all
         return
     count = len(before) + sum(1 for part in (train, validation) for _ in part)
-    run_files.write_seen(folder, itertools.chain([before], train.seen(), validation.seen()), count)
+    run_files.write_seen(folder, itertools.chain([before], train.fingerprints(), validation.fingerprints()), count)
 
 
 def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -> PreparedStream:
@@ -157,7 +157,7 @@ def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -
     elif data.weights != "none":
         tokenizer = pretrained_tokenizer(data)
     elif data.tokens == "pieces":
-        tokenizer = cutting(learn_word_pieces(lambda: iter(train), data), data)
+        tokenizer = set_truncation(learn_word_pieces(lambda: iter(train), data), data)
     else:
         tokenizer = build_tokenizer(learn_vocabulary(train, data), data)
     vocabulary, text = tokenizer.get_vocab(), tokenizer.to_str(pretty=True)
@@ -169,7 +169,7 @@ def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -
     write_text(path, text)
     most, end = (data.max_length, None) if special is None else ((data.max_length - 3) // 2, special.end)
     write = functools.partial(
-        write_stream, encode=whole_encoder(tokenizer, data), vocab_size=data.vocab_size, most=most, end=end
+        write_stream, encode=make_raw_encoder(tokenizer, data), vocab_size=data.vocab_size, most=most, end=end
     )
     streams = (
         write(folder / run_files.STREAM / "train", train),
@@ -178,5 +178,5 @@ def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -
     if not len(streams[0].rows):
         raise UserError(f"{spec.corpus.name}: its texts hold no token, expected some to train on")
     return PreparedStream(
-        text, special, len(vocabulary), *streams, rows_of(objective, (batch, data.max_length), special)
+        text, special, len(vocabulary), *streams, make_row_filler(objective, (batch, data.max_length), special)
     )

@@ -16,7 +16,7 @@ import jax
 from research.data.batches import steps_per_epoch
 from research.data.corpora import Corpus
 from research.data.pretrained_encoders import read_weights
-from research.data.token_stream import batches
+from research.data.token_stream import read_batches
 from research.data.unlabelled_texts import Part, TextFile, open_texts
 from research.errors import Diverged
 from research.models import bert_files
@@ -142,7 +142,7 @@ def _task(programs: PretrainPrograms, prepared: PreparedStream, config: Config, 
 
     def calls(epoch: int, taken: Mapping[int, int]) -> Iterator[Call]:
         rest = {"epochs": epoch + 1, "taken": epoch * steps + taken[0]}
-        for rows in batches(prepared.train, prepared.fill, training.batch_size, order_seed, shuffled=True, **rest):
+        for rows in read_batches(prepared.train, prepared.fill, training.batch_size, order_seed, shuffled=True, **rest):
             parts = jax.tree.map(lambda leaf: leaf.reshape(1, training.accumulation, -1, *leaf.shape[1:]), rows)
             yield Call((placement.put_rows(parts, 2),), {}, 1)
 
@@ -150,7 +150,7 @@ def _task(programs: PretrainPrograms, prepared: PreparedStream, config: Config, 
         """Return the sums of the validation rows, [1], with the same masks after every epoch."""
         sums = zero()
         if len(prepared.validation.rows):
-            rows = batches(prepared.validation, prepared.fill, training.batch_size, 0, epochs=1, shuffled=False)
+            rows = read_batches(prepared.validation, prepared.fill, training.batch_size, 0, epochs=1, shuffled=False)
             for n, batch in enumerate(rows):
                 sums = sums.merge(programs.evaluate(state.params, placement.put_rows(batch, 0), n))
         return stack([jax.device_get(sums)])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from research.atomic_files import write_text
-from research.data.audit import load_again
+from research.data.audit import reload_corpus
 from research.errors import UserError
 from research.evaluation.metrics import NAMES, per_class, unit_of
 from research.json_files import write_json
@@ -197,7 +197,7 @@ def _classes_table(results: Results, variant: str) -> Table:
 def _texts(results: Results) -> list[Block]:
     """The texts that tell variants apart, and those whose label all of them contradict."""
     try:
-        corpus = load_again(results.plan["corpus"], tuple(results.plan["classes"]))
+        corpus = reload_corpus(results.plan["corpus"], tuple(results.plan["classes"]))
     except UserError:
         return []  # the user's file is elsewhere or another one now
     position = {text_id: i for i, text_id in enumerate(corpus.ids)}

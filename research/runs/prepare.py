@@ -117,7 +117,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     return {
         "hash": config_hash(spec.config),
         "settings": to_dict(spec.config),
-        "corpus": spec.corpus.about(),
+        "corpus": spec.corpus.describe(),
         "classes": list(spec.corpus.class_names),
         "folds": spec.folds,
         "fold": spec.fold,

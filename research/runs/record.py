@@ -14,7 +14,7 @@ import numpy as np
 
 from research.data.batches import gather
 from research.json_files import write_json
-from research.machine import granted, peak_memory
+from research.machine import available_cores, peak_memory
 from research.runs import run_files
 from research.runs.code_hash import model_code, training_code
 from research.runs.flops import flops_per_text
@@ -60,7 +60,7 @@ def _processor() -> str:
         name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), name)
     except OSError:
         pass  # not Linux
-    return f"{name}, {granted()} core(s)"
+    return f"{name}, {available_cores()} core(s)"
 
 
 @functools.cache

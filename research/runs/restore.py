@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from research.data.audit import clean, load_again
+from research.data.audit import clean, reload_corpus
 from research.data.batches import Batch
 from research.data.corpora import Corpus
 from research.data.splits import Split
@@ -114,7 +114,7 @@ class Restored:
         Raises:
           UserError: it is not there any more, or is another one now.
         """
-        return load_again(self._corpus, self.class_names)
+        return reload_corpus(self._corpus, self.class_names)
 
     def split(self, corpus: Corpus) -> Split:
         """The split of the run's own corpus: what it trained on, chose on, and never saw."""

@@ -28,7 +28,7 @@ SEEN = "seen_texts.npy"  # fingerprints of the texts that a run, and those that 
 ENCODER = "encoder"  # of a pre-trained one, as HuggingFace's libraries lay it out
 STREAM = "stream"  # the tokens that it is trained on, while it is
 PLAN = "plan.json"  # of a comparison: its variants and runs
-_SEEN_DTYPE = "[('words', '<u8'), ('sketch', '<u2', (12,)), ('trained', '?')]"  # `data.seen.SEEN`
+_SEEN_DTYPE = "[('words', '<u8'), ('sketch', '<u2', (12,)), ('trained', '?')]"  # `data.fingerprints.FINGERPRINT`
 LOCK = "lock"  # there while a process writes, and where one was killed
 
 
@@ -146,7 +146,7 @@ def _fit(predictions: Predictions) -> bool:
 
 
 def write_seen(folder: Path, parts: Iterable[np.ndarray], count: int) -> None:
-    """Writes fingerprints (`data.seen.SEEN`), `count` in all, which need not fit into memory."""
+    """Writes fingerprints (`data.fingerprints.FINGERPRINT`), `count` in all, which need not fit into memory."""
     path = folder / SEEN
     parts = iter(parts)
     first = next(parts)

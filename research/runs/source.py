@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.data.audit import load_again
+from research.data.audit import reload_corpus
 from research.data.corpora import Corpus
-from research.data.fingerprints import matches, nothing, of_corpus, seen_of
+from research.data.fingerprints import find_matches, fingerprint_corpus, fingerprint_run, no_fingerprints
 from research.data.pretrained_encoders import NAMES, read_pretraining
 from research.data.splits import Split
 from research.errors import UserError
@@ -77,7 +77,7 @@ def _require_unseen_sources(spec: RunSpec, split: Split) -> tuple[np.ndarray, bo
         sources.append((f"config.data.weights: {weights}", Path(weights), read_pretraining(weights)))
     if folder is not None:
         sources.append((f"config.init_from: {folder}", folder, run_files.read_json(folder / run_files.CONFIG)))
-    seen, is_known, near_copies = [nothing()], True, 0
+    seen, is_known, near_copies = [no_fingerprints()], True, 0
     for name, path, described in sources:
         of_source, is_all = seen_by(path, described, spec.corpus)
         seen.append(of_source)
@@ -112,19 +112,19 @@ def seen_by(folder: Path, described: dict[str, Any], corpus: Corpus | None, dept
     if found is not None:
         return found, True
     if not described:
-        return nothing(), True
+        return no_fingerprints(), True
     if problem := missing_in(described, _NEEDS):
         raise UserError(f"{folder}: what it says of its training has {problem}, expected a run that `train` wrote")
-    seen, is_known = [nothing()], depth < _MOST_ANCESTORS
+    seen, is_known = [no_fingerprints()], depth < _MOST_ANCESTORS
     try:
         is_same = corpus is not None and described["corpus"]["checksum"] == corpus.checksum
-        own = corpus if is_same else load_again(described["corpus"], tuple(described["classes"]))
+        own = corpus if is_same else reload_corpus(described["corpus"], tuple(described["classes"]))
         split = split_of_description(described, own)
-        seen.append(seen_of(own, split.train, split.validation))
+        seen.append(fingerprint_run(own, split.train, split.validation))
     except (UserError, KeyError):
         is_known = False
     for path, of_path in _sources_of(described) if depth < _MOST_ANCESTORS else ():
-        earlier, is_all = (nothing(), False) if of_path is None else seen_by(path, of_path, corpus, depth + 1)
+        earlier, is_all = (no_fingerprints(), False) if of_path is None else seen_by(path, of_path, corpus, depth + 1)
         seen.append(earlier)
         is_known &= is_all
     if not is_known and not depth:
@@ -162,12 +162,12 @@ def _require_unseen(seen: np.ndarray, corpus: Corpus, split: Split, name: str) -
     """
     if not len(seen):
         return 0
-    ours = of_corpus(corpus)
+    ours = fingerprint_corpus(corpus)
     # Copies of a text that the run trains on itself are its own affair, which the audit of the corpus tells.
     seen = seen[~np.isin(seen["words"], ours[split.train]["words"])]
-    equal, near = matches(ours[split.test], seen)
+    equal, near = find_matches(ours[split.test], seen)
     # Texts that chose an epoch before may choose one again.
-    equal_too, near_too = matches(ours[split.validation], seen[np.asarray(seen["trained"])])
+    equal_too, near_too = find_matches(ours[split.validation], seen[np.asarray(seen["trained"])])
     if count := int(equal.sum() + equal_too.sum()):
         first = [*split.test[equal], *split.validation[equal_too]][0]
         example = " ".join(corpus.texts[first].split())[:_SHOWN]

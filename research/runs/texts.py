@@ -9,9 +9,10 @@ from research.data.batches import WIDTH_COST, WIDTH_COST_PRETRAINED, WIDTH_COST_
 from research.data.corpora import Corpus
 from research.data.splits import Split, split_corpus
 from research.data.tokenized_corpus import encode_corpus, intern_corpus
-from research.data.tokenizer import Encoded, build_tokenizer, encode, fit_vocabulary, pretrained_tokenizer
+from research.data.tokenizer import Encoded, build_tokenizer, encode, pretrained_tokenizer
 from research.data.unlabelled_texts import TextFile
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
+from research.data.vocabulary import fit_vocabulary
 from research.models import load_module
 from research.settings import Config, Data, repeat_of
 from research.training.programs import Shapes

@@ -12,7 +12,7 @@ import numpy as np
 
 from research.atomic_files import write_text
 from research.data.corpora import Corpus, load
-from research.data.fingerprints import seen_of
+from research.data.fingerprints import fingerprint_run
 from research.errors import Diverged
 from research.runs import run_files
 from research.runs.clearing import clear
@@ -159,7 +159,7 @@ def _open_folder(prepared: PreparedRun) -> Iterator[None]:
     with claim_run(run.folder, description):
         write_text(run.folder / run_files.TOKENIZER, texts.tokenizer)
         if source.is_known:  # a file that lacks some texts would pass for complete
-            seen = seen_of(prepared.spec.corpus, texts.split.train, texts.split.validation)
+            seen = fingerprint_run(prepared.spec.corpus, texts.split.train, texts.split.validation)
             run_files.write_seen(run.folder, [seen, source.seen], len(seen) + len(source.seen))
         yield
 

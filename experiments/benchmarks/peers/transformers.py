@@ -9,7 +9,7 @@ import transformers
 
 from experiments.benchmarks import peers
 from research.data.batches import gather
-from research.data.pretrained_encoders import folder_of
+from research.data.pretrained_encoders import find_folder
 
 _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -18,7 +18,7 @@ def tuning(threads: int) -> dict[str, Any]:
     """Unpadded tokens a second."""
     torch.set_num_threads(threads)
     config, prepared, order = peers.tuning()
-    folder = folder_of(config.data.weights)
+    folder = find_folder(config.data.weights)
     model = transformers.BertForSequenceClassification.from_pretrained(folder, num_labels=1).to(_DEVICE).train()
     settings = config.optimizer
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)

@@ -1,4 +1,4 @@
-"""Files of users, and each mistake in them in a sentence with its line."""
+"""Files of users are read, and each mistake is reported in a sentence with its line."""
 
 import json
 
@@ -61,8 +61,13 @@ def test_tsv_accepts(tmp_path, content, rows):
         ("a.jsonl", '["a", 1]\n', 1, "expected an object"),
         ("a.jsonl", '{"text": "a", "label": "\\ud800"}\n', 1, "expected valid Unicode"),
         ("a.jsonl", '{"text": "a"}\n', 1, "no column 'label'"),
-        ("a.csv", "text;label\na;1\n", 1, "no comma between the names of columns"),
-        ("a.csv", "a fine film,1\n", 1, "no column 'text' among a fine film, 1, expected it"),
+        ("a.csv", "text;label\na;1\n", 1, "no comma between the column names"),
+        (
+            "a.csv",
+            "a fine film,1\n",
+            1,
+            "no column 'text' and no column 'label'. Columns: a fine film, 1. Use --text_column",
+        ),
         ("a.tsv", "a\t1\n" + "x" * 10_000_001 + "\t0\n", 2, "a text of 10,000,001 characters"),
     ],
 )

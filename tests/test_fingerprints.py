@@ -1,19 +1,19 @@
-"""Fingerprints of texts: equal and nearly equal ones are found in whatever file, others are not."""
+"""Fingerprints find equal and nearly equal texts in any file, and no others."""
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
 
-from research.data import fingerprints as seen
+from research.data import fingerprints
 from research.data.corpora import load
-from research.data.fingerprints import fingerprints, matches, nothing, seen_of
+from research.data.fingerprints import find_matches, fingerprint_run, fingerprint_texts, no_fingerprints
 
 SENTENCE = "the plot is thin but the actors carry every scene with warmth and wit until the quiet end"
 
 
 def found(text, others):
-    equal, near = matches(fingerprints([text], trained=False), fingerprints(others, trained=True))
+    equal, near = find_matches(fingerprint_texts([text], trained=False), fingerprint_texts(others, trained=True))
     return bool(equal[0]), bool(near[0])
 
 
@@ -49,37 +49,36 @@ def test_chinese_texts_are_read_by_character():
 
 @given(st.lists(st.text(max_size=30), max_size=8), st.integers(1, 3))
 def test_texts_are_fingerprinted_one_by_one(texts, chunk):
-    """In chunks of any size, in any order; each is equal to itself."""
-    every, whole = fingerprints(texts, trained=True), seen._CHUNK
-    seen._CHUNK = chunk
-    try:
-        assert np.array_equal(fingerprints(texts, trained=True), every)
-        assert np.array_equal(fingerprints(texts[::-1], trained=True), every[::-1])
-        assert matches(every, every)[0].all()
-    finally:
-        seen._CHUNK = whole
+    """Neither the size of chunks nor the order of texts changes a fingerprint."""
+    expected = fingerprint_texts(texts, trained=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fingerprints, "CHUNK", chunk)
+        assert np.array_equal(fingerprint_texts(texts, trained=True), expected)
+        assert np.array_equal(fingerprint_texts(texts[::-1], trained=True), expected[::-1])
+        assert find_matches(expected, expected)[0].all()
 
 
 def test_nothing_has_been_seen():
-    assert [array.tolist() for array in matches(fingerprints(["a"], trained=False), nothing())] == [[False]] * 2
-    assert len(fingerprints([], trained=True)) == 0
+    equal, near = find_matches(fingerprint_texts(["a"], trained=False), no_fingerprints())
+    assert equal.tolist() == near.tolist() == [False]
+    assert len(fingerprint_texts([], trained=True)) == 0
 
 
 def test_real_texts_are_told_apart_and_edited_ones_found():
-    """Of sentences that are no copies, none is taken for one; of those with a word left out, nearly all are."""
+    """No different sentence counts as a copy; nearly all sentences with one word left out do."""
     texts = [text for text in load("rotten_tomatoes").texts if len(text.split()) > 20]
-    first, second = fingerprints(texts[::2], trained=True), fingerprints(texts[1::2], trained=False)
-    equal, near = matches(second, first)
+    first, second = fingerprint_texts(texts[::2], trained=True), fingerprint_texts(texts[1::2], trained=False)
+    equal, near = find_matches(second, first)
     assert equal.sum() == 0
     assert near.sum() <= 3
     words = [text.split() for text in texts[::2]]
-    edited = fingerprints([" ".join(w[:5] + w[6:]) for w in words], trained=False)
-    equal, near = matches(edited, first)
+    edited = fingerprint_texts([" ".join(w[:5] + w[6:]) for w in words], trained=False)
+    equal, near = find_matches(edited, first)
     assert (equal | near).mean() > 0.9
 
 
 def test_a_run_sees_what_it_trains_on_and_chooses_by(small_corpus):
-    found = seen_of(small_corpus, np.array([3, 5]), np.array([7]))
+    found = fingerprint_run(small_corpus, np.array([3, 5]), np.array([7]))
     assert found["trained"].tolist() == [True, True, False]
-    expected = fingerprints([small_corpus.texts[i] for i in (3, 5, 7)], trained=False)
+    expected = fingerprint_texts([small_corpus.texts[i] for i in (3, 5, 7)], trained=False)
     assert np.array_equal(found["words"], expected["words"])

@@ -1,4 +1,4 @@
-"""What is written is there whole or not at all, and what was there before stays until then."""
+"""Files and folders appear complete or not at all; the earlier version stays until then."""
 
 import pytest
 
