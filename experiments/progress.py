@@ -121,8 +121,8 @@ def print_results(results: "Results", folder: Path) -> None:
     # Imported here, so that programs without such a table do not wait for SciPy.
     from research.evaluation.metrics import NAMES
     from research.reporting.caveats import caveats
-    from research.reporting.effects import effects_table
-    from research.reporting.tables import pairs_table, protocol, variants_table
+    from research.reporting.protocol import protocol
+    from research.reporting.tables import effects_table, pairs_table, variants_table
 
     print_table(protocol(results), *variants_table(results)[:2])
     for sentence in caveats(results):
