@@ -10,9 +10,9 @@ from research.data.reader import Row
 from research.errors import UserError
 from research.evaluation.metrics import NAMES
 from research.json_files import write_json
-from research.reporting.caveats import caveats
+from research.reporting.caveats import list_caveats
 from research.reporting.claims import Claims, pairs_of
-from research.reporting.protocol import protocol
+from research.reporting.protocol import describe_protocol
 from research.reporting.report import write_report
 from research.reporting.results import read_results
 from research.reporting.tables import pairs_table, variants_table
@@ -50,7 +50,7 @@ def test_a_variant_with_a_part_switched_off_is_compared_with_the_whole():
 
 
 def test_a_variant_with_an_untrained_run_gets_no_verdict(comparison, no_plots):
-    assert caveats(read_results(comparison)) == []
+    assert list_caveats(read_results(comparison)) == []
     predict_one_label(comparison / run_files.folder_name("cnn[seed=1]") / "fold1-repeat0")
     results = write_report(comparison)
     verdicts = {pair["a"]: pair["verdict"] for pair in results.pairs}
@@ -59,7 +59,7 @@ def test_a_variant_with_an_untrained_run_gets_no_verdict(comparison, no_plots):
         "Not trained, so their pairs get no verdict: cnn[seed=1] in 1 of 3 run(s) (one label for all test texts; "
         "what may help: --config.training.patience=0)."
     )
-    assert caveats(results)[0].startswith(sentence)
+    assert list_caveats(results)[0].startswith(sentence)
     report = (comparison / "report.md").read_text()
     assert sentence in report
     assert "cnn[seed=1] (1 of 3 runs not trained)" in report
@@ -90,7 +90,7 @@ def test_another_metric_may_decide(comparison, no_plots, metric):
     assert (pair["difference"] > 0) == (metric == "log_loss")  # of a loss more is worse
     assert results.ranked()[-1] == "cnn[seed=1]"
     name = NAMES[metric]
-    assert f"judged by {name}" in protocol(results)
+    assert f"judged by {name}" in describe_protocol(results)
     assert variants_table(results).header[1] == name
     assert pairs_table(results).header[2] == f"{name} difference ({'nats' if metric == 'log_loss' else 'points'})"
     with pytest.raises(UserError, match="--metric is 'f2', expected one of accuracy, balanced_accuracy"):
@@ -106,13 +106,13 @@ def test_later_claims_name_their_command(comparison, no_plots):
 
 
 def test_later_choices_are_reported_with_the_planned_ones(comparison, no_plots):
-    assert "Chosen when results existed" not in " ".join(caveats(write_report(comparison)))
+    assert "Chosen when results existed" not in " ".join(list_caveats(write_report(comparison)))
     results = write_report(comparison, Claims(baseline="lstm", margin=0.02, all_pairs=True, metric="macro_f1"))
     sentence = (
         "Chosen when results existed already: baseline lstm (planned: linear:tfidf); margin 2 (planned: 1); "
         "pairs all (planned: with the baseline); metric macro F1 (planned: accuracy)."
     )
-    assert sentence in " ".join(caveats(results))
+    assert sentence in " ".join(list_caveats(results))
     assert sentence in (comparison / "report.md").read_text()
 
 
@@ -120,7 +120,7 @@ def test_a_baseline_added_later_is_reported(comparison):
     plan = run_files.read_json(comparison / run_files.PLAN)
     plan["variants"]["linear:tfidf"]["added_later"] = True
     write_json(comparison / run_files.PLAN, plan)
-    sentence = " ".join(caveats(read_results(comparison)))
+    sentence = " ".join(list_caveats(read_results(comparison)))
     assert "baseline linear:tfidf (planned: lstm); linear:tfidf among the variants" in sentence
 
 
@@ -131,7 +131,7 @@ def test_hashes_of_different_kinds_are_not_compared(comparison, codes):
     for fold, code in enumerate(codes):
         record = comparison / "lstm" / f"fold{fold}-repeat0" / run_files.RECORD
         write_json(record, run_files.read_json(record) | {"model_code": code})
-    assert caveats(read_results(comparison)) == []
+    assert list_caveats(read_results(comparison)) == []
 
 
 def test_near_copies_few_steps_and_equal_predictions_are_reported(comparison, no_plots):
@@ -154,17 +154,17 @@ def test_test_texts_of_one_class_give_no_caveat(comparison):
         o._replace(label=np.zeros_like(o.label), probabilities=np.tile([0.9, 0.1], (len(o.label), 1)))
         for o in results.outcomes["lstm"]
     ]
-    assert caveats(results._replace(outcomes={"lstm": single})) == []
+    assert list_caveats(results._replace(outcomes={"lstm": single})) == []
 
 
 def test_the_interval_of_a_single_run_covers_its_texts_only(comparison):
     results = read_results(comparison)
-    assert caveats(results) == []
+    assert list_caveats(results) == []
     alone = results._replace(outcomes=results.outcomes | {"lstm": results.outcomes["lstm"][:1]})
     every = results._replace(outcomes={variant: of[:1] for variant, of in results.outcomes.items()})
-    assert caveats(every)[0].endswith("its test texts alone: linear:tfidf, lstm, cnn[seed=1].")
-    assert caveats(every._replace(plan=every.plan | {"folds": 0, "repeats": 1})) == []
-    assert caveats(alone) == ["Intervals of variants with one run are over its test texts alone: lstm."]
+    assert list_caveats(every)[0].endswith("its test texts alone: linear:tfidf, lstm, cnn[seed=1].")
+    assert list_caveats(every._replace(plan=every.plan | {"folds": 0, "repeats": 1})) == []
+    assert list_caveats(alone) == ["Intervals of variants with one run are over its test texts alone: lstm."]
 
 
 def test_cut_texts_are_reported():

@@ -16,7 +16,7 @@ from research.json_files import write_json
 from research.reporting.claims import Claims
 from research.reporting.documents import Table, markdown_table, render_latex
 from research.reporting.plots import FONTS, write_plots
-from research.reporting.protocol import answer, protocol
+from research.reporting.protocol import describe_answer, describe_protocol
 from research.reporting.report import write_report
 from research.reporting.results import read_results
 from research.reporting.tables import difference_matrix, pairs_table
@@ -67,18 +67,20 @@ def test_a_report_begins_with_its_answer(comparison, no_plots):
     assert re.match(
         r"Compared with linear:tfidf by accuracy, cnn\[seed=1\] \(-\d+\.\d \[.+\]\) is worse; "
         r"lstm \([+-]\d\.\d \[.+\]\) is undecided \(in points, simultaneous intervals\)\.$",
-        answer(results),
+        describe_answer(results),
     )
-    assert interval in answer(results)
+    assert interval in describe_answer(results)
     report = (comparison / "report.md").read_text()
-    assert report.startswith(f"# Comparison on {results.plan['corpus']['name']}\n\n{answer(results)}\n\n| variant |")
-    assert answer(results) in html.unescape((comparison / "report.html").read_text())
+    assert report.startswith(
+        f"# Comparison on {results.plan['corpus']['name']}\n\n{describe_answer(results)}\n\n| variant |"
+    )
+    assert describe_answer(results) in html.unescape((comparison / "report.html").read_text())
 
 
 def test_the_answer_for_all_pairs_is_about_the_best_variant(comparison):
     results = read_results(comparison, Claims(all_pairs=True))
     best, second, worst = results.ranked()
-    sentence = answer(results)
+    sentence = describe_answer(results)
     assert sentence.startswith(f"Compared with {best} by accuracy, {worst} (-")
     assert f"{second} (-" in sentence
 
@@ -89,7 +91,9 @@ def test_the_answer_for_one_variant_is_its_score(comparison):
     results = results._replace(
         plan=results.plan | {"variants": alone}, estimates={"lstm": results.estimates["lstm"]}, pairs=[]
     )
-    assert re.fullmatch(r"lstm has a test accuracy of [\d.]+ %, 95 % interval \[[\d.]+, [\d.]+\]\.", answer(results))
+    assert re.fullmatch(
+        r"lstm has a test accuracy of [\d.]+ %, 95 % interval \[[\d.]+, [\d.]+\]\.", describe_answer(results)
+    )
 
 
 def test_a_baseline_without_a_finished_run_is_reported(comparison, no_plots):
@@ -184,5 +188,5 @@ def test_markdown_and_latex_tables_escape_their_cells():
 def test_the_protocol_names_the_share_of_the_commonest_class(comparison):
     results = read_results(comparison)
     rare = [o._replace(label=(np.arange(len(o.label)) % 4 == 0).astype(np.int32)) for o in results.outcomes["lstm"]]
-    sentence = protocol(results._replace(outcomes={"lstm": [o for o in rare if len(o.label) % 4 == 0]}))
+    sentence = describe_protocol(results._replace(outcomes={"lstm": [o for o in rare if len(o.label) % 4 == 0]}))
     assert "2 classes, the commonest 75.0 %), 2-fold" in sentence

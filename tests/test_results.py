@@ -12,7 +12,7 @@ import pytest
 from research.comparison.compare import default_repeats
 from research.errors import UserError
 from research.json_files import write_json
-from research.reporting.caveats import caveats
+from research.reporting.caveats import list_caveats
 from research.reporting.report import write_report
 from research.reporting.results import read_results
 from research.reporting.tensorboard import write_events
@@ -47,7 +47,7 @@ def test_changed_predictions_are_left_out(comparison, no_plots):
     results = write_report(comparison)
     assert len(results.done("lstm")) == 2
     assert {row["run_folder"]: row["status"] for row in results.rows}["lstm/fold0-repeat0"] == "changed"
-    assert "predictions.npz is not the one that the run wrote in lstm/fold0-repeat0" in caveats(results)[0]
+    assert "predictions.npz is not the one that the run wrote in lstm/fold0-repeat0" in list_caveats(results)[0]
     assert "lstm/fold0-repeat0: changed" in (comparison / "report.md").read_text()
     (run / run_files.PREDICTIONS).unlink()
     assert len(read_results(comparison).done("lstm")) == 2
@@ -104,7 +104,7 @@ def test_a_run_copied_from_elsewhere_is_left_out(comparison):
     results = read_results(comparison)
     assert len(results.done("lstm")) == 1
     sentence = "The config.json of lstm/fold0-repeat0, lstm/fold0-repeat1 is that of another run: left out"
-    assert sentence in " ".join(caveats(results))
+    assert sentence in " ".join(list_caveats(results))
 
 
 def test_a_comparison_whose_predictions_all_changed_is_a_user_error(comparison):

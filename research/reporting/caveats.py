@@ -3,13 +3,13 @@
 import collections
 from collections.abc import Iterable
 
-from research.reporting.results import Results, later_claims
+from research.reporting.results import Results, list_later_choices
 from research.reporting.run_result import CHANGED, MISPLACED
 
 _LBFGS_STEPS = 30  # the default of `linear`
 
 
-def caveats(results: Results) -> list[str]:
+def list_caveats(results: Results) -> list[str]:
     """Return a sentence for each thing that may mislead."""
     sentences = (
         _not_trained(results),
@@ -58,7 +58,7 @@ def _misplaced_runs(results: Results) -> str:
 
 def _later_choices(results: Results) -> str:
     """Name what was chosen when results existed already."""
-    later = later_claims(results)
+    later = list_later_choices(results)
     if not later:
         return ""
     return (

@@ -13,7 +13,7 @@ LEVEL = 0.95
 
 
 class Claims(NamedTuple):
-    """Which pairs get a verdict, by which metric, and which difference is too small to matter."""
+    """The choices behind the verdicts: pairs, metric, and the difference that is too small to matter."""
 
     baseline: str = ""  # a variant; "" is the linear one, else the first; with `--drop` the variant that lost nothing
     margin: float = 0.01  # a difference within it is negligible
@@ -97,8 +97,8 @@ def _whole_variant(variant: str, variants: list[str]) -> str | None:
     base, settings = settings_in(variant)
     if not settings or settings[-1][1] not in OFF:
         return None
-    kept = ",".join(f"{name}={value}" for name, value in settings[:-1])
-    name = f"{base}[{kept}]" if kept else base
+    others = ",".join(f"{name}={value}" for name, value in settings[:-1])
+    name = f"{base}[{others}]" if others else base
     return name if name in variants else None
 
 

@@ -41,16 +41,16 @@ def write_plots(results: Results, folder: Path) -> dict[str, Plot]:
     drawings: dict[str, tuple[Callable[[Results], Figure], str]] = {
         "scores": (
             _draw_scores,
-            f"Test {name} of each variant: mean, 95 % interval, and a tick a run; a ring where runs did not learn",
+            f"Test {name} of each variant: mean, 95 % interval, and one tick per run; a ring where runs did not learn",
         ),
         "curves": (
             _draw_curves,
-            "Validation accuracy by epoch, a panel a variant: mean and range of runs still in training",
+            "Validation accuracy by epoch, one panel per variant: mean and range of runs still in training",
         ),
         "cost": (_draw_cost, f"Test {name} with 95 % interval against seconds of training a run"),
         "calibration": (
             _draw_calibration,
-            "Share of right predictions against confidence, a panel a variant; the diagonal is perfect",
+            "Share of right predictions against confidence, one panel per variant; the diagonal is perfect",
         ),
         "confusion": (
             _draw_confusion,
@@ -116,7 +116,7 @@ def _draw_scores(results: Results) -> Figure:
         axes.plot(estimate.mean, y, "o", color=_BLUE, markerfacecolor=_fill_colour(results, variant))
     axes.set_yticks(range(len(ranked)), [_break_name(results, variant) for variant in ranked])
     axes.set_ylim(-0.6, len(ranked) - 0.4)
-    figure.supxlabel(f"{_axis_label(results)}: mean and 95 % interval; a tick a run", fontsize=9)
+    figure.supxlabel(f"{_axis_label(results)}: mean and 95 % interval; one tick per run", fontsize=9)
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
@@ -255,7 +255,7 @@ def _is_number(text: str) -> bool:
 
 
 def _draw_settings(results: Results) -> Figure:
-    """Draw a panel a setting, with a line for each variant and combination of the other settings' levels."""
+    """Draw one panel per setting, with a line for each variant and combination of the other settings' levels."""
     grids = find_grids(results.ranked())
     fields = list(dict.fromkeys(field for grid in grids for field in _numeric_fields(grid)))
     figure = Figure(figsize=(4.2 * len(fields) + 2.4, 3.8), layout="constrained")

@@ -21,7 +21,7 @@ _CLAUSES = {word: word for word in ("better", "negligibly better", "worse", "neg
 _CLAUSES |= {"undecided": "undecided", NOT_TRAINED: "not judged, because runs did not learn"}
 
 
-def answer(results: Results) -> str:
+def describe_answer(results: Results) -> str:
     """Return what the comparison found: which variants are better or worse than which, and by how much."""
     best, metric = results.ranked()[0], results.metric
     if len(results.variants) == 1:
@@ -60,7 +60,7 @@ def _answer_against(reference: str, pairs: list[dict]) -> str:
     return f"Compared with {reference} by {NAMES[metric]}, {'; '.join(clauses)} ({unit})."
 
 
-def protocol(results: Results) -> str:
+def describe_protocol(results: Results) -> str:
     """Return one sentence, without its full stop: which corpus was tested how."""
     plan, outcomes = results.plan, next(iter(results.outcomes.values()))
     corpus = plan["corpus"]

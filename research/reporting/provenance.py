@@ -42,7 +42,7 @@ def list_provenance(results: Results) -> list[str]:
         f"commit: `{plan['commit'] or 'unknown'}`; Python {plan['python']}; {versions}",
         f"machine: {plan.get('processor', 'unknown')}; devices {', '.join(plan['devices'])}; {plan.get('date', '')}",
         f"duration: {seconds / 60:.1f} minutes of compiling and training, runs added up",
-        f"`results.csv` has a row a run with its scores and folder{of_a_run}",
+        f"`results.csv` has one row per run with its scores and folder{of_a_run}",
     ]
 
 

@@ -7,13 +7,19 @@ from typing import Any
 from research.atomic_files import write_text
 from research.evaluation.metrics import NAMES, unit_of
 from research.json_files import write_json
-from research.reporting.caveats import caveats
+from research.reporting.caveats import list_caveats
 from research.reporting.claims import LEVEL, Claims
 from research.reporting.disagreement import find_disagreement
 from research.reporting.documents import Plot, render_html, render_latex, render_markdown
 from research.reporting.formatting import format_margin
 from research.reporting.plots import write_plots
-from research.reporting.protocol import answer, describe_choices, describe_intervals, describe_level, protocol
+from research.reporting.protocol import (
+    describe_answer,
+    describe_choices,
+    describe_intervals,
+    describe_level,
+    describe_protocol,
+)
 from research.reporting.provenance import list_provenance, list_settings
 from research.reporting.results import Results, comparison_json, read_results, results_csv
 from research.reporting.tables import (
@@ -62,11 +68,11 @@ def _content(results: Results, plots: Mapping[str, Plot]) -> dict[str, Any]:
     disagreement = find_disagreement(results)
     return {
         "title": f"Comparison on {results.plan['corpus']['name']}",
-        "answer": answer(results),
+        "answer": describe_answer(results),
         "variants": variants_table(results),
-        "caveats": caveats(results),
+        "caveats": list_caveats(results),
         "plots": {"settings": None} | plots,
-        "protocol": protocol(results),
+        "protocol": describe_protocol(results),
         "notes": results.plan["corpus"].get("notes"),
         "method": describe_intervals(results),
         "choices": describe_choices(results),

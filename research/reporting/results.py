@@ -1,4 +1,4 @@
-"""Read and evaluate a comparison: a row a run, an estimate a variant and metric, a verdict a pair.
+"""Read and evaluate a comparison: its runs, an estimate per variant and metric, a verdict per pair.
 
 It trains nothing, so a report can be rebuilt at any time. `Results` holds all that a table, a plot or a page shows.
 """
@@ -31,8 +31,8 @@ class Results(NamedTuple):
 
     plan: dict[str, Any]
     claims: Claims
-    rows: list[dict[str, Any]]  # a run each, with `COLUMNS`; failed and missing runs too
-    estimates: dict[str, dict[str, Estimate]]  # variant -> metric -> estimate; variants without a finished run lack
+    rows: list[dict[str, Any]]  # one per run, with `COLUMNS`; failed and missing runs too
+    estimates: dict[str, dict[str, Estimate]]  # variant -> metric -> estimate; only variants with a finished run
     pairs: list[dict[str, Any]]  # as in `comparison.json`
     spread: Spread | None  # of a difference, the median over the pairs; None if no pair has two runs
     curves: dict[str, np.ndarray]  # variant -> validation accuracy [runs, epochs], NaN where a run has stopped
@@ -126,7 +126,7 @@ def _read_runs(folder: Path, plan: dict[str, Any]) -> list[RunResult]:
     return runs
 
 
-def later_claims(results: Results) -> list[str]:
+def list_later_choices(results: Results) -> list[str]:
     """Return the choices that were made when results existed already, such as `baseline lstm (planned: linear)`."""
     entries = results.plan["variants"]
     added = [variant for variant, entry in entries.items() if entry.get("added_later")]
@@ -198,7 +198,7 @@ def _compare_pairs(
 
 
 def results_csv(results: Results) -> str:
-    """Return the text of `results.csv`: a row a run."""
+    """Return the text of `results.csv`: one row per run."""
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -224,13 +224,13 @@ def comparison_json(results: Results) -> dict[str, Any]:
         "margin": results.claims.margin,
         "metric": results.metric,
         "claims": results.claims._replace(baseline=results.baseline)._asdict(),
-        "chosen_after_results": later_claims(results),
+        "chosen_after_results": list_later_choices(results),
     }
     return _without_nan(content)
 
 
 def _without_nan(value: Any) -> Any:
-    """Return a copy in which null stands for numbers that JSON cannot hold: metrics that are not defined."""
+    """Return a copy in which undefined metrics are null, because JSON has no NaN."""
     if isinstance(value, dict):
         return {name: _without_nan(entry) for name, entry in value.items()}
     if isinstance(value, list):

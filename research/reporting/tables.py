@@ -40,7 +40,7 @@ def label_variant(results: Results, variant: str) -> str:
 
 
 def variants_table(results: Results) -> Table:
-    """Return a row a variant, the best first. Variants without a finished run are last."""
+    """Return one row per variant, the best first. Variants without a finished run are last."""
     metric = results.metric
     others = _FIRST_TABLE.get(metric, _FIRST_TABLE_DEFAULT)
     names = [NAMES[other] for other in others]
@@ -69,7 +69,7 @@ def variants_table(results: Results) -> Table:
 
 
 def pairs_table(results: Results) -> Table:
-    """Return a row a pair with its difference, interval and verdict."""
+    """Return one row per pair with its difference, interval and verdict."""
     metric = results.metric
     header = ("variant", "against", difference_header(metric), "interval", "verdict", "would decide")
     rows = [
@@ -147,7 +147,7 @@ def trained_pairs_table(results: Results) -> Table:
 
 
 def effects_table(results: Results) -> Table:
-    """Return a row an effect of settings that were varied together."""
+    """Return one row per effect of settings that were varied together."""
     metric, rows = results.metric, []
     for effect in results.effects:
         interval = format_interval(metric, (effect.estimate.low, effect.estimate.high))
@@ -178,7 +178,7 @@ def _format_estimate(metric: str, estimated: Estimate) -> str:
 
 
 def classes_table(results: Results, variant: str) -> Table:
-    """Return a row a class with a variant's scores on its texts, all runs together."""
+    """Return one row per class with a variant's scores on its texts, all runs together."""
     outcomes = results.outcomes[variant]
     label = np.concatenate([outcome.label for outcome in outcomes])
     scores = per_class(label, np.concatenate([outcome.probabilities for outcome in outcomes]))
@@ -226,14 +226,14 @@ def _format_megaflops(flops: float | str) -> str:
 
 
 def run_table(outcome: Outcome) -> Table:
-    """Return a row a metric of one trained model."""
+    """Return one row per metric of one trained model."""
     estimates = {metric: estimate([outcome], metric, folds=0) for metric in METRICS}
     rows = [(metric, f"{e.mean:.4f}", f"[{e.low:.4f}, {e.high:.4f}]") for metric, e in estimates.items()]
     return Table(("metric", "value", "95 % interval"), rows)
 
 
 def replication_table(of_corpora: Mapping[str, Results]) -> Table:
-    """Return a row a pair of one comparison on several corpora: how often it had each verdict, and its differences.
+    """Return one row per pair of variants compared on several corpora: the count of each verdict, and the differences.
 
     The intervals are simultaneous over pairs and corpora. So the number of corpora with a verdict is, with the
     confidence of one table, the least number on which it is true (the Bonferroni count of Dror et al. 2017, section 4).
