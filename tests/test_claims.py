@@ -1,4 +1,4 @@
-"""Claims, their verdicts and what may mislead."""
+"""Claims, the verdicts on them, and the caveats beside a table."""
 
 import json
 
@@ -134,7 +134,7 @@ def test_hashes_of_different_kinds_are_not_compared(comparison, codes):
     assert list_caveats(read_results(comparison)) == []
 
 
-def test_near_copies_few_steps_and_equal_predictions_are_reported(comparison, no_plots):
+def test_notes_few_steps_and_equal_predictions_are_reported(comparison, no_plots):
     plan = run_files.read_json(comparison / run_files.PLAN)
     plan["corpus"]["notes"] = "reviews: 20 training or validation texts are also test texts"
     plan["variants"]["linear:tfidf"]["settings"]["training"]["epochs"] = 3

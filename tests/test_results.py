@@ -1,4 +1,4 @@
-"""What is read from the runs of a comparison."""
+"""Reading and evaluating the runs of a comparison."""
 
 import csv
 import hashlib
