@@ -63,7 +63,7 @@ def main(overrides: list[str]) -> None:
         print(f"all leaves out what takes long: {', '.join(every_variant('NAMED_ALONE'))}", file=sys.stderr)
     variants = expand(names, overrides, FLAGS.vary, FLAGS.drop)
     program.use_devices(side_by_side=True)
-    from research.reporting.blocks import markdown_table
+    from research.reporting.documents import markdown_table
     from research.reporting.tables import replication_table
 
     sources = [FLAGS.corpus] if Path(FLAGS.corpus).exists() else FLAGS.corpus.split(",")

@@ -120,12 +120,12 @@ def print_results(results: "Results", folder: Path) -> None:
     """The tables of a comparison and where its report is, on stdout."""
     # Imported here, so that programs without such a table do not wait for SciPy.
     from research.evaluation.metrics import NAMES
-    from research.reporting.caveats import caveats
-    from research.reporting.effects import effects_table
-    from research.reporting.tables import pairs_table, protocol, variants_table
+    from research.reporting.caveats import list_caveats
+    from research.reporting.protocol import describe_protocol
+    from research.reporting.tables import effects_table, pairs_table, variants_table
 
-    print_table(protocol(results), *variants_table(results)[:2])
-    for sentence in caveats(results):
+    print_table(describe_protocol(results), *variants_table(results)[:2])
+    for sentence in list_caveats(results):
         print(sentence)
     if results.pairs:
         title = f"Differences of {NAMES[results.metric]} in common runs, simultaneous 95 % intervals"

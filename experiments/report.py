@@ -1,4 +1,4 @@
-"""Rebuilds the table, the plots and the report of a comparison from its saved runs.
+"""Rebuild the table, the plots and the report of a comparison from its saved runs.
 
     ./launch.sh report --workdir=runs/rotten_tomatoes
     ./launch.sh report --workdir=runs/rotten_tomatoes --baseline=lstm --margin=0.5
@@ -18,7 +18,7 @@ from research.reporting.report import write_report
 from research.runs.plan_file import read_plan
 
 flags.DEFINE_string("workdir", None, "The comparison's folder.")
-flags.DEFINE_bool("tensorboard", False, "Write tensorboard/ as well: the runs' loss and metrics by epoch.")
+flags.DEFINE_bool("tensorboard", False, "Also write tensorboard/: loss and metrics of the runs by epoch.")
 program.define_claims()
 
 

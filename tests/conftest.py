@@ -17,6 +17,7 @@ import pytest
 
 from research.data.cache import cache_folder
 from research.data.corpora import load
+from tests.made_up_comparison import write_comparison
 from tests.subset import write_subset
 
 if "JAX_NUM_CPU_DEVICES" not in os.environ:
@@ -84,6 +85,13 @@ def small_tsv(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_corpus(small_tsv):
     return load(small_tsv)
+
+
+@pytest.fixture
+def comparison(tmp_path, small_tsv):
+    """The folder of a comparison with made-up predictions."""
+    write_comparison(tmp_path, small_tsv)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from research.data.reader import Row
 from research.errors import UserError
 from research.models import settings_for
 from research.runs import run_files
-from research.runs.multihost import Remembered
+from research.runs.multihost import MemoryCheckpoints
 from research.runs.resume import History
 from research.settings import Config, Training
 from research.training.early_stopping import chosen_by, protocol_sentence
@@ -25,7 +25,7 @@ class State:
 
 def epochs_of(folder, validated, *, steps=10, select="accuracy", **settings):
     """How many epochs a run with these (accuracy, loss) of validation is trained for, and which is chosen."""
-    checkpoints = Remembered(folder / "none", None)
+    checkpoints = MemoryCheckpoints(folder / "none", None)
     history = History(folder, Training(**settings), checkpoints, select=select, steps=steps)
     for epoch, (accuracy, loss) in enumerate(validated, 1):
         at = {"step": epoch * steps, "epoch": epoch, "accuracy": accuracy, "loss": loss}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from experiments.variants import load_config
 from research.errors import UserError
 from research.settings import Optimizer
-from research.training.optimizers import depths, limit_columns, make_optimizer, rate_factor, rates_of
+from research.training.optimizers import layer_depths, limit_columns, make_optimizer, rate_factor, rates_of
 from research.training.programs import Programs
 
 PARAMS = {"matrix": jnp.array([[1.0, -2.0], [3.0, 4.0]]), "bias": jnp.array([1.0, -1.0])}
@@ -152,7 +152,7 @@ def test_layers_are_counted_from_the_input(name, expected):
     ids, lengths = np.zeros((1, 8), np.int32), np.ones(1, np.int32)
     found = {}
     for path, depth in jax.tree_util.tree_leaves_with_path(
-        depths(programs.init(jax.random.key(0), ids, lengths)["params"])
+        layer_depths(programs.init(jax.random.key(0), ids, lengths)["params"])
     ):
         found |= {key.key: depth for key in path}
     assert {part: found[part] for part in expected} == expected

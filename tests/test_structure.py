@@ -34,6 +34,7 @@ LAYERS = (
 # Each heavy or particular package stands in one place.
 HOMES = {
     "orbax": {"research/runs/checkpoints.py"},
+    "jinja2": {"research/reporting/documents.py"},
     "matplotlib": {"research/reporting/plots.py"},
     "ml_collections": {"experiments/variants.py"},
     "absl": {"experiments/"},

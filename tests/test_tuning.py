@@ -9,7 +9,7 @@ import pytest
 from experiments.variants import every_variant, load_config, space_of
 from research.comparison.compare import compare
 from research.comparison.plan import Variant
-from research.comparison.tuning import Searched, chosen_settings, draw, expected_best, tune
+from research.comparison.tuning import SearchedVariant, chosen_settings, draw, expected_best, tune
 from research.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -48,7 +48,7 @@ def searched(name):
     def make(settings):
         return load_config(name, [*fast, *(f"--config.{field}={value}" for field, value in settings.items())])
 
-    return Searched(name, space_of(name), make)
+    return SearchedVariant(name, space_of(name), make)
 
 
 def test_a_search_is_nested_and_blind_and_its_outcome_is_used(small_corpus, tmp_path):

@@ -99,7 +99,7 @@ def show(
     """
     print_table(title, header, rows)
     if FLAGS.output:
-        from research.reporting.blocks import markdown_table
+        from research.reporting.documents import markdown_table
         from research.runs.record import environment
 
         about = environment()

@@ -1,1 +1,1 @@
-"""Saved results to tables, plots and pages; trains nothing, no JAX."""
+"""Turn saved results into tables, plots and pages. Trains nothing and imports no JAX."""

@@ -1,4 +1,4 @@
-"""The claims of a comparison: which pairs are compared, by which metric and margin, and at which level."""
+"""The claims of a comparison: which pairs are compared, by which metric and margin, and at which confidence level."""
 
 import itertools
 import re
@@ -13,54 +13,54 @@ LEVEL = 0.95
 
 
 class Claims(NamedTuple):
-    """Which differences are claimed about, and what is too small to matter."""
+    """The choices behind the verdicts: pairs, metric, and the difference that is too small to matter."""
 
-    baseline: str = ""  # a variant; "" is the linear one, else the first, and of `--drop` the variant itself
+    baseline: str = ""  # a variant; "" is the linear one, else the first; with `--drop` the variant that lost nothing
     margin: float = 0.01  # a difference within it is negligible
-    all_pairs: bool = False  # every pair, rather than those with the baseline
-    metric: str = ""  # which decides, one of `METRICS`; "" is what suits the corpus (`default_metric`)
-    looks: int = 1  # how often it may be looked whether all is decided
-    corpora: int = 1  # of which this is one
+    all_pairs: bool = False  # compare every pair, not only those with the baseline
+    metric: str = ""  # the metric that decides, one of `METRICS`; "" is what suits the corpus (`default_metric`)
+    looks: int = 1  # how often the table may be looked at to see whether all is decided
+    corpora: int = 1  # the number of corpora that are compared on, with this one
 
 
 def planned_claims(plan: dict[str, Any]) -> Claims:
-    """The claims that a comparison makes unless others are asked for: those of its last call.
+    """Return the claims of a comparison's last call. They hold unless other ones are asked for.
 
     Raises:
-      UserError: a later version wrote them.
+      UserError: the plan is damaged, or a newer version wrote it.
     """
     return _claims_in(plan, "claims")
 
 
 def first_claims(plan: dict[str, Any]) -> Claims:
-    """The claims that were made before there was any result."""
+    """Return the claims that were made before there was any result."""
     return _claims_in(plan, "first_claims" if "first_claims" in plan else "claims")
 
 
 def _claims_in(plan: dict[str, Any], name: str) -> Claims:
-    written = plan.get(name, {})
-    if not isinstance(written, dict):
-        raise UserError(f"{run_files.PLAN} has {name}: {written!r:.40}, expected an object; the file is damaged")
-    if unknown := sorted(set(written) - set(Claims._fields)):
+    saved = plan.get(name, {})
+    if not isinstance(saved, dict):
+        raise UserError(f"{run_files.PLAN} has {name}: {saved!r:.40}, expected an object; the file is damaged")
+    if unknown := sorted(set(saved) - set(Claims._fields)):
         raise UserError(
             f"{run_files.PLAN} has {name}: {unknown[0]!r}, which is not known here; the file is damaged, or a newer "
             "version wrote it"
         )
     for field, default in Claims._field_defaults.items():
         kind = (int, float) if isinstance(default, float) else type(default)
-        if not isinstance(written.get(field, default), kind):
-            raise UserError(f"{run_files.PLAN} has {name}: {field} is {written[field]!r:.40}; the file is damaged")
-    found = Claims(**{"metric": "accuracy"} | written)  # of an earlier version, which had no other
-    if found.metric not in METRICS or found.looks < 1 or found.corpora < 1:
-        raise UserError(f"{run_files.PLAN} has {name}: {written!r:.200}; the file is damaged")
-    return found
+        if not isinstance(saved.get(field, default), kind):
+            raise UserError(f"{run_files.PLAN} has {name}: {field} is {saved[field]!r:.40}; the file is damaged")
+    claims = Claims(**{"metric": "accuracy"} | saved)  # earlier versions had no other metric
+    if claims.metric not in METRICS or claims.looks < 1 or claims.corpora < 1:
+        raise UserError(f"{run_files.PLAN} has {name}: {saved!r:.200}; the file is damaged")
+    return claims
 
 
 def baseline_of(variants: list[str], claims: Claims) -> str:
-    """The variant that the others are compared with.
+    """Return the variant that the others are compared with.
 
     Raises:
-      UserError: the one that is asked for is not there.
+      UserError: the claims name a baseline that is no variant.
     """
     if claims.baseline and claims.baseline not in variants:
         raise UserError(f"--baseline is {claims.baseline!r}, expected one of {', '.join(variants)}")
@@ -69,34 +69,39 @@ def baseline_of(variants: list[str], claims: Claims) -> str:
 
 
 def pairs_of(variants: list[str], claims: Claims) -> list[tuple[str, str]]:
-    """The pairs (a, b) that are claimed about.
+    """Return the pairs (a, b) that get a verdict.
 
-    Without a baseline that is asked for, a variant with something switched off is compared with itself as it was.
+    Unless the claims name a baseline, a variant with a part switched off (`--drop`) is compared with the whole variant.
     """
     if claims.all_pairs:
         return list(itertools.combinations(variants, 2))
     baseline = baseline_of(variants, claims)
-    others = (variant for variant in variants if variant != baseline)
-    return [(v, baseline if claims.baseline else _undropped(v, variants) or baseline) for v in others]
+    others = [variant for variant in variants if variant != baseline]
+    if claims.baseline:
+        return [(variant, baseline) for variant in others]
+    return [(variant, _whole_variant(variant, variants) or baseline) for variant in others]
 
 
 def settings_in(variant: str) -> tuple[str, list[tuple[str, str]]]:
-    """`lstm[model.hidden_size=64,seed=1]` -> its name without brackets, and (setting, value) of each within."""
+    """Return a variant's name without brackets, and the (setting, value) pairs within them.
+
+    `lstm[model.hidden_size=64,seed=1]` -> `("lstm", [("model.hidden_size", "64"), ("seed", "1")])`.
+    """
     base, _, inside = variant.removesuffix("]").partition("[")
     # Commas inside brackets belong to a tuple: widths=(3,4).
     return base, re.findall(r"([\w.]+)=(\([^)]*\)|[^,]+)", inside)
 
 
-def _undropped(variant: str, variants: list[str]) -> str | None:
-    """The same variant with what `--drop` has switched off, the last setting in its name; None if not there."""
+def _whole_variant(variant: str, variants: list[str]) -> str | None:
+    """Return the same variant without its last setting, if `--drop` switched that off; None if it is not compared."""
     base, settings = settings_in(variant)
     if not settings or settings[-1][1] not in OFF:
         return None
-    kept = ",".join(f"{name}={value}" for name, value in settings[:-1])
-    name = f"{base}[{kept}]" if kept else base
+    others = ",".join(f"{name}={value}" for name, value in settings[:-1])
+    name = f"{base}[{others}]" if others else base
     return name if name in variants else None
 
 
 def level_of(pairs: int, claims: Claims) -> float:
-    """Of the interval of one pair (Bonferroni over pairs, looks and corpora)."""
+    """Return the confidence level of one pair's interval (Bonferroni over pairs, looks and corpora)."""
     return 1 - (1 - LEVEL) / (max(pairs, 1) * claims.looks * claims.corpora)

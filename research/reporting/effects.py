@@ -1,20 +1,16 @@
-"""What settings do that were varied together: main effects and interactions, from the names that `--vary` gives.
+"""Estimate the effects of settings that were varied together, from the names that `--vary` gives to variants.
 
-A main effect is the difference of the metric that a level of one setting makes to its first level, averaged over the
-levels of the others; an interaction is by how much such a difference changes with the level of another setting (Fisher
-1935, "The design of experiments", factorial designs). Both are weighted sums over variants, with the intervals that
-differences have.
+A main effect is the difference that one level of a setting makes to its first level, averaged over the levels of the
+other settings. An interaction is how much such a difference changes with the level of another setting (Fisher 1935,
+"The design of experiments", factorial designs). Both are weighted sums over variants.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from research.evaluation.intervals import contrast, interval
-from research.reporting.blocks import Table
-from research.reporting.claims import level_of, settings_in
-from research.reporting.results import NOT_TRAINED, Results
-from research.reporting.tables import difference_header, shown_difference, shown_interval
+from research.evaluation.intervals import Estimate, Outcome, contrast, interval
+from research.reporting.claims import Claims, level_of, settings_in
 
 
 class Grid(NamedTuple):
@@ -22,23 +18,31 @@ class Grid(NamedTuple):
 
     base: str
     fields: tuple[str, ...]
-    cells: dict[tuple[str, ...], str]  # levels in the order of `fields` -> name in tables
+    cells: dict[tuple[str, ...], str]  # levels in the order of `fields` -> variant
 
     def levels(self, field: str) -> list[str]:
-        """The levels of a field, in the order in which they were given."""
+        """Return the levels of a field in the order in which they were named."""
         return list(dict.fromkeys(levels[self.fields.index(field)] for levels in self.cells))
 
 
-def grids(variants: Sequence[str]) -> list[Grid]:
-    """The full grids among names such as `lstm[model.hidden_size=64,optimizer.learning_rate=0.001]`."""
-    found: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], str]] = {}
+class Effect(NamedTuple):
+    """A main effect or an interaction, with an interval that is simultaneous over all effects."""
+
+    name: str
+    variants: tuple[str, ...]  # of its grid
+    estimate: Estimate
+
+
+def find_grids(variants: Sequence[str]) -> list[Grid]:
+    """Return the full grids among names such as `lstm[model.hidden_size=64,optimizer.learning_rate=0.001]`."""
+    cells_of: dict[tuple[str, tuple[str, ...]], dict[tuple[str, ...], str]] = {}
     for variant in variants:
         base, settings = settings_in(variant)
         if settings:
             fields, levels = zip(*settings, strict=True)
-            found.setdefault((base, fields), {})[levels] = variant
-    listed = [Grid(base, fields, cells) for (base, fields), cells in found.items()]
-    return [grid for grid in listed if _is_full(grid)]
+            cells_of.setdefault((base, fields), {})[levels] = variant
+    grids = [Grid(base, fields, cells) for (base, fields), cells in cells_of.items()]
+    return [grid for grid in grids if _is_full(grid)]
 
 
 def _is_full(grid: Grid) -> bool:
@@ -46,46 +50,60 @@ def _is_full(grid: Grid) -> bool:
     return min(map(len, levels)) > 1 and set(itertools.product(*levels)) == set(grid.cells)
 
 
-def effects_table(results: Results) -> Table:
-    """A row an effect, of each grid of two settings or more; their intervals are simultaneous."""
-    wanted, metric, planned = [], results.metric, 0
-    for grid in grids(list(results.plan["variants"])):
-        planned += len(list(_effects(grid))) if len(grid.fields) > 1 else 0
-        done = [results.outcomes.get(variant, []) for variant in grid.cells.values()]
-        if len(grid.fields) > 1 and min(map(len, done)) > 1:
-            untrained = not results.untrained.keys().isdisjoint(grid.cells.values())
-            wanted += [(f"{grid.base}: {name}", done, weights, untrained) for name, weights in _effects(grid)]
-    rows = []
-    for name, done, weights, untrained in wanted:
-        sample = contrast(done, weights, metric, folds=results.plan["folds"])
-        if sample is not None and len(sample.scores) > 1:
-            found = interval(sample, level=level_of(planned, results.claims))
-            between = NOT_TRAINED if untrained else shown_interval(metric, (found.low, found.high))
-            rows.append((name, shown_difference(metric, found.mean), between))
-    return Table(("effect", difference_header(metric), "interval"), rows)
+def estimate_effects(
+    variants: Sequence[str], outcomes: Mapping[str, list[Outcome]], claims: Claims, *, folds: int
+) -> list[Effect]:
+    """Return the effects in every grid of two settings or more. They need two common runs of all variants of a grid.
+
+    The intervals are simultaneous over the effects that were planned: a run that fails makes no other interval shorter.
+
+    Args:
+      variants: the planned variants.
+      outcomes: variant -> its finished runs.
+      claims: they name the metric and the number of looks and corpora.
+      folds: 0 where all runs share a test split.
+    """
+    grids = [grid for grid in find_grids(variants) if len(grid.fields) > 1]
+    weights_of = [list(_weigh_effects(grid)) for grid in grids]
+    level = level_of(sum(map(len, weights_of)), claims)
+    effects = []
+    for grid, weighted in zip(grids, weights_of, strict=True):
+        runs = [outcomes.get(variant, []) for variant in grid.cells.values()]
+        if min(map(len, runs)) < 2:
+            continue
+        for name, weights in weighted:
+            sample = contrast(runs, weights, claims.metric, folds=folds)
+            if sample is not None and len(sample.scores) > 1:
+                estimate = interval(sample, level=level)
+                effects.append(Effect(f"{grid.base}: {name}", tuple(grid.cells.values()), estimate))
+    return effects
 
 
-def _effects(grid: Grid) -> Iterator[tuple[str, list[float]]]:
-    """Names and weights of the cells."""
+def _weigh_effects(grid: Grid) -> Iterator[tuple[str, list[float]]]:
+    """Yield the name of each effect and the weights of the grid's cells in it."""
     for field in grid.fields:
         first, *others = grid.levels(field)
         for level in others:
-            yield f"{field}={level} against {first}", _weights(grid, {field: (first, level)})
+            yield f"{field}={level} against {first}", _weigh_cells(grid, {field: (first, level)})
     for one, other in itertools.combinations(grid.fields, 2):
         for a, b in itertools.product(grid.levels(one)[1:], grid.levels(other)[1:]):
-            chosen = {one: (grid.levels(one)[0], a), other: (grid.levels(other)[0], b)}
-            yield f"interaction of {one}={a} and {other}={b}", _weights(grid, chosen)
+            contrasted = {one: (grid.levels(one)[0], a), other: (grid.levels(other)[0], b)}
+            yield f"interaction of {one}={a} and {other}={b}", _weigh_cells(grid, contrasted)
 
 
-def _weights(grid: Grid, chosen: dict[str, tuple[str, str]]) -> list[float]:
-    """-1 at the first of the two levels of a chosen field and 1 at the second, multiplied over the chosen fields, and
-    averaged over the levels of the others."""
+def _weigh_cells(grid: Grid, contrasted: dict[str, tuple[str, str]]) -> list[float]:
+    """Return the weights of a contrast.
+
+    The weight is -1 at the first of a contrasted field's two levels and 1 at the second. Weights are multiplied over
+    the contrasted fields and averaged over the levels of the others.
+    """
     weights = []
     for levels in grid.cells:
         weight = 1.0
         for field, level in zip(grid.fields, levels, strict=True):
-            if field in chosen:
-                weight *= {chosen[field][0]: -1.0, chosen[field][1]: 1.0}.get(level, 0.0)
+            if field in contrasted:
+                first, second = contrasted[field]
+                weight *= {first: -1.0, second: 1.0}.get(level, 0.0)
         weights.append(weight)
-    averaged = sum(map(abs, weights)) / 2 ** len(chosen)
-    return [weight / averaged for weight in weights]
+    total = sum(map(abs, weights)) / 2 ** len(contrasted)
+    return [weight / total for weight in weights]

@@ -1,8 +1,8 @@
-"""The plots; the only file that imports Matplotlib, and without its global state, so that threads do not meet."""
+"""Draw the plots. The only file that imports Matplotlib. It avoids Matplotlib's global state, so threads may draw."""
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,18 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from research.evaluation.intervals import Estimate
 from research.evaluation.metrics import NAMES, confusion_matrix, unit_of
-from research.reporting.effects import Grid, grids
+from research.reporting.documents import Plot
+from research.reporting.effects import Grid, find_grids
 from research.reporting.results import NOT_TRAINED, Results
 
-# Okabe & Ito: told apart by the colour-blind. Nothing is said by colour alone.
+# Okabe & Ito: the colour-blind can tell them apart. Nothing is shown by colour alone.
 _BLUE = "#0072B2"
 _COLOURS = (_BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX*"
-_PANELS = 4  # in a row
+_PANELS_IN_A_ROW = 4
 _MOST_CONFUSIONS = 8
-# Matplotlib's own font, and for the letters that it lacks (names of classes in Chinese) one that is installed.
-_FONTS = ["DejaVu Sans"] + [
+# Matplotlib's own font, then installed ones with the letters that it lacks (class names in Chinese).
+FONTS = ["DejaVu Sans"] + [
     font
     for font in (
         *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
@@ -34,37 +35,55 @@ _FONTS = ["DejaVu Sans"] + [
 ]
 
 
-def write_plots(results: Results, folder: Path) -> dict[str, str]:
-    """Draws all plots; returns their names with what each shows."""
+def write_plots(results: Results, folder: Path) -> dict[str, Plot]:
+    """Draw all plots into a folder and return them by name."""
     name = NAMES[results.metric]
-    shown = {
-        _scores: f"Test {name} of each variant: mean, 95 % interval, and a tick a run; a ring where runs did not learn",
-        _curves: "Validation accuracy by epoch, a panel a variant: mean and range of runs still in training",
-        _cost: f"Test {name} with 95 % interval against seconds of training a run",
-        _calibration: "Share of right predictions against confidence, a panel a variant; the diagonal is perfect",
-        _confusion: "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
+    drawings: dict[str, tuple[Callable[[Results], Figure], str]] = {
+        "scores": (
+            _draw_scores,
+            f"Test {name} of each variant: mean, 95 % interval, and one tick per run; a ring where runs did not learn",
+        ),
+        "curves": (
+            _draw_curves,
+            "Validation accuracy by epoch, one panel per variant: mean and range of runs still in training",
+        ),
+        "cost": (_draw_cost, f"Test {name} with 95 % interval against seconds of training a run"),
+        "calibration": (
+            _draw_calibration,
+            "Share of right predictions against confidence, one panel per variant; the diagonal is perfect",
+        ),
+        "confusion": (
+            _draw_confusion,
+            "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
+        ),
     }
-    if any(_numeric(grid) for grid in grids(results.ranked())):
-        shown[_settings] = f"Test {name} with 95 % interval against each setting that was varied over numbers"
+    if any(_numeric_fields(grid) for grid in find_grids(results.ranked())):
+        caption = f"Test {name} with 95 % interval against each setting that was varied over numbers"
+        drawings["settings"] = (_draw_settings, caption)
     folder.mkdir(exist_ok=True)
-    names = {}
-    for draw, what in shown.items():
+    plots = {}
+    for plot_name, (draw, caption) in drawings.items():
         figure = draw(results)
-        names[name := draw.__name__.removeprefix("_")] = what
         for text in figure.findobj(Text):
-            text.set_fontfamily(_FONTS)
-        figure.savefig(folder / f"{name}.png", dpi=144)
-    return names
+            text.set_fontfamily(FONTS)
+        plots[plot_name] = Plot(folder / f"{plot_name}.png", caption)
+        figure.savefig(plots[plot_name].path, dpi=144)
+    return plots
 
 
-def write_bars(path: Path, measured: dict[str, dict[str, float]]) -> None:
-    """Draws values by name as bars, a panel a measure, and writes their numbers beside them."""
-    figure = Figure(figsize=(7, 1.2 + 0.5 * sum(map(len, measured.values()))), layout="constrained")
-    heights = [len(values) for values in measured.values()]
-    for axes, (title, values) in zip(
-        figure.subplots(len(measured), squeeze=False, height_ratios=heights)[:, 0], measured.items(), strict=True
-    ):
-        bars = axes.barh(list(values), list(values.values()), color=[_COLOURS[0 if "ours" in n else 5] for n in values])
+def write_bars(path: Path, measures: Mapping[str, Mapping[str, float]]) -> None:
+    """Draw values as bars with their numbers beside them.
+
+    Args:
+      path: the PNG file.
+      measures: title of a panel -> name of a bar -> value. Names with "ours" stand out.
+    """
+    figure = Figure(figsize=(7, 1.2 + 0.5 * sum(map(len, measures.values()))), layout="constrained")
+    heights = [len(values) for values in measures.values()]
+    panels = figure.subplots(len(measures), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (title, values) in zip(panels, measures.items(), strict=True):
+        colours = [_BLUE if "ours" in name else _COLOURS[5] for name in values]
+        bars = axes.barh(list(values), list(values.values()), color=colours)
         axes.bar_label(bars, [f" {value:.3g}" for value in values.values()])
         axes.set_title(title, fontsize=10, loc="left")
         axes.margins(x=0.12)
@@ -72,58 +91,56 @@ def write_bars(path: Path, measured: dict[str, dict[str, float]]) -> None:
     figure.savefig(path, dpi=144)
 
 
-def _scaled(results: Results, value: float) -> float:
-    """A value of the metric that decides, as an axis has it: per cent or nats."""
+def _scale(results: Results, value: float) -> float:
+    """Return a value of the deciding metric in the unit of its axis: per cent or nats."""
     return value if unit_of(results.metric) == "nats" else 100 * value
 
 
-def _axis(results: Results) -> str:
-    """What such an axis shows."""
+def _axis_label(results: Results) -> str:
     return f"test {NAMES[results.metric]}, {'nats' if unit_of(results.metric) == 'nats' else '%'}"
 
 
-def _of_metric(results: Results, variant: str) -> Estimate:
-    """Mean and interval of a variant, scaled."""
-    return Estimate(*(_scaled(results, value) for value in results.estimates[variant][results.metric]))
+def _scaled_estimate(results: Results, variant: str) -> Estimate:
+    return Estimate(*(_scale(results, value) for value in results.estimates[variant][results.metric]))
 
 
-def _scores(results: Results) -> Figure:
+def _draw_scores(results: Results) -> Figure:
     ranked = results.ranked()[::-1]
     figure = Figure(figsize=(7, 1.2 + 0.36 * len(ranked)), layout="constrained")
     axes = figure.subplots()
     for y, variant in enumerate(ranked):
-        runs = [_scaled(results, row[results.metric]) for row in results.done(variant)]
-        estimate = _of_metric(results, variant)
+        runs = [_scale(results, row[results.metric]) for row in results.done(variant)]
+        estimate = _scaled_estimate(results, variant)
         axes.plot(runs, [y + 0.22] * len(runs), "|", color="0.5", markersize=6)
         axes.plot([estimate.low, estimate.high], [y, y], color=_BLUE, linewidth=2)
-        axes.plot(estimate.mean, y, "o", color=_BLUE, markerfacecolor=_fill(results, variant))
-    axes.set_yticks(range(len(ranked)), [_two_lines(results, variant) for variant in ranked])
+        axes.plot(estimate.mean, y, "o", color=_BLUE, markerfacecolor=_fill_colour(results, variant))
+    axes.set_yticks(range(len(ranked)), [_break_name(results, variant) for variant in ranked])
     axes.set_ylim(-0.6, len(ranked) - 0.4)
-    figure.supxlabel(f"{_axis(results)}: mean and 95 % interval; a tick a run", fontsize=9)
+    figure.supxlabel(f"{_axis_label(results)}: mean and 95 % interval; one tick per run", fontsize=9)
     axes.grid(axis="x", color="0.9")
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
 
-def _fill(results: Results, variant: str) -> str:
-    """A ring for what was not trained, else a disc."""
+def _fill_colour(results: Results, variant: str) -> str:
+    """Return the fill of a marker: a ring for variants that were not trained, else a disc."""
     return "white" if variant in results.untrained else _BLUE
 
 
-def _two_lines(results: Results, variant: str) -> str:
-    """A variant's name, broken where it is long, and whether it was trained."""
-    name = _plain(variant).replace("[", "\n[") if len(variant) > 30 else _plain(variant)
+def _break_name(results: Results, variant: str) -> str:
+    """Return a variant's name, broken if it is long, and marked if runs were not trained."""
+    name = _escape_formulas(variant).replace("[", "\n[") if len(variant) > 30 else _escape_formulas(variant)
     return f"{name}\n({NOT_TRAINED})" if variant in results.untrained else name
 
 
-def _plain(text: str) -> str:
-    """Without formulas: a dollar sign is one."""
+def _escape_formulas(text: str) -> str:
+    """Return a text whose dollar signs begin no formula."""
     return text.replace("$", r"\$")
 
 
-def _panels(variants: list[str], height: float) -> tuple[Figure, Iterator[tuple[str, Axes]]]:
-    """A small panel for each variant, best first."""
-    columns = min(_PANELS, len(variants))
+def _make_panels(variants: list[str], height: float) -> tuple[Figure, Iterator[tuple[str, Axes]]]:
+    """Return a figure and a small panel for each variant."""
+    columns = min(_PANELS_IN_A_ROW, len(variants))
     rows = -(-len(variants) // columns)
     figure = Figure(figsize=(2.3 * columns + 0.6, height * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
@@ -131,17 +148,17 @@ def _panels(variants: list[str], height: float) -> tuple[Figure, Iterator[tuple[
         unused.set_visible(False)
     for panel, variant in zip(axes, variants, strict=False):
         panel.set_title(
-            _plain(variant).replace(",", ",\n").replace("[", "\n["), fontsize=9 if "[" not in variant else 7
+            _escape_formulas(variant).replace(",", ",\n").replace("[", "\n["), fontsize=9 if "[" not in variant else 7
         )
         panel.tick_params(labelsize=8)
     return figure, zip(variants, axes, strict=False)
 
 
-def _curves(results: Results) -> Figure:
-    figure, panels = _panels(results.ranked(), 1.7)
+def _draw_curves(results: Results) -> Figure:
+    figure, panels = _make_panels(results.ranked(), 1.7)
     means = {variant: 100 * np.nanmean(curves, axis=0) for variant, curves in results.curves.items()}
     for variant, axes in panels:
-        if variant not in means:  # its runs lost their metrics
+        if variant not in means:  # its metrics.jsonl files were removed
             continue
         for other, mean in means.items():
             if other != variant:
@@ -156,18 +173,21 @@ def _curves(results: Results) -> Figure:
     return figure
 
 
-def _cost(results: Results) -> Figure:
-    """Points are numbered by rank, because the names of many variants would lie over each other."""
+def _draw_cost(results: Results) -> Figure:
+    """Draw scores against seconds. Points are numbered by rank, because the names of many variants would overlap."""
     ranked = results.ranked()
     figure = Figure(figsize=(8.5, max(4.6, 0.8 + 0.17 * len(ranked))), layout="constrained")
     axes = figure.subplots()
     for rank, variant in enumerate(ranked, 1):
         seconds = np.mean([row["train_seconds"] for row in results.done(variant)])
-        estimate, style = _of_metric(results, variant), {"markersize": 5, "markerfacecolor": _fill(results, variant)}
+        estimate, style = (
+            _scaled_estimate(results, variant),
+            {"markersize": 5, "markerfacecolor": _fill_colour(results, variant)},
+        )
         axes.plot([seconds] * 2, [estimate.low, estimate.high], color="0.8", linewidth=1.2, zorder=1)
-        label = f"{rank}  {_plain(variant)}"
+        label = f"{rank}  {_escape_formulas(variant)}"
         axes.plot(seconds, estimate.mean, "o", color=_BLUE, zorder=2, label=label, **style)
-        above = (4 if rank % 2 else -11) if len(ranked) > _PANELS else 3
+        above = (4 if rank % 2 else -11) if len(ranked) > _PANELS_IN_A_ROW else 3
         where = (seconds, estimate.mean)
         axes.annotate(str(rank), where, xytext=(4, above), textcoords="offset points", fontsize=8, zorder=3)
     axes.set_xscale("log")
@@ -175,15 +195,15 @@ def _cost(results: Results) -> Figure:
     axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("seconds of training a run")
-    axes.set_ylabel(f"{_axis(results)}, with 95 % interval")
+    axes.set_ylabel(f"{_axis_label(results)}, with 95 % interval")
     axes.grid(color="0.92", which="both")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8, handlelength=0, markerscale=0)
     return figure
 
 
-def _calibration(results: Results) -> Figure:
-    figure, panels = _panels(results.ranked(), 2.0)
+def _draw_calibration(results: Results) -> Figure:
+    figure, panels = _make_panels(results.ranked(), 2.0)
     for variant, axes in panels:
         label = np.concatenate([o.label for o in results.outcomes[variant]])
         probabilities = np.concatenate([o.probabilities for o in results.outcomes[variant]])
@@ -202,9 +222,9 @@ def _calibration(results: Results) -> Figure:
     return figure
 
 
-def _confusion(results: Results) -> Figure:
-    names = list(map(_plain, results.plan["classes"]))
-    figure, panels = _panels(results.ranked()[:_MOST_CONFUSIONS], 2.1)
+def _draw_confusion(results: Results) -> Figure:
+    names = list(map(_escape_formulas, results.plan["classes"]))
+    figure, panels = _make_panels(results.ranked()[:_MOST_CONFUSIONS], 2.1)
     for variant, axes in panels:
         counts = sum(
             confusion_matrix(o.label, o.probabilities.argmax(axis=1), len(names)) for o in results.outcomes[variant]
@@ -223,45 +243,53 @@ def _confusion(results: Results) -> Figure:
     return figure
 
 
-def _numeric(grid: Grid) -> list[str]:
-    """The fields whose levels are numbers."""
-
-    def is_number(level: str) -> bool:
-        with contextlib.suppress(ValueError):
-            return math.isfinite(float(level))
-        return False
-
-    return [field for field in grid.fields if all(map(is_number, grid.levels(field)))]
+def _numeric_fields(grid: Grid) -> list[str]:
+    """Return the fields whose levels are numbers."""
+    return [field for field in grid.fields if all(map(_is_number, grid.levels(field)))]
 
 
-def _settings(results: Results) -> Figure:
-    """A panel a setting; a line for each variant and combination of the other settings' levels."""
-    found = grids(results.ranked())
-    fields = list(dict.fromkeys(field for grid in found for field in _numeric(grid)))
+def _is_number(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return math.isfinite(float(text))
+    return False
+
+
+def _draw_settings(results: Results) -> Figure:
+    """Draw one panel per setting, with a line for each variant and combination of the other settings' levels."""
+    grids = find_grids(results.ranked())
+    fields = list(dict.fromkeys(field for grid in grids for field in _numeric_fields(grid)))
     figure = Figure(figsize=(4.2 * len(fields) + 2.4, 3.8), layout="constrained")
-    for axes, field in zip(figure.subplots(1, len(fields), sharey=True, squeeze=False)[0], fields, strict=True):
-        lines: dict[str, list[tuple[float, str]]] = {}
-        for grid in found:
-            for levels, variant in grid.cells.items():
-                if field in _numeric(grid):
-                    others = [f"{f}={v}" for f, v in zip(grid.fields, levels, strict=True) if f != field]
-                    name = grid.base + (f"[{','.join(others)}]" if others else "")
-                    lines.setdefault(name, []).append((float(levels[grid.fields.index(field)]), variant))
+    panels = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
+    for axes, field in zip(panels, fields, strict=True):
+        lines = _lines_over([grid for grid in grids if field in _numeric_fields(grid)], field)
         for i, (name, points) in enumerate(lines.items()):
             x, variants = zip(*sorted(points), strict=True)
-            of_line = [_of_metric(results, variant) for variant in variants]
-            mean = np.array([e.mean for e in of_line])
-            ends = [mean - [e.low for e in of_line], [e.high for e in of_line] - mean]
+            estimates = [_scaled_estimate(results, variant) for variant in variants]
+            mean = np.array([estimate.mean for estimate in estimates])
+            low, high = ([getattr(estimate, end) for estimate in estimates] for end in ("low", "high"))
             style = {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], "markersize": 4}
-            axes.errorbar(x, mean, ends, label=_plain(name), linewidth=1.4, elinewidth=0.8, capsize=2, **style)
-        values = [x for points in lines.values() for x, _ in points]
-        if min(values) > 0 and max(values) >= 8 * min(values):
+            style |= {"linewidth": 1.4, "elinewidth": 0.8, "capsize": 2}
+            axes.errorbar(x, mean, [mean - low, high - mean], label=_escape_formulas(name), **style)
+        values = sorted({x for points in lines.values() for x, _ in points})
+        if values[0] > 0 and values[-1] >= 8 * values[0]:
             axes.set_xscale("log")
-        axes.set_xticks(sorted(set(values)), [f"{value:g}" for value in sorted(set(values))])
+        axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.minorticks_off()
         axes.set_xlabel(field)
         axes.grid(color="0.92")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=7)
-    figure.supylabel(f"{_axis(results)}, with 95 % interval", fontsize=9)
+    figure.supylabel(f"{_axis_label(results)}, with 95 % interval", fontsize=9)
     return figure
+
+
+def _lines_over(grids: list[Grid], field: str) -> dict[str, list[tuple[float, str]]]:
+    """Return the lines over one field: name -> its (level, variant) points."""
+    lines: dict[str, list[tuple[float, str]]] = {}
+    for grid in grids:
+        for levels, variant in grid.cells.items():
+            level_of = dict(zip(grid.fields, levels, strict=True))
+            level = float(level_of.pop(field))
+            others = ",".join(f"{name}={value}" for name, value in level_of.items())
+            lines.setdefault(f"{grid.base}[{others}]" if others else grid.base, []).append((level, variant))
+    return lines

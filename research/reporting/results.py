@@ -1,6 +1,6 @@
-"""What a comparison's folder holds: a row a run, an estimate a variant and metric, a verdict a pair.
+"""Read and evaluate a comparison: its runs, an estimate per variant and metric, a verdict per pair.
 
-Reads run folders and trains nothing, so a report can be rebuilt at any time from what is there.
+It trains nothing, so a report can be rebuilt at any time. `Results` holds all that a table, a plot or a page shows.
 """
 
 import csv
@@ -12,164 +12,179 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError
-from research.evaluation.intervals import (
-    Estimate,
-    Outcome,
-    Spread,
-    contrast,
-    estimate,
-    judged,
-    spread_of,
-    verdict,
-)
+from research.evaluation.intervals import Estimate, Outcome, Spread, contrast, estimate, judged, spread_of, verdict
 from research.evaluation.learning import Problem
 from research.evaluation.metrics import LOWER_IS_BETTER, METRICS, NAMES
 from research.evaluation.planning import needed
-from research.reporting.claims import (
-    LEVEL,
-    Claims,
-    baseline_of,
-    first_claims,
-    level_of,
-    pairs_of,
-    planned_claims,
-)
-from research.reporting.run_result import CHANGED, COLUMNS, read_run
+from research.reporting.claims import LEVEL, Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
+from research.reporting.effects import Effect, estimate_effects
+from research.reporting.run_result import CHANGED, COLUMNS, RunResult, read_run
 from research.runs import run_files
 from research.runs.plan_file import read_plan
 
-NOT_TRAINED = "not trained"  # the verdict of a pair of which one variant has a run that did not learn
+NOT_TRAINED = "not trained"  # the verdict where a variant of the pair has a run that did not learn
+VERDICTS = ("better", "equivalent", "undecided", "worse", NOT_TRAINED)
 
 
 class Results(NamedTuple):
-    """A comparison, read."""
+    """A comparison, read and evaluated."""
 
     plan: dict[str, Any]
     claims: Claims
-    rows: list[dict[str, Any]]  # a run each, with `COLUMNS`; also those that failed or are missing
-    estimates: dict[str, dict[str, Estimate]]  # variant -> metric -> estimate; variants with no finished run left out
-    pairs: list[dict[str, Any]]
-    spread: Spread | None  # of a difference, the median over the pairs; None where no pair has two runs
-    curves: dict[str, np.ndarray]  # variant -> [runs, epochs] validation accuracy, NaN where a run has stopped
+    rows: list[dict[str, Any]]  # one per run, with `COLUMNS`; failed and missing runs too
+    estimates: dict[str, dict[str, Estimate]]  # variant -> metric -> estimate; only variants with a finished run
+    pairs: list[dict[str, Any]]  # as in `comparison.json`
+    spread: Spread | None  # of a difference, the median over the pairs; None if no pair has two runs
+    curves: dict[str, np.ndarray]  # variant -> validation accuracy [runs, epochs], NaN where a run has stopped
     outcomes: dict[str, list[Outcome]]  # variant -> the predictions of its finished runs
     untrained: dict[str, dict[str, Problem]]  # variant -> run folder -> why that run counts as not trained
+    effects: list[Effect]  # of settings that were varied together
 
     @property
     def metric(self) -> str:
-        """What decides."""
+        """The metric that decides."""
         return self.claims.metric
 
+    @property
+    def variants(self) -> list[str]:
+        """The planned variants, in the order of the plan."""
+        return list(self.plan["variants"])
+
+    @property
+    def baseline(self) -> str:
+        """The variant that the others are compared with."""
+        return baseline_of(self.variants, self.claims)
+
     def done(self, variant: str) -> list[dict[str, Any]]:
-        """The rows of a variant's finished runs."""
+        """Return the rows of a variant's finished runs."""
         return [row for row in self.rows if row["variant"] == variant and row["status"] == "done"]
 
     def ranked(self) -> list[str]:
-        """The variants with a finished run, the best first."""
+        """Return the variants with a finished run, the best first."""
         sign = 1 if self.metric in LOWER_IS_BETTER else -1
-        mean = {variant: sign * of_variant[self.metric].mean for variant, of_variant in self.estimates.items()}
+        mean = {variant: sign * of_metric[self.metric].mean for variant, of_metric in self.estimates.items()}
         return sorted(mean, key=lambda variant: (np.isnan(mean[variant]), mean[variant]))
 
 
 def read_results(folder: Path, claims: Claims | None = None) -> Results:
-    """Reads and evaluates a comparison; the claims are those that it was started with, unless others are given.
+    """Read a comparison's folder and evaluate it.
+
+    Args:
+      folder: the comparison's folder.
+      claims: default those that the comparison was started with.
 
     Raises:
-      UserError: the folder holds no comparison, or one without a finished run, or the baseline is none of its variants.
+      UserError: the folder holds no comparison or no finished run, or the baseline is none of its variants.
     """
     plan = read_plan(folder)
-    claims = planned_claims(plan) if claims is None else claims
-    claims = claims if claims.metric else claims._replace(metric=planned_claims(plan).metric)
+    planned = planned_claims(plan)
+    claims = planned if claims is None else claims
+    claims = claims if claims.metric else claims._replace(metric=planned.metric)
     if claims.metric not in METRICS:
         raise UserError(f"--metric is {claims.metric!r}, expected one of {', '.join(METRICS)}")
-    rows: list[dict[str, Any]] = []
+    runs = _read_runs(folder, plan)
     outcomes: dict[str, list[Outcome]] = {}
     curves: dict[str, list[list[float]]] = {}
     untrained: dict[str, dict[str, Problem]] = {}
-    which = itertools.product(range(plan["repeats"]), range(plan["folds"] or 1))
-    for (variant, entry), (repeat, fold) in itertools.product(plan["variants"].items(), list(which)):
-        run_folder = f"{entry['folder']}/{run_files.run_name(fold, repeat, plan['folds'])}"
-        found = read_run(folder / run_folder, plan, variant, fold, repeat)
-        rows.append(found.row | {"run_folder": run_folder})
-        if found.outcome is not None:
-            outcomes.setdefault(variant, []).append(found.outcome)
-            curves.setdefault(variant, []).append(found.curve)
-        if found.problem is not None:
-            untrained.setdefault(variant, {})[run_folder] = found.problem
-    if not outcomes:
-        changed = sum(row["status"] == CHANGED for row in rows)
-        but = f" ({changed} of them have a {run_files.PREDICTIONS} that they did not write)" if changed else ""
-        raise UserError(f"{folder}: no finished run{but}, expected at least one")
-    estimates = {
-        variant: {metric: estimate(of_variant, metric, folds=plan["folds"], level=LEVEL) for metric in METRICS}
-        for variant, of_variant in outcomes.items()
-    }
-    padded = {
-        variant: np.array(list(itertools.zip_longest(*of_variant, fillvalue=np.nan))).T
-        for variant, of_variant in curves.items()
-        if any(of_variant)
-    }
-    pairs, spread = _pairs(outcomes, untrained, plan, claims)
-    return Results(plan, claims, rows, estimates, pairs, spread, padded, outcomes, untrained)
+    for run in runs:
+        variant = run.row["variant"]
+        if run.outcome is not None:
+            outcomes.setdefault(variant, []).append(run.outcome)
+            curves.setdefault(variant, []).append(run.curve)
+        if run.problem is not None:
+            untrained.setdefault(variant, {})[run.row["run_folder"]] = run.problem
+    pairs, spread = _compare_pairs(outcomes, untrained, plan, claims)
+    return Results(
+        plan,
+        claims,
+        rows=[run.row for run in runs],
+        estimates={
+            variant: {metric: estimate(of_variant, metric, folds=plan["folds"], level=LEVEL) for metric in METRICS}
+            for variant, of_variant in outcomes.items()
+        },
+        pairs=pairs,
+        spread=spread,
+        curves={
+            variant: np.array(list(itertools.zip_longest(*of_variant, fillvalue=np.nan))).T
+            for variant, of_variant in curves.items()
+            if any(of_variant)
+        },
+        outcomes=outcomes,
+        untrained=untrained,
+        effects=estimate_effects(list(plan["variants"]), outcomes, claims, folds=plan["folds"]),
+    )
 
 
-def later_claims(results: Results) -> list[str]:
+def _read_runs(folder: Path, plan: dict[str, Any]) -> list[RunResult]:
+    """Read every planned run; raise a `UserError` if none is finished."""
+    planned = itertools.product(plan["variants"], range(plan["repeats"]), range(plan["folds"] or 1))
+    runs = [read_run(folder, plan, variant, fold=fold, repeat=repeat) for variant, repeat, fold in planned]
+    if all(run.outcome is None for run in runs):
+        changed = sum(run.row["status"] == CHANGED for run in runs)
+        note = f" ({changed} of them have a {run_files.PREDICTIONS} that they did not write)" if changed else ""
+        raise UserError(f"{folder}: no finished run{note}, expected at least one")
+    return runs
+
+
+def list_later_choices(results: Results) -> list[str]:
     """Return the choices that were made when results existed already, such as `baseline lstm (planned: linear)`."""
-    first, variants = first_claims(results.plan), list(results.plan["variants"])
-    at_first = [v for v in variants if not results.plan["variants"][v].get("added_later")] or variants
+    entries = results.plan["variants"]
+    added = [variant for variant, entry in entries.items() if entry.get("added_later")]
+    at_first = [variant for variant in entries if variant not in added] or results.variants
+    first = first_claims(results.plan)
     first = first._replace(baseline=first.baseline if first.baseline in at_first else "")
-    names = {
-        "baseline": [baseline_of(variants, results.claims), baseline_of(at_first, first)],
+    choices = {
+        "baseline": [results.baseline, baseline_of(at_first, first)],
         "margin": [f"{100 * claims.margin:g}" for claims in (results.claims, first)],
         "pairs": ["all" if claims.all_pairs else "with the baseline" for claims in (results.claims, first)],
         "metric": [NAMES[claims.metric] for claims in (results.claims, first)],
     }
-    found = [f"{name} {now} (planned: {planned})" for name, (now, planned) in names.items() if now != planned]
-    added = [variant for variant, entry in results.plan["variants"].items() if entry.get("added_later")]
-    return found + ([f"{', '.join(added)} among the variants"] if added else [])
+    changed = [f"{name} {now} (planned: {planned})" for name, (now, planned) in choices.items() if now != planned]
+    return changed + ([f"{', '.join(added)} among the variants"] if added else [])
 
 
-def planned_pairs(results: Results) -> int:
-    """Return the number of planned pairs; pairs without a finished run count too."""
-    return len(pairs_of(list(results.plan["variants"]), results.claims))
+def count_planned_pairs(results: Results) -> int:
+    """Return the number of planned pairs, with those that lack a finished run."""
+    return len(pairs_of(results.variants, results.claims))
 
 
-def _pairs(
+def _compare_pairs(
     outcomes: dict[str, list[Outcome]],
     untrained: dict[str, dict[str, Problem]],
     plan: dict[str, Any],
     claims: Claims,
 ) -> tuple[list[dict[str, Any]], Spread | None]:
-    """The differences with simultaneous intervals (Bonferroni) and what they say; and their median spread.
+    """Return the pairs with their verdicts, and the median spread of their differences.
 
     The intervals are simultaneous over the pairs that were planned: a run that fails makes no other interval shorter.
     """
     planned = pairs_of(list(plan["variants"]), claims)
-    level, found, spreads = level_of(len(planned), claims), [], []
+    level = level_of(len(planned), claims)
+    pairs, spreads = [], []
     for a, b in planned:
-        # Against a baseline without a finished run nothing can be said.
-        paired = None
-        if a in outcomes and b in outcomes:
-            paired = contrast((outcomes[a], outcomes[b]), (1, -1), claims.metric, folds=plan["folds"])
+        if a not in outcomes or b not in outcomes:
+            continue
+        paired = contrast((outcomes[a], outcomes[b]), (1, -1), claims.metric, folds=plan["folds"])
         if paired is None:
             continue
-        of_pair = judged(paired, level=level)
-        word, negligible = verdict(of_pair, claims.margin, lower_is_better=claims.metric in LOWER_IS_BETTER)
+        difference = judged(paired, level=level)
+        word, is_negligible = verdict(difference, claims.margin, lower_is_better=claims.metric in LOWER_IS_BETTER)
         if a in untrained or b in untrained:
-            word, negligible = NOT_TRAINED, False
+            word, is_negligible = NOT_TRAINED, False
         pair = {
             "a": a,
             "b": b,
             "metric": claims.metric,
-            "difference": of_pair.mean,
-            "interval": [of_pair.low, of_pair.high],
+            "difference": difference.mean,
+            "interval": [difference.low, difference.high],
             "verdict": word,
-            "negligible": negligible,
+            "negligible": is_negligible,
         }
         if len(paired.scores) > 1 and np.isfinite(paired.of_texts).all():
             spreads.append(spread_of(paired))
             if word == "undecided":
                 more = needed(
-                    of_pair,
+                    difference,
                     spreads[-1],
                     texts=len(paired.of_texts),
                     repeats=max(1, len(paired.scores) // (plan["folds"] or 1)),  # that both have
@@ -178,12 +193,12 @@ def _pairs(
                     margin=claims.margin,
                 )
                 pair["would_decide"] = more._asdict()
-        found.append(pair)
-    return found, Spread(*np.median(spreads, axis=0)) if spreads else None
+        pairs.append(pair)
+    return pairs, Spread(*np.median(spreads, axis=0)) if spreads else None
 
 
 def results_csv(results: Results) -> str:
-    """`results.csv`: a row a run."""
+    """Return the text of `results.csv`: one row per run."""
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -192,27 +207,32 @@ def results_csv(results: Results) -> str:
 
 
 def comparison_json(results: Results) -> dict[str, Any]:
-    """`comparison.json`: estimates, pairs and where they come from."""
+    """Return the content of `comparison.json`: estimates, pairs, claims and provenance."""
     variants = [
         {
             "variant": variant,
             "runs": len(results.done(variant)),
-            "metrics": {m: {"mean": e.mean, "interval": [e.low, e.high]} for m, e in of_variant.items()},
+            "metrics": {metric: {"mean": e.mean, "interval": [e.low, e.high]} for metric, e in of_metric.items()},
             "not_trained": {run: problem._asdict() for run, problem in results.untrained.get(variant, {}).items()},
         }
-        for variant, of_variant in results.estimates.items()
+        for variant, of_metric in results.estimates.items()
     ]
-    about = {name: value for name, value in results.plan.items() if name != "variants"}
-    found = about | {"variants": variants, "pairs": results.pairs, "level": LEVEL, "margin": results.claims.margin}
-    claims = results.claims._replace(baseline=baseline_of(list(results.plan["variants"]), results.claims))
-    later = {"chosen_after_results": later_claims(results)}
-    return _finite(found | {"metric": results.metric, "claims": claims._asdict()} | later)
+    content = {name: value for name, value in results.plan.items() if name != "variants"} | {
+        "variants": variants,
+        "pairs": results.pairs,
+        "level": LEVEL,
+        "margin": results.claims.margin,
+        "metric": results.metric,
+        "claims": results.claims._replace(baseline=results.baseline)._asdict(),
+        "chosen_after_results": list_later_choices(results),
+    }
+    return _without_nan(content)
 
 
-def _finite(value: Any) -> Any:
-    """Without what JSON cannot hold: a metric that is not defined is null."""
+def _without_nan(value: Any) -> Any:
+    """Return a copy in which undefined metrics are null, because JSON has no NaN."""
     if isinstance(value, dict):
-        return {name: _finite(entry) for name, entry in value.items()}
+        return {name: _without_nan(entry) for name, entry in value.items()}
     if isinstance(value, list):
-        return [_finite(entry) for entry in value]
+        return [_without_nan(entry) for entry in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

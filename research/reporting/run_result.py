@@ -1,5 +1,6 @@
-"""Read what a run's folder holds: its scores and predictions, and whether they are its own and worth judging."""
+"""Read one run's folder: its scores and predictions, and whether they are its own and worth judging."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,9 @@ from research.json_files import missing_in
 from research.runs import run_files
 from research.settings import PLACES, leaves_of
 
-CHANGED = "changed"  # the status of a run whose predictions are not those that it wrote
-MISPLACED = "of another run"  # the status of a run folder that was copied from elsewhere
+# Statuses beside those in `record.json`:
+CHANGED = "changed"  # the predictions are not those that the run wrote
+MISPLACED = "of another run"  # the folder was copied from elsewhere
 COLUMNS = (
     *("variant", "fold", "repeat", "status", *METRICS),
     *("parameters", "flops_per_text", "train_seconds", "compile_seconds", "predict_ms", "peak_memory_bytes"),
@@ -23,7 +25,7 @@ COLUMNS = (
 )
 
 _NUMBER = (int, float)
-# What the record of a finished run must have to be read, and what it may have.
+# The types of what the record of a finished run must have, and of what it may have.
 _RECORD_MAY_HAVE = {
     "texts": {"train": int, "validation": int},
     "label_counts": list,
@@ -44,35 +46,33 @@ class RunResult(NamedTuple):
     """What a run's folder holds."""
 
     row: dict[str, Any]  # with `COLUMNS`
-    outcome: Outcome | None  # None of a run that is not finished, or whose predictions were changed
-    curve: list[float]  # validation accuracy by epoch
-    problem: Problem | None  # why it counts as not trained
+    outcome: Outcome | None = None  # None if the run is not finished, or its predictions were changed
+    curve: Sequence[float] = ()  # validation accuracy by epoch
+    problem: Problem | None = None  # why the run counts as not trained
 
 
-def read_run(folder: Path, plan: dict[str, Any], variant: str, fold: int, repeat: int) -> RunResult:
+def read_run(comparison: Path, plan: dict[str, Any], variant: str, *, fold: int, repeat: int) -> RunResult:
     """Read one run of a comparison.
 
     Raises:
       UserError: a file of a finished run is damaged.
     """
-    row: dict[str, Any] = dict.fromkeys(COLUMNS, "") | {"variant": variant, "fold": fold, "repeat": repeat}
+    run_folder = f"{plan['variants'][variant]['folder']}/{run_files.run_name(fold, repeat, plan['folds'])}"
+    folder = comparison / run_folder
+    row: dict[str, Any] = dict.fromkeys(COLUMNS, "")
+    row |= {"variant": variant, "fold": fold, "repeat": repeat, "run_folder": run_folder}
     record = run_files.read_record(folder)
     if record.get("status") != "done":
         status = record.get("status", "unfinished" if folder.exists() else "missing")
-        return RunResult(row | {"status": status}, None, [], None)
-    settings = plan["variants"][variant]["settings"]
+        return RunResult(row | {"status": status})
     if _is_of_another_run(folder, plan, variant, fold, repeat):
-        return RunResult(row | {"status": MISPLACED}, None, [], None)
-    if problem := missing_in(record, _RECORD_NEEDS | {n: k for n, k in _RECORD_MAY_HAVE.items() if n in record}):
-        raise UserError(
-            f"{folder / run_files.RECORD}: {problem}; the file is damaged: delete the folder to train it anew"
-        )
-    if not all(isinstance(count, int) for count in record.get("label_counts", ())):
-        raise UserError(f"{folder / run_files.RECORD}: 'label_counts' are no counts; the file is damaged")
-    if run_files.has_changed_predictions(folder):
-        return RunResult(row | {"status": CHANGED}, None, [], None)
+        return RunResult(row | {"status": MISPLACED})
+    _check_record(folder, record)
+    checksum = run_files.predictions_checksum(folder)
+    if record.get("predictions_sha256") not in (None, checksum):  # earlier versions recorded none
+        return RunResult(row | {"status": CHANGED})
     outcome, records = read_outcome(folder, (repeat, fold)), run_files.read_metrics(folder)
-    problem = _problem_of(record, records, outcome, settings)
+    problem = _problem_of(record, records, outcome, plan["variants"][variant]["settings"])
     row |= evaluate_predictions(outcome.label, outcome.probabilities)
     row |= {
         "status": "done",
@@ -90,10 +90,21 @@ def read_run(folder: Path, plan: dict[str, Any], variant: str, fold: int, repeat
         "unknown_sources": "" if record.get("knows_what_sources_saw", True) else "yes",
         "model_code": record.get("model_code", ""),
         "training_code": record.get("training_code", ""),
-        "predictions_sha256": run_files.predictions_checksum(folder),
+        "predictions_sha256": checksum,
     }
     curve = [r.get("accuracy", np.nan) for r in records if r["split"] == "validation"]
     return RunResult(row, outcome, curve, problem)
+
+
+def _check_record(folder: Path, record: dict[str, Any]) -> None:
+    """Raise a `UserError` if the record of a finished run is damaged."""
+    types = _RECORD_NEEDS | {name: kind for name, kind in _RECORD_MAY_HAVE.items() if name in record}
+    if problem := missing_in(record, types):
+        raise UserError(
+            f"{folder / run_files.RECORD}: {problem}; the file is damaged: delete the folder to train it anew"
+        )
+    if not all(isinstance(count, int) for count in record.get("label_counts", ())):
+        raise UserError(f"{folder / run_files.RECORD}: 'label_counts' are no counts; the file is damaged")
 
 
 def _is_of_another_run(folder: Path, plan: dict[str, Any], variant: str, fold: int, repeat: int) -> bool:
@@ -104,39 +115,36 @@ def _is_of_another_run(folder: Path, plan: dict[str, Any], variant: str, fold: i
     needs = {"settings": dict, "corpus": {"checksum": str}, "fold": int, "repeat": int}
     if problem := missing_in(described, needs):
         raise UserError(f"{folder / run_files.CONFIG}: {problem}; the file is damaged")
-    if (described["corpus"]["checksum"], described["fold"], described["repeat"]) != (
-        plan["corpus"]["checksum"],
-        fold,
-        repeat,
-    ):
+    if (described["fold"], described["repeat"]) != (fold, repeat):
+        return True
+    if described["corpus"]["checksum"] != plan["corpus"]["checksum"]:
         return True
     if plan["variants"][variant].get("tuned"):  # each run has settings of its own
         return False
-    theirs, planned = leaves_of(described["settings"]), leaves_of(plan["variants"][variant]["settings"])
-    common = (theirs.keys() & planned.keys()) - set(PLACES)
-    return any(theirs[name] != planned[name] for name in common)
+    settings, planned = leaves_of(described["settings"]), leaves_of(plan["variants"][variant]["settings"])
+    common = (settings.keys() & planned.keys()) - set(PLACES)
+    return any(settings[name] != planned[name] for name in common)
 
 
 def problem_of_run(folder: Path) -> Problem | None:
     """Return why a finished run counts as not trained; None if it learned."""
     settings = run_files.read_json(folder / run_files.CONFIG)["settings"]
-    return _problem_of(
-        run_files.read_record(folder), run_files.read_metrics(folder), read_outcome(folder, (0, 0)), settings
-    )
+    outcome = read_outcome(folder, (0, 0))
+    return _problem_of(run_files.read_record(folder), run_files.read_metrics(folder), outcome, settings)
 
 
 def _problem_of(
     record: dict[str, Any], records: list[dict[str, Any]], outcome: Outcome, settings: dict[str, Any]
 ) -> Problem | None:
-    """Return why a run counts as not trained; without recorded label counts those of its test texts are taken."""
+    """Return why a run counts as not trained. Earlier versions recorded no label counts: the test texts' are taken."""
     predicted = outcome.probabilities.argmax(axis=1)
     counts = record.get("label_counts") or np.bincount(outcome.label, minlength=outcome.probabilities.shape[1])
     return problem_of(records, record["best_epoch"], np.asarray(counts), HeldOut(outcome.label, predicted), settings)
 
 
 def read_outcome(folder: Path, run: tuple[int, int]) -> Outcome:
-    """The predictions of a finished run, (repeat, fold)."""
-    found = run_files.read_predictions(folder)
-    order = np.argsort(found.id)
-    group = None if found.group is None else found.group[order]
-    return Outcome(run, found.id[order], found.label[order], found.probabilities[order], group)
+    """Return the predictions of a finished run, sorted by text id; `run` is its (repeat, fold)."""
+    predictions = run_files.read_predictions(folder)
+    order = np.argsort(predictions.id)
+    group = None if predictions.group is None else predictions.group[order]
+    return Outcome(run, predictions.id[order], predictions.label[order], predictions.probabilities[order], group)

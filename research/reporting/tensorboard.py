@@ -1,4 +1,4 @@
-"""Scalars of saved runs for TensorBoard; the only file that imports tensorboardX."""
+"""Write the curves of saved runs for TensorBoard. The only file that imports tensorboardX."""
 
 from pathlib import Path
 
@@ -8,7 +8,9 @@ from research.runs import run_files
 
 
 def write_events(results: Results, folder: Path) -> Path:
-    """Writes `tensorboard/VARIANT/RUN/` with loss and metrics by epoch, of every run that has any; anew each time.
+    """Write loss and metrics by epoch to `tensorboard/VARIANT/RUN/`; return the folder `tensorboard`.
+
+    Earlier event files are removed first. Runs without metrics are skipped.
 
     Raises:
       UserError: tensorboardX is not installed.

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from research.reporting.blocks import markdown_table
+from research.reporting.documents import markdown_table
 from research.reporting.run_result import problem_of_run, read_outcome
 from research.reporting.tables import ABOUT_A_RUN, run_table
 from research.runs import run_files
