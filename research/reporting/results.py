@@ -17,8 +17,8 @@ from research.evaluation.intervals import (
     Outcome,
     Spread,
     contrast,
+    difference_interval,
     estimate,
-    judged,
     spread_of,
     verdict,
 )
@@ -152,7 +152,7 @@ def _pairs(
             paired = contrast((outcomes[a], outcomes[b]), (1, -1), claims.metric, folds=plan["folds"])
         if paired is None:
             continue
-        of_pair = judged(paired, level=level)
+        of_pair = difference_interval(paired, level=level)
         word, negligible = verdict(of_pair, claims.margin, lower_is_better=claims.metric in LOWER_IS_BETTER)
         if a in untrained or b in untrained:
             word, negligible = NOT_TRAINED, False
@@ -165,13 +165,13 @@ def _pairs(
             "verdict": word,
             "negligible": negligible,
         }
-        if len(paired.scores) > 1 and np.isfinite(paired.of_texts).all():
+        if len(paired.scores) > 1 and np.isfinite(paired.text_means).all():
             spreads.append(spread_of(paired))
             if word == "undecided":
                 more = needed(
                     of_pair,
                     spreads[-1],
-                    texts=len(paired.of_texts),
+                    texts=len(paired.text_means),
                     repeats=max(1, len(paired.scores) // (plan["folds"] or 1)),  # that both have
                     folds=plan["folds"],
                     level=level,
