@@ -64,9 +64,8 @@ def compare_scores(
     """
     a, b = _checked(correct_a, "correct_a"), _checked(correct_b, "correct_b")
     if a.shape != b.shape:
-        raise UserError(
-            f"correct_a is {list(a.shape)} and correct_b is {list(b.shape)}. Give both the same runs and texts."
-        )
+        shapes = f"correct_a is {list(a.shape)} and correct_b is {list(b.shape)}"
+        raise UserError(f"{shapes}. Give both the same runs and texts.")
     fold_of = _broadcast(0 if folds is None else folds, a.shape, "folds")
     group_of = None if groups is None else _broadcast(groups, a.shape[1:], "groups")
     scores, values, ids = [], [], []

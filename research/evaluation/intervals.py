@@ -24,9 +24,9 @@ where t is Student's with N - 1 degrees of freedom for N texts. With few runs th
 *Cross-validation*: w is the variance of a fold's mean, estimated from the spread within folds. v_texts is that of Bayle
 et al. (2020, "Cross-validation confidence intervals for test error"), whose interval is for the models of these folds.
 Models of other training texts vary more. Folds do not show how much, because their training texts overlap, and there is
-no unbiased estimate of it (Bengio & Grandvalet 2004). The allowance for few runs has to cover it; `./launch.sh simulate`
-checks by real trainings whether it does. The corrected t interval of Nadeau & Bengio (2003) is safe too but much longer,
-because it treats the sampling of test texts as a property of five folds.
+no unbiased estimate of it (Bengio & Grandvalet 2004). The allowance for few runs has to cover it, and
+`./launch.sh simulate` checks by real trainings whether it does. The corrected t interval of Nadeau & Bengio (2003) is
+safe too. It is much longer, because it treats the sampling of test texts as a property of five folds.
 """
 
 import functools
@@ -88,7 +88,7 @@ def estimate(outcomes: list[Outcome], metric: str, *, folds: int, level: float =
 
 
 def difference(a: list[Outcome], b: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate | None:
-    """Return the mean difference a - b over the runs (same repeat and fold) that both have, or None if there are none."""
+    """Return the mean difference a - b over the runs (same repeat and fold) that both have, or None without any."""
     paired = contrast((a, b), (1, -1), metric, folds=folds)
     return None if paired is None else difference_interval(paired, level=level)
 
@@ -125,7 +125,7 @@ def _by_group(outcomes: list[Outcome], values: list[np.ndarray]) -> tuple[list[n
 def group_values(values: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return values float64 [G] and ids [G] of groups, from values [N] and groups [N] of texts.
 
-    Their mean is that of the texts, and its sampling variance is that of a mean of clustered texts (Liang & Zeger 1986).
+    Their mean is that of the texts. Its sampling variance is that of a mean of clustered texts (Liang & Zeger 1986).
     """
     ids, position = np.unique(group, return_inverse=True)
     mean = values.mean()

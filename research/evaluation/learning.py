@@ -14,8 +14,8 @@ _HARDLY_BELOW = 0.9  # a loss above this part of it is hardly better than chance
 _NO_BETTER = 0.02  # an accuracy at most this much above the commonest class is no better; more for few texts
 _FEWEST_TEXTS = 10  # with fewer test texts, one label for all of them says nothing
 _LAST_PART = 0.1  # of the epochs
-# A loss is still falling if the last part of the epochs has more than this share of its whole fall. A learning rate that
-# ends at 0 ends the fall itself.
+# A loss is still falling if the last part of the epochs has more than this share of its whole fall.
+# A learning rate that ends at 0 ends the fall itself, so the share may be larger.
 _STILL_FALLING, _STILL_FALLING_ANNEALED = 0.07, 0.25
 _ANNEALED = ("linear", "cosine")  # schedules that end at 0
 
