@@ -24,7 +24,7 @@ from research.evaluation.intervals import (
 )
 from research.evaluation.learning import Problem
 from research.evaluation.metrics import LOWER_IS_BETTER, METRICS, NAMES
-from research.evaluation.planning import needed
+from research.evaluation.planning import required_amounts
 from research.reporting.claims import (
     LEVEL,
     Claims,
@@ -168,7 +168,7 @@ def _pairs(
         if len(paired.scores) > 1 and np.isfinite(paired.text_means).all():
             spreads.append(spread_of(paired))
             if word == "undecided":
-                more = needed(
+                more = required_amounts(
                     of_pair,
                     spreads[-1],
                     texts=len(paired.text_means),
