@@ -45,7 +45,7 @@ def main() -> None:
         raise UserError("--peers predict, expected how many --texts")
     studies.require_peers(_NEEDS)
     if FLAGS.peers:
-        _require_article(FLAGS.workdir)
+        require_article(FLAGS.workdir)
     from research.data.corpora import load
 
     start = time.perf_counter()
@@ -54,7 +54,7 @@ def main() -> None:
     studies.show(f"Answers of {Path(FLAGS.workdir).name}", _HEADER, rows, time.perf_counter() - start)
 
 
-def _require_article(folder: str) -> None:
+def require_article(folder: str) -> None:
     """The peers have the article's LSTM and no other."""
     from experiments.variants import load_config
     from research.runs.restore import restore
@@ -77,7 +77,7 @@ def _serve(reviews: Iterator[str]) -> Iterator[tuple[str, ...]]:
                 requests = FLAGS.requests if clients > 1 else min(1000, FLAGS.requests)
                 texts = list(itertools.islice(reviews, requests))
                 start = time.perf_counter()
-                seconds, failed = asyncio.run(_ask_all(int(found[1]), texts, clients))
+                seconds, failed = asyncio.run(ask_all(int(found[1]), texts, clients))
                 rate = requests / (time.perf_counter() - start)
                 p50, p99 = 1e3 * np.percentile(seconds, [50, 99])
                 what, memory = f"requests of a text, {clients} client(s)", peak_memory(process.pid) / 1e6
@@ -86,7 +86,7 @@ def _serve(reviews: Iterator[str]) -> Iterator[tuple[str, ...]]:
             process.terminate()
 
 
-async def _ask_all(port: int, texts: list[str], clients: int) -> tuple[list[float], int]:
+async def ask_all(port: int, texts: list[str], clients: int) -> tuple[list[float], int]:
     """Seconds of each request, and how many were not answered with 200."""
     waiting, seconds, failed = iter(texts), [], 0
 
@@ -135,7 +135,7 @@ def _predict(texts: list[str]) -> Iterator[tuple[str, ...]]:
                 commands.append(["-m", f"experiments.benchmarks.peers.{peer}", "predict", json.dumps(asked)])
             rate = _rate(commands, len(texts))
             parts = [Path(folder, f"texts{i}.jsonl").read_text("utf-8") for i in range(processes)]
-            _require_equal(answers.read_text("utf-8").split("\n")[:-1], "".join(parts).split("\n")[:-1])
+            require_equal_answers(answers.read_text("utf-8").split("\n")[:-1], "".join(parts).split("\n")[:-1])
             yield f"texts of predict, {peer}, {processes} process(es)", rate, "", "", "", ""
 
 
@@ -157,7 +157,7 @@ def _write_weights(path: Path) -> None:
     np.savez(path, **{name: np.asarray(leaf) for name, leaf in params.items()})
 
 
-def _require_equal(ours: list[str], theirs: list[str]) -> None:
+def require_equal_answers(ours: list[str], theirs: list[str]) -> None:
     """A peer that computes something else would be measured for nothing."""
     for line, other in zip(ours, theirs, strict=True):
         p, q = list(json.loads(line)["probabilities"].values())[1], json.loads(other)["probabilities"][1]
