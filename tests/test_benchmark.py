@@ -13,7 +13,7 @@ import pytest
 
 from experiments.benchmarks.measurements import COMPARISON, Measurement, summary_rows
 from experiments.benchmarks.peers import Fold, label_file, pad_left, read_fold, save_folds
-from experiments.benchmarks.processes import wait_for_peak_memory
+from experiments.benchmarks.processes import CORES, run_peer, wait_for_peak_memory
 from research.data.tokenizer import Encoded
 from research.reporting.plots import write_bars
 
@@ -59,29 +59,38 @@ def test_texts_are_padded_in_front_as_keras_pads():
     assert not ids[:, :97].any()
 
 
-@pytest.mark.parametrize(
-    ("peer", "score"),
-    [
-        ("flax_rnn", "accuracy"),
-        pytest.param("keras", "validation_accuracy", marks=pytest.mark.extra),
-        ("torch", "accuracy"),
-        ("fasttext", "accuracy"),
-    ],
-)
-def test_a_peer_trains_in_a_process_of_its_own(tmp_path, peer, score):
-    package = "flax" if peer == "flax_rnn" else peer
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
+@pytest.fixture
+def training(tmp_path):
+    """What a peer is told to train: one epoch on 40 texts."""
     texts = random_texts()
     save_folds(str(tmp_path / "folds.npz"), [Fold(texts, texts, texts, (8,))])
-    job = json.dumps({"data": str(tmp_path / "folds.npz"), "folds": [0], "epochs": 1, "threads": 1})
-    command = [sys.executable, "-P", "-m", f"experiments.benchmarks.peers.{peer}", "epochs", job]
+    return {"data": str(tmp_path / "folds.npz"), "folds": [0], "epochs": 1}
+
+
+@pytest.mark.parametrize(("peer", "package"), [("flax_rnn", "flax"), ("torch", "torch"), ("fasttext", "fasttext")])
+def test_a_peer_trains_in_a_process_of_its_own(training, peer, package):
+    pytest.importorskip(package)
+    answer = run_peer(peer, "epochs", cores=CORES[:1], **training)
+    assert len(answer["accuracy"]) == 1
+    assert 0 <= answer["accuracy"][0] <= 1
+
+
+@pytest.mark.extra
+def test_keras_trains_whatever_its_backend(training):
+    pytest.importorskip("keras")
     backend = "tensorflow" if importlib.util.find_spec("tensorflow") else "jax"
+    job = json.dumps(training | {"threads": 1})
+    command = [sys.executable, "-P", "-m", "experiments.benchmarks.peers.keras", "epochs", job]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"KERAS_BACKEND": backend})
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
-    assert len(answer[score]) == 1
-    assert 0 <= answer[score][0] <= 1
+    assert len(answer["epoch_seconds"]) == 1
+    assert 0 <= answer["validation_accuracy"][0] <= 1
+
+
+def test_a_peer_that_fails_says_why():
+    with pytest.raises(RuntimeError, match="flax_rnn failed: KeyError: 'no such measure'"):
+        run_peer("flax_rnn", "no such measure", cores=CORES[:1])
 
 
 @pytest.fixture
