@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from research import compare_scores
 from research.errors import UserError
-from research.evaluation.compare_scores import compare_scores
 from research.evaluation.intervals import Outcome, difference, verdict
 
 TEXTS, FOLDS = 300, 5

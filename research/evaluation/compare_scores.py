@@ -1,6 +1,6 @@
 """Compare two classifiers from arrays alone: which texts each run got right.
 
-    from research.evaluation.compare_scores import compare_scores
+    from research import compare_scores
 
     result = compare_scores(correct_a, correct_b)  # bool [runs, texts] each
     print(result.difference, result.low, result.high, result.verdict)
