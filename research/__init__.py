@@ -11,6 +11,7 @@ from typing import Any
 
 _HOME = {
     "compare": "research.comparison.compare",
+    "compare_scores": "research.evaluation.compare_scores",
     "load": "research.data.corpora",
     "pretrain": "research.pretraining.pretrain",
     "restore": "research.runs.restore",

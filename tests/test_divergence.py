@@ -6,7 +6,7 @@ import json
 import pytest
 
 from research import restore, train
-from research.comparison.tuning import SearchedVariant, tune
+from research.comparison.tuning import SearchedVariant, SearchSpec, tune
 from research.errors import Diverged
 from research.runs import run_files
 from research.runs import train as run_module
@@ -75,7 +75,9 @@ def test_a_trial_that_diverges_is_the_worst(small_corpus, tmp_path):
 
     space = {"rate": ("choice", 0.1, 1e38)}
     for _ in range(2):
-        found = tune([SearchedVariant("lstm", space, make)], small_corpus, tmp_path / "t", trials=4, folds=2)
+        found = tune(
+            SearchSpec([SearchedVariant("lstm", space, make)], small_corpus, trials=4, folds=2), tmp_path / "t"
+        )
         of_variant = found["variants"]["lstm"]
         rates = [settings["rate"] for settings in of_variant["settings"]]
         assert set(rates) == {0.1, 1e38}

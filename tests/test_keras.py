@@ -108,7 +108,7 @@ def test_the_optimizer_takes_the_steps_of_keras_adam(both):
     with jax.numpy_rank_promotion("allow"):
         adam = keras.optimizers.Adam(1e-3)
         settings = Optimizer(name="adam", learning_rate=1e-3)
-        optimizer = make_optimizer(settings)
+        optimizer = make_optimizer(settings, None)
         state = optimizer.init(value)
         for _ in range(5):
             gradient = random.normal(size=4).astype(np.float32)

@@ -44,7 +44,7 @@ def test_calibration_error_by_hand():
     probabilities = np.stack([1 - confidence, confidence], axis=1)
     found = measure(np.array([1, 0, 1]), probabilities, "calibration_error")
     assert found.score == pytest.approx(2 / 3 * 0.135 + 1 / 3 * 0.1)
-    assert found.of_texts.mean() == pytest.approx(found.score)
+    assert found.text_values.mean() == pytest.approx(found.score)
 
 
 def random_predictions(random, classes, count):
@@ -61,9 +61,9 @@ def test_the_values_of_texts_show_how_a_metric_spreads_over_samples(metric, clas
     random = np.random.default_rng(0)
     found = [measure(*random_predictions(random, classes, 300), metric) for _ in range(600)]
     spread = np.std([m.score for m in found])
-    estimated = np.mean([m.of_texts.std(ddof=1) / np.sqrt(300) for m in found])
+    estimated = np.mean([m.text_values.std(ddof=1) / np.sqrt(300) for m in found])
     if metric == "calibration_error":  # no smooth function of the texts: nearly empty bins make it too wide
         assert 0.9 * spread < estimated < 2 * spread
     else:
         assert estimated == pytest.approx(spread, rel=0.12)
-    assert found[0].of_texts.mean() == pytest.approx(found[0].score, abs=0.1 * spread)
+    assert found[0].text_values.mean() == pytest.approx(found[0].score, abs=0.1 * spread)

@@ -14,6 +14,13 @@ from research.settings import Optimizer
 from research.training.optimizers import layer_depths, limit_columns, make_optimizer, rate_factor, rates_of
 from research.training.programs import Programs
 
+
+class Layered:
+    """Stands for a module with stacked layers."""
+
+    layer_pattern = r"block_(\d+)"
+
+
 PARAMS = {"matrix": jnp.array([[1.0, -2.0], [3.0, 4.0]]), "bias": jnp.array([1.0, -1.0])}
 GRADIENTS = {"matrix": jnp.array([[0.1, 0.2], [-0.3, 0.4]]), "bias": jnp.array([0.5, -0.5])}
 
@@ -28,13 +35,13 @@ def distance(params):
 
 
 def first_update(settings, gradients, params):
-    optimizer = make_optimizer(settings)
+    optimizer = make_optimizer(settings, Layered)
     inputs = {"rates": rates_of(settings), "step": jnp.int32(0), "num_steps": jnp.float32(1.0)}
     return optimizer.update(gradients, optimizer.init(params), params, **inputs)[0]
 
 
 def steps(settings, count=3):
-    optimizer, params = make_optimizer(settings), PARAMS
+    optimizer, params = make_optimizer(settings, Layered), PARAMS
     state = optimizer.init(params)
     for step in range(count):
         inputs = {"rates": rates_of(settings), "step": jnp.int32(step), "num_steps": jnp.float32(count)}
@@ -56,7 +63,7 @@ def test_every_optimizer_finds_the_lowest_point_by_one_program(name):
     rate = {"sgd": 0.02, "adadelta": 20.0, "lbfgs": 1e-3}.get(name, 0.05)
     schedule = "constant" if name == "lbfgs" else "linear"
     settings, traced, count = Optimizer(name=name, learning_rate=rate, schedule=schedule), [], 400
-    optimizer = make_optimizer(settings)
+    optimizer = make_optimizer(settings, Layered)
 
     @jax.jit
     def step(params, state, number):
@@ -152,7 +159,7 @@ def test_layers_are_counted_from_the_input(name, expected):
     ids, lengths = np.zeros((1, 8), np.int32), np.ones(1, np.int32)
     found = {}
     for path, depth in jax.tree_util.tree_leaves_with_path(
-        layer_depths(programs.init(jax.random.key(0), ids, lengths)["params"])
+        layer_depths(programs.init(jax.random.key(0), ids, lengths)["params"], programs.module)
     ):
         found |= {key.key: depth for key in path}
     assert {part: found[part] for part in expected} == expected

@@ -9,7 +9,7 @@ import pytest
 from experiments.variants import every_variant, load_config, space_of
 from research.comparison.compare import compare
 from research.comparison.plan import Variant
-from research.comparison.tuning import SearchedVariant, chosen_settings, draw, expected_best, tune
+from research.comparison.tuning import SearchedVariant, SearchSpec, chosen_settings, draw, expected_best, tune
 from research.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -53,7 +53,7 @@ def searched(name):
 
 def test_a_search_is_nested_and_blind_and_its_outcome_is_used(small_corpus, tmp_path):
     folder = tmp_path / "search"
-    found = tune([searched("linear")], small_corpus, folder, trials=3, folds=2)
+    found = tune(SearchSpec([searched("linear")], small_corpus, trials=3, folds=2), folder)
     assert len(list(folder.glob("linear/trial*/fold*/record.json"))) == 6
     assert not list(folder.glob("**/predictions.npz"))
     for metrics in folder.glob("**/metrics.jsonl"):
@@ -74,12 +74,12 @@ def test_a_search_is_nested_and_blind_and_its_outcome_is_used(small_corpus, tmp_
         compare([variant], small_corpus, tmp_path / "out", folds=2, repeats=2)
 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("**/record.json")}
-    again = tune([searched("linear")], small_corpus, folder, trials=4, folds=2)
+    again = tune(SearchSpec([searched("linear")], small_corpus, trials=4, folds=2), folder)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert again["variants"]["linear"]["settings"][:3] == found["variants"]["linear"]["settings"]
     with pytest.raises(UserError, match="holds another search, expected one on this corpus"):
-        tune([searched("linear")], small_corpus, folder, trials=3, folds=3)
+        tune(SearchSpec([searched("linear")], small_corpus, trials=3, folds=3), folder)
     with pytest.raises(UserError, match=r"--trials is 8, expected 4, as .* has of linear, or linear in --variants"):
-        tune([searched("mlp")], small_corpus, folder, trials=8, folds=2)  # budgets would not be equal
+        tune(SearchSpec([searched("mlp")], small_corpus, trials=8, folds=2), folder)  # budgets would not be equal
     with pytest.raises(UserError, match="has no lstm, expected one of linear"):
         chosen_settings(folder, "lstm", small_corpus, 2)

@@ -1,10 +1,10 @@
-"""An A/A study: trainings of one variant under two names, which must seldom be called different.
+"""Run an A/A study: trainings of one variant under many names, which must seldom be called different.
 
     ./launch.sh aa --variant=mlp --names=120 --workdir=runs/aa
 
-Each name is a cross-validation (or, with a test split, a set of `--repeats` runs) that differs from the others in
-nothing but its seed, and is compared with the 20 that follow it, where there are so many. It goes on where it stopped.
-`--config.FIELD=VALUE` makes the runs cheaper.
+Each name is a cross-validation (or, with a test split, a set of `--repeats` runs) with a seed of its own and no other
+difference. It is compared with the 20 names that follow it, or fewer if there are not so many. A study that is started
+again continues where it stopped. `--config.FIELD=VALUE` can make the runs cheaper.
 """
 
 import time
@@ -16,7 +16,7 @@ from experiments import program
 from experiments.progress import reporting
 from experiments.studies import study as studies
 
-flags.DEFINE_integer("names", 120, "How many names.", lower_bound=4)
+flags.DEFINE_integer("names", 120, "Number of names.", lower_bound=4)
 flags.DEFINE_integer(
     "repeats", None, "Runs of each fold and name (default 1; 5 where there is a test split).", lower_bound=1
 )
@@ -28,7 +28,7 @@ _HEADER = ("names for one variant", "names", "pairs", "called different", "95 % 
 
 def main(overrides: list[str]) -> None:
     start = time.perf_counter()
-    corpus, folds = studies.begin(overrides)
+    corpus, folds = studies.set_up(overrides)
     import numpy as np
 
     from research.evaluation.intervals import difference
@@ -36,40 +36,39 @@ def main(overrides: list[str]) -> None:
     from research.runs import run_files
 
     repeats = FLAGS.repeats or (1 if folds else 5)
-    which = [(repeat, fold) for repeat in range(repeats) for fold in range(folds or 1)]
+    runs = [(repeat, fold) for repeat in range(repeats) for fold in range(folds or 1)]
     seeds = range(FLAGS.names)
 
     def folder(seed: int, repeat: int, fold: int) -> Path:
         return Path(FLAGS.workdir) / f"seed{seed}" / run_files.run_name(fold, repeat, folds)
 
     jobs = [
-        studies.Job(folder(seed, repeat, fold), f"seed={seed}", fold, repeat)
-        for seed in seeds
-        for repeat, fold in which
+        studies.Job(folder(seed, repeat, fold), f"seed={seed}", fold, repeat) for seed in seeds for repeat, fold in runs
     ]
     studies.train_all(jobs, corpus, folds, overrides)
 
-    outcomes = [[read_outcome(folder(seed, *run), run) for run in which] for seed in seeds]
+    outcomes = [[read_outcome(folder(seed, *run), run) for run in runs] for seed in seeds]
     different, pairs = np.zeros(len(seeds)), np.zeros(len(seeds))
     halves = []
     with reporting(len(seeds), "names compared") as reporter:
         for a in seeds:
             for step in range(1, min(_PARTNERS, (len(seeds) - 1) // 2) + 1):
                 b = (a + step) % len(seeds)
-                found = difference(outcomes[a], outcomes[b], "accuracy", folds=folds)
-                different[[a, b]] += found.low > 0 or found.high < 0
+                estimated = difference(outcomes[a], outcomes[b], "accuracy", folds=folds)
+                different[[a, b]] += estimated.low > 0 or estimated.high < 0
                 pairs[[a, b]] += 1
-                halves.append((found.high - found.low) / 2)
+                halves.append((estimated.high - estimated.low) / 2)
             reporter.progress(f"name {a}", a + 1, float("nan"))
-    # A mean over pairs is a U-statistic: its variance is at most about 4 / n times that of its mean over the pairs of
-    # one name (Hoeffding 1948).
-    of_name = different / pairs
-    share, half = of_name.mean(), 1.96 * 2 * of_name.std(ddof=1) / len(seeds) ** 0.5
-    # None or all of n independent pairs leave 3 / n to be missed (the rule of three); there are half as many as names.
+    # A mean over pairs is a U-statistic. Its variance is at most about 4 / n times the variance of the names' own means
+    # (Hoeffding 1948).
+    name_means = different / pairs
+    share, half = name_means.mean(), 1.96 * 2 * name_means.std(ddof=1) / len(seeds) ** 0.5
+    # If none or all of n independent pairs differ, the rule of three gives 3 / n. There are half as many such pairs as
+    # names.
     half = max(half, 3 / max(1, len(seeds) // 2)) if share in (0, 1) else half
-    how = f"{folds} folds x {repeats}" if folds else f"{repeats} runs"
+    protocol = f"{folds} folds x {repeats}" if folds else f"{repeats} runs"
     row = (
-        f"{FLAGS.variant}, {corpus.name}, {how}",
+        f"{FLAGS.variant}, {corpus.name}, {protocol}",
         f"{len(seeds):,}",
         f"{len(halves):,}",
         f"{100 * share:.1f} %",

@@ -1,14 +1,15 @@
-"""Compares rules for how long to train and which epoch to take, on corpora of many sizes.
+"""Compare rules for how long to train and which epoch to choose, on corpora of many sizes.
 
     ./launch.sh protocol --corpora=rotten_tomatoes --sizes=200,500 --workdir=runs/protocol
 
-Each variant is trained once, generously: 60 epochs, none of them the last by early stopping. What another rule would
-have stopped at and taken is read off that run's epochs, for a rule changes no step. A rule is then compared with the
-generous one, which takes the epoch with the lowest validation loss, by accuracy on test texts that no rule looks at.
+Each variant is trained once and generously: for 60 epochs, without early stopping. A rule changes no step, so the
+epochs of this run also show where another rule would have stopped and which epoch it would have chosen. Each rule is
+compared with the generous rule, which chooses the epoch with the lowest validation loss. They are compared by accuracy
+on test texts that no rule sees.
 
-A corpus of N texts trains on what each of five folds would: 0.8 N texts drawn from a known corpus or a file of one's
-own, a tenth of them for validation. Up to 1,500 others are test texts. It goes on where it stopped, and the tables are
-of all runs that the folder holds.
+A corpus of N texts trains on 0.8 N texts, as each of five folds would. They are drawn from a known corpus or from a
+file, and a tenth of them is for validation. Up to 1,500 others are test texts. A study that is started again continues
+where it stopped. The tables show all runs of the folder.
 """
 
 import itertools
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     from research.data.corpora import Corpus
 
 _VARIANTS = ["mlp", "cnn", "lstm", "gru", "rnn:tanh", "luong:general", "transformer:pre"]
-flags.DEFINE_list("corpora", ["rotten_tomatoes", "zh_reviews"], "Known corpora or files that texts are drawn from.")
-flags.DEFINE_list("sizes", ["200", "500", "1000", "2000", "8000"], "Numbers of texts of a corpus.")
-flags.DEFINE_list("variants", _VARIANTS, "The variants.")
+flags.DEFINE_list("corpora", ["rotten_tomatoes", "zh_reviews"], "Known corpora or files to draw texts from.")
+flags.DEFINE_list("sizes", ["200", "500", "1000", "2000", "8000"], "Numbers of texts to draw.")
+flags.DEFINE_list("variants", _VARIANTS, "The variants to train.")
 flags.DEFINE_integer("repeats", 2, "Draws of each corpus.", lower_bound=1)
 flags.DEFINE_string("workdir", None, "The study's folder.")
 studies.define_output()
@@ -61,7 +62,7 @@ class Job(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """What is known after an epoch; test accuracy only where a rule may take it: at records and at the end."""
+    """The scores after an epoch; test accuracy only for epochs that a rule may choose: records and the last."""
 
     step: int
     loss: float  # of validation
@@ -71,10 +72,10 @@ class Epoch(NamedTuple):
 
 
 class Course(NamedTuple):
-    """A generous run, read."""
+    """The course of a generous run, as read from its file."""
 
     job: Job
-    labels: Sequence[int]  # of the training texts, a count for each class
+    labels: Sequence[int]  # the number of training texts of each class
     validation_texts: int
     epochs: Sequence[Epoch]
 
@@ -84,11 +85,11 @@ def main(overrides: list[str]) -> None:
     start = time.perf_counter()
     sizes = [int(size) for size in FLAGS.sizes if size.isdigit()]
     if len(sizes) < len(FLAGS.sizes):
-        raise UserError(f"--sizes is {','.join(FLAGS.sizes)}, expected numbers of texts")
-    which = itertools.product(FLAGS.corpora, sizes, FLAGS.variants, range(FLAGS.repeats))
-    jobs = sorted(itertools.starmap(Job, which), key=lambda job: job.size)
+        raise UserError(f"--sizes is {','.join(FLAGS.sizes)}, expected numbers of texts such as 200,500")
+    combinations = itertools.product(FLAGS.corpora, sizes, FLAGS.variants, range(FLAGS.repeats))
+    jobs = sorted(itertools.starmap(Job, combinations), key=lambda job: job.size)
     for variant in FLAGS.variants:
-        load_config(variant, overrides)  # a wrong one is said at once
+        load_config(variant, overrides)  # report a wrong variant at once
     folder = Path(FLAGS.workdir)
     folder.mkdir(parents=True, exist_ok=True)
     left = [job for job in jobs if not (folder / f"{job.name}.json").exists()]
@@ -107,7 +108,7 @@ def main(overrides: list[str]) -> None:
 
 
 def _draw(corpus: "Corpus", job: Job) -> "Corpus":
-    """Draw a corpus whose training texts are as many as a fold's, with a test split of other texts."""
+    """Draw a corpus with as many training texts as a fold has, and with a test split of other texts."""
     from research.data.corpora import make_corpus
     from research.data.reader import Row
 
@@ -122,7 +123,7 @@ def _draw(corpus: "Corpus", job: Job) -> "Corpus":
     order = random.permutation(len(rows))
     labels = np.array([rows[i].label for i in order])
     ranks = np.empty(len(order))
-    for label in np.unique(labels):  # by class in proportion, three at least
+    for label in np.unique(labels):  # in proportion to the classes, at least three of each
         of_class = np.flatnonzero(labels == label)
         ranks[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
         ranks[of_class[:3]] = -1
@@ -132,7 +133,7 @@ def _draw(corpus: "Corpus", job: Job) -> "Corpus":
 
 
 def _train(job: Job, overrides: list[str], folder: Path) -> str:
-    """Train one generous run and write its course; runs in a worker process."""
+    """Train one generous run in a worker process and write its course; return its name."""
     from research.data.corpora import load
     from research.runs.prepare import Begun, Run, fresh_state, seed
     from research.runs.source import read_source
@@ -178,34 +179,34 @@ def _read(path: Path) -> Course:
 
 
 def _by_settings(course: Course, training: Training) -> tuple[Epoch, int]:
-    """Return the epoch that these settings choose, and the number of steps they train for."""
+    """Return the epoch that these settings choose, and the number of steps that they train."""
     from research.training.early_stopping import chosen_by, is_last, score_of
 
     labels = np.repeat(np.arange(len(course.labels)), course.labels)
     select, steps = chosen_by(training, labels, course.validation_texts), course.epochs[0].step
     best = lowest = 1
-    for epoch, found in enumerate(course.epochs, 1):
-        score = score_of(select, found._asdict())
+    for epoch, scores in enumerate(course.epochs, 1):
+        score = score_of(select, scores._asdict())
         best = epoch if score > score_of(select, course.epochs[best - 1]._asdict()) else best
-        lowest = epoch if found.loss < course.epochs[lowest - 1].loss else lowest
+        lowest = epoch if scores.loss < course.epochs[lowest - 1].loss else lowest
         if is_last(training, epoch, steps, best=best, lowest=lowest):
             break
     return course.epochs[best - 1], epoch * steps
 
 
-def _as_it_was(course: Course) -> tuple[Epoch, int]:
-    """Return the same by the rule until 2026-11-30: ten epochs, patience of three by accuracy alone."""
+def _by_old_rule(course: Course) -> tuple[Epoch, int]:
+    """Return the same for the rule used until 2026-11-30: ten epochs, patience of three, by accuracy alone."""
     best = 1
-    for epoch, found in enumerate(course.epochs[:10], 1):
-        best = epoch if found.accuracy > course.epochs[best - 1].accuracy else best
+    for epoch, scores in enumerate(course.epochs[:10], 1):
+        best = epoch if scores.accuracy > course.epochs[best - 1].accuracy else best
         if epoch - best >= 3:
             break
-    return course.epochs[best - 1], found.step
+    return course.epochs[best - 1], scores.step
 
 
 _GENEROUS = Training(select="log_loss", patience=0)
 _RULES: dict[str, Callable[[Course], tuple[Epoch, int]]] = {
-    "10 epochs, patience 3 by accuracy (until 2026-11-30)": _as_it_was,
+    "10 epochs, patience 3 by accuracy (until 2026-11-30)": _by_old_rule,
     "60 epochs, patience 3": lambda course: _by_settings(course, Training(min_steps=0)),
     "60 epochs, patience 3 after 500 steps": lambda course: _by_settings(course, Training(min_steps=500)),
     "60 epochs, patience 3 after 900 steps (the default)": lambda course: _by_settings(course, Training()),
@@ -215,11 +216,11 @@ _RULES: dict[str, Callable[[Course], tuple[Epoch, int]]] = {
 
 
 def _difference(course: Course, rule: Callable[[Course], tuple[Epoch, int]]) -> float:
-    """Return the points of test accuracy between a rule's epoch and the generous one's."""
+    """Return the test accuracy of a rule's epoch minus that of the generous rule, in points."""
     return 100 * (rule(course)[0].test_accuracy - _by_settings(course, _GENEROUS)[0].test_accuracy)
 
 
-def _mean(values: Sequence[float]) -> str:
+def _mean_text(values: Sequence[float]) -> str:
     """Return a mean with its 95 % t interval over runs, as text."""
     from scipy import stats
 
@@ -230,26 +231,35 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _by_rule(courses: Sequence[Course]) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of the first table: one for each size and rule."""
     for size in sorted({course.job.size for course in courses}):
         of_size = [course for course in courses if course.job.size == size]
         for name, rule in _RULES.items():
-            found = [_difference(course, rule) for course in of_size]
-            variants = {course.job.variant for course in of_size}
-            means = {
-                v: np.mean([d for c, d in zip(of_size, found, strict=True) if c.job.variant == v]) for v in variants
-            }
+            differences = [_difference(course, rule) for course in of_size]
+            by_variant: dict[str, list[float]] = {}
+            for course, points in zip(of_size, differences, strict=True):
+                by_variant.setdefault(course.job.variant, []).append(points)
+            means = {variant: np.mean(of_variant) for variant, of_variant in by_variant.items()}
             worst = min(means, key=means.get)
             steps = np.mean([rule(course)[1] for course in of_size])
-            yield name, f"{size:,}", str(len(found)), _mean(found), f"{worst} {means[worst]:+.1f}", f"{steps:,.0f}"
+            yield (
+                name,
+                f"{size:,}",
+                str(len(differences)),
+                _mean_text(differences),
+                f"{worst} {means[worst]:+.1f}",
+                f"{steps:,.0f}",
+            )
 
 
 def _by_variant(courses: Sequence[Course]) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of the second table: one for each size and variant."""
     default = _RULES["60 epochs, patience 3 after 900 steps (the default)"]
     for size, variant in sorted({(course.job.size, course.job.variant) for course in courses}):
-        found = [course for course in courses if (course.job.size, course.job.variant) == (size, variant)]
-        generous = np.mean([_by_settings(course, _GENEROUS)[0].test_accuracy for course in found])
-        differences = [_difference(course, default) for course in found]
-        yield variant, f"{size:,}", str(len(found)), f"{100 * generous:.1f}", _mean(differences)
+        group = [course for course in courses if (course.job.size, course.job.variant) == (size, variant)]
+        generous = np.mean([_by_settings(course, _GENEROUS)[0].test_accuracy for course in group])
+        differences = [_difference(course, default) for course in group]
+        yield variant, f"{size:,}", str(len(group)), f"{100 * generous:.1f}", _mean_text(differences)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Simulated comparisons whose truth is known: how often intervals hold and verdicts err.
+"""Simulate comparisons whose true difference is known: how often do intervals hold and verdicts err?
 
     ./launch.sh simulate --comparisons=10000 --output=experiments/results/simulation.md
 
-`--comparisons` is the number for each of the two protocols, shared out over their scenarios.
+There are two protocols, a fixed test split and cross-validation. Each gets `--comparisons`, shared by its scenarios.
 """
 
 import time
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -13,7 +14,10 @@ from experiments import program
 from experiments.progress import reporting
 from experiments.studies import study as studies
 
-flags.DEFINE_integer("comparisons", 10_000, "Simulated comparisons of each protocol.", lower_bound=1)
+if TYPE_CHECKING:
+    from experiments.studies.simulation import Scenario
+
+flags.DEFINE_integer("comparisons", 10_000, "Number of simulated comparisons of each protocol.", lower_bound=1)
 studies.define_output()
 FLAGS = flags.FLAGS
 _HEADER = (
@@ -22,81 +26,81 @@ _HEADER = (
 )
 
 
-def scenarios(trainings: int) -> list:
-    """Those of a fixed test split, and those of cross-validation, whose truth takes so many trainings."""
-    from experiments.studies.simulation import (
-        cross_validation,
-        fixed_split,
-        linear,
-        random_features,
-        true_difference,
-    )
+def fixed_split_scenarios() -> list["Scenario"]:
+    """Return the scenarios of a fixed test split."""
+    from experiments.studies.simulation import fixed_split
 
-    fixed = [
+    return [
         fixed_split(texts=texts, looks=looks, run_sd=run_sd, truth=truth)
         for texts, looks in ((400, (5,)), (1_800, (5,)), (1_800, (20,)), (1_800, tuple(range(5, 11))))
         for run_sd in (0.0, 0.005, 0.01)
         for truth in (0.0, 0.005, 0.03)
     ]
+
+
+def cross_validation_scenarios(trainings: int) -> list["Scenario"]:
+    """Return the scenarios of cross-validation; their true differences are means over so many trainings."""
+    from experiments.studies.simulation import Learners, cross_validation, linear, random_features, true_difference
+
     few, many = random_features(40), random_features(150)
-    folded = []
-    for texts, folds, looks in (
+    pairs = (
+        Learners("A/A, much luck", few, few),
+        Learners("A/A, much luck, own folds", few, few, has_own_folds=True),
+        Learners("A/A, little luck", many, many),
+        Learners("A/B, much luck", many, few),
+        Learners("A/B, little luck", linear, many),
+    )
+    protocols = (
         *((500, 5, (1,)), (2_000, 5, (1,)), (1_000, 10, (1,)), (1_000, 5, (3,))),
         (1_000, 5, (1, 2, 3, 4)),
-    ):
-        for about, a, b in (
-            ("A/A, much luck", few, few),
-            ("A/A, much luck, own folds", few, few),
-            ("A/A, little luck", many, many),
-            ("A/B, much luck", many, few),
-            ("A/B, little luck", linear, many),
-        ):
-            truth = true_difference(a, b, texts=texts * (folds - 1) // folds, trainings=trainings)
-            own = about.endswith("own folds")
-            scenario = cross_validation(
-                a, b, texts=texts, folds=folds, looks=looks, about=about, truth=truth, own_folds=own
-            )
-            folded.append(scenario)
-    return [fixed, folded]
+    )
+    scenarios = []
+    for texts, folds, looks in protocols:
+        for learners in pairs:
+            truth = true_difference(learners, texts=texts * (folds - 1) // folds, trainings=trainings)
+            scenarios.append(cross_validation(learners, texts=texts, folds=folds, looks=looks, truth=truth))
+    return scenarios
 
 
 def main() -> None:
     import numpy as np
 
-    from experiments.studies.simulation import run
+    from experiments.studies.simulation import simulate
 
     start = time.perf_counter()
-    groups = scenarios(min(FLAGS.comparisons, 4_000))
+    groups = [fixed_split_scenarios(), cross_validation_scenarios(min(FLAGS.comparisons, 4_000))]
     rows = []
     with reporting(sum(map(len, groups)), "scenarios") as reporter:
-        for group in groups:
-            count = -(-FLAGS.comparisons // len(group))
+        for scenarios in groups:
+            count = -(-FLAGS.comparisons // len(scenarios))
             total = np.zeros(3)
-            for seed, scenario in enumerate(group):
-                found = run(scenario, count, seed)
+            for seed, scenario in enumerate(scenarios):
+                tally = simulate(scenario, count, seed)
+                shares = (tally.coverage, tally.wrong, tally.right)
                 rows.append(
                     (
                         scenario.name,
                         f"{100 * scenario.truth:+.2f}",
                         f"{count:,}",
-                        _share(found.coverage, count),
-                        _share(found.wrong, count),
-                        _share(found.right, count),
-                        f"+-{100 * found.half:.2f}",
-                        f"{found.repeats:.1f} of {scenario.looks[-1]}",
+                        *(_percentage(share, count) for share in shares),
+                        f"+-{100 * tally.half:.2f}",
+                        f"{tally.repeats:.1f} of {scenario.looks[-1]}",
                     )
                 )
                 reporter.progress(scenario.name, len(rows), float("nan"))
-                total += np.array([found.coverage, found.wrong, found.right]) / len(group)
-            shares = (_share(share, count * len(group)) for share in total)
-            rows.append((f"all {len(group)} of this protocol", "", f"{count * len(group):,}", *shares, "", ""))
+                total += np.array(shares) / len(scenarios)
+            count *= len(scenarios)
+            cells = (_percentage(share, count) for share in total)
+            rows.append((f"all {len(scenarios)} of this protocol", "", f"{count:,}", *cells, "", ""))
     title = "Simulated comparisons, nominal 95 % (points; +- is the simulation's own 95 %)"
     studies.show(title, _HEADER, rows, time.perf_counter() - start)
 
 
-def _share(share: float, count: int) -> str:
+def _percentage(share: float, count: int) -> str:
+    """Return a share of independent comparisons in per cent, with its own 95 % interval."""
+    share = min(share, 1.0)  # a mean of shares may exceed 1 by rounding
     half = 1.96 * (share * (1 - share) / count) ** 0.5
-    return f"{100 * share:.1f} +- {100 * max(half, 3 / count):.1f}"  # of none in n, 3 / n may be missed (rule of three)
+    return f"{100 * share:.1f} +- {100 * max(half, 3 / count):.1f}"  # for 0 of n the rule of three gives 3 / n
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the studies share: flags, trainings outside a comparison, and a table to be kept."""
+"""What the studies and benchmarks share: flags, trainings outside a comparison, and the table that is written."""
 
 import importlib.util
 import itertools
@@ -21,27 +21,27 @@ FLAGS = flags.FLAGS
 
 
 class Job(NamedTuple):
-    """One training, in `--workdir`."""
+    """One training of the study."""
 
     folder: Path
-    setting: str  # FIELD=VALUE, in which it differs from others
+    setting: str  # FIELD=VALUE, the setting in which it differs from other trainings
     fold: int
     repeat: int
 
 
 def define_output() -> None:
-    """Defines `--output`."""
-    flags.DEFINE_string("output", None, "A Markdown file for the table as well.")
+    """Define `--output`."""
+    flags.DEFINE_string("output", None, "A Markdown file to which the table is written too.")
 
 
 def define_peers(needs: Mapping[str, Sequence[str]], default: list[str]) -> None:
-    """Defines `--peers`, of which each needs some packages."""
-    text = f"Some of {', '.join(needs)}; the extra 'peers' installs what they need."
+    """Define `--peers`; `needs` has the packages of each peer."""
+    text = f"Peers to measure, some of {', '.join(needs)}. The extra 'peers' installs their packages."
     flags.DEFINE_list("peers", default, text)
 
 
 def require_peers(needs: Mapping[str, Sequence[str]]) -> None:
-    """Raises UserError where one of `--peers` is unknown, or a package is not there that it needs."""
+    """Raise a UserError if one of `--peers` is unknown or a package that it needs is not installed."""
     for peer in FLAGS.peers:
         if peer not in needs:
             raise UserError(f"--peers has {peer!r}, expected some of {', '.join(needs)}")
@@ -50,8 +50,8 @@ def require_peers(needs: Mapping[str, Sequence[str]]) -> None:
 
 
 def define_trainings(variant: str) -> None:
-    """Defines the flags of a study that trains one variant."""
-    flags.DEFINE_string("variant", variant, "The variant that is looked at.")
+    """Define the flags of a study that trains one variant."""
+    flags.DEFINE_string("variant", variant, "The variant to study.")
     program.define_folds()
     program.define_corpus("rotten_tomatoes")
     program.define_clean()
@@ -59,10 +59,10 @@ def define_trainings(variant: str) -> None:
     define_output()
 
 
-def begin(overrides: list[str]) -> tuple["Corpus", int]:
-    """Checks the flags, sets up the devices; returns the corpus and the number of folds."""
+def set_up(overrides: list[str]) -> tuple["Corpus", int]:
+    """Check the flags and set up the devices; return the corpus and the number of folds."""
     program.required("corpus", "workdir")
-    load_config(FLAGS.variant, overrides)  # a wrong setting is said at once
+    load_config(FLAGS.variant, overrides)  # report a wrong setting at once
     program.use_devices(side_by_side=True)
     from research.data.splits import resolve_folds
 
@@ -71,7 +71,7 @@ def begin(overrides: list[str]) -> tuple["Corpus", int]:
 
 
 def train_all(jobs: Sequence[Job], corpus: "Corpus", folds: int, overrides: list[str]) -> None:
-    """Trains what is not finished, side by side."""
+    """Train the runs that are not finished, side by side."""
     from research.parallel.train_runs import train_many
     from research.runs.prepare import Run
 
@@ -93,9 +93,9 @@ def train_all(jobs: Sequence[Job], corpus: "Corpus", folds: int, overrides: list
 def show(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], seconds: float, *, append: bool = False
 ) -> None:
-    """Prints the table, and writes it to `--output` with the command, the machine, the date and the duration.
+    """Print a table, and write it to `--output` with the command, the machine, the date and the duration.
 
-    With `append` it stands below the tables that are there already.
+    With `append` it is added below the tables that the file already has.
     """
     print_table(title, header, rows)
     if FLAGS.output:
@@ -103,9 +103,9 @@ def show(
         from research.runs.record import environment
 
         about = environment()
-        on = f"{about['processor']}, {about['date']}, {seconds:.0f} s, commit `{about['commit']}`"
+        origin = f"{about['processor']}, {about['date']}, {seconds:.0f} s, commit `{about['commit']}`"
         table = markdown_table(header, rows)
         path = Path(FLAGS.output)
         make_folder(path.parent)
-        above = path.read_text("utf-8") + "\n" if append else ""
-        write_text(path, f"{above}# {title}\n\n`{program.command()}`, {on}.\n\n{table}")
+        earlier = path.read_text("utf-8") + "\n" if append else ""
+        write_text(path, f"{earlier}# {title}\n\n`{program.command()}`, {origin}.\n\n{table}")

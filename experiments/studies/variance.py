@@ -1,9 +1,10 @@
-"""Where the variance of a variant's accuracy comes from: its split, initialisation, data order and dropout.
+"""Show where the variance of a variant's accuracy comes from: split, initialisation, data order or dropout.
 
     ./launch.sh variance --variant=lstm --repeats=10 --workdir=runs/variance
 
-One stream of random numbers at a time differs between repeats, the others are held (Bouthillier et al. 2021); "all" is
-what happens when every one of them differs. `--config.FIELD=VALUE` as in training. It goes on where it stopped.
+One random stream at a time differs between repeats and the others are fixed (Bouthillier et al. 2021). In the row
+"all", every stream differs. `--config.FIELD=VALUE` works as in training. A study that is started again continues where
+it stopped.
 """
 
 import time
@@ -15,7 +16,7 @@ from experiments import program
 from experiments.studies import study as studies
 from research.runs import run_files
 
-flags.DEFINE_integer("repeats", 10, "Runs for each source.", lower_bound=3)
+flags.DEFINE_integer("repeats", 10, "Runs for each source of variance.", lower_bound=3)
 studies.define_trainings("lstm")
 FLAGS = flags.FLAGS
 _SOURCES = ("all", "split", "init", "order", "dropout")
@@ -24,16 +25,16 @@ _HEADER = ("differs between runs", "sd of test accuracy (points)", "95 % interva
 
 def main(overrides: list[str]) -> None:
     start = time.perf_counter()
-    corpus, folds = studies.begin(overrides)
+    corpus, folds = studies.set_up(overrides)
     import numpy as np
     from scipy import stats
 
     repeats = FLAGS.repeats
-    folders = {s: [Path(FLAGS.workdir) / s / f"repeat{repeat}" for repeat in range(repeats)] for s in _SOURCES}
+    folders = {source: [Path(FLAGS.workdir, source, f"repeat{r}") for r in range(repeats)] for source in _SOURCES}
     jobs = [
         studies.Job(folder, f"varies={source}", 0, repeat)
-        for source, of_source in folders.items()
-        for repeat, folder in enumerate(of_source)
+        for source in _SOURCES
+        for repeat, folder in enumerate(folders[source])
     ]
     studies.train_all(jobs, corpus, folds, overrides)
 

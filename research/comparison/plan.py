@@ -9,7 +9,7 @@ from research.data.corpora import Corpus
 from research.errors import UserError
 from research.evaluation.intervals import Spread
 from research.evaluation.metrics import NAMES, unit_of
-from research.evaluation.planning import detectable, typical
+from research.evaluation.planning import detectable_difference, typical_spread
 from research.evaluation.scores import default_metric
 from research.models import config_from_dict
 from research.reporting.claims import Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
@@ -195,10 +195,10 @@ def detectable_sentence(plan: Mapping[str, Any], claims: Claims, texts: int, see
         return "one variant: nothing to compare it with"
     if not plan["folds"] and plan["repeats"] == 1:
         return "one run a variant: no difference can be told from luck, expected at least --repeats=2"
-    if seen is None and claims.metric != "accuracy":  # `typical` is for accuracy
+    if seen is None and claims.metric != "accuracy":  # `typical_spread` is for accuracy
         return f"what can be told by {NAMES[claims.metric]} is not known before the first runs"
-    least = detectable(
-        seen or typical(plan["folds"]),
+    least = detectable_difference(
+        seen or typical_spread(plan["folds"]),
         texts=texts,
         repeats=plan["repeats"],
         folds=plan["folds"],

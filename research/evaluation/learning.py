@@ -1,4 +1,4 @@
-"""Decide whether a run has learned anything: a model that was not trained is not judged."""
+"""Decide whether a run has learned anything; a comparison does not judge a model that was not trained."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,25 +8,27 @@ import numpy as np
 from research.evaluation.scores import UNBALANCED
 from research.settings import Training
 
-_AT_CHANCE = 0.97  # of the loss of the label shares; a loss above it is no better than they are
-_HARDLY_BELOW = 0.9  # of that loss
-_NO_BETTER = 0.02  # above the share of the commonest class, or what luck may be where there are few texts
-_FEWEST_TEXTS = 10  # tested, from which on one label for all of them says something
+# Losses are compared with the loss of a model that knows only the shares of the classes.
+_AT_CHANCE = 0.97  # a loss above this part of it is no better than chance
+_HARDLY_BELOW = 0.9  # a loss above this part of it is hardly better than chance
+_NO_BETTER = 0.02  # an accuracy at most this much above the commonest class is no better; more for few texts
+_FEWEST_TEXTS = 10  # with fewer test texts, one label for all of them says nothing
 _LAST_PART = 0.1  # of the epochs
-# Share of the whole fall of the loss that the last part of the epochs has; a rate that ends at 0 ends a fall itself.
+# A loss is still falling if the last part of the epochs has more than this share of its whole fall.
+# A learning rate that ends at 0 ends the fall itself, so the share may be larger.
 _STILL_FALLING, _STILL_FALLING_ANNEALED = 0.07, 0.25
 _ANNEALED = ("linear", "cosine")  # schedules that end at 0
 
 
 class Problem(NamedTuple):
-    """Why a run counts as not trained, and what may mend it."""
+    """The reason why a run counts as not trained, and what may help."""
 
     why: str
     mend: str  # flags
 
 
 class HeldOut(NamedTuple):
-    """The test texts of a run: their labels and the labels that it gave them, int [N] each."""
+    """The test texts of a run: their labels and predicted labels, int [N] each."""
 
     label: np.ndarray
     predicted: np.ndarray
@@ -42,48 +44,72 @@ def problem_of(
     """Return the reason why a run counts as not trained, or None.
 
     Args:
-      records: of `metrics.jsonl`, with `step`, `split`, `epoch`, `loss`, `accuracy` and `macro_recall`.
+      records: the records of `metrics.jsonl`, with `step`, `split`, `epoch`, `loss`, `accuracy` and `macro_recall`.
       best_epoch: the chosen epoch.
-      label_counts: int [C], training texts of each class.
+      label_counts: int [C], the training texts of each class.
       held_out: the labels of the test texts.
-      settings: of the run, as `research.settings.to_dict` writes them.
+      settings: the run's settings, as `research.settings.to_dict` writes them.
 
     Returns:
-      the first of these reasons that holds. (1) At the chosen epoch, training accuracy is no better than the share of
-      the commonest class, training recall no better than that of one label for all, and neither the training loss nor
-      the validation loss is below that of a model that knows the shares of the classes alone. (2) All test texts get
-      one label. (3) The validation loss was still falling when training ended.
+      the first of these reasons that holds. (1) The chosen epoch is at chance: see `_is_at_chance`. (2) All test texts
+      get one label. (3) The validation loss was still falling when training ended.
     """
     shares = label_counts / label_counts.sum()
-    prior = float(-np.sum(shares[shares > 0] * np.log(shares[shares > 0])))  # the least loss that knows no text
-    if not prior:
+    # The lowest loss that is possible without reading the texts.
+    chance_loss = float(-np.sum(shares[shares > 0] * np.log(shares[shares > 0])))
+    if not chance_loss:
         return None  # one class: nothing to learn
     train, validation = ([r for r in records if r["split"] == split] for split in ("train", "validation"))
     commonest = float(shares.max())
-    longer = _longer(validation, settings)
-    mend = longer
-    if max((r.get("accuracy", 0.0) for r in train), default=0.0) > (1 + commonest) / 2:
-        # It went on to learn its training texts by heart, and nothing of that held for others.
-        mend = "more texts, --config.data.vectors=glove or a lower --config.optimizer.learning_rate"
-    loss, accuracy, recall = (_chosen(train, best_epoch, name) for name in ("loss", "accuracy", "macro_recall"))
-    least_loss = min(loss, _chosen(validation, best_epoch, "loss"))
-    luck = max(_NO_BETTER, 2 * float(np.sqrt(commonest * (1 - commonest) / label_counts.sum())))
-    is_no_better = accuracy <= commonest + luck and not recall > 1 / np.sum(shares > 0) + luck
-    if least_loss >= _AT_CHANCE * prior and is_no_better:
-        why = f"training accuracy {100 * accuracy:.1f} % where the commonest class has {100 * commonest:.1f} %"
+    longer = _flag_to_train_longer(validation, settings)
+    has_overfitted = max((r.get("accuracy", 0.0) for r in train), default=0.0) > (1 + commonest) / 2
+    mend = "more texts, --config.data.vectors=glove or a lower --config.optimizer.learning_rate"
+    mend = mend if has_overfitted else longer
+    if _is_at_chance(train, validation, best_epoch, label_counts, chance_loss):
+        accuracy = 100 * _value_at(train, best_epoch, "accuracy")
+        why = f"training accuracy {accuracy:.1f} % where the commonest class has {100 * commonest:.1f} %"
         return Problem(why, mend)
-    one_label = len(held_out.predicted) >= _FEWEST_TEXTS and len(np.unique(held_out.predicted)) == 1
-    if one_label and len(np.unique(held_out.label)) > 1 and (commonest <= UNBALANCED or loss >= _HARDLY_BELOW * prior):
+    # A model of rare labels may have learned much and still give all texts the common label.
+    is_sign = commonest <= UNBALANCED or _value_at(train, best_epoch, "loss") >= _HARDLY_BELOW * chance_loss
+    if is_sign and _has_one_label(held_out):
         return Problem("one label for all test texts", mend)
     losses = [r["loss"] for r in validation if "loss" in r]
     is_annealed = settings["optimizer"].get("schedule") in _ANNEALED and len(losses) == settings["training"]["epochs"]
-    if is_falling(losses, prior, _STILL_FALLING_ANNEALED if is_annealed else _STILL_FALLING):
+    if is_falling(losses, chance_loss, _STILL_FALLING_ANNEALED if is_annealed else _STILL_FALLING):
         return Problem(f"the validation loss was still falling after epoch {validation[-1]['epoch']}", longer)
     return None
 
 
-def _longer(validation: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> str:
-    """Return the flags that train longer: more epochs, or no early stopping where that ended the run."""
+def _is_at_chance(
+    train: Sequence[Mapping[str, Any]],
+    validation: Sequence[Mapping[str, Any]],
+    best_epoch: int,
+    label_counts: np.ndarray,
+    chance_loss: float,
+) -> bool:
+    """Return whether nothing at the chosen epoch is better than a model that knows the shares of the classes alone.
+
+    Training accuracy is compared with the share of the commonest class, training recall with that of one label for all,
+    training and validation loss with the loss of the shares.
+    """
+    count, commonest = label_counts.sum(), float(label_counts.max() / label_counts.sum())
+    luck = max(_NO_BETTER, 2 * float(np.sqrt(commonest * (1 - commonest) / count)))
+    loss = min(_value_at(train, best_epoch, "loss"), _value_at(validation, best_epoch, "loss"))
+    accuracy, recall = _value_at(train, best_epoch, "accuracy"), _value_at(train, best_epoch, "macro_recall")
+    recall_of_one_label = 1 / np.sum(label_counts > 0)
+    # Old runs did not record the recall; their NaN must not count as better.
+    is_no_better = accuracy <= commonest + luck and not recall > recall_of_one_label + luck
+    return bool(loss >= _AT_CHANCE * chance_loss and is_no_better)
+
+
+def _has_one_label(held_out: HeldOut) -> bool:
+    """Return whether enough test texts of several classes all get the same label."""
+    is_enough = len(held_out.predicted) >= _FEWEST_TEXTS and len(np.unique(held_out.label)) > 1
+    return is_enough and len(np.unique(held_out.predicted)) == 1
+
+
+def _flag_to_train_longer(validation: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> str:
+    """Return the flag that trains longer: more epochs, or no early stopping if this ended the run."""
     training, default = settings["training"], Training()
     epochs, steps = (validation[-1]["epoch"], validation[-1]["step"]) if validation else (1, 0)
     if epochs < training["epochs"]:
@@ -92,21 +118,21 @@ def _longer(validation: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
     return f"--config.training.epochs={max(2 * epochs, min(usual, default.epochs))}"
 
 
-def _chosen(records: Sequence[Mapping[str, Any]], epoch: int, name: str) -> float:
-    """Return a value of the chosen epoch, or NaN where it was not recorded: comparisons with NaN are false."""
+def _value_at(records: Sequence[Mapping[str, Any]], epoch: int, name: str) -> float:
+    """Return a value of an epoch, or NaN if it was not recorded; all comparisons with NaN are false."""
     return next((r[name] for r in records if r["epoch"] == epoch and name in r), float("nan"))
 
 
 def is_falling(losses: Sequence[float], start: float, notable: float = _STILL_FALLING) -> bool:
-    """Return whether a loss makes a notable part of its whole fall in the last tenth of the epochs.
+    """Return whether the last tenth of the epochs has a notable share of the whole fall of a loss.
 
     Args:
-      losses: after each epoch.
-      start: before the first.
-      notable: which share of the fall is notable.
+      losses: the loss after each epoch.
+      start: the loss before the first epoch.
+      notable: a larger share than this is notable.
     """
     if len(losses) < 2:
-        return False  # a single epoch shows no course
+        return False  # one epoch shows no trend
     before = max(1, int(len(losses) * (1 - _LAST_PART)))
-    least, least_before = min(losses), min(losses[:before])
-    return (least_before - least) > notable * max(start - least, 0.0)
+    lowest, lowest_before = min(losses), min(losses[:before])
+    return (lowest_before - lowest) > notable * max(start - lowest, 0.0)

@@ -1,16 +1,16 @@
-"""Scores from a confusion matrix, NumPy alone: what training chooses epochs by and what evaluation reports.
+"""Compute scores from a confusion matrix with NumPy alone; training chooses epochs by them.
 
-Definitions and the treatment of empty classes are scikit-learn's: macro averages run over the classes that occur among
-labels or predictions (balanced accuracy: among labels), and a class without support (or without predictions) scores 0.
+Definitions and the treatment of empty classes are scikit-learn's. Macro averages run over the classes that occur among
+labels or predictions (balanced accuracy: among labels). A class without support, or without predictions, scores 0.
 """
 
 import numpy as np
 
-UNBALANCED = 0.8  # where one class has more of the texts than this, accuracy says little, and macro F1 is taken
+UNBALANCED = 0.8  # If one class has a larger share of the texts, accuracy says little and macro F1 is the default.
 
 
 def default_metric(labels: np.ndarray) -> str:
-    """What texts are judged by where nothing else is asked for: accuracy, or macro F1 of unbalanced labels.
+    """Return the metric that decides by default: accuracy, or macro F1 for unbalanced labels.
 
     Args:
       labels: int [N], N > 0.
@@ -19,14 +19,13 @@ def default_metric(labels: np.ndarray) -> str:
 
 
 def scores(confusion: np.ndarray) -> dict[str, float]:
-    """Accuracy and macro averages.
+    """Return accuracy and macro averages.
 
     Args:
       confusion: [C, C], counts of label (row) and prediction (column).
 
     Returns:
-      fractions `accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `balanced_accuracy`; NaN where there are no
-      counts.
+      fractions `accuracy`, `macro_precision`, `macro_recall`, `macro_f1`, `balanced_accuracy`; NaN without counts.
     """
     confusion = np.asarray(confusion, np.float64)
     hits, total = np.diag(confusion), confusion.sum()
@@ -35,31 +34,33 @@ def scores(confusion: np.ndarray) -> dict[str, float]:
     return {"accuracy": accuracy} | {name: float(value) for name, value in macro.items()}
 
 
-def macro_scores(hits: np.ndarray, labelled: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
-    """Macro averages from counts.
+def macro_scores(hits: np.ndarray, label_counts: np.ndarray, predicted_counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Return macro averages from counts.
 
     Args:
-      hits: [..., C], texts of each class predicted as such.
-      labelled: [..., C], texts of each class.
-      predicted: [..., C], predictions of each class.
+      hits: [..., C], texts of each class that are predicted as this class.
+      label_counts: [..., C], texts of each class.
+      predicted_counts: [..., C], predictions of each class.
 
     Returns:
       fractions [...]: `macro_precision`, `macro_recall`, `macro_f1`, `balanced_accuracy`.
     """
-    occurs = labelled + predicted > 0
-    recall = _divide(hits, labelled)
+    occurs = label_counts + predicted_counts > 0
+    recall = _divide(hits, label_counts)
     return {
-        "macro_precision": _mean(_divide(hits, predicted), occurs),
+        "macro_precision": _mean(_divide(hits, predicted_counts), occurs),
         "macro_recall": _mean(recall, occurs),
-        "macro_f1": _mean(_divide(2 * hits, labelled + predicted), occurs),
-        "balanced_accuracy": _mean(recall, labelled > 0),
+        "macro_f1": _mean(_divide(2 * hits, label_counts + predicted_counts), occurs),
+        "balanced_accuracy": _mean(recall, label_counts > 0),
     }
 
 
 def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return a / b, and 0 where b is 0."""
     return np.divide(a, b, out=np.zeros(np.broadcast_shapes(np.shape(a), np.shape(b))), where=np.asarray(b) != 0)
 
 
-def _mean(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    count = among.sum(axis=-1)
-    return np.where(count > 0, np.sum(values * among, axis=-1) / np.maximum(count, 1), np.nan)
+def _mean(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the mean over the last axis of the values under the mask, NaN where it is empty."""
+    count = mask.sum(axis=-1)
+    return np.where(count > 0, np.sum(values * mask, axis=-1) / np.maximum(count, 1), np.nan)

@@ -12,10 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError
-from research.evaluation.intervals import Estimate, Outcome, Spread, contrast, estimate, judged, spread_of, verdict
+from research.evaluation.intervals import (
+    Estimate,
+    Outcome,
+    Spread,
+    contrast,
+    difference_interval,
+    estimate,
+    spread_of,
+    verdict,
+)
 from research.evaluation.learning import Problem
 from research.evaluation.metrics import LOWER_IS_BETTER, METRICS, NAMES
-from research.evaluation.planning import needed
+from research.evaluation.planning import required_amounts
 from research.reporting.claims import LEVEL, Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
 from research.reporting.effects import Effect, estimate_effects
 from research.reporting.run_result import CHANGED, COLUMNS, RunResult, read_run
@@ -167,7 +176,7 @@ def _compare_pairs(
         paired = contrast((outcomes[a], outcomes[b]), (1, -1), claims.metric, folds=plan["folds"])
         if paired is None:
             continue
-        difference = judged(paired, level=level)
+        difference = difference_interval(paired, level=level)
         word, is_negligible = verdict(difference, claims.margin, lower_is_better=claims.metric in LOWER_IS_BETTER)
         if a in untrained or b in untrained:
             word, is_negligible = NOT_TRAINED, False
@@ -180,13 +189,13 @@ def _compare_pairs(
             "verdict": word,
             "negligible": is_negligible,
         }
-        if len(paired.scores) > 1 and np.isfinite(paired.of_texts).all():
+        if len(paired.scores) > 1 and np.isfinite(paired.text_means).all():
             spreads.append(spread_of(paired))
             if word == "undecided":
-                more = needed(
+                more = required_amounts(
                     difference,
                     spreads[-1],
-                    texts=len(paired.of_texts),
+                    texts=len(paired.text_means),
                     repeats=max(1, len(paired.scores) // (plan["folds"] or 1)),  # that both have
                     folds=plan["folds"],
                     level=level,

@@ -9,7 +9,7 @@ import numpy as np
 
 from research.data.audit import reload_corpus
 from research.data.corpora import Corpus
-from research.data.fingerprints import fingerprint_corpus, fingerprint_run, no_fingerprints
+from research.data.fingerprints import find_matches, fingerprint_corpus, fingerprint_run, no_fingerprints
 from research.data.pretrained_encoders import NAMES, read_pretraining
 from research.data.splits import Split
 from research.errors import UserError

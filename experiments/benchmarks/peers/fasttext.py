@@ -1,4 +1,4 @@
-"""fastText (Joulin et al. 2016): a linear model of words and word pairs, five epochs; so it stands beside `linear`."""
+"""fastText (Joulin et al. 2016): a linear model of words and word pairs, five epochs; compared with `linear`."""
 
 import tempfile
 from pathlib import Path
@@ -11,7 +11,7 @@ from research.data.tokenizer import Encoded
 
 
 def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, Any]:
-    """Trains the folds one after the other; `epochs` is the LSTM's and not read."""
+    """Train the folds one after the other; `epochs` is for the LSTM and is ignored."""
     accuracies = []
     with tempfile.TemporaryDirectory() as folder:
         train, test = Path(folder) / "train.txt", Path(folder) / "test.txt"
@@ -25,7 +25,7 @@ def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, 
 
 
 def _write(path: Path, texts: Encoded) -> None:
-    """A line a text: its label, and its ids as words."""
+    """Write one line for each text: its label, and its token ids as words."""
     with path.open("w") as file:
         for label, start, end in zip(texts.labels, texts.offsets[:-1], texts.offsets[1:], strict=True):
             file.write(f"__label__{label} {' '.join(map(str, texts.tokens[start:end]))}\n")

@@ -1,4 +1,4 @@
-"""Flax as its documentation has it: `nn.RNN(nn.OptimizedLSTMCell)` with lengths, Optax' Adam, a jitted step."""
+"""Flax as its documentation shows it: `nn.RNN(nn.OptimizedLSTMCell)` with lengths, Optax' Adam, a jitted step."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from research.data.batches import epoch_order, evaluation_order, gather
 
 
 class Classifier(nn.Module):
-    """Token ids [B, L] and lengths [B] -> logits [B]."""
+    """Map token ids [B, L] and lengths [B] to logits [B]."""
 
     @nn.compact
     def __call__(self, ids: jax.Array, lengths: jax.Array) -> jax.Array:
@@ -40,34 +40,33 @@ def _state(seed: int) -> TrainState:
 
 
 def step(threads: int) -> dict[str, Any]:
-    """The article's padded step; the threads are those of the cores that the process has."""
-    ids, labels = peers.example()
-    state, lengths, weights = (
-        _state(0),
-        np.full(peers.BATCH_SIZE, peers.PADDED, np.int32),
-        np.ones(peers.BATCH_SIZE, np.float32),
-    )
-    labels = labels.astype(np.float32)
+    """Time the article's padded step; JAX uses the cores that the process has, whatever `threads` says."""
+    ids, labels = peers.example_batch()
+    state, labels = _state(0), labels.astype(np.float32)
+    lengths, weights = np.full(peers.BATCH_SIZE, peers.PADDED, np.int32), np.ones(peers.BATCH_SIZE, np.float32)
 
-    def one() -> None:
+    def train_once() -> None:
         nonlocal state
         state = jax.block_until_ready(_step(state, ids, lengths, labels, weights))
 
-    return {"seconds": peers.timed(one)}
+    return {"seconds": peers.time_calls(train_once)}
 
 
 def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, Any]:
-    """Trains the folds one after the other."""
+    """Train the folds one after the other."""
     accuracies = []
     for fold in folds:
-        texts, state, best = peers.read_fold(data, fold), _state(fold), (-1.0, None)
+        texts, state = peers.read_fold(data, fold), _state(fold)
+        best_state, best_accuracy = state, -1.0
         for epoch in range(epochs):
             for index in epoch_order(texts.train.lengths, peers.BATCH_SIZE, fold, epoch):
                 batch = gather(texts.train, index, peers.BATCH_SIZE, texts.widths)
                 labels = batch.labels.astype(np.float32)
                 state = _step(state, batch.token_ids, np.maximum(batch.lengths, 1), labels, batch.weights)
-            best = max(best, (_accuracy(state, texts.validation, texts.widths), state), key=lambda found: found[0])
-        accuracies.append(_accuracy(best[1], texts.test, texts.widths))
+            accuracy = _accuracy(state, texts.validation, texts.widths)
+            if accuracy > best_accuracy:
+                best_state, best_accuracy = state, accuracy
+        accuracies.append(_accuracy(best_state, texts.test, texts.widths))
     return {"accuracy": accuracies}
 
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime: its own LSTM, which ends with each text. It trains nothing and only predicts."""
+"""ONNX Runtime: its own LSTM, which stops at the end of each text. It only predicts."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _GATES = [0, 3, 1, 2]  # from (i, f, g, o) to ONNX' (i, o, f, g)
 
 
 def predict(weights: str, threads: int, **files: str) -> dict[str, Any]:
-    """Labels a file of texts with a run's own parameters."""
+    """Label a file of texts with the parameters of a run."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     model = _model(np.load(weights)).SerializeToString()
@@ -21,12 +21,12 @@ def predict(weights: str, threads: int, **files: str) -> dict[str, Any]:
     def classify(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         return session.run(None, {"ids": np.ascontiguousarray(ids.T), "lengths": lengths.astype(np.int32)})[0]
 
-    peers.label(classify, **files)
+    peers.label_file(classify, **files)
     return {}
 
 
 def _model(saved: Any) -> Any:
-    """`(ids int64 [L, B], lengths int32 [B]) -> probabilities of the second class [B]`."""
+    """Return the ONNX model `(ids int64 [L, B], lengths int32 [B]) -> probabilities of the second class [B]`."""
 
     def of_gates(array: np.ndarray) -> np.ndarray:
         return np.concatenate([np.split(array.T, 4)[gate] for gate in _GATES])[None]

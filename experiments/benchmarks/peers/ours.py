@@ -1,4 +1,4 @@
-"""This project's step and encoding, and what the processor could do: a large product of matrices."""
+"""This project's own step, encoding and populations, and the limit of the processor: a large product of matrices."""
 
 import functools
 import gzip
@@ -13,7 +13,7 @@ from research.training.feed import blocks, put
 
 from experiments import program
 from experiments.benchmarks import peers
-from experiments.benchmarks.peers import EMBEDDING_SIZE, HIDDEN_SIZE, PADDED, answer, example, timed
+from experiments.benchmarks.peers import EMBEDDING_SIZE, HIDDEN_SIZE, PADDED, answer, example_batch, time_calls
 from experiments.variants import load_config
 from research.data.batches import Batch, epoch_order
 from research.data.corpora import load
@@ -31,31 +31,31 @@ _SIZE = 1024
 
 
 def step(threads: int) -> dict[str, Any]:
-    """The article's padded step; the threads are those of the cores that the process has."""
+    """Time the article's padded step; JAX uses the cores that the process has, whatever `threads` says."""
     program.use_devices(side_by_side=False)
-    config, (ids, labels) = load_config("lstm"), example()
+    config, (ids, labels) = load_config("lstm"), example_batch()
     lengths, weights = np.full(len(labels), PADDED, np.int32), np.ones(len(labels), np.float32)
     batch = Batch(ids, lengths, labels, weights)
     texts = Encoded(ids.ravel(), np.arange(len(ids) + 1) * PADDED, labels)
     programs = programs_for(config, 2)
     state = init_state(programs, config, texts, (PADDED,))
 
-    def one() -> None:
+    def train_once() -> None:
         nonlocal state
         state, _ = jax.block_until_ready(programs.train(state, batch))
 
-    return {"seconds": timed(one)}
+    return {"seconds": time_calls(train_once)}
 
 
 def product(threads: int) -> dict[str, Any]:
-    """FLOPs a second of a float32 product, on the cores that the process has."""
+    """Return the FLOPs a second of a float32 product, on the cores that the process has."""
     a = jax.random.normal(jax.random.key(0), (_SIZE, _SIZE))
     multiply = jax.jit(lambda x, y: x @ y)
-    return {"flops_per_second": [2 * _SIZE**3 / s for s in timed(lambda: jax.block_until_ready(multiply(a, a)))]}
+    return {"flops_per_second": [2 * _SIZE**3 / s for s in time_calls(lambda: jax.block_until_ready(multiply(a, a)))]}
 
 
 def encoding(threads: int) -> dict[str, float]:
-    """IMDb cleaned and split, and then one fold's vocabulary and ids: seconds, and bytes over those of the ids."""
+    """Time how IMDb is cleaned and split, and how a fold's vocabulary and token ids are made; return their size too."""
     corpus, data = load("imdb"), Data(max_length=10_000)
     start = time.perf_counter()
     interned = intern_texts(corpus.texts, data)
@@ -72,14 +72,14 @@ def encoding(threads: int) -> dict[str, float]:
 
 
 def _fold() -> tuple[Config, Programs, Prepared, Fed]:
-    """What the first fold of rotten_tomatoes is trained with."""
+    """Return what the first fold of rotten_tomatoes is trained with."""
     config = load_config("lstm")
     prepared = prepare_texts(RunSpec(config, load("rotten_tomatoes"), 5, 0, 0))
     return config, programs_for(config, 2), prepared, Fed(prepared.train, prepared.validation, 0)
 
 
 def populations(threads: int) -> dict[str, float]:
-    """Training texts a second of an epoch of R runs in one program, for several R."""
+    """Return the training texts a second of an epoch of R runs in one program, for several R."""
     program.use_devices(side_by_side=False)
     config, programs, prepared, fed = _fold()
     config.training.epochs = 2
@@ -106,9 +106,9 @@ def populations(threads: int) -> dict[str, float]:
 
 
 def tuning(threads: int) -> dict[str, float]:
-    """Unpadded tokens a second of fine-tuning MiniLM-L6, and the FLOPs of its products for each, backwards included."""
+    """Return the unpadded tokens a second of fine-tuning MiniLM-L6, and the FLOPs of its products for each token."""
     program.use_devices(side_by_side=False)
-    config, prepared, order = peers.tuning()
+    config, prepared, order = peers.fine_tuning_data()
     programs = programs_for(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
     state = init_state(programs, config, prepared.train, prepared.shapes.widths, num_steps=1000, start_from=start_from)
@@ -131,7 +131,7 @@ def tuning(threads: int) -> dict[str, float]:
 
 
 def profile(folder: str, threads: int) -> dict[str, Any]:
-    """A trace of a call of some training steps, and milliseconds a step of each operation in it."""
+    """Trace a call of some training steps; return the milliseconds a step of each operation."""
     program.use_devices(side_by_side=False)
     config, programs, prepared, _ = _fold()
     state = init_state(programs, config, prepared.train, prepared.shapes.widths)

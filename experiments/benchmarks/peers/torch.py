@@ -1,4 +1,4 @@
-"""PyTorch: packed sequences, the same batches of similar length; on a GPU, where it finds one, by cuDNN."""
+"""PyTorch: packed sequences and our batches of similar length; on a GPU, if there is one, with cuDNN."""
 
 import copy
 from typing import Any
@@ -14,7 +14,7 @@ _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Classifier(nn.Module):
-    """Token ids [B, L] and lengths [B] -> logits [B]; without lengths, all are L."""
+    """Map token ids [B, L] and lengths [B] to logits [B]; without lengths, all texts have L tokens."""
 
     def __init__(self):
         super().__init__()
@@ -35,7 +35,7 @@ def _put(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array).to(_DEVICE)
 
 
-def _stepper(model: Classifier) -> Any:
+def _make_step(model: Classifier) -> Any:
     optimizer = torch.optim.Adam(model.parameters(), peers.LEARNING_RATE)
     loss_of = nn.BCEWithLogitsLoss()
 
@@ -49,32 +49,33 @@ def _stepper(model: Classifier) -> Any:
 
 
 def step(threads: int) -> dict[str, Any]:
-    """The article's padded step."""
+    """Time the article's padded step."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    ids, labels = peers.example()
-    one = _stepper(Classifier().to(_DEVICE))
-    return {"seconds": peers.timed(lambda: one(ids, None, labels))}
+    ids, labels = peers.example_batch()
+    train_once = _make_step(Classifier().to(_DEVICE))
+    return {"seconds": peers.time_calls(lambda: train_once(ids, None, labels))}
 
 
 def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, Any]:
-    """Trains the folds one after the other."""
+    """Train the folds one after the other."""
     torch.set_num_threads(threads)
     accuracies = []
     for fold in folds:
         torch.manual_seed(fold)
         texts = peers.read_fold(data, fold)
         model = Classifier().to(_DEVICE)
-        one, best = _stepper(model), (-1.0, {})
+        train_once = _make_step(model)
+        best_weights, best_accuracy = {}, -1.0
         for epoch in range(epochs):
             model.train()
             for index in epoch_order(texts.train.lengths, peers.BATCH_SIZE, fold, epoch):
                 batch = gather(texts.train, index, len(index), texts.widths)
-                one(batch.token_ids, batch.lengths, batch.labels)
+                train_once(batch.token_ids, batch.lengths, batch.labels)
             accuracy = _accuracy(model, texts.validation, texts.widths)
-            if accuracy > best[0]:
-                best = accuracy, copy.deepcopy(model.state_dict())
-        model.load_state_dict(best[1])
+            if accuracy > best_accuracy:
+                best_weights, best_accuracy = copy.deepcopy(model.state_dict()), accuracy
+        model.load_state_dict(best_weights)
         accuracies.append(_accuracy(model, texts.test, texts.widths))
     return {"accuracy": accuracies}
 
@@ -91,20 +92,20 @@ def _accuracy(model: Classifier, texts: Any, widths: tuple[int, ...]) -> float:
 
 
 def predict(weights: str, threads: int, **files: str) -> dict[str, Any]:
-    """Labels a file of texts with a run's own parameters."""
+    """Label a file of texts with the parameters of a run."""
     torch.set_num_threads(threads)
-    model = _of_weights(np.load(weights)).to(_DEVICE).eval()
+    model = _model_with(np.load(weights)).to(_DEVICE).eval()
 
     def classify(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         return model(_put(ids), torch.from_numpy(lengths)).sigmoid().cpu().numpy()
 
     with torch.inference_mode():
-        peers.label(classify, **files)
+        peers.label_file(classify, **files)
     return {}
 
 
-def _of_weights(saved: Any) -> Classifier:
-    """The classifier with a run's parameters: its gates stand as here, (i, f, g, o), and it has one bias."""
+def _model_with(saved: Any) -> Classifier:
+    """Return the classifier with a run's parameters, whose gates have the same order (i, f, g, o) and one bias."""
     model = Classifier()
     lstm = model.lstm
     values = {

@@ -1,4 +1,4 @@
-"""PyTorch's `transformers`: MiniLM-L6 fine-tuned on the same batches, each padded to its longest text."""
+"""HuggingFace `transformers` on PyTorch: MiniLM-L6 fine-tuned on our batches, each padded to its longest text."""
 
 import time
 from typing import Any
@@ -15,9 +15,9 @@ _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def tuning(threads: int) -> dict[str, Any]:
-    """Unpadded tokens a second."""
+    """Return the unpadded tokens that are trained a second."""
     torch.set_num_threads(threads)
-    config, prepared, order = peers.tuning()
+    config, prepared, order = peers.fine_tuning_data()
     folder = find_folder(config.data.weights)
     model = transformers.BertForSequenceClassification.from_pretrained(folder, num_labels=1).to(_DEVICE).train()
     settings = config.optimizer

@@ -1,4 +1,4 @@
-"""Intervals, verdicts and plans against their formulas and by simulation."""
+"""Intervals and verdicts against their formulas and by simulation."""
 
 import numpy as np
 import pytest
@@ -8,21 +8,17 @@ from research.evaluation.intervals import (
     Estimate,
     Outcome,
     Sample,
-    Spread,
     difference,
     estimate,
-    half_width,
     interval,
-    make_sample,
     mcnemar,
     verdict,
 )
 from research.evaluation.metrics import METRICS, bounds_of
-from research.evaluation.planning import detectable, needed
 
 
 def outcome(run, correct):
-    """A run that is right where `correct`, on texts of label 1."""
+    """Return the outcome of a run on texts of label 1 that it has right where `correct`."""
     probabilities = np.where(np.asarray(correct)[:, None], [0.2, 0.8], [0.8, 0.2]).astype(np.float32)
     ids = np.array([f"{i:06d}" for i in range(len(correct))])
     return Outcome(run, ids, np.ones(len(correct), np.int32), probabilities)
@@ -111,8 +107,8 @@ def test_cross_validation_against_its_formula(repeats):
     assert holds(half, shared, least, np.var(fold_means, ddof=1) / runs, runs, count) == pytest.approx(0.95, abs=0.002)
 
 
-def test_where_luck_is_all_the_interval_is_students():
-    """One text's worth of sampling against runs that differ by 5 points: t of J - 1 degrees."""
+def test_without_variance_of_texts_the_interval_is_students():
+    """Texts contribute almost nothing and runs differ by 5 points: t with J - 1 degrees of freedom."""
     scores = np.array([0.7, 0.75, 0.8, 0.72, 0.78])
     found = interval(Sample(scores, np.zeros(10_000), 0.0, (0.0, 1.0)), level=0.99)
     expected = stats.t.interval(0.99, 4, scores.mean(), stats.sem(scores))
@@ -120,9 +116,9 @@ def test_where_luck_is_all_the_interval_is_students():
 
 
 def test_where_luck_weighs_as_much_as_texts_few_runs_do_not_deceive():
-    """Scores of 5 folds whose variance is five times what texts explain, at the level of one pair of six.
+    """The variance of 5 scores is five times the part that texts explain; the level is that of one pair of six.
 
-    0.8 % of 2,000 is 17. Satterthwaite's degrees of freedom for s^2 - w would be wrong several times as often.
+    0.8 % of 2,000 is 17. Satterthwaite's degrees of freedom for s^2 - w would err several times as often.
     """
     random, texts, level = np.random.default_rng(0), 1_000, 1 - 0.05 / 6
     of_texts = np.where(np.arange(texts) % 2, 0.5, -0.5)
@@ -133,7 +129,7 @@ def test_where_luck_weighs_as_much_as_texts_few_runs_do_not_deceive():
 
 
 def test_two_seeds_of_one_procedure_are_seldom_called_different_though_their_folds_differ():
-    """As `--vary=seed=1,2` compares them: texts are paired, folds are not."""
+    """`--vary=seed=1,2` compares them like this: texts are paired and folds are not."""
     random = np.random.default_rng(0)
     count, folds, wrong = 200, 5, 0
     for _ in range(200):
@@ -202,7 +198,7 @@ def test_one_run_each_decides_nothing():
 
 
 def test_few_texts_that_agree_do_not_make_two_models_equivalent():
-    """All right in both, but not with the same probabilities: nothing is known of other texts."""
+    """Both have all texts right, with different probabilities: this says nothing about other texts."""
     right = np.ones(20, bool)
     a = [outcome((r, 0), right) for r in range(3)]
     b = [o._replace(probabilities=o.probabilities * 0.9 + 0.05) for o in a]
@@ -214,7 +210,7 @@ def test_few_texts_that_agree_do_not_make_two_models_equivalent():
 
 
 def test_near_the_bounds_the_intervals_hold():
-    """Models that are the same in every run, right on 99 % and 96 % of 50 texts."""
+    """Two models without luck, which have 99 % and 96 % of 50 texts right."""
     random, held, equivalent = np.random.default_rng(0), 0, 0
     for _ in range(300):
         a, b = ([outcome((r, 0), right) for r in range(5)] for right in (random.random((2, 50)) < [[0.99], [0.96]]))
@@ -227,7 +223,7 @@ def test_near_the_bounds_the_intervals_hold():
 
 
 def test_a_metric_that_is_not_defined_has_no_interval():
-    """AUROC where a fold has one class: the others go on."""
+    """A fold with one class has no AUROC; the other metrics are unaffected."""
     outcomes = [outcome((0, fold), np.arange(6) < 4)._replace(label=np.full(6, fold, np.int32)) for fold in (0, 1)]
     for metric in METRICS:
         found = estimate(outcomes, metric, folds=2)
@@ -284,42 +280,3 @@ def test_on_a_fixed_test_split_equal_procedures_are_seldom_called_different(run_
         found = difference(*sides, "accuracy", folds=0)
         wrong += found.low > 0 or found.high < 0
     assert wrong <= 20
-
-
-def test_what_is_detectable_is_detected_four_times_in_five():
-    """Runs and texts drawn with a known spread on a fixed split, shifted by the detectable difference."""
-    random, texts, runs = np.random.default_rng(0), 200, 5
-    spread = Spread(texts=0.2, explained=0.0, runs=0.01**2)
-    shift = detectable(spread, texts=texts, repeats=runs, folds=0, level=0.95)
-    ids = [np.arange(texts)] * runs
-    found = 0
-    for _ in range(300):
-        of_text = random.normal(shift, np.sqrt(0.2), texts)
-        values = [of_text + random.normal(0, 0.01) for _ in range(runs)]
-        found += (
-            interval(
-                make_sample(np.array([v.mean() for v in values]), values, ids, folds=0, bounds=(-1.0, 1.0)), level=0.95
-            ).low
-            > 0
-        )
-    assert 0.72 < found / 300 < 0.88
-
-
-def test_what_an_undecided_pair_needs_decides_it_and_less_does_not():
-    spread = Spread(texts=0.2, explained=0.0, runs=0.01**2)
-    plan = {"texts": 1000, "repeats": 5, "folds": 0, "level": 0.95}
-
-    def half(texts=1000, repeats=5):
-        return half_width(spread, texts=texts, runs=repeats, level=0.95)
-
-    found = Estimate(0.028, 0.028 - half(), 0.028 + half())
-    assert found.low < 0
-    repeats, texts, _ = needed(found, spread, **plan, margin=0.01)
-    assert half(repeats=repeats) < 0.028 <= half(repeats=repeats - 1)
-    assert half(texts=texts) < 0.028 <= half(texts=texts - 1)
-    # No number of repeats makes up for few texts; and two that differ by nothing need to be shown equivalent.
-    small = needed(Estimate(0.001, -0.02, 0.022), spread, **plan, margin=0.0001)
-    assert small.repeats is small.texts is None
-    assert half(1000 * small.times_both, 5 * small.times_both) < 0.001
-    equal = needed(Estimate(0.0, -0.03, 0.03), Spread(0.2, 0.0, 0.0), **plan, margin=0.01)
-    assert half_width(Spread(0.2, 0.0, 0.0), texts=equal.texts, runs=5, level=0.95) <= 0.01
