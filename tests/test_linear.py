@@ -27,7 +27,7 @@ KINDS = [("tfidf", 2), ("tfidf", 3), ("nb", 2), ("nb", 3)]
 
 
 def make_texts(num_classes, seed=0):
-    """90 texts of few words, so that words repeat and pairs share buckets; every tenth text is empty."""
+    """Return 90 texts of few words, so that words repeat and pairs share buckets; every tenth text is empty."""
     random = np.random.default_rng(seed)
     labels = np.arange(90, dtype=np.int32) % num_classes
     lengths = random.integers(1, WIDTH + 1, len(labels)) * (np.arange(len(labels)) % 10 > 0)
@@ -46,7 +46,7 @@ def pad(texts):
 
 
 def predict(module, variables, texts):
-    """Probabilities float64 [N, C]."""
+    """Return probabilities float64 [N, C]."""
     batch = pad(texts)
     logits = np.asarray(module.apply(variables, batch.token_ids, batch.lengths, deterministic=True), np.float64)
     if logits.shape[1] == 1:
@@ -63,7 +63,7 @@ def test_pairs_have_the_same_buckets_in_numpy_and_jax():
 
 
 def test_few_pairs_share_a_bucket():
-    """About as few as independent random buckets would: n - m (1 - exp(-n / m)) of n pairs in m buckets."""
+    """Random buckets would be as full: n pairs in m buckets fill m (1 - exp(-n / m)) of them."""
     first, second = np.divmod(np.arange(40_000, dtype=np.int32), 200)
     buckets = hash_pairs(first, second, 2**18)
     assert buckets.min() >= 0
@@ -74,7 +74,7 @@ def test_few_pairs_share_a_bucket():
 
 @pytest.mark.parametrize(("weighting", "num_classes"), KINDS)
 def test_sparse_features_are_those_of_the_module(weighting, num_classes):
-    """The weights too, those of features that no training text has included."""
+    """The weights are equal too, and 0 for features that no training text has."""
     texts, module = make_texts(num_classes), make_module(weighting, num_classes)
     batch = pad(texts)
     variables = module.init(jax.random.key(0), batch.token_ids, batch.lengths, deterministic=True)
@@ -163,7 +163,7 @@ def test_it_reaches_the_optimum_of_the_training_step(weighting, num_classes):
     np.testing.assert_allclose(predict(programs.module, fitted.variables, texts), expected, atol=1e-4)
 
 
-def test_texts_without_words_are_given_the_shares_of_the_classes():
+def test_texts_without_words_get_the_shares_of_the_classes():
     labels = np.array([0, 1, 1, 1], np.int32)
     texts = Encoded(np.empty(0, np.int32), np.zeros(5, np.int64), labels)
     for weighting in ("tfidf", "nb"):
@@ -182,15 +182,14 @@ def test_a_second_fit_has_the_same_bytes(weighting, num_classes):
         assert one.tobytes() == other.tobytes()
 
 
-def test_progress_is_told_after_each_iteration_up_to_the_most():
+def test_progress_is_reported_after_each_iteration():
     texts, module = make_texts(2), make_module("tfidf", 2)
-    told = []
-    fitted = module.fit(texts, LogisticLoss(l2=0.1), 5, lambda iterations, loss: told.append((iterations, loss)))
-    assert [iterations for iterations, _ in told] == [1, 2, 3, 4, 5]
-    losses = [loss for _, loss in told]
+    reports = []
+    fitted = module.fit(texts, LogisticLoss(l2=0.1), 5, lambda iterations, loss: reports.append((iterations, loss)))
+    assert [iterations for iterations, _ in reports] == [1, 2, 3, 4, 5]
+    losses = [loss for _, loss in reports]
     assert losses == sorted(losses, reverse=True)
-    assert (fitted.iterations, fitted.loss) == told[-1]
-    assert module.fit(texts, LogisticLoss(l2=0.1)).iterations < 1000
+    assert (fitted.iterations, fitted.loss) == reports[-1]
 
 
 def test_the_penalty_is_on_matrices_alone(small_corpus):
