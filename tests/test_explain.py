@@ -13,7 +13,7 @@ import pytest
 from experiments.variants import every_variant, load_config
 from research import restore, train
 from research.models import build
-from research.models.linear import hash_pairs
+from research.models.linear_fit import hash_pairs
 from research.serving import explain, lines, many
 from research.serving.explain import ROWS, along_path, explainer
 from tests.test_models import LONGEST, VOCAB_SIZE, random_variables, small_config

@@ -6,20 +6,24 @@ parameters are convex and fitted by L-BFGS. Word pairs are hashed into buckets (
 shapes do not depend on the corpus.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.data.tokenizer import Encoded
 from research.models.layers.masks import length_mask, positions
+from research.models.linear_fit import (
+    FittedVariables,
+    LogisticLoss,
+    count_features,
+    fit_logistic,
+    hash_pairs,
+    scale_features,
+    weigh_features,
+)
 from research.settings import setting
-
-
-def hash_pairs(first: jax.Array, second: jax.Array, buckets: int) -> jax.Array:
-    """A bucket in `[0, buckets)` for each pair of ids (int32, any equal shapes): multiply and mix, modulo 2^32."""
-    mixed = first.astype(jnp.uint32) * jnp.uint32(0x9E3779B1) + second.astype(jnp.uint32)
-    mixed = (mixed ^ (mixed >> jnp.uint32(15))) * jnp.uint32(0x85EBCA77)
-    mixed = (mixed ^ (mixed >> jnp.uint32(13))) * jnp.uint32(0xC2B2AE3D)
-    return ((mixed ^ (mixed >> jnp.uint32(16))) % jnp.uint32(buckets)).astype(jnp.int32)
 
 
 class Linear(nn.Module):
@@ -117,3 +121,19 @@ class Linear(nn.Module):
             weights = jnp.log(jnp.maximum(shares[0], 1e-30)) - jnp.log(jnp.maximum(shares[1], 1e-30))
             weights = weights[:, -self.num_outputs :]  # of class 1 alone where there are two
         self.weights.value = jnp.where(all_texts > 0, weights, 0.0)
+
+    @nn.nowrap
+    def fit(
+        self,
+        texts: Encoded,
+        loss: LogisticLoss,
+        max_iterations: int = 1000,
+        on_progress: Callable[[int, float], None] = lambda iterations, loss: None,
+    ) -> FittedVariables:
+        """Fit weights and parameters to the training texts on the host, without padding; see `fit_logistic`."""
+        counts = count_features(texts, self.vocab_size, self.buckets)
+        weights = weigh_features(counts, texts.labels, self.num_outputs, self.weighting)
+        features = scale_features(counts, weights, self.weighting)
+        fitted = fit_logistic(features, weights, texts.labels, self.num_outputs, loss, max_iterations, on_progress)
+        variables = {"params": {"kernel": fitted.kernel, "bias": fitted.bias}, "constants": {"weights": weights}}
+        return FittedVariables(variables, fitted.iterations, fitted.loss)
