@@ -1,0 +1,222 @@
+"""README and docs: every flag exists, every link leads somewhere, and the marked examples run.
+
+A fence that is marked with `run` (```console run, ```python run) is executed under `./launch.sh test --all`, in a
+folder with small corpora. All other commands are only parsed, by the flags of their programs.
+"""
+
+import ast
+import functools
+import json
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from experiments.variants import every_variant, load_config
+from research.data.corpora import KNOWN
+from research.data.reader import SUFFIXES
+from research.pretraining.preparation import for_pretraining
+from research.settings import leaves
+from tests.subset import write_subset
+from tests.test_structure import LAYERS
+
+ROOT = Path(__file__).parent.parent
+FRONT = ("README.md", "README.zh-CN.md")
+CURRENT = [*map(ROOT.joinpath, (*FRONT, "CONTRIBUTING.md", "experiments/results/README.md")), *ROOT.glob("docs/*.md")]
+PAGES = sorted([*CURRENT, ROOT / "CHANGELOG.md"])  # which names commands and files of its time
+FENCE = re.compile(r"^ *```(.*)\n([\s\S]*?)^ *```$", re.MULTILINE)
+PROGRAMS = {
+    path.stem: ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "experiments").rglob("*.py")
+    if "\n    program.launch(main" in path.read_text("utf-8")
+}
+# Imports a program and parses command lines by its flags, without running it. Prints the first error, and all flags.
+PARSE = """
+import importlib, json, sys
+from absl import flags
+importlib.import_module(sys.argv[1])
+error = ""
+for command in json.load(sys.stdin):
+    try:
+        stray = flags.FLAGS(["program", *command])[1:]
+        error = error or (f"{command}: {stray} are no flags" if stray else "")
+    except flags.Error as refused:
+        error = error or f"{command}: {refused}"
+print(json.dumps([error, list(flags.FLAGS)]))
+"""
+# The examples that train are cut short: by these flags, and by these lines ahead of the Python ones.
+QUICK = "--folds=2 --config.training.epochs=2"
+QUICK_PYTHON = """
+import functools
+import configs.cnn, configs.lstm
+def quick(get_config):
+    config = get_config()
+    config.training.epochs = 2
+    return config
+for module in (configs.cnn, configs.lstm):
+    module.get_config = functools.partial(quick, module.get_config)
+"""
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+every_current_page = pytest.mark.parametrize("page", sorted(CURRENT), ids=lambda page: page.name)
+
+
+def fences(page):
+    """Return (info string, content) of the fenced blocks of a page."""
+    return FENCE.findall(page.read_text("utf-8"))
+
+
+def inline_code(page):
+    """Return the pieces of inline code of a page, each in one line."""
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", FENCE.sub("", page.read_text("utf-8")))]
+
+
+def commands(page):
+    """Return [program, flag, ...] of every command of a page. Placeholders such as `--fold=K` are left out."""
+    lines = [line for _, block in fences(page) for line in block.replace("\\\n", " ").split("\n")] + inline_code(page)
+    after = [line.partition("./launch.sh ")[2] or line for line in lines]
+    found = []
+    for line in after:
+        if line.split(" ")[0] in PROGRAMS and " -" in line:
+            arguments = shlex.split(re.split(r"\s[|>]\s", line)[0], comments=True)
+            found.append([argument for argument in arguments if not re.search(r"^\.\.\.$|=[A-Z_:]+$", argument)])
+    return found
+
+
+@functools.cache
+def parsed(program):
+    """Return what is wrong with the first bad command of a program in the docs, and the names of its flags."""
+    of_program = [
+        [flag for flag in arguments[1:] if flag != "--help" and not flag.startswith("--config.")]
+        for page in CURRENT
+        for arguments in commands(page)
+        if arguments[0] == program
+    ]
+    parse = [sys.executable, "-P", "-c", PARSE, PROGRAMS[program]]
+    done = subprocess.run(parse, cwd=ROOT, input=json.dumps(of_program), capture_output=True, text=True, check=True)
+    error, names = json.loads(done.stdout)
+    return error, set(names)
+
+
+@functools.cache
+def settings():
+    """Return the dotted names of the settings that some variant has, for training or for pre-training."""
+    configs = [load_config(variant) for variant in every_variant()]
+    configs.append(load_config("bert:tiny", (), for_pretraining))
+    return {name for config in configs for name, _, _ in leaves(config)}
+
+
+def values_of(arguments, *flags):
+    """Return the values of flags, separated by commas."""
+    pairs = [argument.removeprefix("--").partition("=") for argument in arguments]
+    return [value for flag, _, values in pairs if flag in flags for value in values.split(",")]
+
+
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+def test_the_flags_of_every_command_exist(program):
+    error, _ = parsed(program)
+    assert not error
+
+
+@every_current_page
+def test_the_programs_variants_settings_and_corpora_exist(page):
+    for name in re.findall(r"\./launch\.sh (\w+)", page.read_text("utf-8")):
+        assert name in PROGRAMS or name in ("test", "help", "NAME"), name
+    for arguments in commands(page):
+        overrides = [argument for argument in arguments if argument.startswith("--config.")]
+        prepare = for_pretraining if arguments[0] == "pretrain" else lambda config: config
+        for name in values_of(arguments, "config", "variants", "variant"):
+            if name not in ("all", "NAME"):  # a pretrained encoder is the reader's own folder, or a download
+                load_config(re.sub("^bert:.*", "bert:tiny", name), overrides, prepare)
+        for corpus in values_of(arguments, "corpus", "corpora"):
+            assert corpus in (*KNOWN, "sst2") or Path(corpus).suffix in SUFFIXES, arguments
+
+
+@every_current_page
+def test_the_flags_and_settings_that_are_mentioned_exist(page):
+    flags = set().union(*(parsed(program)[1] for program in PROGRAMS)) | {"help", "all"}
+    for code in inline_code(page):
+        if (flag := re.match(r"--([\w.]+)", code)) and flag[1] != "config.FIELD":
+            assert flag[1] in flags or flag[1].removeprefix("config.") in settings(), code
+        if re.match(r"(data|model|optimizer|training)\.(?!json|safetensors)\w+$", code):
+            assert code in settings(), code
+
+
+@every_current_page
+def test_the_python_examples_are_python(page):
+    for info, block in fences(page):
+        if info.startswith("python"):
+            ast.parse(textwrap.dedent(block))
+
+
+@every_page
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", FENCE.sub("", page.read_text("utf-8"))):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+@every_current_page
+def test_the_files_and_names_of_the_code_that_are_mentioned_exist(page):
+    for code in inline_code(page):
+        if re.match(r"(research|experiments|configs|tests|docs)/[\w./-]+$", code) and "NAME" not in code:
+            assert (ROOT / code).exists(), code
+    for name, path in re.findall(r"`(\w+)`\s+in\s+`([\w/]+\.py)`", page.read_text("utf-8")):
+        assert re.search(rf"\b{name}\b", (ROOT / path).read_text("utf-8")), f"{name} is not in {path}"
+
+
+@pytest.mark.parametrize("name", FRONT)
+def test_the_front_pages_are_two_screens_and_link_to_every_page(name):
+    text = (ROOT / name).read_text("utf-8")
+    assert len(text.splitlines()) <= 150
+    assert max(map(len, text.splitlines())) <= 100
+    assert [page.name for page in ROOT.glob("docs/*.md") if f"(docs/{page.name})" not in text] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/design.md"])
+def test_the_layers_are_stated_in_their_order(name):
+    (block,) = [block for info, block in fences(ROOT / name) if info == "text" and "pretraining" in block]
+    layers = [[room.removeprefix("research.") for room in rooms] for rooms in reversed(LAYERS[1:])]
+    places = [[re.search(rf"\b{room}/", block).start() for room in rooms] for rooms in layers]
+    for i in range(len(places) - 1):
+        assert max(places[i]) < min(places[i + 1]), layers[i : i + 2]
+
+
+def write_example_files(folder):
+    """Write the files that the examples name: small corpora, and texts without labels."""
+    lines = write_subset(folder / "my.tsv", 80).read_text("utf-8").rstrip("\n").split("\n")
+    rows = [line.rsplit("\t", 1) for line in lines]
+    (folder / "others.tsv").write_bytes((folder / "my.tsv").read_bytes())
+    records = [f"{json.dumps(text)},{label},author {i % 40}" for i, (text, label) in enumerate(rows) if '"' not in text]
+    (folder / "reviews.csv").write_text("\n".join(["review,sentiment,author", *records]) + "\n", "utf-8")
+    (folder / "texts.txt").write_text("a fine film\n两个小时\n", "utf-8")
+
+
+def shell_line(line):
+    """Return a line of an example as a shell command that calls the programs of this tree."""
+    called = re.search(r"\./launch\.sh (\w+)", line)
+    if not called:
+        return line
+    program = f"{shlex.quote(sys.executable)} -P -m {PROGRAMS[called[1]]}"
+    trains = called[1] in ("train", "compare") and "--help" not in line
+    return line.replace(called[0], f"{program} {QUICK}" if trains else program)
+
+
+@pytest.mark.extra
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(info.endswith(" run") for info, _ in fences(page))], ids=lambda p: p.name
+)
+def test_the_examples_run(page, tmp_path):
+    write_example_files(tmp_path)
+    for info, block in fences(page):
+        if not info.endswith(" run"):
+            continue
+        lines = [shell_line(line) for line in block.replace("\\\n", " ").splitlines()]
+        run = {
+            "console run": ["bash", "-euo", "pipefail", "-c", "\n".join(lines)],
+            "python run": [sys.executable, "-P", "-c", QUICK_PYTHON + block],
+        }
+        done = subprocess.run(run[info], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{block}\n{done.stderr}"
