@@ -19,7 +19,8 @@ from ml_collections import config_flags
 import configs
 from research.data.assets import ASSETS
 from research.errors import UserError, expected
-from research.settings import OFF, Config, leaves, names_read, validate
+from research.settings import OFF, Config, leaves, names_read
+from research.settings_validation import validate
 
 if TYPE_CHECKING:  # imported where used, so that programs that compare nothing start without plots
     from research.comparison.plan import Variant

@@ -9,7 +9,7 @@ import pytest
 from experiments.variants import FOLDER, every_variant, expand, load_config, settled_otherwise
 from research.errors import UserError
 from research.runs.run_files import folder_name
-from research.settings import validate
+from research.settings_validation import validate
 
 
 def test_all_variants_start_with_the_linear_baseline():

@@ -40,7 +40,8 @@ from research.runs.prepare import describe, is_done, seed, taken_folder
 from research.runs.record import write_record
 from research.runs.resume import History
 from research.runs.texts import RunSpec
-from research.settings import Config, Pretraining, validate
+from research.settings import Config, Pretraining
+from research.settings_validation import validate
 from research.training.epoch import diverged, kept_if_ended, train_epoch, watch_losses
 from research.training.sharding import devices_for, put_replicated, put_rows, shared_among, shares
 

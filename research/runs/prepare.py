@@ -21,7 +21,8 @@ from research.runs.checkpoints import fingerprint
 from research.runs.source import Source, read_source, source_folder
 from research.runs.texts import Prepared, RunSpec, prepare
 from research.runs.warm_start import start_from_pretrained, start_from_run
-from research.settings import PLACES, Config, config_hash, differences, repeat_of, to_dict, validate
+from research.settings import PLACES, Config, config_hash, differences, repeat_of, to_dict
+from research.settings_validation import validate
 from research.training.optimizers import limit_columns
 from research.training.programs import Programs, init_state
 from research.training.step import TrainState
