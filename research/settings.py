@@ -90,7 +90,7 @@ class Optimizer:
     Plain gradient descent is `name="sgd"` with `training.batch_size=0`.
     """
 
-    name: str = setting("adam", "the optimizer", choices=("adam", "adamw", "sgd", "adadelta", "lion", "lbfgs"))
+    name: str = setting("adam", choices=("adam", "adamw", "sgd", "adadelta", "lion", "lbfgs"))
     learning_rate: float = setting(
         1e-3, "the highest learning rate of the schedule; lbfgs uses a line search instead", low=0.0, read=_has_rate
     )
@@ -138,7 +138,9 @@ def _selects_epoch(training: "Training") -> bool:
 class Training:
     """How long a run is trained, with which loss, and which epoch is kept; see `research.training.loop`."""
 
-    epochs: int = setting(60, "most passes over the training texts; early stopping usually ends a run sooner", low=1)
+    epochs: int = setting(
+        60, "largest number of passes over the training texts; early stopping usually ends a run sooner", low=1
+    )
     batch_size: int = setting(32, "texts per step; 0 puts the whole training split into one step", low=0)
     select: str = setting(
         "auto",
@@ -162,7 +164,7 @@ class Training:
     l2: float = setting(
         0.0, "L2 penalty: adds l2 / (2 N) * |weight matrices|^2 to the mean loss over N training texts", low=0.0
     )
-    label_smoothing: float = setting(0.0, "label smoothing", low=0.0, high=0.5)
+    label_smoothing: float = setting(0.0, low=0.0, high=0.5)
     compute_dtype: str = setting("float32", _COMPUTE_DTYPE, choices=("float32", "bfloat16"))
     random_deletion: float = setting(
         0.0, "probability that a token of a training text is deleted, drawn again each epoch", low=0.0, high=0.9

@@ -23,8 +23,6 @@ from research.settings import Training
 def main(name: str) -> None:
     jax.config.update("jax_num_cpu_devices", 2)
     module = importlib.import_module(f"experiments.{name}")
-    sys.modules["__main__"].__doc__ = module.__doc__
-    flags.FLAGS.flags_by_module_dict()["__main__"] = flags.FLAGS.flags_by_module_dict()[module.__name__]
     lines, sys.stdin = sys.stdin, Path(os.devnull).open()  # noqa: SIM115 - until the process ends
     for line in lines:
         said, code = io.StringIO(), 0

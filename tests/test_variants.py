@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.variants import FOLDER, every_variant, expand, load_config, settled_otherwise
+from experiments.grid import expand
+from experiments.variants import FOLDER, every_variant, load_config, settled_otherwise
 from research.errors import UserError
 from research.runs.run_files import folder_name
 from research.settings_validation import validate

@@ -9,7 +9,7 @@ import traceback
 
 import pytest
 
-from experiments import program
+from experiments import devices
 from experiments.variants import load_config
 from research import machine as cores
 from research.atomic_files import make_folder
@@ -83,7 +83,7 @@ def test_a_run_ends_with_the_bits_that_it_has_alone(small_tsv, small_corpus, tmp
     asked = [Run(config, tmp_path / f"fold{fold}", fold) for fold in (0, 1)]
     failed = []
     train_many(
-        asked, small_corpus, done=lambda at, error: failed.append(error), workers=Workers(2, program.set_up_process)
+        asked, small_corpus, done=lambda at, error: failed.append(error), workers=Workers(2, devices.set_up_process)
     )
     assert failed == [None, None]
     command = [sys.executable, "-P", "-m", "experiments.train", "--config=cnn:rand", *FLAGS, f"--corpus={small_tsv}"]

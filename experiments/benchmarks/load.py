@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import program
+from experiments import devices, program
 from experiments.studies import study as studies
 from research.errors import UserError
 from research.machine import peak_memory
@@ -118,7 +118,7 @@ def _predict(texts: list[str]) -> Iterator[tuple[str, ...]]:
         for caches in ("as they are", "warm"):
             rate = _rate([[*ours, f"--output={answers}"]], len(texts))
             yield f"texts of predict, ours, compilation cache {caches}", rate, "", "", "", ""
-        for peer, processes in itertools.product(FLAGS.peers, dict.fromkeys((1, program.CORES))):
+        for peer, processes in itertools.product(FLAGS.peers, dict.fromkeys((1, devices.CORES))):
             _write_weights(Path(folder, "weights.npz"))
             share = -(-len(texts) // processes)
             commands = []
@@ -130,7 +130,7 @@ def _predict(texts: list[str]) -> Iterator[tuple[str, ...]]:
                     "tokenizer": str(Path(FLAGS.workdir, "tokenizer.json")),
                     "texts": str(part),
                     "output": str(part.with_suffix(".jsonl")),
-                    "threads": program.CORES // processes,
+                    "threads": devices.CORES // processes,
                 }
                 commands.append(["-m", f"experiments.benchmarks.peers.{peer}", "predict", json.dumps(asked)])
             rate = _rate(commands, len(texts))

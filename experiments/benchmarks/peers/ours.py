@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import program
+from experiments import devices
 from experiments.benchmarks import peers
 from experiments.benchmarks.peers import EMBEDDING_SIZE, HIDDEN_SIZE, PADDED, answer, example, timed
 from experiments.variants import load_config
@@ -30,7 +30,7 @@ _SIZE = 1024
 
 def step(threads: int) -> dict[str, Any]:
     """The article's padded step; the threads are those of the cores that the process has."""
-    program.use_devices(side_by_side=False)
+    devices.use_devices(side_by_side=False)
     config, (ids, labels) = load_config("lstm"), example()
     lengths, weights = np.full(len(labels), PADDED, np.int32), np.ones(len(labels), np.float32)
     batch = Batch(ids, lengths, labels, weights)
@@ -78,7 +78,7 @@ def _fold() -> tuple[Config, Programs, Prepared, Fed]:
 
 def populations(threads: int) -> dict[str, float]:
     """Training texts a second of an epoch of R runs in one program, for several R."""
-    program.use_devices(side_by_side=False)
+    devices.use_devices(side_by_side=False)
     config, programs, prepared, fed = _fold()
     config.training.epochs = 2
     found = {}
@@ -103,7 +103,7 @@ def populations(threads: int) -> dict[str, float]:
 
 def tuning(threads: int) -> dict[str, float]:
     """Unpadded tokens a second of fine-tuning MiniLM-L6, and the FLOPs of its products for each, backwards included."""
-    program.use_devices(side_by_side=False)
+    devices.use_devices(side_by_side=False)
     config, prepared, order = peers.tuning()
     programs = programs_for(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
@@ -125,7 +125,7 @@ def tuning(threads: int) -> dict[str, float]:
 
 def profile(folder: str, threads: int) -> dict[str, Any]:
     """A trace of a call of some training steps, and milliseconds a step of each operation in it."""
-    program.use_devices(side_by_side=False)
+    devices.use_devices(side_by_side=False)
     config, programs, prepared, _ = _fold()
     state = init_state(programs, config, prepared.train, prepared.widths)
     states, texts = put_replicated(stack([state])), put_replicated(stack([put(prepared.train, prepared.room)]))
