@@ -7,6 +7,8 @@ from absl import flags
 from research.errors import likeliest
 from research.settings import Config, leaves
 
+_NO_VALUE = "Missing value for flag "  # how absl begins this message
+
 
 def unknown_flag(name: str, own_flags: Sequence[flags.Flag], trains: type | None) -> str:
     """Return the sentence about an unknown flag: the flag or setting that was likely meant, and all flags.
@@ -33,6 +35,9 @@ def unknown_flag(name: str, own_flags: Sequence[flags.Flag], trains: type | None
 def wrong_value(error: flags.Error, values: flags.FlagValues) -> str:
     """Return the sentence about a flag whose value cannot be read, from the error that `values` raised."""
     message = " ".join(": ".join(map(str, error.args)).split())
+    if message.startswith(_NO_VALUE):
+        flag_name = message.removeprefix(_NO_VALUE)
+        return f"{flag_name} has no value, expected {flag_name}=VALUE"
     if not isinstance(error, flags.IllegalFlagValueError):
         return message
     flag_and_value = message.removeprefix("flag ").removesuffix(f": {error.__context__}")
@@ -40,5 +45,9 @@ def wrong_value(error: flags.Error, values: flags.FlagValues) -> str:
     if name not in values:
         return message
     flag = values[name]
-    kind = "true or false" if flag.boolean else flag.parser.syntactic_help
+    kind = flag.parser.syntactic_help
+    if flag.boolean:
+        kind = "true or false"
+    elif flag.parser.flag_type() == "tuple":
+        kind = "numbers such as (3,4,5)"
     return f"{flag_and_value}, expected {kind}" if kind else message.removeprefix("flag ")
