@@ -22,7 +22,7 @@ from absl import flags
 from experiments import comparison_flags, corpus_flags, devices, program
 from experiments.grid import expand
 from experiments.progress import print_results, print_table, reporting
-from experiments.variants import every_variant, load_config, settled_otherwise
+from experiments.variants import every_variant, load_config, refuse_overrides
 from research.atomic_files import write_text
 from research.errors import UserError
 from research.runs import run_files
@@ -63,29 +63,31 @@ def main(overrides: list[str]) -> None:
         print(f"all leaves out the variants that take long: {', '.join(every_variant('NAMED_ALONE'))}", file=sys.stderr)
     variants = expand(names, overrides, FLAGS.vary, FLAGS.drop)
     devices.use_devices(side_by_side=True)
+    sources = [FLAGS.corpus] if Path(FLAGS.corpus).exists() else FLAGS.corpus.split(",")
+    corpora = {source: corpus_flags.load_corpus(source) for source in sources}
+    corpus_names = [corpus.name for corpus in corpora.values()]
+    if len(set(corpus_names)) < len(sources):
+        raise UserError(f"--corpus is {FLAGS.corpus}, expected corpora of different names")
+    folder = Path(FLAGS.workdir or "runs/" + "-".join(corpus_names))
+    results = {}
+    for source, corpus in corpora.items():
+        own_folder = folder if len(corpora) == 1 else folder / corpus.name
+        results[corpus.name] = _compare(variants, corpus, source, own_folder, overrides, len(corpora))
+    if len(corpora) > 1:
+        _print_replication(results, folder)
+    _exit_if_failed(results)
+
+
+def _print_replication(results: dict[str, "Results"], folder: Path) -> None:
+    """Print the table of verdicts over several corpora, and write it into the folder."""
     from research.reporting.blocks import markdown_table
     from research.reporting.tables import replication_table
 
-    sources = [FLAGS.corpus] if Path(FLAGS.corpus).exists() else FLAGS.corpus.split(",")
-    corpora = {source: corpus_flags.load_corpus(source) for source in sources}
-    if len({corpus.name for corpus in corpora.values()}) < len(sources):
-        raise UserError(f"--corpus is {FLAGS.corpus}, expected corpora of different names")
-    if len(corpora) == 1:
-        source, corpus = corpora.popitem()
-        folder = Path(FLAGS.workdir or f"runs/{corpus.name}")
-        _exit_if_failed({corpus.name: _compare(variants, corpus, source, folder, overrides, 1)})
-        return
-    folder = Path(FLAGS.workdir or "runs/" + "-".join(corpus.name for corpus in corpora.values()))
-    results = {
-        corpus.name: _compare(variants, corpus, source, folder / corpus.name, overrides, len(corpora))
-        for source, corpus in corpora.items()
-    }
     header, rows, _ = replication_table(results)
     if rows:
         title = "Verdicts over the corpora (the intervals are simultaneous over pairs and corpora)"
         print_table(title, header, rows)
         write_text(folder / "replication.md", f"# {title}\n\n{markdown_table(header, rows)}")
-    _exit_if_failed(results)
 
 
 def _exit_if_failed(results: dict[str, "Results"]) -> None:
@@ -100,8 +102,8 @@ def _compare(
     """Compare the variants on one of `corpora` corpora and print the results.
 
     Args:
-      variants: what is compared.
-      corpus: the corpus, and
+      variants: the variants.
+      corpus: the corpus that they are compared on.
       source: its name or path as the user gave it.
       folder: the folder of the comparison.
       overrides: `--config.FIELD=VALUE` of every variant.
@@ -130,9 +132,9 @@ def _compare(
             corpus_flags=corpus_flags.flags_of_corpus(source),
             command=program.command(),
             overwrite=FLAGS.overwrite,
-            claims=comparison_flags.claims(claims)._replace(corpora=corpora),
+            claims=comparison_flags.update_claims(claims)._replace(corpora=corpora),
             max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
-            workers=devices.workers(),
+            workers=devices.make_workers(),
             progress=reporter.progress,
             say=reporter.say,
         )
@@ -147,7 +149,7 @@ def _tuned(variant: "Variant", corpus: "Corpus", folds: int, overrides: list[str
 
     config_of_run = {}
     for run, settings in chosen_settings(Path(FLAGS.tuned), variant.name, corpus, folds).items():
-        settled_otherwise(overrides, settings, f"what {FLAGS.tuned} tuned for {variant.name}")
+        refuse_overrides(overrides, settings, f"what {FLAGS.tuned} tuned for {variant.name}")
         chosen = [f"--config.{field}={value}" for field, value in settings.items()]
         config_of_run[run] = (load_config(variant.source, [*overrides, *chosen]), (*variant.flags, *chosen))
     return variant._replace(tuned=config_of_run)

@@ -24,7 +24,7 @@ def define_claims() -> None:
     flags.DEFINE_enum("pairs", "baseline", ["baseline", "all"], text)
 
 
-def claims(base: "Claims") -> "Claims":
+def update_claims(base: "Claims") -> "Claims":
     """Return `base` with the values of the flags that the user gave."""
     values = {
         "baseline": ("baseline", flags.FLAGS.baseline),

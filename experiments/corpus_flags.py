@@ -36,7 +36,7 @@ def define_folds() -> None:
     flags.DEFINE_integer("folds", None, text, lower_bound=2)
 
 
-def columns() -> Columns:
+def read_columns() -> Columns:
     """Return the column names of the flags."""
     return Columns(flags.FLAGS.text_column, flags.FLAGS.label_column, flags.FLAGS.group_column)
 
@@ -50,7 +50,7 @@ def load_corpus(source: str = "") -> "Corpus":
     from research.data.audit import audit, clean, sentence
     from research.data.corpora import load
 
-    corpus = load(source or flags.FLAGS.corpus, columns())
+    corpus = load(source or flags.FLAGS.corpus, read_columns())
     if flags.FLAGS.clean:
         cleaned = clean(corpus)
         dropped = len(corpus) - len(cleaned)

@@ -43,7 +43,7 @@ def has_only_cpus() -> bool:
     return not _sets_cpu_devices() and (platforms == "cpu" or (not platforms and not has_plugins))
 
 
-def workers() -> "Workers | None":
+def make_workers() -> "Workers | None":
     """Return worker processes to train in, one per core; None on an accelerator or if the user sets the devices."""
     from research.machine import memory_bytes
     from research.parallel.worker_pool import Workers

@@ -39,7 +39,7 @@ def main() -> None:
     run = restore(FLAGS.workdir)
     say_unfinished(Path(FLAGS.workdir))
     if FLAGS.corpus:
-        corpus = run.as_trained_on(load(FLAGS.corpus, corpus_flags.columns(), run.class_names))
+        corpus = run.as_trained_on(load(FLAGS.corpus, corpus_flags.read_columns(), run.class_names))
     else:
         corpus = run.own_corpus()
     chosen, part = _choose_texts(run, corpus)

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments.variants import field_of, is_folder_argument, load_config, say_unread, say_without_effect, split_name
+from experiments.variants import (
+    field_of,
+    is_folder_argument,
+    load_config,
+    print_unread,
+    print_without_effect,
+    split_name,
+)
 from research.errors import UserError, expected
 from research.settings import OFF, Config, leaves, names_read
 
@@ -48,7 +55,7 @@ def expand(
             if same != variant.name:
                 raise UserError(f"{same} and {variant.name} are the same settings, expected different ones")
             variants.append(variant)
-    say_unread(overrides, {variant.name: variant.config for variant in variants})
+    print_unread(overrides, {variant.name: variant.config for variant in variants})
     return variants
 
 
@@ -102,7 +109,7 @@ def _who_reads(fields: Sequence[str], names: Sequence[str], overrides: Sequence[
         if not readers[field]:
             every = sorted(set().union(*settings.values()))
             raise UserError(f"{', '.join(names)}: there is no setting {field!r}, {expected(field, every)}")
-        say_without_effect(field, [name for name in names if name not in readers[field]])
+        print_without_effect(field, [name for name in names if name not in readers[field]])
     return readers
 
 

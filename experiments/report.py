@@ -25,7 +25,7 @@ comparison_flags.define_claims()
 def main() -> None:
     program.required("workdir")
     folder = Path(flags.FLAGS.workdir)
-    results = write_report(folder, comparison_flags.claims(planned_claims(read_plan(folder))))
+    results = write_report(folder, comparison_flags.update_claims(planned_claims(read_plan(folder))))
     print_results(results, folder)
     if flags.FLAGS.tensorboard:
         from research.reporting.tensorboard import write_events

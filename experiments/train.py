@@ -19,7 +19,7 @@ from absl import flags
 from experiments import corpus_flags, devices, program
 from experiments.progress import print_table
 from experiments.single_run import CONFIG_HELP, define_run, set_up, train_with_progress
-from experiments.variants import load_config, say_unread
+from experiments.variants import load_config, print_unread
 from research.runs import run_files
 from research.settings import Config
 
@@ -35,7 +35,7 @@ def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir")
     set_up()
     config = load_config(FLAGS.config, overrides)
-    say_unread(overrides, {FLAGS.config: config})
+    print_unread(overrides, {FLAGS.config: config})
     from research.data.splits import resolve_folds
     from research.parallel.worker_pool import takes_all_cores
     from research.runs.texts import cut_sentence

@@ -15,7 +15,7 @@ from absl import flags
 from experiments import corpus_flags, devices, program
 from experiments.grid import expand
 from experiments.progress import print_table, reporting
-from experiments.variants import load_config, settled_otherwise, space_of
+from experiments.variants import load_config, refuse_overrides, space_of
 
 if TYPE_CHECKING:
     from research.comparison.plan import Variant
@@ -54,7 +54,7 @@ def main(overrides: list[str]) -> None:
             repeats=FLAGS.repeats,
             seed=FLAGS.seed,
             command=program.command(),
-            workers=devices.workers(),
+            workers=devices.make_workers(),
             progress=reporter.progress,
         )
     _print_scores(tuned["variants"])
@@ -69,7 +69,7 @@ def _search(variant: "Variant", overrides: list[str]) -> "Searched":
     from research.comparison.tuning import Searched
 
     space = space_of(variant.source)
-    settled_otherwise(overrides, space, f"searched for {variant.name}")
+    refuse_overrides(overrides, space, f"searched for {variant.name}")
 
     def make_config(settings: dict) -> object:
         chosen = (f"--config.{field}={value}" for field, value in settings.items())

@@ -109,7 +109,7 @@ def field_of(override: str) -> str:
     return re.sub(r"^--(no)?config\.", "", override).partition("=")[0]
 
 
-def settled_otherwise(overrides: Sequence[str], settings: Iterable[str], where: str) -> None:
+def refuse_overrides(overrides: Sequence[str], settings: Iterable[str], where: str) -> None:
     """Raise UserError if a flag gives a setting that something else decides; `where` says what."""
     for override in overrides:
         field = field_of(override)
@@ -117,18 +117,18 @@ def settled_otherwise(overrides: Sequence[str], settings: Iterable[str], where: 
             raise UserError(f"{override} is given, but {field} is {where}, expected one or the other")
 
 
-def say_unread(overrides: Sequence[str], configs: Mapping[str, Config]) -> None:
+def print_unread(overrides: Sequence[str], configs: Mapping[str, Config]) -> None:
     """Print on stderr which of the given settings have no effect on some of the variants."""
     for override in overrides:
         field = field_of(override)
-        say_without_effect(field, [name for name, config in configs.items() if field not in names_read(config)])
+        print_without_effect(field, [name for name, config in configs.items() if field not in names_read(config)])
         for name, config in configs.items():
             if field == "training.epochs" and config.optimizer.name == "lbfgs":
                 steps = config.training.epochs
                 print(f"{name}: training.epochs is the number of L-BFGS steps, now {steps}", file=sys.stderr)
 
 
-def say_without_effect(field: str, names: Sequence[str]) -> None:
+def print_without_effect(field: str, names: Sequence[str]) -> None:
     """Print on stderr that a setting has no effect on these variants, if there are any."""
     if names:
         print(f"{field} is not read by {', '.join(names)} and changes nothing there", file=sys.stderr)

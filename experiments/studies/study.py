@@ -88,7 +88,7 @@ def train_all(jobs: Sequence[Job], corpus: "Corpus", folds: int, overrides: list
         reporter.progress(jobs[at].setting, next(finished), float("nan"))
 
     with reporting(len(jobs), "runs") as reporter:
-        train_many(asked, corpus, folds=folds, done=done, workers=devices.workers())
+        train_many(asked, corpus, folds=folds, done=done, workers=devices.make_workers())
 
 
 def show(
