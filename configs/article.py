@@ -1,6 +1,6 @@
-"""The article's listing as it computes: padded in front to 100 tokens, the last 100 kept, padding read as words.
+"""The article's listing as it computes: it keeps the last 100 tokens, pads in front and reads padding as words.
 
-Compare with `lstm`, which differs in nothing else, to see what the repair is worth:
+Compare it with `lstm`, which differs in nothing else, to see what ignoring padding is worth:
 
     ./launch.sh compare --variants=article,lstm --corpus=rotten_tomatoes --workdir=runs/article
 

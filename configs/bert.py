@@ -1,16 +1,16 @@
-"""BERT (Devlin et al. 2019): a pretrained encoder that is fine-tuned, or a small one that starts at random.
+"""BERT (Devlin et al. 2019): a pretrained encoder to fine-tune, or a small one that starts at random.
 
 `bert:minilm` starts from MiniLM-L6 (Wang et al. 2020; 6 layers of 384, 22.7 million parameters, tuned on pairs of
-sentences), fetched on first use (84 MB). `bert:FOLDER` starts from any BERT in a folder as HuggingFace's libraries save
-one: `config.json`, `model.safetensors`, and `tokenizer.json` or `vocab.txt`. `bert:tiny` has the sizes of BERT-tiny
-(Turc et al. 2019) and nothing to start from.
+sentences). The first use downloads it (84 MB). `bert:FOLDER` starts from any BERT that HuggingFace's libraries saved:
+`config.json`, `model.safetensors`, and `tokenizer.json` or `vocab.txt`. `bert:tiny` has the sizes of BERT-tiny (Turc et
+al. 2019) and starts at random.
 
     ./launch.sh compare --variants=linear,lstm,bert:minilm --workdir=runs/bert
     ./launch.sh pretrain --config=bert:tiny --corpus=imdb --workdir=runs/mlm
     ./launch.sh train --config=bert:minilm --corpus=rotten_tomatoes --workdir=runs/minilm
 
 Test accuracy on rotten_tomatoes, 5 folds, 2026-11-28: bert:tiny 73.9 [72.6, 75.3] (experiments/results/), bert:minilm
-83.3 [82.2, 84.4] (2026-11-26, experiments/results/pretraining.md); a fold of bert:minilm takes some ten minutes on 2
+83.3 [82.2, 84.4] (2026-11-26, experiments/results/pretraining.md). A fold of bert:minilm takes about ten minutes on 2
 cores of an Intel Xeon.
 """
 
@@ -22,7 +22,7 @@ from research.models.bert_files import fields_from
 from research.settings import Config, Data, Optimizer, Training
 
 ARGUMENTS = ("tiny",)
-NAMED_ALONE = ("minilm", "FOLDER")  # not of --variants=all: they take minutes a run, or a folder of the user's
+NAMED_ALONE = ("minilm", "FOLDER")  # minutes a run; a folder of the user
 SPACE = {
     "optimizer.learning_rate": ("log", 1e-5, 2e-4),
     "optimizer.layer_decay": ("uniform", 0.6, 1.0),

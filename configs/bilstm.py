@@ -1,4 +1,4 @@
-"""An LSTM in each direction, 64 each, so that their states together are as wide as the article's.
+"""An LSTM in each direction with 64 units each, so both states together are as wide as the article's.
 
     ./launch.sh compare --variants=bilstm --workdir=runs/bilstm
 

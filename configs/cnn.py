@@ -1,7 +1,7 @@
-"""Kim's CNN (2014): windows of 3, 4 and 5 words, 100 maps each, max over time, dropout 0.5, max-norm 3.
+"""Kim's CNN (2014): windows of 3, 4 and 5 words, 100 feature maps each, max over time, dropout 0.5, max-norm 3.
 
-`cnn:rand` learns its word vectors; `cnn:static` keeps GloVe's as they are, `cnn:nonstatic` starts from them and trains
-them on, `cnn:multichannel` reads one table of each kind.
+`cnn:rand` trains its word vectors from random ones. `cnn:static` keeps the vectors of GloVe fixed, and `cnn:nonstatic`
+trains them further. `cnn:multichannel` reads one table of each kind.
 
     ./launch.sh compare --variants=cnn:rand,cnn:static,cnn:nonstatic,cnn:multichannel --workdir=runs/cnn
 

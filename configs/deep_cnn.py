@@ -1,6 +1,7 @@
 """Very deep convolutional networks.
 
-`vdcnn` (Conneau et al. 2017) over words, `vdcnn_characters` over characters, `dpcnn` (Johnson & Zhang 2017) over words.
+`vdcnn` (Conneau et al. 2017) reads words, `vdcnn_characters` reads characters, and `dpcnn` (Johnson & Zhang 2017) reads
+words.
 
     ./launch.sh compare --variants=deep_cnn:vdcnn,deep_cnn:vdcnn_characters,deep_cnn:dpcnn --workdir=runs/deep_cnn
 

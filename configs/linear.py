@@ -1,8 +1,8 @@
 """Logistic regression on words and word pairs, fitted by L-BFGS, weighted by TF-IDF or naive-Bayes log-count ratios.
 
-The regularisation of `linear:tfidf` is scikit-learn's C = 10 (l2 = 1 / C), the best of 1, 4, 10, 30 and 100 by
-validation log loss on rotten_tomatoes; C = 1 is far too strong for texts of a sentence. For `linear:nb` it is C = 1,
-whose validation log loss (0.501) is within 0.001 of the best of l2 = 0.3, 1, 3 and 10.
+`linear:tfidf` is regularised by scikit-learn's C = 10 (l2 = 1 / C). It has the best validation log loss on
+rotten_tomatoes of 1, 4, 10, 30 and 100; C = 1 is far too strong for texts of one sentence. `linear:nb` has C = 1. Its
+validation log loss (0.501) is within 0.001 of the best of l2 = 0.3, 1, 3 and 10.
 
     ./launch.sh compare --variants=linear:tfidf,linear:nb --workdir=runs/linear
 

@@ -1,11 +1,11 @@
-"""The article's classifier: embedding 64, LSTM 128, last valid state, one logit; Adam 1e-3, 10 epochs, batch 32.
+"""The article's classifier: embedding 64, LSTM 128, last valid state, one logit; Adam 1e-3, batch 32.
 
-`lstm:variational` drops out as Gal & Ghahramani (2016) do, `lstm:naive_dropout` as was done before them.
+`lstm:variational` has the dropout of Gal & Ghahramani (2016), `lstm:naive_dropout` the one that was usual before.
 
     ./launch.sh compare --variants=lstm,lstm:variational,lstm:naive_dropout --workdir=runs/lstm
 
-Embedding and LSTM can be pre-trained as a language model (Dai & Le 2015; the reference that the article gives for this
-could not be found under its title), a run for each fold on its training texts alone, from which that fold then starts:
+Embedding and LSTM can be pre-trained as a language model (Dai & Le 2015). The article cites another paper for this,
+which could not be found under its title. Each fold has its own language model, pre-trained on its training texts alone:
 
     for k in 0 1 2 3 4; do
       ./launch.sh pretrain --config=lstm --corpus=imdb --folds=5 --fold=$k --workdir=runs/lm/fold$k

@@ -1,4 +1,4 @@
-r"""Luong's attention over the states of the article's LSTM, the last state as query; the argument is the score.
+r"""Luong's attention over the states of the article's LSTM, with the last state as query. The argument is the score.
 
     ./launch.sh compare --variants=luong:general,luong:dot,luong:concat,luong:location,luong:local_m,luong:local_p \
         --workdir=runs/luong

@@ -1,6 +1,6 @@
-"""The mean of the word vectors through a sigmoid layer, the article's a' = sigmoid(W a + b).
+"""A sigmoid layer on the mean of the word vectors, the article's a' = sigmoid(W a + b).
 
-`mlp:dan` is a deep averaging network: two layers, tokens dropped while it trains (Iyyer et al. 2015).
+`mlp:dan` is a deep averaging network: two layers, and training drops tokens (Iyyer et al. 2015).
 
     ./launch.sh compare --variants=mlp,mlp:dan --workdir=runs/mlp
 

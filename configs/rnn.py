@@ -1,4 +1,4 @@
-"""The Elman RNN with tanh, as is usual; `rnn:sigmoid` is the article's h = sigmoid(Wx + Uh + b).
+"""The Elman RNN with tanh, the usual activation. `rnn:sigmoid` is the article's h = sigmoid(Wx + Uh + b).
 
     ./launch.sh compare --variants=rnn:tanh,rnn:sigmoid --workdir=runs/rnn
 

@@ -1,7 +1,7 @@
 """Two blocks of the Transformer's encoder with sinusoidal positions (Vaswani et al. 2017).
 
-`transformer:pre` normalises before each sublayer, `transformer:post` after it as the paper does; the learning rate
-warms up over the first of the 60 epochs that there may be, and then falls with the root of the steps (section 5.3).
+`transformer:pre` normalises before each sublayer, `transformer:post` after it, as in the paper. The learning rate warms
+up over the first of at most 60 epochs. Then it falls with the square root of the number of steps (section 5.3).
 
     ./launch.sh compare --variants=transformer:pre,transformer:post --workdir=runs/transformer
 

@@ -109,10 +109,9 @@ def _compare(
       overrides: `--config.FIELD=VALUE` of every variant.
       corpora: number of corpora, over which the claims are simultaneous.
     """
-    from research.comparison.compare import compare, default_repeats
+    from research.comparison.compare import ComparisonSpec, compare, default_repeats
     from research.data.splits import resolve_folds
     from research.reporting.claims import Claims, planned_claims
-    from research.reporting.results import read_results
 
     folds = resolve_folds(corpus, FLAGS.folds)
     if FLAGS.tuned:
@@ -123,22 +122,19 @@ def _compare(
         claims = planned_claims(read_plan(earlier))
     most = FLAGS.max_repeats if FLAGS.until == "decided" else FLAGS.repeats or default_repeats(earlier, folds)
     with reporting(len(variants) * (folds or 1) * most, "runs") as reporter:
-        compare(
+        spec = ComparisonSpec(
             variants,
             corpus,
-            folder,
             folds=FLAGS.folds,
             repeats=FLAGS.repeats,
+            max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
+            claims=comparison_flags.update_claims(claims)._replace(corpora=corpora),
             corpus_flags=corpus_flags.flags_of_corpus(source),
             command=program.command(),
             overwrite=FLAGS.overwrite,
-            claims=comparison_flags.update_claims(claims)._replace(corpora=corpora),
-            max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
-            workers=devices.make_workers(),
-            progress=reporter.progress,
-            say=reporter.say,
         )
-    results = read_results(folder)
+        workers = devices.make_workers()
+        results = compare(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
     print_results(results, folder)
     return results
 

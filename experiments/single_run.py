@@ -50,26 +50,21 @@ def train_with_progress(name: str, epochs: int, folder: Path, train: Callable[..
     Returns:
       whether this process is the one that prints the results.
     """
-    from research.parallel.train_runs import side_by_side
+    from research.parallel.interruptible import run_interruptibly
     from research.runs import multihost
+    from research.runs.train import RunOptions
 
     was_finished = run_files.is_finished(folder) and not FLAGS.overwrite
     resumes = run_files.is_run(folder) and not FLAGS.overwrite
     with reporting(epochs, "epochs") as reporter:
 
         def job(check: Callable[[], None]) -> None:
-            train(
-                folds=FLAGS.folds,
-                fold=FLAGS.fold,
-                repeat=FLAGS.repeat,
-                devices=FLAGS.devices,
-                command=program.command(),
-                overwrite=FLAGS.overwrite,
-                tick=_progress_callback(name, reporter, check, folder if resumes else None),
-            )
+            on_progress = _progress_callback(name, reporter, check, folder if resumes else None)
+            options = RunOptions(program.command(), FLAGS.overwrite, FLAGS.devices, on_progress)
+            train(folds=FLAGS.folds, fold=FLAGS.fold, repeat=FLAGS.repeat, options=options)
 
         with supervisor.ends_with_peers() if FLAGS.coordinator else contextlib.nullcontext():
-            side_by_side([job])  # in a thread of its own: a signal cannot interrupt it within a step
+            run_interruptibly(job)
     if was_finished and multihost.is_first():
         print(f"{folder} is finished already; its results:", file=sys.stderr)
     return multihost.is_first()
@@ -77,8 +72,8 @@ def train_with_progress(name: str, epochs: int, folder: Path, train: Callable[..
 
 def _progress_callback(
     name: str, reporter: Reporter, check: Callable[[], None], resumed: Path | None
-) -> Callable[[float, float], None]:
-    """Return what a run calls at every step with the epochs that are done and a recent loss.
+) -> Callable[[object, float, float], None]:
+    """Return what a run calls at every step with itself, the epochs that are done and a recent loss.
 
     Args:
       name: the variant, as progress shows it.
@@ -90,10 +85,10 @@ def _progress_callback(
 
     calls = itertools.count()
 
-    def on_progress(done: float, loss: float) -> None:
+    def on_progress(run: object, done: float, loss: float) -> None:
         check()
         call = next(calls)
-        if multihost.told_to_stop(call):
+        if multihost.should_stop(call):
             raise KeyboardInterrupt
         if resumed is not None and call == 0:
             reporter.say(f"{resumed} was begun before and goes on: {done:.1f} epochs are done")

@@ -37,12 +37,12 @@ def main(overrides: list[str]) -> None:
     config = load_config(FLAGS.config, overrides)
     print_unread(overrides, {FLAGS.config: config})
     from research.data.splits import resolve_folds
-    from research.parallel.worker_pool import takes_all_cores
-    from research.runs.texts import cut_sentence
+    from research.data.tokenized_corpus import cut_sentence
+    from research.parallel.train_runs import uses_all_cores
     from research.runs.train import train
     from research.training.early_stopping import protocol_sentence
 
-    if not takes_all_cores(config):
+    if not uses_all_cores(config):
         devices.use_one_thread()  # as in a comparison, so that the results have the same bits
     corpus = corpus_flags.load_corpus()
     protocol = protocol_sentence(corpus, config, resolve_folds(corpus, FLAGS.folds), FLAGS.fold)

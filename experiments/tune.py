@@ -19,7 +19,7 @@ from experiments.variants import load_config, refuse_overrides, space_of
 
 if TYPE_CHECKING:
     from research.comparison.plan import Variant
-    from research.comparison.tuning import Searched
+    from research.comparison.tuning import SearchedVariant
 
 flags.DEFINE_list("variants", ["linear", "lstm"], "Variants to tune.")
 flags.DEFINE_integer("trials", 8, "Number of trials of each variant.", lower_bound=2, upper_bound=10_000)
@@ -38,25 +38,23 @@ def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir", "variants")
     variants = expand(FLAGS.variants, overrides, [])
     devices.use_devices(side_by_side=True)
-    from research.comparison.tuning import TUNED, tune
+    from research.comparison.tuning import TUNED, SearchSpec, tune
     from research.data.splits import resolve_folds
 
     corpus = corpus_flags.load_corpus()
     folds = resolve_folds(corpus, FLAGS.folds)
     total = len(variants) * FLAGS.trials * (folds * FLAGS.repeats or 1)
     with reporting(total, "runs") as reporter:
-        tuned = tune(
+        spec = SearchSpec(
             [_search(variant, overrides) for variant in variants],
             corpus,
-            Path(FLAGS.workdir),
-            trials=FLAGS.trials,
+            FLAGS.trials,
             folds=FLAGS.folds,
             repeats=FLAGS.repeats,
             seed=FLAGS.seed,
             command=program.command(),
-            workers=devices.make_workers(),
-            progress=reporter.progress,
         )
+        tuned = tune(spec, Path(FLAGS.workdir), workers=devices.make_workers(), on_progress=reporter.progress)
     _print_scores(tuned["variants"])
     for name, result in tuned["variants"].items():
         chosen = [result["settings"][trial] for trial in result["chosen"].values()]
@@ -64,9 +62,9 @@ def main(overrides: list[str]) -> None:
     print(f"chosen settings: {Path(FLAGS.workdir) / TUNED}")
 
 
-def _search(variant: "Variant", overrides: list[str]) -> "Searched":
+def _search(variant: "Variant", overrides: list[str]) -> "SearchedVariant":
     """Return a variant with its search space and the function that makes the config of a trial."""
-    from research.comparison.tuning import Searched
+    from research.comparison.tuning import SearchedVariant
 
     space = space_of(variant.source)
     refuse_overrides(overrides, space, f"searched for {variant.name}")
@@ -75,7 +73,7 @@ def _search(variant: "Variant", overrides: list[str]) -> "Searched":
         chosen = (f"--config.{field}={value}" for field, value in settings.items())
         return load_config(variant.source, [*overrides, *chosen])
 
-    return Searched(variant.name, space, make_config)
+    return SearchedVariant(variant.name, space, make_config)
 
 
 def _print_scores(results: dict[str, dict]) -> None:

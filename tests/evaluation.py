@@ -2,11 +2,15 @@
 
 import jax
 
-from research.training.loop import batches_to_evaluate, evaluate_members, of_member
+from research.training.loop import of_run
+from research.training.programs import evaluate_runs, evaluation_batches
+from research.training.sharding import ONE_DEVICE
 
 
 def evaluate(programs, variables, texts, widths):
     """The metrics of N texts and their class probabilities float32 [N, C], in the order of the texts."""
     one = jax.tree.map(lambda leaf: leaf[None], variables)
-    metrics, results = evaluate_members(programs, one, batches_to_evaluate([texts], widths), [len(texts.labels)])
-    return of_member(metrics, 0), results[0]
+    metrics, results = evaluate_runs(
+        programs, one, evaluation_batches([texts], widths, ONE_DEVICE), [len(texts.labels)]
+    )
+    return of_run(metrics, 0), results[0]

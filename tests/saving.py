@@ -5,7 +5,7 @@ from research.runs import resume as history
 
 
 def often():
-    history._SAVE_SECONDS = 0.1
+    history.SAVE_SECONDS = 0.1
 
 
 def set_up(set_up=devices.set_up_process):

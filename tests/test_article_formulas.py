@@ -24,17 +24,17 @@ def sigmoid(z):
 
 
 def slope(a):
-    """sigmoid'(z), from a = sigmoid(z)."""
+    """Return sigmoid'(z), computed from a = sigmoid(z)."""
     return a * (1 - a)
 
 
 def slope_of_the_activation(a):
-    """What the article writes: the derivative at a instead of at z."""
+    """Return the derivative at a instead of at z, as the article writes it."""
     return slope(sigmoid(a))
 
 
 def jax_loss_and_gradient(settings):
-    """`(params, loss, gradient)` of the variant's mean loss, weights drawn wide enough that nothing is near zero."""
+    """Return `(params, loss, gradient)` of the mean loss, with weights so large that nothing is near zero."""
     module = build(settings, vocab_size=VOCAB_SIZE, num_outputs=1)
     params = module.init(jax.random.key(0), IDS, LENGTHS, deterministic=True)["params"]
     random = np.random.default_rng(1)
@@ -49,24 +49,24 @@ def jax_loss_and_gradient(settings):
 
 
 def by_hand(params, forward_and_backward, derivative):
-    """Sums the loss and gradients of `forward_and_backward(params, x, derivative) -> (top, back)`, text by text.
+    """Sum the loss and gradients of `forward_and_backward(params, x, derivative) -> (top, back)`, text by text.
 
-    `top` is the vector below the output layer; `back(gradient of top, gradients)` adds the gradients of the layers
-    below it and returns that of the inputs x.
+    `top` is the vector below the output layer. `back(gradient of top, gradients)` adds the gradients of the layers
+    below it and returns the gradient of the inputs x.
     """
     gradients = jax.tree.map(np.zeros_like, params)
     loss = 0.0
     for ids, length, label in zip(IDS, LENGTHS, LABELS, strict=True):
         tokens = ids[:length]
         top, back = forward_and_backward(params, params["embedding"]["embedding"][tokens], derivative)
-        head, of_head = params["head"], gradients["head"]
+        head, head_gradients = params["head"], gradients["head"]
         probability = sigmoid(top @ head["kernel"][:, 0] + head["bias"][0])
         loss -= np.log(probability if label else 1 - probability) / len(LABELS)
         delta = (probability - label) / len(LABELS)
-        of_head["kernel"][:, 0] += delta * top
-        of_head["bias"][0] += delta
-        of_inputs = back(delta * head["kernel"][:, 0], gradients)
-        np.add.at(gradients["embedding"]["embedding"], tokens, of_inputs)
+        head_gradients["kernel"][:, 0] += delta * top
+        head_gradients["bias"][0] += delta
+        d_inputs = back(delta * head["kernel"][:, 0], gradients)
+        np.add.at(gradients["embedding"]["embedding"], tokens, d_inputs)
     return loss, gradients
 
 
@@ -77,13 +77,13 @@ def mlp(params, x, derivative):
     for name in layers:
         activations.append(sigmoid(activations[-1] @ params[name]["kernel"] + params[name]["bias"]))
 
-    def back(of_top, gradients):
+    def back(d_top, gradients):
         for i in (1, 0):
-            delta = of_top * derivative(activations[i + 1])
+            delta = d_top * derivative(activations[i + 1])
             gradients[layers[i]]["kernel"] += np.outer(activations[i], delta)
             gradients[layers[i]]["bias"] += delta
-            of_top = params[layers[i]]["kernel"] @ delta
-        return np.tile(of_top / len(x), (len(x), 1))
+            d_top = params[layers[i]]["kernel"] @ delta
+        return np.tile(d_top / len(x), (len(x), 1))
 
     return activations[-1], back
 
@@ -95,14 +95,14 @@ def cnn(params, x, derivative):
     maps = sigmoid(np.stack([np.einsum("ke,kef->f", padded[t : t + 3], kernel) + bias for t in range(len(x) + 2)]))
     winners = maps.argmax(axis=0)
 
-    def back(of_top, gradients):
-        of_padded = np.zeros_like(padded)
+    def back(d_top, gradients):
+        d_padded = np.zeros_like(padded)
         for feature, t in enumerate(winners):
-            delta = of_top[feature] * derivative(maps[t, feature])
+            delta = d_top[feature] * derivative(maps[t, feature])
             gradients["width_3"]["kernel"][:, :, feature] += delta * padded[t : t + 3]
             gradients["width_3"]["bias"][feature] += delta
-            of_padded[t : t + 3] += delta * kernel[:, :, feature]
-        return of_padded[2:-2]
+            d_padded[t : t + 3] += delta * kernel[:, :, feature]
+        return d_padded[2:-2]
 
     return maps.max(axis=0), back
 
@@ -114,16 +114,16 @@ def rnn(params, x, derivative):
     for x_t in x:
         states.append(sigmoid(x_t @ p["kernel"] + states[-1] @ p["recurrent_kernel"] + p["bias"]))
 
-    def back(of_top, gradients):
-        of_inputs = np.zeros_like(x)
+    def back(d_top, gradients):
+        d_inputs = np.zeros_like(x)
         for t in reversed(range(len(x))):
-            delta = of_top * derivative(states[t + 1])
+            delta = d_top * derivative(states[t + 1])
             gradients["forwards_0"]["kernel"] += np.outer(x[t], delta)
             gradients["forwards_0"]["recurrent_kernel"] += np.outer(states[t], delta)
             gradients["forwards_0"]["bias"] += delta
-            of_inputs[t] = p["kernel"] @ delta
-            of_top = p["recurrent_kernel"] @ delta
-        return of_inputs
+            d_inputs[t] = p["kernel"] @ delta
+            d_top = p["recurrent_kernel"] @ delta
+        return d_inputs
 
     return states[-1], back
 
@@ -165,9 +165,9 @@ def test_without_the_way_back_over_time_the_rnn_learns_from_the_last_word_alone(
     def last_step_alone(params, x, derivative):
         top, back = rnn(params, x, derivative)
 
-        def back_once(of_top, gradients):
+        def back_once(d_top, gradients):
             kept = jax.tree.map(np.zeros_like, gradients)
-            return np.vstack([np.zeros_like(x[:-1]), back(of_top, kept)[-1:]])
+            return np.vstack([np.zeros_like(x[:-1]), back(d_top, kept)[-1:]])
 
         return top, back_once
 

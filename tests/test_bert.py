@@ -1,4 +1,7 @@
-"""BERT from files: equal to transformers' (tests/huggingface.py made the references), whatever stands in the folder."""
+"""BERT from files: it equals transformers' BERT, and a folder that it cannot read is an error that says why.
+
+`tests/huggingface.py` made the references.
+"""
 
 import functools
 import json
@@ -11,38 +14,25 @@ import pytest
 
 from experiments.grid import expand
 from experiments.variants import load_config
-from research import compare, restore, train
+from research import restore, train
 from research.data.batches import gather
-from research.data.pretrained_encoders import read_weights
-from research.data.safetensors import read_tensors, write_tensors
+from research.data.safetensors import read_tensors
 from research.data.tokenizer import encode_texts, pretrained_tokenizer
 from research.errors import UserError
-from research.models import build
 from research.models.bert_files import tensors_of
 from research.runs import run_files
-from research.runs.texts import RunSpec, prepare
+from research.runs.texts import RunSpec, prepare_texts
+from research.runs.train import RunOptions
 from research.runs.warm_start import start_from_pretrained
 from research.serving.export import TOLERANCE, export
 from research.serving.huggingface import write_encoder
-from research.training.programs import Programs, init_state
+from research.training.initial_state import init_state
+from research.training.programs import Programs
+from tests.bert_encoder import DATA, TENSORS, config_of, edit, rewrite, started
+from tests.comparing import compare_into
 from tests.huggingface import SENTENCES
 
 pytestmark = pytest.mark.usefixtures("no_plots")
-
-DATA = Path(__file__).parent / "data"
-TENSORS = "model.safetensors"
-
-
-def config_of(folder, *overrides):
-    return load_config(f"bert:{folder}", [f"--config.{override}" for override in overrides])
-
-
-def started(config):
-    """The module and its parameters, started from the weights that the config names."""
-    module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=1)
-    ids, lengths = np.zeros((1, 8), np.int32), np.full(1, 8, np.int32)
-    params = module.init(jax.random.key(0), ids, lengths, deterministic=True)["params"]
-    return module, module.start_from(params, read_weights(config.data.weights), config.data.weights)
 
 
 def assert_like_transformers(config, reference):
@@ -84,16 +74,6 @@ def test_minilm_is_that_of_transformers():
 def folder(tmp_path):
     """A folder like any user's."""
     return Path(shutil.copytree(DATA / "tiny_bert", tmp_path / "some_bert"))
-
-
-def rewrite(folder, change):
-    """Writes the folder's tensors anew, as `change` makes them."""
-    tensors = {name: np.array(tensor) for name, tensor in read_tensors(folder / TENSORS).items()}
-    write_tensors(folder / TENSORS, change(tensors), {})
-
-
-def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def test_tensors_go_back_to_where_they_came_from_to_the_bit(folder):
@@ -241,7 +221,7 @@ def finished(small_corpus, tmp_path_factory):
 def test_a_run_does_without_the_folder_that_it_started_from(finished, small_corpus):
     config, run = finished
     with pytest.raises(UserError, match="expected none, minilm, or a folder"):
-        prepare(RunSpec(config, small_corpus, 5, 0, 0))
+        prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
     restored = restore(run)
     predictions = run_files.read_predictions(run)
     texts = dict(zip(small_corpus.ids, small_corpus.texts, strict=True))
@@ -252,7 +232,7 @@ def test_a_run_does_without_the_folder_that_it_started_from(finished, small_corp
 def test_texts_are_encoded_the_same_in_training_and_later(finished, small_corpus, tmp_path):
     _, run = finished
     config = config_of(DATA / "tiny_bert", "data.max_length=64")
-    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+    prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
     later = restore(run).encode([small_corpus.texts[i] for i in prepared.split.test])
     assert later.tokens.tolist() == prepared.test.tokens.tolist()
     assert max(prepared.test.lengths) == 64
@@ -312,17 +292,17 @@ def test_only_bert_is_exported(small_corpus, tmp_path):
 def test_it_stands_in_a_table(small_corpus, tmp_path):
     fast = ["--config.training.epochs=1", "--config.data.max_length=8"]  # one width, so one program
     variants = expand([f"bert:{DATA / 'tiny_bert'}"], fast, [])
-    rows = (compare(variants, small_corpus, tmp_path / "table", folds=2) / "results.csv").read_text().splitlines()
+    rows = (compare_into(tmp_path / "table", variants, small_corpus, folds=2) / "results.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["variant", "bert:tiny_bert", "bert:tiny_bert"]
 
 
 def test_weights_that_have_changed_are_another_run(folder, small_corpus, tmp_path):
-    def interrupt(done, loss):
+    def interrupt(run, done, loss):
         raise KeyboardInterrupt
 
     config = config_of(folder, "data.max_length=64", "training.epochs=1")
     with pytest.raises(KeyboardInterrupt):
-        train(config, small_corpus, tmp_path / "run", tick=interrupt)
+        train(config, small_corpus, tmp_path / "run", options=RunOptions(on_progress=interrupt))
     rewrite(folder, lambda tensors: {name: 2 * tensor for name, tensor in tensors.items()})
     with pytest.raises(UserError, match=r"holds another run \(weights_checksum"):
         train(config, small_corpus, tmp_path / "run")
@@ -330,7 +310,7 @@ def test_weights_that_have_changed_are_another_run(folder, small_corpus, tmp_pat
 
 def test_frozen_layers_stay_and_the_others_learn(small_corpus):
     config = config_of(DATA / "tiny_bert", "optimizer.frozen=2", "data.max_length=8")
-    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+    prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
     programs = Programs(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
     state = init_state(programs, config, prepared.train, (8,), num_steps=9, start_from=start_from)

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.variants import load_config
-from research import compare
 from research.comparison.plan import Variant, detectable_sentence
 from research.data.corpora import make_corpus
 from research.data.reader import Row
 from research.errors import UserError
 from research.reporting.claims import Claims, level_of, planned_claims
 from research.runs.plan_file import read_plan
+from tests.comparing import compare_into
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -38,29 +38,29 @@ def test_numbers_of_repeats_that_do_not_fit_are_refused(easy, tmp_path):
         ({"repeats": 0}, "--repeats is 0"),
     ):
         with pytest.raises(UserError, match=words):
-            compare({"linear": linear(1)}, easy, tmp_path / "c", **given)
+            compare_into(tmp_path / "c", {"linear": linear(1)}, easy, **given)
     with pytest.raises(UserError, match="expected at least one variant"):
-        compare({}, easy, tmp_path / "c")
+        compare_into(tmp_path / "c", {}, easy)
     with pytest.raises(UserError, match="--baseline is 'cnn'"):
-        compare({"linear": linear(1)}, easy, tmp_path / "c", claims=Claims(baseline="cnn"))
+        compare_into(tmp_path / "c", {"linear": linear(1)}, easy, claims=Claims(baseline="cnn"))
     assert not (tmp_path / "c").exists()
 
 
 def test_repeats_are_added_for_the_pairs_that_they_can_decide(easy, tmp_path, monkeypatch):
     """Those of variants that are not named stay as they are, whatever their verdict."""
-    folder, lines = compare({"linear": linear(1), "other": linear(2)}, easy, tmp_path / "c", repeats=2), []
+    folder, lines = compare_into(tmp_path / "c", {"linear": linear(1), "other": linear(2)}, easy, repeats=2), []
     pairs = [
         {"a": "other", "b": "linear", "verdict": "undecided"},
         {"a": "again", "b": "linear", "verdict": "equivalent"},
     ]
     monkeypatch.setattr("research.comparison.compare.write_report", lambda folder: SimpleNamespace(pairs=pairs))
-    compare({"linear": linear(1), "again": linear(3)}, easy, folder, max_repeats=4, say=lines.append)
+    compare_into(folder, {"linear": linear(1), "again": linear(3)}, easy, max_repeats=4, log=lines.append)
     assert "every pair is decided after 2 repeat(s); 4 of the allowed runs are not needed" in lines
     assert not (folder / "again" / "repeat2").exists()
 
 
 def test_a_comparison_from_python_names_no_command_that_would_make_another(easy, tmp_path):
-    folder = compare({"mine": linear(1)}, easy, tmp_path / "c", repeats=1)
+    folder = compare_into(tmp_path / "c", {"mine": linear(1)}, easy, repeats=1)
     assert json.loads((folder / "mine" / "repeat0" / "record.json").read_text())["command"] == ""
     assert "made by `research.compare`, from Python" in (folder / "report.md").read_text()
 
@@ -74,36 +74,36 @@ def test_a_comparison_goes_on_whose_vectors_lie_elsewhere_now(easy, tmp_path):
     def with_vectors(name):
         return {"mlp": dataclasses.replace(config, data=dataclasses.replace(config.data, vectors=str(tmp_path / name)))}
 
-    folder = compare(with_vectors("a.txt"), easy, tmp_path / "c", repeats=1)
+    folder = compare_into(tmp_path / "c", with_vectors("a.txt"), easy, repeats=1)
     record = (folder / "mlp/repeat0/record.json").read_bytes()
-    compare(with_vectors("b.txt"), easy, folder, repeats=2)
+    compare_into(folder, with_vectors("b.txt"), easy, repeats=2)
     assert (folder / "mlp/repeat0/record.json").read_bytes() == record
     with pytest.raises(UserError, match="vectors_checksum"):
-        compare(with_vectors("other.txt"), easy, folder, repeats=2)
+        compare_into(folder, with_vectors("other.txt"), easy, repeats=2)
 
 
 def test_runs_of_a_model_that_was_edited_meanwhile_are_told(easy, tmp_path, monkeypatch):
-    folder, lines = compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=1), []
-    compare({"linear": linear(1)}, easy, folder, repeats=1, say=lines.append)
+    folder, lines = compare_into(tmp_path / "c", {"linear": linear(1)}, easy, repeats=1), []
+    compare_into(folder, {"linear": linear(1)}, easy, repeats=1, log=lines.append)
     assert not any("other code" in line for line in lines)
     monkeypatch.setattr("research.runs.code_hash.training_code", lambda: "another")
-    compare({"linear": linear(1)}, easy, folder, repeats=2, say=lines.append)
+    compare_into(folder, {"linear": linear(1)}, easy, repeats=2, log=lines.append)
     assert "1 of them were made by other code; --overwrite makes all of them anew" in lines
 
 
 def test_what_is_overwritten_is_begun_anew(easy, tmp_path):
-    compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=2)
+    compare_into(tmp_path / "c", {"linear": linear(1)}, easy, repeats=2)
     with pytest.raises(UserError, match="--baseline is 'cnn'"):
-        compare({"linear": linear(1)}, easy, tmp_path / "c", claims=Claims(baseline="cnn"), overwrite=True)
+        compare_into(tmp_path / "c", {"linear": linear(1)}, easy, claims=Claims(baseline="cnn"), overwrite=True)
     assert (tmp_path / "c" / "linear" / "repeat1" / "record.json").exists()
-    compare({"other": linear(2)}, easy, tmp_path / "c", repeats=1, overwrite=True)
+    compare_into(tmp_path / "c", {"other": linear(2)}, easy, repeats=1, overwrite=True)
     assert [path.parent.parent.name for path in (tmp_path / "c").glob("*/*/record.json")] == ["other"]
 
 
 def test_repeats_are_added_only_while_a_pair_is_undecided(easy, tmp_path):
     lines = []
     variants = {"linear": linear(10), "again": linear(10)}  # one model under two names: identical, so equivalent
-    folder = compare(variants, easy, tmp_path / "c", repeats=2, max_repeats=6, say=lines.append)
+    folder = compare_into(tmp_path / "c", variants, easy, repeats=2, max_repeats=6, log=lines.append)
     assert any(
         "every pair is decided after 2 repeat(s); 8 of the allowed runs are not needed" in line for line in lines
     )
@@ -119,7 +119,7 @@ def test_repeats_added_by_hand_are_looks_too(easy, tmp_path):
     """As the report says, and `report --margin` keeps, whatever the claims of the call."""
     variants = {"linear": linear(2), "other": linear(3)}
     for repeats, looks in ((2, 1), (2, 1), (4, 2), (3, 3)):
-        compare(variants, easy, tmp_path / "c", repeats=repeats, command=f"compare --repeats={repeats}")
+        compare_into(tmp_path / "c", variants, easy, repeats=repeats, command=f"compare --repeats={repeats}")
         assert planned_claims(read_plan(tmp_path / "c")).looks == looks
     report = (tmp_path / "c" / "report.md").read_text()
     assert "3 look(s) at the table" in report
@@ -135,25 +135,25 @@ def transformer(heads):
 
 def test_a_variant_that_never_began_binds_nobody(easy, tmp_path):
     """Its mistake is noticed when it is to be trained; what the folder holds already stays."""
-    compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=1)
+    compare_into(tmp_path / "c", {"linear": linear(1)}, easy, repeats=1)
     with pytest.raises(UserError, match="heads"):
-        compare({"transformer": transformer(3)}, easy, tmp_path / "c", repeats=1)
-    compare({"linear": linear(1)}, easy, tmp_path / "c", repeats=1)
+        compare_into(tmp_path / "c", {"transformer": transformer(3)}, easy, repeats=1)
+    compare_into(tmp_path / "c", {"linear": linear(1)}, easy, repeats=1)
     assert list(read_plan(tmp_path / "c")["variants"]) == ["linear"]
     with pytest.raises(UserError, match="heads"):
-        compare({"transformer": transformer(3)}, easy, tmp_path / "c", repeats=1)
-    compare({"transformer": transformer(2)}, easy, tmp_path / "c", repeats=1)
+        compare_into(tmp_path / "c", {"transformer": transformer(3)}, easy, repeats=1)
+    compare_into(tmp_path / "c", {"transformer": transformer(2)}, easy, repeats=1)
     assert list(read_plan(tmp_path / "c")["variants"]) == ["linear", "transformer"]
     with pytest.raises(UserError, match="with other settings"):
-        compare({"transformer": transformer(4)}, easy, tmp_path / "c", repeats=1)
+        compare_into(tmp_path / "c", {"transformer": transformer(4)}, easy, repeats=1)
 
 
 def test_what_was_trained_untuned_is_not_tuned_later(easy, tmp_path):
     variant = Variant("linear", linear(1), ("--config=linear",))
-    compare([variant], easy, tmp_path / "c", repeats=1)
+    compare_into(tmp_path / "c", [variant], easy, repeats=1)
     tuned = variant._replace(tuned={"repeat0": (linear(1), ("--config=linear",))})
     with pytest.raises(UserError, match="tuned otherwise"):
-        compare([tuned], easy, tmp_path / "c", repeats=1)
+        compare_into(tmp_path / "c", [tuned], easy, repeats=1)
     assert "tuned" not in read_plan(tmp_path / "c")["variants"]["linear"]
 
 
@@ -164,15 +164,15 @@ def test_looking_more_often_makes_each_look_stricter():
 
 def test_the_detectable_difference_is_said_before_training(easy, tmp_path):
     lines = []
-    compare({"linear": linear(2), "other": linear(3)}, easy, tmp_path / "c", repeats=3, say=lines.append)
+    compare_into(tmp_path / "c", {"linear": linear(2), "other": linear(3)}, easy, repeats=3, log=lines.append)
     assert lines[0].startswith(
         "80 different test texts or groups, 3 runs a variant, 1 pair(s): with spreads as is typical, a true difference"
     )
     again = []
-    compare({"linear": linear(2), "other": linear(3)}, easy, tmp_path / "c", repeats=3, say=again.append)
+    compare_into(tmp_path / "c", {"linear": linear(2), "other": linear(3)}, easy, repeats=3, log=again.append)
     assert "as seen so far" in again[0]
     one = []
-    compare({"linear": linear(2), "other": linear(3)}, easy, tmp_path / "d", repeats=1, say=one.append)
+    compare_into(tmp_path / "d", {"linear": linear(2), "other": linear(3)}, easy, repeats=1, log=one.append)
     assert "no difference can be told from luck" in one[0]
     few = {"variants": {"a": {}, "b": {}}, "folds": 2, "repeats": 1}
     assert "no difference can be told from luck" in detectable_sentence(

@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 
-from research import compare, train
+from research import train
 from research.runs import resume as history
 from research.runs import run_files
+from tests.comparing import compare_into
 from tests.small import small_lstm
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -29,7 +30,7 @@ def disk(monkeypatch):
 
 
 def test_the_last_checkpoint_stays_and_the_run_goes_on_once_there_is_room(small_corpus, tmp_path, monkeypatch, disk):
-    monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(history, "SAVE_SECONDS", 0.0)
     config = small_lstm()
     disk["left"] = 1000
     whole = train(config, small_corpus, tmp_path / "whole")
@@ -48,11 +49,11 @@ def test_the_last_checkpoint_stays_and_the_run_goes_on_once_there_is_room(small_
 def test_a_comparison_marks_the_run_and_goes_on_with_the_others(small_corpus, tmp_path, disk):
     disk["left"] = 1  # room for one run's checkpoint
     said, variants = [], {"lstm": small_lstm("--config.training.select=last")}  # a checkpoint a run
-    folder = compare(variants, small_corpus, tmp_path / "c", folds=3, say=said.append)
+    folder = compare_into(tmp_path / "c", variants, small_corpus, folds=3, log=said.append)
     assert sum("No space left on device" in line for line in said) == 2
     with (folder / "results.csv").open() as file:
         assert sorted(row["status"] for row in csv.DictReader(file)) == ["done", "failed", "failed"]
     disk["left"] = 1000
-    compare(variants, small_corpus, tmp_path / "c", folds=3)
+    compare_into(tmp_path / "c", variants, small_corpus, folds=3)
     with (folder / "results.csv").open() as file:
         assert {row["status"] for row in csv.DictReader(file)} == {"done"}

@@ -5,11 +5,12 @@ import json
 
 import pytest
 
-from research import compare, restore, train
+from research import restore, train
 from research.comparison.tuning import Searched, tune
 from research.errors import Diverged
 from research.runs import run_files
 from research.runs import train as run_module
+from tests.comparing import compare_into
 from tests.small import small_lstm
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -56,7 +57,7 @@ def test_the_best_state_before_it_is_kept(small_corpus, tmp_path, monkeypatch):
 def test_a_comparison_reports_it_and_goes_on(small_corpus, tmp_path):
     said = []
     variants = {"lstm": small_lstm(), "wild": small_lstm(*_WILD)}
-    folder = compare(variants, small_corpus, tmp_path / "c", folds=2, say=said.append)
+    folder = compare_into(tmp_path / "c", variants, small_corpus, folds=2, log=said.append)
     assert sum("wild" in line and "diverged" in line for line in said) == 2
     with (folder / "results.csv").open() as file:
         status = [(row["variant"], row["status"]) for row in csv.DictReader(file)]
@@ -64,7 +65,7 @@ def test_a_comparison_reports_it_and_goes_on(small_corpus, tmp_path):
     assert "wild/fold0-repeat0: diverged" in (folder / "report.md").read_text()
     assert [v["variant"] for v in json.loads((folder / "comparison.json").read_text())["variants"]] == ["lstm"]
     before = (folder / "wild" / "fold0-repeat0" / run_files.RECORD).stat().st_mtime_ns
-    compare(variants, small_corpus, folder, folds=2)  # it would diverge again
+    compare_into(folder, variants, small_corpus, folds=2)  # it would diverge again
     assert (folder / "wild" / "fold0-repeat0" / run_files.RECORD).stat().st_mtime_ns == before
 
 

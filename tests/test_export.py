@@ -16,6 +16,7 @@ pytest.importorskip("flatbuffers")
 from research import restore
 from research.errors import UserError
 from research.models import build
+from research.models.kernels.options import Kernels
 from research.serving import export as exporting
 from research.serving.card import card
 from research.serving.export import export
@@ -113,7 +114,7 @@ def test_one_that_does_not_run_is_not_left_either(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_every_variant_can_be_exported_for_any_number_of_texts_of_any_length(name):
-    module = build(small_config(name).model, vocab_size=VOCAB_SIZE, num_outputs=1)
+    module = build(small_config(name).model, vocab_size=VOCAB_SIZE, num_outputs=1, kernels=Kernels(plain=True))
     ids = batch_of_ids()
     variables = random_variables(module, ids, LENGTHS)
 

@@ -13,15 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from experiments.variants import every_variant, load_config
-from research import compare, train
+from research import train
 from research.data.corpora import load
 from research.data.reader import Columns
 from research.data.splits import resolve_folds
 from research.errors import UserError
 from research.runs import run_files
-from research.runs.texts import RunSpec, prepare
+from research.runs.texts import RunSpec, prepare_texts
 from research.settings import leaves
 from research.training.programs import programs_for
+from tests.comparing import compare_into
 
 TRIED = int(os.environ.get("HOSTILE", "60"))
 many = settings(max_examples=TRIED, suppress_health_check=list(HealthCheck))
@@ -114,7 +115,7 @@ def test_any_file_is_split_and_encoded_or_refused(data, fared, tmp_path_factory)
         corpus = load(path, Columns(group=data.draw(st.sampled_from([""] * 9 + ["label"]))))
         for tokens in ("words", "characters"):
             config = load_config("lstm", [f"--config.data.tokens={tokens}"])
-            prepared = prepare(RunSpec(config, corpus, resolve_folds(corpus, folds), 0, 0))
+            prepared = prepare_texts(RunSpec(config, corpus, resolve_folds(corpus, folds), 0, 0))
             assert len(prepared.train.labels) > 0
         count(fared, "files", "accepted")
     except UserError as error:
@@ -219,7 +220,7 @@ def ground(tmp_path_factory):
     (folder / "small.tsv").write_text("".join(f"text number {i}\t{i % 2}\n" for i in range(20)))
     (folder / "broken.tsv").write_bytes(b"\xff\xfe\x00")
     train(load_config("mlp", SMALL), folder / "small.tsv", folder / "run", folds=2)
-    compare({"mlp": load_config("mlp", SMALL)}, folder / "small.tsv", folder / "comparison", folds=2)
+    compare_into(folder / "comparison", {"mlp": load_config("mlp", SMALL)}, folder / "small.tsv", folds=2)
     return folder
 
 

@@ -16,6 +16,7 @@ import pytest
 from research import restore
 from research.runs import run_files
 from research.runs.checkpoints import Checkpoints
+from research.runs.claim import locked
 from tests.conftest import ROOT
 
 KILLS = int(os.environ.get("KILLS", "1"))
@@ -113,5 +114,5 @@ def test_a_signal_saves_and_leaves_with_a_line_that_says_how_to_go_on(name, numb
     assert error.strip().endswith("stopped; the same command goes on from here")
     assert "Traceback" not in error
     for lock in (tmp_path / "run").rglob(run_files.LOCK):  # one that could not save in time leaves its lock
-        with run_files.locked(lock.parent):  # which keeps nobody out
+        with locked(lock.parent):  # which keeps nobody out
             pass

@@ -8,15 +8,16 @@ from sklearn.linear_model import LogisticRegression
 from experiments.variants import load_config
 from research.data.batches import gather
 from research.models.linear import hash_pairs
-from research.runs.texts import RunSpec, prepare
-from research.training.programs import Programs, init_state
+from research.runs.texts import RunSpec, prepare_texts
+from research.training.initial_state import init_state
+from research.training.programs import Programs
 from tests.evaluation import evaluate
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_it_fits_what_scikit_learn_fits(small_corpus, classes):
     config = load_config("linear")
-    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+    prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
 
     def features(encoded):
         """Words by id and pairs by their bucket, which two pairs may share."""
@@ -33,11 +34,11 @@ def test_it_fits_what_scikit_learn_fits(small_corpus, classes):
     expected = reference.predict_proba(vectorizer.transform(features(prepared.test)))
 
     programs = Programs(config, classes)
-    state = init_state(programs, config, prepared.train, prepared.widths)
-    everything = gather(prepared.train, np.arange(len(labels)), len(labels), prepared.widths)
+    state = init_state(programs, config, prepared.train, prepared.shapes.widths)
+    everything = gather(prepared.train, np.arange(len(labels)), len(labels), prepared.shapes.widths)
     for _ in range(config.training.epochs):
         state, _ = programs.train(state, everything)
-    _, found = evaluate(programs, state.variables, prepared.test, prepared.widths)
+    _, found = evaluate(programs, state.variables, prepared.test, prepared.shapes.widths)
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
@@ -57,12 +58,12 @@ def test_the_penalty_is_on_matrices_alone(small_corpus):
     for l2 in (0.0, 50.0):
         config = load_config("linear", [f"--config.training.l2={l2}", "--config.optimizer.name=sgd"])
         config.optimizer.learning_rate = 0.5
-        prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+        prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
         programs = Programs(config, 2)
-        state = init_state(programs, config, prepared.train, prepared.widths)
+        state = init_state(programs, config, prepared.train, prepared.shapes.widths)
         before = {"kernel": np.full(state.params["kernel"].shape, 2.0, np.float32), "bias": np.ones(1, np.float32)}
         texts = len(prepared.train.labels)
-        batch = gather(prepared.train, np.arange(texts), texts, prepared.widths)
+        batch = gather(prepared.train, np.arange(texts), texts, prepared.shapes.widths)
         after, _ = programs.train(state.replace(params=before), batch)
         steps.append({name: np.asarray(after.params[name]) - before[name] for name in before})
     np.testing.assert_allclose(steps[1]["bias"], steps[0]["bias"], atol=1e-6)

@@ -7,16 +7,18 @@ import sys
 
 import pytest
 
-from research import compare, train
+from research import train
 from research.errors import UserError
 from research.json_files import write_json
 from research.runs import run_files
+from research.runs.claim import locked
 from research.runs.clearing import clear
+from tests.comparing import compare_into
 from tests.small import small_lstm
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from research.runs import run_files\n"
-    "with run_files.locked(Path(sys.argv[1])):\n"
+    "import sys, time; from pathlib import Path; from research.runs.claim import locked\n"
+    "with locked(Path(sys.argv[1])):\n"
 )
 HOLD += "    print('locked', flush=True)\n    time.sleep(60)"
 
@@ -45,7 +47,7 @@ def test_a_second_writer_is_refused_with_the_first_ones_host_and_pid(small_corpu
         train(config, small_corpus, tmp_path / "run")
     writer(tmp_path / "comparison")
     with pytest.raises(UserError, match="comparison is being written by process"):
-        compare({"lstm": config}, small_corpus, tmp_path / "comparison", folds=2)
+        compare_into(tmp_path / "comparison", {"lstm": config}, small_corpus, folds=2)
     write_json(tmp_path / "run" / run_files.CONFIG, {"hash": "", "settings": {}})
     with pytest.raises(UserError, match="is being written by process"):
         clear(tmp_path / "run")
@@ -62,13 +64,13 @@ def test_the_lock_of_a_dead_process_keeps_nobody_out(small_corpus, tmp_path, wri
 
 
 def test_a_lock_is_left_whatever_happens(tmp_path):
-    with pytest.raises(ZeroDivisionError), run_files.locked(tmp_path):
+    with pytest.raises(ZeroDivisionError), locked(tmp_path):
         assert (tmp_path / run_files.LOCK).exists()
         raise ZeroDivisionError
     with (
-        run_files.locked(tmp_path),
+        locked(tmp_path),
         pytest.raises(UserError, match=f"process {os.getpid()} on"),
-        run_files.locked(tmp_path),
+        locked(tmp_path),
     ):
         pass
     assert not list(tmp_path.iterdir())
@@ -78,13 +80,13 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / run_files.LOCK).symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match="cannot be written to"), run_files.locked(tmp_path / "run"):
+    with pytest.raises(UserError, match="cannot be written to"), locked(tmp_path / "run"):
         pass
     assert (tmp_path / "victim").read_text() == "precious"
 
 
 def test_overwrite_removes_what_a_killed_process_left(small_corpus, tmp_path, writer):
-    folder = compare({"lstm": small_lstm("--config.training.epochs=1")}, small_corpus, tmp_path / "c", folds=2)
+    folder = compare_into(tmp_path / "c", {"lstm": small_lstm("--config.training.epochs=1")}, small_corpus, folds=2)
     of_run = folder / "lstm" / "fold0-repeat0"
     killed = writer(of_run)
     with pytest.raises(UserError, match="fold0-repeat0 is being written by process"):

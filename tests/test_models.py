@@ -1,4 +1,4 @@
-"""One contract for every variant in configs/, found by itself: see research/models/__init__.py."""
+"""The contract that every variant in configs/ keeps, see research/models/__init__.py. New variants are found."""
 
 import dataclasses
 import functools
@@ -9,14 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.variants import every_variant, load_config
+from experiments.variants import load_config
 from research.data.batches import Batch, choose_widths, gather
 from research.models import build
-from research.runs.texts import RunSpec, prepare
+from research.models.kernels.options import Kernels
+from research.runs.texts import RunSpec, prepare_texts
 from research.settings import is_rate
+from research.training.initial_state import init_state
 from research.training.metric_sums import summarise
-from research.training.programs import Programs, init_state
+from research.training.programs import Programs
 from research.training.step import apply_in_dtype
+from tests.variant_cases import variant_cases
 
 VOCAB_SIZE, LONGEST = 50, 12
 LENGTHS = np.array([12, 5, 1, 0, 7, 12], np.int32)
@@ -33,7 +36,7 @@ def small_config(name):
     return config
 
 
-@pytest.fixture(scope="module", params=every_variant())
+@pytest.fixture(scope="module", params=variant_cases())
 def variant(request):
     """A small module with random variables, compiled once: `(config, module, variables, apply)`."""
     config = small_config(request.param)
@@ -47,7 +50,7 @@ def variant(request):
 
 
 def random_variables(module, ids, lengths):
-    """Nothing cancels, and word vectors make a difference; no initialisation is compiled."""
+    """Random values, so that nothing cancels and word vectors make a difference. No initialisation is compiled."""
     random = np.random.default_rng(0)
 
     def drawn(path, leaf):
@@ -59,7 +62,7 @@ def random_variables(module, ids, lengths):
 
 
 def batch_of_ids(width=LONGEST, seed=1):
-    """int32 [6, width] with random tokens everywhere, padding too: what stands there must not matter."""
+    """int32 [6, width] with random tokens everywhere, padding too, because tokens there must not matter."""
     return np.random.default_rng(seed).integers(2, VOCAB_SIZE, (len(LENGTHS), width), dtype=np.int32)
 
 
@@ -86,7 +89,7 @@ def test_padding_changes_nothing(variant):
 
 
 def test_padding_changes_no_dropout(variant):
-    """A run that is trained beside others is padded to their width, and must be what it is alone."""
+    """A run that is trained beside others is padded to their width and must not differ from the run alone."""
     config, _, variables, _ = variant
     rates = {field.name: 0.5 for field in dataclasses.fields(config.model) if is_rate(field)}
     module = build(dataclasses.replace(config.model, **rates), vocab_size=VOCAB_SIZE, num_outputs=3)
@@ -102,7 +105,7 @@ def test_padding_changes_no_dropout(variant):
     np.testing.assert_allclose(apply(wider), expected, rtol=1e-5, atol=1e-6, err_msg=remedy)
 
 
-def test_a_text_in_the_middle_of_others_is_the_text_alone(variant):
+def test_the_other_texts_of_a_batch_change_nothing(variant):
     _, _, variables, apply = variant
     ids = batch_of_ids()
     expected = apply(variables, ids, LENGTHS)
@@ -157,24 +160,24 @@ def test_it_is_compiled_once_for_batches_of_a_shape(variant):
     assert len(traces) == 1
 
 
-def test_members_of_a_population_are_what_they_are_alone(variant):
+def test_runs_trained_together_compute_what_they_compute_alone(variant):
     _, _, variables, apply = variant
     other = jax.tree.map(lambda leaf: leaf * np.float32(0.5), variables)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), variables, other)
     ids = batch_of_ids()
     together = jax.jit(jax.vmap(apply, in_axes=(0, None, None)))(stacked, ids, LENGTHS)
-    for member, alone in zip(together, (variables, other), strict=True):
-        np.testing.assert_allclose(member, apply(alone, ids, LENGTHS), rtol=1e-4, atol=1e-5)
+    for logits, alone in zip(together, (variables, other), strict=True):
+        np.testing.assert_allclose(logits, apply(alone, ids, LENGTHS), rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16_compute_stays_close(variant):
-    """Half the bits of the mantissa are gone, so probabilities may move by a few hundredths and no more."""
+    """bfloat16 has half the bits or fewer, so probabilities may move by a few hundredths and no more."""
     config, module, variables, apply = variant
     half = dataclasses.replace(config, training=dataclasses.replace(config.training, compute_dtype="bfloat16"))
     batch = Batch(batch_of_ids(), LENGTHS, np.zeros(len(LENGTHS), np.int32), np.ones(len(LENGTHS), np.float32))
     traced = jax.jit(functools.partial(apply_in_dtype, module, half)).trace(variables, batch)
     equations = list(every_equation(traced.jaxpr.jaxpr))
-    # A silent promotion to float32 on the way would make it a sham.
+    # A silent promotion to float32 on the way would cost what bfloat16 saves.
     products = [e.outvars[0].aval.dtype for e in equations if e.primitive.name == "dot_general"]
     assert set(products) <= {jnp.dtype("bfloat16")}, "a constant or mask of float32 promotes: make it in values.dtype"
     logits = traced.lower().compile()(variables, batch)
@@ -184,6 +187,17 @@ def test_bfloat16_compute_stays_close(variant):
     np.testing.assert_allclose(jax.nn.softmax(logits), jax.nn.softmax(expected), atol=0.05)
 
 
+def test_with_plain_kernels_every_loop_takes_a_known_number_of_steps(variant):
+    """Counting FLOPs and exporting need that."""
+    config, _, variables, _ = variant
+    module = build(config.model, vocab_size=VOCAB_SIZE, num_outputs=3, kernels=Kernels(plain=True))
+    apply = functools.partial(module.apply, deterministic=True)
+    jaxpr = jax.make_jaxpr(apply)(variables, batch_of_ids(), LENGTHS).jaxpr
+    primitives = {equation.primitive.name for equation in every_equation(jaxpr)}
+    remedy = "a module with a recurrence has a field `kernels` and passes it to its layers: see models/memory.py"
+    assert "while" not in primitives, remedy
+
+
 def every_equation(jaxpr):
     for equation in jaxpr.eqns:
         yield equation
@@ -191,16 +205,16 @@ def every_equation(jaxpr):
             yield from every_equation(inner)
 
 
-@pytest.mark.parametrize("name", every_variant())
+@pytest.mark.parametrize("name", variant_cases())
 def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
-    """As the steps themselves count, dropout and all."""
+    """By the accuracy that the training steps report, with dropout."""
     config = load_config(name)
     small = {"embedding_size": 32, "hidden_size": 32, "features": 16}
     small = {field.name: small[field.name] for field in dataclasses.fields(config.model) if field.name in small}
     config.model = dataclasses.replace(config.model, **small)
     if config.optimizer.name == "adam":
         config.optimizer.learning_rate = 2e-3
-    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+    prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
     texts = prepared.train
     index = np.arange(64)
     widths = choose_widths(texts.lengths[index], most=1)
@@ -214,30 +228,21 @@ def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
     pytest.fail(f"{name} should know 64 sentences by heart after 300 steps")
 
 
-def test_article_reads_padding_as_words():
-    """As the listing computes: row 0 of the embedding before a text, the last tokens of a longer one."""
-    from research.models.article import pad_front
-
-    ids = np.array([[5, 6, 7, 8], [5, 6, 9, 9], [9, 9, 9, 9]], np.int32)
-    lengths = np.array([4, 2, 0], np.int32)
-    assert np.asarray(pad_front(ids, lengths, 3)).tolist() == [[6, 7, 8], [0, 5, 6], [0, 0, 0]]
-
-
-def test_attention_weights_can_be_asked_for():
+def test_attention_weights_can_be_read():
     config = small_config("luong:general")
     module = build(config.model, vocab_size=VOCAB_SIZE, num_outputs=1)
     variables = module.init(jax.random.key(0), batch_of_ids(), LENGTHS, deterministic=True)
-    _, found = module.apply(variables, batch_of_ids(), LENGTHS, deterministic=True, mutable="intermediates")
-    weights = np.asarray(found["intermediates"]["attention_weights"][0])
+    _, sown = module.apply(variables, batch_of_ids(), LENGTHS, deterministic=True, mutable="intermediates")
+    weights = np.asarray(sown["intermediates"]["attention_weights"][0])
     assert weights.shape == (len(LENGTHS), LONGEST)
     np.testing.assert_allclose(weights.sum(axis=1), LENGTHS > 0, atol=1e-6)
     assert (weights[np.arange(LONGEST)[None, :] >= LENGTHS[:, None]] == 0).all()
 
 
 def test_filler_rows_change_no_step(small_corpus):
-    """A partial batch completed by filler takes the very step of the partial batch alone."""
+    """A partial batch filled up with filler rows takes the same step as the partial batch alone."""
     config = load_config("lstm")
-    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+    prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
     programs = Programs(config, 2)
 
     def step(rows):

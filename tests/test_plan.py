@@ -5,11 +5,11 @@ import json
 import pytest
 
 from experiments.variants import load_config
-from research import compare
 from research.errors import UserError
 from research.reporting.report import write_report
 from research.runs import run_files
 from research.runs.clearing import clear
+from tests.comparing import compare_into
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -20,7 +20,7 @@ def finished(small_corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("plan")
     config = load_config("mlp", ["--config.training.epochs=1", "--config.model.embedding_size=2"])
     for name in ("mine", "neighbour"):
-        compare({"mlp": config}, small_corpus, folder / name, folds=2)
+        compare_into(folder / name, {"mlp": config}, small_corpus, folds=2)
     return folder
 
 
@@ -60,7 +60,7 @@ EDITS = {
 def test_a_damaged_or_newer_plan_is_a_sentence(mine, small_corpus, words):
     change(mine, EDITS[words])
     config = load_config("mlp", ["--config.training.epochs=1", "--config.model.embedding_size=2"])
-    for use in (lambda: write_report(mine), lambda: compare({"mlp": config}, small_corpus, mine, folds=2)):
+    for use in (lambda: write_report(mine), lambda: compare_into(mine, {"mlp": config}, small_corpus, folds=2)):
         with pytest.raises(UserError, match="the file is damaged") as caught:
             use()
         assert words in str(caught.value)

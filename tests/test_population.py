@@ -11,20 +11,23 @@ import pytest
 from experiments.variants import load_config
 from research import restore
 from research.atomic_files import make_folder
+from research.data.batches import blocks
 from research.errors import UserError
 from research.json_files import write_json
 from research.parallel import train_runs as population
-from research.parallel.train_runs import side_by_side, train_many
+from research.parallel.interruptible import run_interruptibly
+from research.parallel.train_runs import RunHooks, group_runs, train_runs
 from research.runs import resume as history
 from research.runs import run_files
 from research.runs import train as runs_of_training
 from research.runs.clearing import clear
 from research.runs.prepare import Run
-from research.runs.texts import RunSpec, prepare
-from research.runs.train import train_together
-from research.training.feed import blocks, put
-from research.training.loop import of_member, stack
-from research.training.programs import init_state, programs_for
+from research.runs.texts import RunSpec, prepare_texts
+from research.runs.train import train_group
+from research.training.initial_state import init_state
+from research.training.loop import of_run, stack
+from research.training.programs import programs_for
+from research.training.step import pad_texts
 from tests.small import contents
 
 SMALL = ("--config.model.embedding_size=8",)
@@ -60,8 +63,8 @@ def test_a_step_of_many_is_the_step_of_each(name, small_corpus):
     config = config_of(name, *([] if name == "linear" else ["--config.optimizer.name=sgd"]))
     rates = [0.1, 1.0, 0.2]
     compiled = programs_for(config, 2)
-    prepared = [prepare(RunSpec(config, small_corpus, 5, fold, 0)) for fold in range(3)]
-    widths, room = prepared[0].widths[-1:], prepared[0].room
+    prepared = [prepare_texts(RunSpec(config, small_corpus, 5, fold, 0)) for fold in range(3)]
+    widths, room = prepared[0].shapes.widths[-1:], prepared[0].shapes.capacity
     states = []
     for seed, (of_fold, rate) in enumerate(zip(prepared, rates, strict=True)):
         config.optimizer.learning_rate = rate
@@ -69,44 +72,39 @@ def test_a_step_of_many_is_the_step_of_each(name, small_corpus):
         states.append(jax.tree.map(np.array, state))
     batches = [[np.arange(8), np.arange(8, 16)], [np.arange(30, 38), np.arange(3)], []]
     orders = [(p.train.lengths, batch) for p, batch in zip(prepared, batches, strict=True)]
-    texts = [put(p.train, room) for p in prepared]
+    texts = [pad_texts(p.train, room) for p in prepared]
     ((rows, count, width),) = blocks(orders, 8, widths, 2)
-    together, metrics = compiled.train_block(stack(states), stack(texts), rows, count, width=width)
+    together, metrics = compiled.train_steps(stack(states), stack(texts), rows, count, width=width)
     for r in (0, 1):
-        alone, of_alone = compiled.train_block(
+        alone, of_alone = compiled.train_steps(
             stack([states[r]]), stack([texts[r]]), rows[r : r + 1], count, width=width
         )
         for found, expected in zip(
-            jax.tree.leaves(of_member((together.params, together.step, metrics), r)),
-            jax.tree.leaves(of_member((alone.params, alone.step, of_alone), 0)),
+            jax.tree.leaves(of_run((together.params, together.step, metrics), r)),
+            jax.tree.leaves(of_run((alone.params, alone.step, of_alone), 0)),
             strict=True,
         ):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
         assert int(together.step[r]) == 2
-    for found, expected in zip(jax.tree.leaves(of_member(together, 2)), jax.tree.leaves(states[2]), strict=True):
+    for found, expected in zip(jax.tree.leaves(of_run(together, 2)), jax.tree.leaves(states[2]), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
 def test_runs_trained_together_end_near_what_they_are_alone(small_corpus, tmp_path):
     configs = [lstm(f"--config.optimizer.learning_rate={rate}") for rate in (0.001, 0.003, 0.02)]
-    ended, ticked = [], set()
-    train_many(
-        members(tmp_path / "together", *configs),
-        small_corpus,
-        together=3,
-        tick=lambda which, epochs, loss: ticked.add(which),
-        done=lambda which, error: ended.append((which, error)),
-    )
-    train_many(members(tmp_path / "alone", *configs), small_corpus, done=lambda which, error: None)
-    assert sorted(ended) == [(0, None), (1, None), (2, None)]
-    assert ticked == {0, 1, 2}
+    ended, seen = [], set()
+    hooks = RunHooks(lambda run, epochs, loss: seen.add(run.folder.name), lambda run, _: ended.append(run.folder.name))
+    together = train_runs(members(tmp_path / "together", *configs), small_corpus, most_together=3, hooks=hooks)
+    assert together == train_runs(members(tmp_path / "alone", *configs), small_corpus, most_together=1) == [None] * 3
+    assert sorted(ended) == ["0", "1", "2"]
+    assert seen == {"0", "1", "2"}
     sizes = [
         run_files.read_json(tmp_path / "together" / which / run_files.RECORD)["trained_together"] for which in "012"
     ]
-    assert max(sizes) == -(-3 // len(jax.local_devices()))
+    assert sizes == [3, 3, 3]
     for which in "012":
         together, alone = (tmp_path / how / which for how in ("together", "alone"))
-        assert run_files.read_json(alone / run_files.RECORD)["trained_together"] == 1
+        assert run_files.read_json(alone / run_files.RECORD)["trained_together"] <= len(jax.local_devices())
         for of_together, of_alone in zip(run_files.read_metrics(together), run_files.read_metrics(alone), strict=True):
             assert of_together.keys() == of_alone.keys()
             np.testing.assert_allclose(of_together["loss"], of_alone["loss"], rtol=1e-3)
@@ -129,7 +127,7 @@ def test_one_that_stops_early_stops_no_other(small_corpus, tmp_path):
         "--config.optimizer.learning_rate=0.03",
     )
     configs = [lstm(*flags, "--config.training.patience=1"), lstm(*flags)]
-    assert train_together(members(tmp_path, *configs), small_corpus) == [None, None]
+    assert train_group(members(tmp_path, *configs), small_corpus) == [None, None]
     epochs = [max(r["epoch"] for r in run_files.read_metrics(tmp_path / which)) for which in "01"]
     assert epochs[0] == run_files.read_json(tmp_path / "0" / run_files.RECORD)["best_epoch"] + 1 < 8
     assert epochs[1] == 8
@@ -138,8 +136,8 @@ def test_one_that_stops_early_stops_no_other(small_corpus, tmp_path):
 def test_one_that_diverges_harms_no_other(small_corpus, tmp_path):
     sgd = ("--config.optimizer.name=sgd",)
     sane, other, wild = (lstm(*sgd, f"--config.optimizer.learning_rate={rate}") for rate in (0.1, 0.2, 1e38))
-    found = train_together(members(tmp_path / "a", sane, wild), small_corpus)
-    train_together(members(tmp_path / "b", sane, other), small_corpus)
+    found = train_group(members(tmp_path / "a", sane, wild), small_corpus)
+    train_group(members(tmp_path / "b", sane, other), small_corpus)
     assert found[0] is None
     assert "not finite by step" in str(found[1])
     assert contents(tmp_path / "a" / "0") == contents(tmp_path / "b" / "0")
@@ -149,8 +147,8 @@ def test_one_that_diverges_harms_no_other(small_corpus, tmp_path):
 def test_an_interrupted_population_goes_on_as_if_it_had_not_been(small_corpus, tmp_path, monkeypatch):
     """One member further than the other, too: it waits."""
     configs = [lstm(), lstm("--config.seed=1")]
-    train_together(members(tmp_path / "whole", *configs), small_corpus)
-    monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
+    train_group(members(tmp_path / "whole", *configs), small_corpus)
+    monkeypatch.setattr(history, "SAVE_SECONDS", 0.0)
 
     class Killed(Exception):
         pass
@@ -160,11 +158,11 @@ def test_an_interrupted_population_goes_on_as_if_it_had_not_been(small_corpus, t
             raise Killed
 
     with pytest.raises(Killed):
-        train_together(members(tmp_path / "parts", *configs), small_corpus, tick=kill)
+        train_group(members(tmp_path / "parts", *configs), small_corpus, on_progress=kill)
     last = max((tmp_path / "parts" / "1" / run_files.CHECKPOINTS).iterdir(), key=lambda path: int(path.name))
     clear(tmp_path / "parts" / "1")
     assert not last.exists()
-    train_together(members(tmp_path / "parts", *configs), small_corpus)
+    train_group(members(tmp_path / "parts", *configs), small_corpus)
     for which in "01":
         assert contents(tmp_path / "parts" / which) == contents(tmp_path / "whole" / which)
 
@@ -181,20 +179,20 @@ def test_one_that_is_killed_while_its_runs_are_finished_ends_as_if_it_had_not_be
         write_json(path, value)
 
     configs = [lstm(f"--config.seed={seed}") for seed in range(3)]
-    train_together(members(tmp_path / "whole", *configs), small_corpus)
+    train_group(members(tmp_path / "whole", *configs), small_corpus)
     with monkeypatch.context() as patched:
         patched.setattr("research.runs.record.write_json", write)
         with pytest.raises(Killed):
-            train_together(members(tmp_path / "parts", *configs), small_corpus)
+            train_group(members(tmp_path / "parts", *configs), small_corpus)
     assert [run_files.is_finished(tmp_path / "parts" / which) for which in "012"] == [True, False, False]
-    evaluate_members = runs_of_training.evaluate_members  # of test texts
+    evaluate_runs = runs_of_training.evaluate_runs  # of test texts
 
     def otherwise(*arguments):
-        metrics, probabilities = evaluate_members(*arguments)
+        metrics, probabilities = evaluate_runs(*arguments)
         return metrics, [1 - of_one for of_one in probabilities]
 
-    monkeypatch.setattr(runs_of_training, "evaluate_members", otherwise)
-    train_together(members(tmp_path / "parts", *configs), small_corpus)
+    monkeypatch.setattr(runs_of_training, "evaluate_runs", otherwise)
+    train_group(members(tmp_path / "parts", *configs), small_corpus)
     for which in "012":
         assert run_files.is_finished(tmp_path / "parts" / which)
         assert contents(tmp_path / "parts" / which) == contents(tmp_path / "whole" / which)
@@ -211,21 +209,18 @@ def test_what_is_left_after_a_kill_is_trained_as_it_would_have_been(small_corpus
             write_json(run.folder / run_files.RECORD, {"status": "done"})
         return [None] * len(asked)
 
-    monkeypatch.setattr(population, "train_together", ended)
+    monkeypatch.setattr(population, "train_group", ended)
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
     asked = members(tmp_path, *[lstm()] * 5)
-    train_many(asked, small_corpus, together=3, done=lambda which, error: None)
+    train_runs(asked, small_corpus, most_together=3)
     write_json(asked[0].folder / run_files.RECORD, {"status": "diverged", "error": "not finite"})
-    found = {}
-    train_many(asked, small_corpus, together=3, done=found.__setitem__)
+    outcomes = train_runs(asked, small_corpus, most_together=3)
     assert groups == [["0", "1", "2"], ["3", "4"], ["1", "2"], ["3", "4"]]
-    assert {which: str(error) for which, error in found.items()} == dict.fromkeys(range(1, 5), "None") | {
-        0: "not finite"
-    }
+    assert list(map(str, outcomes)) == ["not finite", "None", "None", "None", "None"]
 
 
 def test_a_population_that_memory_does_not_hold_is_tried_in_halves(small_corpus, tmp_path, monkeypatch):
-    sizes, ended = [], {}
+    sizes = []
 
     def fail_where_many(asked, *arguments, **keywords):
         sizes.append(len(asked))
@@ -233,42 +228,41 @@ def test_a_population_that_memory_does_not_hold_is_tried_in_halves(small_corpus,
             raise RuntimeError(f"RESOURCE_EXHAUSTED: no memory for {len(asked)}")
         return [None] * len(asked)
 
-    monkeypatch.setattr(population, "train_together", fail_where_many)
+    monkeypatch.setattr(population, "train_group", fail_where_many)
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
-    train_many(members(tmp_path, *[lstm()] * 4), small_corpus, together=4, done=ended.__setitem__)
+    ended = train_runs(members(tmp_path, *[lstm()] * 4), small_corpus, most_together=4)
     assert sizes == [4, 2, 2, 1, 1]
-    said = {0: "None", 1: "None", 2: "None", 3: "RESOURCE_EXHAUSTED: no memory for 1"}
-    assert {which: str(error) for which, error in ended.items()} == said
+    assert list(map(str, ended)) == ["None", "None", "None", "RESOURCE_EXHAUSTED: no memory for 1"]
     notes = "".join(ended[3].__notes__)
     assert "no memory for 4" in notes  # how it all began
     assert "fail_where_many" in notes
 
 
 def test_what_fails_for_another_reason_is_not_tried_again(small_corpus, tmp_path, monkeypatch):
-    sizes, ended = [], {}
+    sizes = []
 
     def fail(asked, *arguments, **keywords):
         sizes.append(len(asked))
         raise ValueError("a mistake of ours")
 
-    monkeypatch.setattr(population, "train_together", fail)
+    monkeypatch.setattr(population, "train_group", fail)
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
-    train_many(members(tmp_path, *[lstm()] * 4), small_corpus, together=4, done=ended.__setitem__)
+    ended = train_runs(members(tmp_path, *[lstm()] * 4), small_corpus, most_together=4)
     assert sizes == [4]
-    assert {which: str(error) for which, error in ended.items()} == dict.fromkeys(range(4), "a mistake of ours")
+    assert list(map(str, ended)) == ["a mistake of ours"] * 4
 
 
 def test_a_users_mistake_ends_all(small_corpus, tmp_path):
     with pytest.raises(UserError, match="--repeat"):
-        train_many([Run(lstm(), tmp_path / "a", repeat=-1)], small_corpus, done=lambda which, error: None)
+        train_runs([Run(lstm(), tmp_path / "a", repeat=-1)], small_corpus)
 
 
 def test_what_differs_in_code_is_trained_apart():
     configs = [lstm(), lstm("--config.seed=3"), lstm("--config.model.hidden_size=4"), lstm("--config.training.l2=1")]
     configs += [lstm("--config.optimizer.learning_rate=1"), lstm("--config.training.l2=2"), lstm()]
-    assert population._groups(configs, 256, 1) == [[0, 1, 4, 6], [2], [3, 5]]
-    assert population._groups(configs, 256, 2) == [[0, 1], [4, 6], [2], [3], [5]]
-    assert population._groups(configs, 1, 2) == [[0], [1], [4], [6], [2], [3], [5]]
+    assert group_runs(configs, 256) == [[0, 1, 4, 6], [2], [3, 5]]
+    assert group_runs(configs, 2) == [[0, 1], [4, 6], [2], [3, 5]]
+    assert group_runs(configs, 1) == [[0], [1], [4], [6], [2], [3], [5]]
 
 
 def test_a_signal_that_another_thread_receives_stops_all():
@@ -289,7 +283,7 @@ def test_a_signal_that_another_thread_receives_stops_all():
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
-            side_by_side([job])
+            run_interruptibly(job)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert told == []

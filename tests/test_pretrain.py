@@ -28,7 +28,8 @@ from research.pretraining.objectives import examples_of, mask_tokens, token_loss
 from research.pretraining.preparation import for_pretraining
 from research.pretraining.pretrain_step import PretrainPrograms, init_state
 from research.settings import Data
-from research.training.sharding import put_replicated, put_rows, shared_among
+from research.training.loop import of_run, stack
+from research.training.sharding import share_rows
 
 SPECIAL = Special(start=2, end=3, mask=4)
 PIECES = 300
@@ -292,14 +293,13 @@ def test_blocks_of_logits_are_those_of_one_product(monkeypatch):
 def stepped(variant, *overrides, parts=1, devices=1):
     """The state after two steps on 16 rows, by plain descent: Adam makes steps of gradients that are rounding."""
     config = config_of(variant, *SMALL[variant], "optimizer.name=sgd", "optimizer.learning_rate=0.5", *overrides)
-    programs = PretrainPrograms(config, SPECIAL, PIECES)
-    state = init_state(programs, config, init_seed=0, seed=0, num_steps=4)
-    rows = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), some_rows(16))
-    with shared_among(devices):
-        state = put_replicated(state)
-        for _ in range(2):
-            state, sums = programs.step(state, put_rows(rows, 1))
-    return jax.device_get((state, sums))
+    placement = share_rows(devices, 16)
+    programs = PretrainPrograms(config, SPECIAL, PIECES, placement)
+    states = placement.put(stack([init_state(programs, config, init_seed=0, seed=0, num_steps=4)]))
+    rows = jax.tree.map(lambda leaf: leaf.reshape(1, parts, -1, *leaf.shape[1:]), some_rows(16))
+    for _ in range(2):
+        states, sums = programs.step(states, placement.put_rows(rows, 2))
+    return of_run((states, sums), 0)
 
 
 @pytest.mark.parametrize("variant", SMALL)
@@ -324,11 +324,11 @@ def test_every_parameter_learns(variant):
     programs = PretrainPrograms(config, SPECIAL, PIECES)
     state = init_state(programs, config, init_seed=0, seed=0, num_steps=40)
     before = jax.device_get(state.params)
-    rows = jax.tree.map(lambda leaf: leaf[None], some_rows(16))
+    states, rows = stack([state]), jax.tree.map(lambda leaf: leaf[None, None], some_rows(16))
     losses = []
     for _ in range(30):
-        state, sums = programs.step(state, rows)
-        losses.append(float(sums.loss / sums.weight))
-    moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), before, state.params)
+        states, sums = programs.step(states, rows)
+        losses.append(float(sums.loss[0] / sums.weight[0]))
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, of_run(states.params, 0))
     assert all(jax.tree.leaves(moved)), moved
     assert losses[-1] < losses[0] - 0.1

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.grid import expand
 from experiments.variants import load_config
-from research import compare, restore, train
+from research import restore, train
 from research.data.corpora import load, make_corpus
 from research.data.reader import Row
 from research.data.safetensors import read_tensors
@@ -22,10 +22,12 @@ from research.pretraining.preparation import for_pretraining
 from research.pretraining.pretrain import pretrain
 from research.runs import resume as history
 from research.runs import run_files
-from research.runs.prepare import Run, begin, fresh_state
+from research.runs.prepare import Run, fresh_state, prepare_run
 from research.runs.restore import restore_source
+from research.runs.train import RunOptions
 from research.serving.huggingface import write_encoder
 from research.training.programs import programs_for
+from tests.comparing import compare_into
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_plots")
@@ -42,7 +44,7 @@ SMALL = ("training.epochs=3", "training.batch_size=16")
 PROGRAM = """
 import runpy, sys
 from research.runs import resume as history
-history._SAVE_SECONDS = 0.1
+history.SAVE_SECONDS = 0.1
 sys.argv = sys.argv[1:]
 runpy.run_module("experiments.pretrain", run_name="__main__")
 """
@@ -126,19 +128,19 @@ def test_a_killed_process_goes_on_as_if_it_had_not_been(plain, tmp_path):
 
 def test_interrupted_anywhere_it_goes_on_as_if_it_never_was(encoder, plain, tmp_path, monkeypatch):
     """Between two steps of an epoch, which is where Ctrl-C and SIGTERM end it; several times over."""
-    monkeypatch.setattr(history, "_SAVE_SECONDS", 1e9)
+    monkeypatch.setattr(history, "SAVE_SECONDS", 1e9)
     ticks = []
 
-    def stop(done, loss):
+    def stop(run, done, loss):
         ticks.append(done)
         if len(ticks) in (4, 60):
             raise KeyboardInterrupt
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            pretrain(config_of("bert:tiny"), plain, tmp_path / "run", tick=stop)
+            pretrain(config_of("bert:tiny"), plain, tmp_path / "run", options=RunOptions(on_progress=stop))
     assert ticks[3] < 1 < ticks[-1] < 3
-    pretrain(config_of("bert:tiny"), plain, tmp_path / "run", tick=stop)
+    pretrain(config_of("bert:tiny"), plain, tmp_path / "run", options=RunOptions(on_progress=stop))
     assert contents(tmp_path / "run") == contents(encoder)
 
 
@@ -158,7 +160,7 @@ def test_an_encoder_is_opened_by_its_folder_and_beside_it_starts_one_at_random(e
     train(variants[1].config, others, tmp_path / "run")
     started = {}
     for variant in variants:
-        (begun,) = begin([Run(variant.config, tmp_path / "x")], others, None)
+        begun = prepare_run(Run(variant.config, tmp_path / "x"), others, None)
         state = fresh_state(programs_for(begun.spec.config, 2), begun)
         started[variant.config.data.from_scratch] = jax.device_get(state.params)
     there = restore_source(encoder).variables["params"]
@@ -188,16 +190,16 @@ def test_an_encoder_is_gone_on_with_on_other_texts(encoder, small_tsv, tmp_path)
 def test_a_language_model_is_started_from_by_word_and_name(language_models, small_corpus, tmp_path):
     config = load_config("lstm", [*flags_of("lstm")[:2], f"--config.init_from={language_models}"])
     for fold in (0, 1):
-        (begun,) = begin([Run(config, tmp_path / "run", fold)], small_corpus, 2)
+        begun = prepare_run(Run(config, tmp_path / "run", fold), small_corpus, 2)
         params = jax.device_get(fresh_state(programs_for(begun.spec.config, 2), begun).params)
         there = restore_source(language_models.replace("{fold}", str(fold)))
         theirs = there.variables["params"]
         for name in ("bias", "kernel", "recurrent_kernel"):
             np.testing.assert_array_equal(params["forwards_0"][name], theirs["forwards_0"][name])
-        words = begun.prepared.vocabulary.keys() & there.vocabulary.keys()
+        words = begun.texts.vocabulary.keys() & there.vocabulary.keys()
         assert len(words) > 250
         for word in words:
-            row, other = begun.prepared.vocabulary[word], there.vocabulary[word]
+            row, other = begun.texts.vocabulary[word], there.vocabulary[word]
             np.testing.assert_array_equal(
                 params["embedding"]["embedding"][row], theirs["embedding"]["embedding"][other]
             )
@@ -206,7 +208,7 @@ def test_a_language_model_is_started_from_by_word_and_name(language_models, smal
 def test_each_fold_starts_from_its_own_one(language_models, small_corpus, tmp_path):
     fast = [*flags_of("lstm")[:2], "--config.training.epochs=1", "--config.data.train_size=60"]
     variants = expand(["lstm"], fast, [f"init_from=none,{language_models}"])
-    folder = compare(variants, small_corpus, tmp_path / "table", folds=2)
+    folder = compare_into(tmp_path / "table", variants, small_corpus, folds=2)
     records = [run_files.read_json(path) for path in sorted(folder.glob("lstm--init_from=*/*/record.json"))]
     assert len(records) == 4
     assert sum("forwards_0/kernel" in record.get("init_from", {}).get("taken", []) for record in records) == 2

@@ -14,6 +14,7 @@ import pytest
 from experiments.variants import load_config
 from research import load, restore, train
 from research.runs import run_files
+from research.runs.train import RunOptions
 from research.settings import leaves, names_read
 from tests.conftest import ROOT
 
@@ -123,13 +124,13 @@ def test_a_run_of_a_comparison_is_the_train_command_in_its_record(compared):
 
 
 def test_train_says_from_where_it_goes_on(folder, small_tsv):
-    def stop(epochs, loss):
+    def stop(run, epochs, loss):
         if epochs >= 1:
             raise KeyboardInterrupt
 
     config = load_config("mlp", SMALL)
     with pytest.raises(KeyboardInterrupt):
-        train(config, small_tsv, folder / "begun", tick=stop)
+        train(config, small_tsv, folder / "begun", options=RunOptions(on_progress=stop))
     _, err = run("train", "--config=mlp", f"--corpus={small_tsv}", "--workdir=begun", *SMALL, cwd=folder)
     assert "begun was begun before and goes on: 1.0 epochs are done" in err
 

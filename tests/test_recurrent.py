@@ -9,11 +9,17 @@ import pytest
 from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AxisType
 
 from research.models import build, settings_for
+from research.models.kernels.options import Kernels
+from research.models.kernels.plain_recurrence import Weights, plain_recurrence
+from research.models.kernels.row_shards import BATCH
 from research.models.layers.dropout import drop_word_types, dropout_mask
 from research.models.layers.pooling import AttentivePooling, max_over_time, mean_over_time
-from research.models.layers.recurrence import RecurrentLayer, plain_recurrence, recurrence
+from research.models.layers.recurrence import RecurrentLayer, run_recurrence
+from research.models.recurrent import average_probabilities
+from research.training.metric_sums import probabilities
 
 VOCAB_SIZE = 30
 IDS = np.random.default_rng(0).integers(2, 8, (5, 9)).astype(np.int32)  # few words, so that they repeat
@@ -40,8 +46,8 @@ def test_the_recurrent_mask_is_one_mask_for_all_steps():
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
         expected.append(h)
-    for run in (plain_recurrence, recurrence):
-        states, last = run("lstm", "tanh", inputs, np.full(3, 6), kernel, recurrent, bias, mask)
+    for run in (plain_recurrence, run_recurrence):
+        states, last = run("lstm", "tanh", inputs, np.full(3, 6), Weights(kernel, recurrent, bias), mask)
         np.testing.assert_allclose(states, np.stack(expected, axis=1), atol=1e-5)
         np.testing.assert_allclose(last, expected[-1], atol=1e-5)
 
@@ -50,19 +56,19 @@ CELLS = [("lstm", "tanh"), *((cell, name) for cell in ("gru", "rnn") for name in
 
 
 def weights_of(random, cell, inputs, hidden):
-    """Kernel, recurrent kernel and bias."""
+    """Random weights of a cell that reads `inputs` features."""
     gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell] * hidden
     shapes = (inputs, gates), (hidden, gates), (2, gates) if cell == "gru" else (gates,)
-    return [random.normal(size=shape).astype(np.float32) for shape in shapes]
+    return Weights(*(random.normal(size=shape).astype(np.float32) for shape in shapes))
 
 
 @functools.cache
 def _weighted_sum(run, cell, activation):
-    """Of sines of the states, with its gradient: compiled once a shape."""
+    """Return a function: a weighted sum of sines of the states, with its gradient. It is compiled once a shape."""
 
     def scalar(arguments, lengths, mask, real, weights):
-        inputs, *of_cell = arguments
-        states, last = run(cell, activation, inputs, lengths, *of_cell, mask)
+        inputs, *cell_weights = arguments
+        states, last = run(cell, activation, inputs, lengths, Weights(*cell_weights), mask)
         of_states = jnp.where(real[:, :, None], jnp.sin(states), 0)
         return jnp.sum(of_states * weights[0]) + jnp.sum(jnp.sin(last) * weights[1])
 
@@ -88,7 +94,7 @@ def test_the_written_out_derivative_is_that_of_the_plain_recurrence(cell, activa
     weights = [of_sum.astype(np.float32) for of_sum in weights]
     both = [
         _weighted_sum(run, cell, activation)(arguments, lengths, mask, real, weights)
-        for run in (plain_recurrence, recurrence)
+        for run in (plain_recurrence, run_recurrence)
     ]
     for expected, found in zip(*map(jax.tree.leaves, both), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * max(1.0, np.abs(expected).max()))
@@ -109,7 +115,7 @@ def test_a_derivative_under_vmap_is_that_of_a_loop(cell, activation):
     ]
 
     def loss(inputs, lengths, *weights):
-        states, last = recurrence(cell, activation, inputs, lengths, *weights, np.ones((1, 1), np.float32))
+        states, last = run_recurrence(cell, activation, inputs, lengths, Weights(*weights), np.ones((1, 1), np.float32))
         real = jnp.arange(20)[None, :] < lengths[:, None]
         return jnp.sum(jnp.where(real[:, :, None], jnp.sin(states), 0)) + jnp.sum(jnp.cos(last))
 
@@ -125,10 +131,34 @@ def test_time_ends_with_the_longest_text():
     random = np.random.default_rng(0)
     inputs = random.normal(size=(2, 64, 3)).astype(np.float32)
     weights, lengths = weights_of(random, "lstm", 3, 4), np.array([5, 2], np.int32)
-    expected = plain_recurrence("lstm", "tanh", inputs, lengths, *weights, np.ones((1, 1), np.float32))[1]
+    expected = plain_recurrence("lstm", "tanh", inputs, lengths, weights, np.ones((1, 1), np.float32))[1]
     inputs[:, 5:] = np.nan
-    found = recurrence("lstm", "tanh", inputs, lengths, *weights, np.ones((1, 1), np.float32))[1]
+    found = run_recurrence("lstm", "tanh", inputs, lengths, weights, np.ones((1, 1), np.float32))[1]
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_kernels_choose_how_a_module_computes_and_change_no_parameter(two_devices):
+    """The plain reference, and rows split over devices; 5 rows cannot be split evenly and stay together."""
+    mesh = jax.make_mesh((2,), (BATCH,), (AxisType.Auto,), devices=jax.devices()[:2])
+    settings = settings_for("recurrent.Recurrent", cell="gru", bidirectional=True, dropout=0.5)
+    ids, lengths = np.concatenate([IDS, IDS[:1]]), np.concatenate([LENGTHS, LENGTHS[:1]])
+    values = []
+    for kernels in (Kernels(), Kernels(plain=True), Kernels(mesh=mesh)):
+        module = build(settings, vocab_size=VOCAB_SIZE, num_outputs=1, kernels=kernels)
+        init = jax.jit(functools.partial(module.init, deterministic=True))
+        variables = init(jax.random.key(0), ids, lengths)
+
+        def loss(params, ids, lengths, module=module):
+            rngs = {"dropout": jax.random.key(1)}
+            logits = module.apply({"params": params}, ids, lengths, deterministic=False, rngs=rngs)
+            return jnp.sum(jnp.sin(logits))
+
+        loss_and_gradient = jax.jit(jax.value_and_grad(loss))
+        values.append([loss_and_gradient(variables["params"], ids[:rows], lengths[:rows]) for rows in (5, 6)])
+        text = loss_and_gradient.lower(variables["params"], ids, lengths).as_text()
+        assert ("shard" in text) == (kernels.mesh is not None)
+    for other in values[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), other, values[0])
 
 
 def made(outputs=1, **settings):
@@ -238,14 +268,11 @@ def test_a_sampled_prediction_does_not_depend_on_its_batch(settings, outputs):
 
 
 def test_samples_average_probabilities():
-    from research.models.recurrent import _logit_of_mean_probability
-    from research.training.metric_sums import probabilities
-
     random = np.random.default_rng(0)
     for classes in (1, 3):
         samples = jnp.asarray(random.normal(0, 3, (4, 5, classes)).astype(np.float32))
         expected = np.mean([np.asarray(probabilities(sample)) for sample in samples], axis=0)
-        np.testing.assert_allclose(probabilities(_logit_of_mean_probability(samples)), expected, atol=1e-6)
+        np.testing.assert_allclose(probabilities(average_probabilities(samples)), expected, atol=1e-6)
 
 
 def test_readouts_against_numpy():

@@ -18,6 +18,7 @@ from experiments.variants import load_config
 from research.comparison.compare import default_repeats
 from research.data.corpora import load, make_corpus
 from research.data.reader import Row
+from research.data.tokenized_corpus import cut_sentence
 from research.errors import UserError
 from research.evaluation.metrics import NAMES
 from research.json_files import write_json
@@ -30,8 +31,8 @@ from research.reporting.results import read_results
 from research.reporting.tables import matrix, pairs_table, protocol, variants_table
 from research.reporting.tensorboard import write_events
 from research.runs import run_files
+from research.runs.claim import require_free
 from research.runs.record import environment
-from research.runs.texts import cut_sentence
 from research.settings import Data, config_hash, to_dict
 
 RECORD = {"status": "done", "parameters": 1234, "best_epoch": 1, "peak_memory_bytes": 5}
@@ -496,7 +497,7 @@ def test_a_comparison_taken_for_a_run_is_said(comparison):
     with pytest.raises(UserError, match=r"is a comparison, expected a run of it"):
         run_files.read_json(comparison / run_files.CONFIG)
     with pytest.raises(UserError, match="holds a comparison, expected no folder there"):
-        run_files.require_free(comparison)
+        require_free(comparison)
     assert default_repeats(comparison, FOLDS) == 2
     assert (default_repeats(comparison / "new", FOLDS), default_repeats(comparison / "new", 0)) == (1, 5)
 

@@ -6,13 +6,16 @@ import pytest
 
 from experiments.variants import load_config
 from research import train
+from research.data.batches import blocks
 from research.errors import UserError
 from research.runs import run_files
-from research.runs.texts import RunSpec, prepare
-from research.training.feed import blocks, put
-from research.training.loop import of_member, stack
-from research.training.programs import init_state, programs_for
-from research.training.sharding import devices_for, put_replicated, put_rows, shared_among, shares
+from research.runs.texts import RunSpec, prepare_texts
+from research.runs.train import RunOptions
+from research.training.initial_state import init_state
+from research.training.loop import of_run, stack
+from research.training.programs import programs_for
+from research.training.sharding import share_rows
+from research.training.step import pad_texts
 
 pytestmark = pytest.mark.usefixtures("two_devices")
 
@@ -33,19 +36,21 @@ def test_a_step_of_several_devices_is_that_of_one(name, small_corpus):
     sgd = [] if name == "linear" else ["--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0.5"]
     config = load_config(name, [*VARIANTS[name], *sgd])
     compiled = programs_for(config, 2)
-    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
-    widths = prepared.widths[-1:]
+    prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
+    widths = prepared.shapes.widths[-1:]
     fresh = jax.tree.map(np.array, init_state(compiled, config, prepared.train, widths))
     order = [(prepared.train.lengths, [np.arange(8), np.arange(8, 11)])]
     ((rows, count, width),) = blocks(order, 8, widths, 2)
     found = []
     for devices in sorted({1, 2, len(jax.local_devices())}):
-        with shared_among(devices):
-            assert shares() == devices
-            states, texts = put_replicated(stack([fresh])), put_replicated(stack([put(prepared.train, prepared.room)]))
-            given = put_rows(rows, 2)
-            assert devices == 1 or len(given.devices()) == devices
-            found.append(of_member(compiled.train_block(states, texts, given, count, width=width), 0))
+        placement = share_rows(devices, 8)
+        assert placement.row_shares == devices
+        compiled = programs_for(config, 2, placement)
+        states = placement.put(stack([fresh]))
+        texts = placement.put(stack([pad_texts(prepared.train, prepared.shapes.capacity)]))
+        given = placement.put_rows(rows, 2)
+        assert devices == 1 or len(given.devices()) == devices
+        found.append(of_run(compiled.train_steps(states, texts, given, count, width=width), 0))
     for one, *others in zip(*map(jax.tree.leaves, found), strict=True):
         for several in others:
             np.testing.assert_allclose(several, one, rtol=1e-5, atol=1e-5)
@@ -53,7 +58,7 @@ def test_a_step_of_several_devices_is_that_of_one(name, small_corpus):
 
 def test_a_run_of_several_devices_ends_near_what_it_is_on_one(small_corpus, tmp_path):
     config = load_config("lstm", ["--config.model.hidden_size=8", "--config.training.epochs=3"])
-    folders = [train(config, small_corpus, tmp_path / str(n), devices=n) for n in (1, 2)]
+    folders = [train(config, small_corpus, tmp_path / str(n), options=RunOptions(devices=n)) for n in (1, 2)]
     assert [run_files.read_json(folder / run_files.RECORD)["shared_among"] for folder in folders] == [1, 2]
     for one, two in zip(*map(run_files.read_metrics, folders), strict=True):
         np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-3)
@@ -62,7 +67,7 @@ def test_a_run_of_several_devices_ends_near_what_it_is_on_one(small_corpus, tmp_
 
 
 def test_how_many_devices(small_corpus, tmp_path):
-    assert devices_for(4096) == 1  # on CPU
+    assert share_rows(0, 4096).row_shares == 1  # on CPU
     with pytest.raises(UserError, match="--devices is 999, expected 1 to"):
-        train(load_config("lstm"), small_corpus, tmp_path / "run", devices=999)
+        train(load_config("lstm"), small_corpus, tmp_path / "run", options=RunOptions(devices=999))
     assert not (tmp_path / "run").exists()

@@ -11,10 +11,11 @@ from experiments.variants import load_config
 from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
 from research.evaluation.scores import scores
-from research.runs.texts import RunSpec, prepare
+from research.runs.texts import RunSpec, prepare_texts
 from research.training import programs as of_programs
+from research.training.initial_state import init_state
 from research.training.metric_sums import Metrics, cross_entropy, measure, probabilities, summarise, zero
-from research.training.programs import Programs, init_state, programs_for
+from research.training.programs import Programs, programs_for
 from tests.evaluation import evaluate
 from tests.small import small_lstm
 
@@ -55,10 +56,10 @@ def test_metrics_merge_like_all_rows_at_once():
 def test_evaluation_weighs_every_text_once(small_corpus):
     """A mean of per-batch means would differ: the last batch is small."""
     config = small_lstm()
-    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+    prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
     programs = Programs(config, 2)
-    state = init_state(programs, config, prepared.train, prepared.widths)
-    metrics, probabilities = evaluate(programs, state.variables, prepared.train, prepared.widths)
+    state = init_state(programs, config, prepared.train, prepared.shapes.widths)
+    metrics, probabilities = evaluate(programs, state.variables, prepared.train, prepared.shapes.widths)
     assert scores(metrics.confusion)["accuracy"] == (probabilities.argmax(axis=1) == prepared.train.labels).mean()
     assert metrics.weight == metrics.confusion.sum() == len(prepared.train.labels)
     assert metrics.confusion.sum(axis=1).tolist() == np.bincount(prepared.train.labels).tolist()
@@ -70,7 +71,7 @@ def test_dropout_is_drawn_anew_at_every_step_and_repeats_for_the_same_step(small
     config = small_lstm(
         "--config.model.dropout=0.5", "--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0"
     )
-    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+    prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
     programs = Programs(config, 2)
     batch = gather(prepared.train, np.arange(8), 8, (64,))
 
@@ -106,7 +107,7 @@ def test_what_a_step_does_not_read_or_takes_as_data_compiles_nothing_anew():
 def test_rates_reach_the_step(small_corpus, field):
     """Two settings that share a program do not share their numbers."""
     name, _, value = field.partition("=")
-    prepared = prepare(RunSpec(small_lstm(), small_corpus, 5, 0, 0))
+    prepared = prepare_texts(RunSpec(small_lstm(), small_corpus, 5, 0, 0))
     moved = []
     for factor in (1, 2):
         config = small_lstm(
@@ -137,7 +138,7 @@ def test_programs_of_earlier_variants_are_let_go(small_corpus):
         state, _ = programs_for(config, 2).train(state, gather(texts, np.arange(4), 4, (64,)))
         evaluate(programs_for(config, 2), state.variables, texts, (64,))
 
-    texts = prepare(RunSpec(load_config("mlp"), small_corpus, 5, 0, 0)).train
+    texts = prepare_texts(RunSpec(load_config("mlp"), small_corpus, 5, 0, 0)).train
     of_programs._programs.cache_clear()  # of other tests
     jax.clear_caches()
     before = steps()

@@ -10,13 +10,12 @@ from research import restore, train
 from research.data.corpora import make_corpus
 from research.data.reader import Row
 from research.errors import UserError
-from research.parallel.train_runs import train_many
-from research.runs import prepare as begin
+from research.parallel.train_runs import train_runs
 from research.runs import resume as history
 from research.runs import run_files
 from research.runs.clearing import clear
-from research.runs.prepare import Run
-from research.runs.texts import RunSpec, prepare
+from research.runs.prepare import Run, class_weights, fresh_state, prepare_run, seed_of
+from research.runs.train import RunOptions
 from research.training.programs import programs_for
 from tests.small import contents, small_lstm
 
@@ -56,10 +55,11 @@ def test_the_same_run_again_is_the_same_to_the_byte(finished, small_corpus, tmp_
     assert contents(train(small_lstm(), small_corpus, tmp_path / "again")) == contents(finished)
 
 
-def test_runs_side_by_side_are_what_they_are_alone(finished, small_corpus, tmp_path, two_devices):
-    asked, ended = [Run(small_lstm(), tmp_path / f"{fold}", fold) for fold in (1, 0, 2)], []
-    train_many(asked, small_corpus, done=lambda which, error: ended.append((which, error)))
-    assert sorted(ended) == [(0, None), (1, None), (2, None)]
+def test_a_run_among_others_is_what_it_is_alone(finished, small_corpus, tmp_path):
+    """One after the other on one device, as everywhere on CPU unless more devices are asked for."""
+    runs = [Run(small_lstm(), tmp_path / f"{fold}", fold) for fold in (1, 0, 2)]
+    for run in runs:
+        assert train_runs([run], small_corpus) == [None]
     assert contents(tmp_path / "0") == contents(finished)
     assert contents(tmp_path / "1")[run_files.PREDICTIONS] != contents(finished)[run_files.PREDICTIONS]
 
@@ -67,32 +67,33 @@ def test_runs_side_by_side_are_what_they_are_alone(finished, small_corpus, tmp_p
 @pytest.mark.parametrize("save_seconds", [0.0, 1e9])
 def test_an_interrupted_run_goes_on_as_if_it_never_was(finished, small_corpus, tmp_path, monkeypatch, save_seconds):
     """With a checkpoint each epoch, and with none at all."""
-    monkeypatch.setattr(history, "_SAVE_SECONDS", save_seconds)
+    monkeypatch.setattr(history, "SAVE_SECONDS", save_seconds)
 
     class Killed(Exception):
         pass
 
-    def kill_in_the_third_epoch(done, loss):
+    def kill_in_the_third_epoch(run, done, loss):
         if done >= 3:
             raise Killed
 
     with pytest.raises(Killed):
-        train(small_lstm(), small_corpus, tmp_path / "run", tick=kill_in_the_third_epoch)
+        train(small_lstm(), small_corpus, tmp_path / "run", options=RunOptions(on_progress=kill_in_the_third_epoch))
     assert not run_files.is_finished(tmp_path / "run")
     assert contents(train(small_lstm(), small_corpus, tmp_path / "run")) == contents(finished)
 
 
 def test_an_interrupt_behind_the_best_epoch_so_far_loses_nothing(small_corpus, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(history, "_SAVE_SECONDS", 1e9)
+    monkeypatch.setattr(history, "SAVE_SECONDS", 1e9)
     config, folder, went_on = small_lstm("--config.training.select=last"), tmp_path / "run", []
 
-    def stop(done, loss):
+    def stop(run, done, loss):
         if len(run_files.read_metrics(folder)) == 4:  # two epochs, of train and validation
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, small_corpus, folder, tick=stop)
-    train(config, small_corpus, folder, tick=lambda done, loss: went_on.append(done))
+        train(config, small_corpus, folder, options=RunOptions(on_progress=stop))
+    progress = RunOptions(on_progress=lambda run, done, loss: went_on.append(done))
+    train(config, small_corpus, folder, options=progress)
     assert "begins anew" not in caplog.text
     assert min(went_on) > 2
     assert contents(folder) == contents(train(config, small_corpus, tmp_path / "whole"))
@@ -101,17 +102,17 @@ def test_an_interrupt_behind_the_best_epoch_so_far_loses_nothing(small_corpus, t
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(small_corpus, tmp_path, monkeypatch, caplog, which):
     """Training goes on from the one before, or begins anew where the best epoch's is lost."""
-    monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(history, "SAVE_SECONDS", 0.0)
     config = small_lstm(*LEARNS_FAST)
     whole = train(config, small_corpus, tmp_path / "whole")
     best = run_files.read_json(whole / run_files.RECORD)["best_epoch"]
 
-    def stop(done, loss):
+    def stop(run, done, loss):
         if done > best + 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, small_corpus, tmp_path / "run", tick=stop)
+        train(config, small_corpus, tmp_path / "run", options=RunOptions(on_progress=stop))
     steps = sorted(
         int(path.name) for path in (tmp_path / "run" / run_files.CHECKPOINTS).iterdir() if path.name.isdigit()
     )
@@ -127,10 +128,10 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(small_corpus, tmp_path
 def test_a_finished_run_is_not_trained_again(finished, small_corpus):
     before = (finished / run_files.RECORD).stat().st_mtime_ns
 
-    def never(done, loss):
+    def never(run, done, loss):
         raise AssertionError("trained again")
 
-    assert train(small_lstm(), small_corpus, finished, tick=never) == finished
+    assert train(small_lstm(), small_corpus, finished, options=RunOptions(on_progress=never)) == finished
     assert (finished / run_files.RECORD).stat().st_mtime_ns == before
 
 
@@ -193,11 +194,11 @@ def test_nothing_is_compiled_after_the_warm_up(small_corpus, tmp_path):
     config = small_lstm("--config.model.hidden_size=17")  # programs of its own
     counts = []
 
-    def count(done, loss):
+    def count(run, done, loss):
         compiled = programs_for(config, 2)
-        counts.append((compiled.train_block._cache_size(), compiled.evaluate._cache_size()))
+        counts.append((compiled.train_steps._cache_size(), compiled.evaluate._cache_size()))
 
-    train(config, small_corpus, tmp_path / "run", tick=count)
+    train(config, small_corpus, tmp_path / "run", options=RunOptions(on_progress=count))
     assert len(counts) >= 3
     assert len(set(counts)) == 1
 
@@ -259,14 +260,14 @@ def test_three_classes_use_softmax(small_corpus, tmp_path):
     assert restore(folder).class_names == ("a", "b", "c")
 
 
-def test_balanced_class_weights_are_those_of_scikit_learn(small_corpus):
+def test_balanced_class_weights_are_those_of_scikit_learn(small_corpus, tmp_path):
     from sklearn.utils.class_weight import compute_class_weight
 
     rows = [Row(text, str(int(i % 5 == 0)), "", "") for i, text in enumerate(small_corpus.texts)]
-    spec = RunSpec(small_lstm("--config.training.class_weights=balanced"), make_corpus("c", {"all": rows}), 5, 0, 0)
-    prepared = prepare(spec)
-    expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=prepared.train.labels)
-    np.testing.assert_allclose(begin._class_weights(spec, prepared), expected, rtol=1e-6)
+    config = small_lstm("--config.training.class_weights=balanced")
+    prepared = prepare_run(Run(config, tmp_path / "run"), make_corpus("c", {"all": rows}), 5)
+    expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=prepared.texts.train.labels)
+    np.testing.assert_allclose(class_weights(prepared), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("source", ["split", "init", "order", "dropout"])
@@ -275,13 +276,13 @@ def test_one_stream_alone_can_differ_between_repeats(small_corpus, tmp_path, sou
     config = small_lstm(f"--config.varies={source}")
     found = []
     for repeat in (0, 1):
-        (begun,) = begin.begin([Run(config, tmp_path / "run", repeat=repeat)], small_corpus, 5)
-        state = begin.fresh_state(programs_for(config, 2), begun)
+        prepared = prepare_run(Run(config, tmp_path / "run", repeat=repeat), small_corpus, 5)
+        state = fresh_state(programs_for(config, 2), prepared)
         found.append(
             {
-                "split": begun.prepared.split.test.tolist(),
+                "split": prepared.texts.split.test.tolist(),
                 "init": np.asarray(state.params["head"]["kernel"]).tolist(),
-                "order": begin.seed(begun.spec, "order"),
+                "order": seed_of(prepared.spec, "order"),
                 "dropout": int(state.dropout_seed),
             }
         )
@@ -316,18 +317,19 @@ def test_patience_stops_and_stays_stopped(small_corpus, tmp_path, monkeypatch):
     predictions, metrics = ((folder / name).read_bytes() for name in (run_files.PREDICTIONS, run_files.METRICS))
     # Killed after the last checkpoint and before the record: it does not train on.
     (folder / run_files.RECORD).unlink()
-    train(config, small_corpus, folder, tick=lambda done, loss: pytest.fail("trained on"))
+    progress = RunOptions(on_progress=lambda run, done, loss: pytest.fail("trained on"))
+    train(config, small_corpus, folder, options=progress)
     assert (folder / run_files.PREDICTIONS).read_bytes() == predictions
     assert (folder / run_files.METRICS).read_bytes() == metrics
     # Interrupted before: it ends as if it had not been.
-    monkeypatch.setattr(history, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(history, "SAVE_SECONDS", 0.0)
 
-    def interrupt(done, loss):
+    def interrupt(run, done, loss):
         if done >= 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, small_corpus, tmp_path / "other", tick=interrupt)
+        train(config, small_corpus, tmp_path / "other", options=RunOptions(on_progress=interrupt))
     other = train(config, small_corpus, tmp_path / "other")
     assert (other / run_files.PREDICTIONS).read_bytes() == predictions
     assert (other / run_files.METRICS).read_bytes() == (folder / run_files.METRICS).read_bytes()

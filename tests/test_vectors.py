@@ -11,10 +11,11 @@ from research.data import assets
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
 from research.errors import UserError
 from research.runs.restore import restore
-from research.runs.texts import RunSpec, prepare
+from research.runs.texts import RunSpec, prepare_texts
 from research.runs.train import train
 from research.runs.warm_start import start_from_pretrained
-from research.training.programs import Programs, init_state
+from research.training.initial_state import init_state
+from research.training.programs import Programs
 
 
 @pytest.fixture
@@ -123,12 +124,12 @@ def test_embeddings_start_from_them_and_fixed_ones_stay(small_corpus, some_vecto
     config.model = dataclasses.replace(config.model, channels=channels, embedding_size=6, features=4)
     config.data.vectors = some_vectors
     config.training.epochs = 1
-    prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+    prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
     values, found = prepared.vectors
     assert found.sum() > 100
     programs = Programs(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
-    state = init_state(programs, config, prepared.train, prepared.widths, start_from=start_from)
+    state = init_state(programs, config, prepared.train, prepared.shapes.widths, start_from=start_from)
     after = restore(train(config, small_corpus, tmp_path / "run", folds=5)).variables
     tables = []
     if channels != "fixed":
@@ -146,8 +147,8 @@ def test_an_embedding_of_another_size_and_none_at_all_are_sentences(small_corpus
     for name, message in (("lstm", "expected config.model.embedding_size .* to be 6"), ("linear", "has no embedding")):
         config = load_config(name)
         config.data.vectors = some_vectors
-        prepared = prepare(RunSpec(config, small_corpus, 5, 0, 0))
+        prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
         programs = Programs(config, 2)
         start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
         with pytest.raises(UserError, match=message):
-            init_state(programs, config, prepared.train, prepared.widths, start_from=start_from)
+            init_state(programs, config, prepared.train, prepared.shapes.widths, start_from=start_from)

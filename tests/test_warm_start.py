@@ -17,7 +17,7 @@ from research.data.splits import split_corpus
 from research.errors import UserError
 from research.json_files import write_json
 from research.runs import run_files
-from research.runs.prepare import Run, begin, fresh_state
+from research.runs.prepare import Run, fresh_state, prepare_run
 from research.runs.warm_start import start_from_run
 from research.training.programs import programs_for
 
@@ -40,7 +40,7 @@ def easy():
 
 
 def start(config, corpus, folder, **which):
-    (begun,) = begin([Run(config, folder, **which)], corpus, None)
+    begun = prepare_run(Run(config, folder, **which), corpus, None)
     state = fresh_state(programs_for(begun.spec.config, len(corpus.class_names)), begun)
     return begun, state
 
@@ -48,13 +48,13 @@ def start(config, corpus, folder, **which):
 def test_the_same_run_starts_where_the_other_one_ended(source, small_corpus, tmp_path):
     begun, state = start(small(f"--config.init_from={source}"), small_corpus, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, state.params, restore(source).variables["params"])
-    taken = start_from_run(state.variables, begun.source.run, begun.prepared.vocabulary)[1]
+    taken = start_from_run(state.variables, begun.source.run, begun.texts.vocabulary)[1]
     assert sorted(taken.taken) == [
         *("embedding/embedding", "forwards_0/bias", "forwards_0/kernel", "forwards_0/recurrent_kernel"),
         *("head/bias", "head/kernel"),
     ]
     assert taken.fresh == taken.misshaped == taken.skipped == []
-    assert taken.words == len(begun.prepared.vocabulary)
+    assert taken.words == len(begun.texts.vocabulary)
 
 
 def test_rows_of_words_are_found_by_the_words(source, small_corpus, tmp_path):
@@ -68,9 +68,9 @@ def test_rows_of_words_are_found_by_the_words(source, small_corpus, tmp_path):
         for params in (state.params, there.variables["params"], fresh.params)
     )
     assert len(ours) == 300
-    both = begun.prepared.vocabulary.keys() & there.vocabulary.keys()
+    both = begun.texts.vocabulary.keys() & there.vocabulary.keys()
     assert len(both) > 200
-    for word, row in begun.prepared.vocabulary.items():
+    for word, row in begun.texts.vocabulary.items():
         np.testing.assert_array_equal(ours[row], theirs[there.vocabulary[word]] if word in both else untouched[row])
 
 
@@ -86,7 +86,7 @@ def test_what_has_no_place_or_another_shape_is_named(source, small_corpus, tmp_p
     assert what["taken"] == ["forwards_0/bias", "forwards_0/recurrent_kernel", "head/bias", "head/kernel"]
     back = small(f"--config.init_from={folder}", "--config.model.embedding_size=4")
     begun, state = start(back, small_corpus, tmp_path / "back")
-    skipped = start_from_run(state.variables, begun.source.run, begun.prepared.vocabulary)[1].skipped
+    skipped = start_from_run(state.variables, begun.source.run, begun.texts.vocabulary)[1].skipped
     assert skipped == ["forwards_1/bias", "forwards_1/kernel", "forwards_1/recurrent_kernel"]
 
 

@@ -15,10 +15,9 @@ from research import machine as cores
 from research.atomic_files import make_folder
 from research.errors import Diverged, UserError
 from research.json_files import write_json
-from research.parallel import worker_pool as workers
-from research.parallel import worker_process
-from research.parallel.train_runs import train_many
-from research.parallel.worker_pool import Workers
+from research.parallel import train_runs as training
+from research.parallel.train_runs import RunHooks, next_run, train_runs
+from research.parallel.worker_pool import Stopped, Workers, cores_for
 from research.runs import run_files
 from research.runs.prepare import Run
 
@@ -30,8 +29,8 @@ class Stubborn(Exception):
         super().__init__("cannot be sent")
 
 
-def pretend(asked, corpus, *, folds, test, tick):
-    """Stands for `train_together` in processes: what happens is the fold's number."""
+def pretend(asked, corpus, *, folds, test, on_progress):
+    """Stands for `train_group` in processes: what happens is the fold's number."""
     ((_, folder, fold, *_),) = asked
     if fold == 1:
         raise ValueError("broken")
@@ -46,28 +45,23 @@ def pretend(asked, corpus, *, folds, test, tick):
     while fold == 6:
         time.sleep(0.05)
         try:
-            tick(0, 0.5, 0.1)
-        except workers.Stopped:
+            on_progress(asked[0], 0.5, 0.1)
+        except Stopped:
             (folder / "stopped").touch()
             raise
     return [None]
 
 
 def set_up():
-    workers.train_together = pretend
+    training.train_group = pretend
 
 
-def train(folds, corpus, folder, config=None, **given):
-    """What `done` is told of each fold."""
+def train(folds, corpus, folder, config=None, on_progress=lambda run, epochs, loss: None):
+    """What each fold ended with."""
     told = {}
     asked = [Run(config or load_config("lstm"), runs_folder(folder, fold), fold) for fold in folds]
-    train_many(
-        asked,
-        corpus,
-        done=lambda at, error: told.__setitem__(asked[at].fold, error),
-        workers=Workers(2, set_up),
-        **given,
-    )
+    hooks = RunHooks(on_progress, lambda run, outcome: told.__setitem__(run.fold, outcome))
+    train_runs(asked, corpus, workers=Workers(2, set_up), hooks=hooks)
     return told
 
 
@@ -81,11 +75,7 @@ def test_a_run_ends_with_the_bits_that_it_has_alone(small_tsv, small_corpus, tmp
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
     config = load_config("cnn:rand", FLAGS)
     asked = [Run(config, tmp_path / f"fold{fold}", fold) for fold in (0, 1)]
-    failed = []
-    train_many(
-        asked, small_corpus, done=lambda at, error: failed.append(error), workers=Workers(2, devices.set_up_process)
-    )
-    assert failed == [None, None]
+    assert train_runs(asked, small_corpus, workers=Workers(2, devices.set_up_process)) == [None, None]
     command = [sys.executable, "-P", "-m", "experiments.train", "--config=cnn:rand", *FLAGS, f"--corpus={small_tsv}"]
     subprocess.run([*command, "--fold=1", f"--workdir={tmp_path / 'alone'}"], check=True, capture_output=True)
     for name in (run_files.PREDICTIONS, run_files.METRICS, run_files.TOKENIZER):
@@ -116,18 +106,18 @@ def test_a_lost_process_is_a_sentence_and_stops_the_others(small_corpus, tmp_pat
 
 
 def test_what_the_caller_raises_stops_all(small_corpus, tmp_path):
-    def tick(at, epochs, loss):
-        assert (at, epochs, loss) == (0, 0.5, 0.1)
+    def stop(run, epochs, loss):
+        assert (run.fold, epochs, loss) == (6, 0.5, 0.1)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train([6, 0], small_corpus, tmp_path, tick=tick)
+        train([6, 0], small_corpus, tmp_path, on_progress=stop)
     assert (tmp_path / "6" / "stopped").exists()
 
 
 def test_what_has_ended_or_takes_all_cores_needs_no_process(small_corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("research.parallel.train_runs.train_together", lambda asked, *_, **__: [None] * len(asked))
-    monkeypatch.setattr(workers.multiprocessing, "get_context", None)
+    monkeypatch.setattr("research.parallel.train_runs.train_group", lambda asked, *_, **__: [None] * len(asked))
+    monkeypatch.setattr("multiprocessing.get_context", None)
     write_json(runs_folder(tmp_path, 0) / run_files.RECORD, {"status": "done"})
     write_json(runs_folder(tmp_path, 2) / run_files.RECORD, {"status": "diverged", "error": "not finite"})
     encoder = load_config("bert:minilm")
@@ -144,13 +134,13 @@ def test_a_container_is_granted_what_its_quota_says(quota, granted, tmp_path, mo
     monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     assert cores.granted() == granted
-    assert worker_process.places(8) == list(range(8))
-    assert worker_process.places(2) == [None, None]
+    assert cores_for(8) == list(range(8))
+    assert cores_for(2) == [None, None]
 
 
 def test_no_two_compile_the_same_where_that_can_be_helped():
     programs = ["linear"] * 3 + ["lstm"] * 2 + ["cnn"] * 4
-    following = workers._next
+    following = next_run
     assert following(range(9), programs, "", set()) == 0
     assert following(range(1, 9), programs, "", {"linear"}) == 5
     assert following([1, 2, 3, 4, 6], programs, "cnn", {"linear"}) == 6

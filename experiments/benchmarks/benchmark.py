@@ -99,10 +99,10 @@ def _write_folds(folder: Path) -> float:
     from experiments.benchmarks.peers import EMBEDDING_SIZE, HIDDEN_SIZE, Fold, save_folds
     from experiments.variants import load_config
     from research.data.corpora import load
-    from research.runs.texts import RunSpec, prepare
+    from research.runs.texts import RunSpec, prepare_texts
 
     config, corpus = load_config("lstm"), load("rotten_tomatoes")
-    prepared = [prepare(RunSpec(config, corpus, FLAGS.folds, fold, 0)) for fold in range(FLAGS.folds)]
+    prepared = [prepare_texts(RunSpec(config, corpus, FLAGS.folds, fold, 0)) for fold in range(FLAGS.folds)]
     save_folds(str(folder / "folds.npz"), [Fold(p.train, p.validation, p.test, p.widths) for p in prepared])
     tokens = sum(3 * len(p.train.tokens) + len(p.validation.tokens) for p in prepared)  # backwards is twice forwards
     return 2.0 * tokens * (EMBEDDING_SIZE + HIDDEN_SIZE) * 4 * HIDDEN_SIZE

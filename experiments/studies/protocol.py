@@ -136,22 +136,22 @@ def _train(job: Job, overrides: list[str], folder: Path) -> str:
     from research.data.corpora import load
     from research.runs.prepare import Begun, Run, fresh_state, seed
     from research.runs.source import read_source
-    from research.runs.texts import RunSpec, prepare
+    from research.runs.texts import RunSpec, prepare_texts
     from research.training.loop import Fed, batches_to_evaluate, evaluate_members, fit, stack
     from research.training.programs import programs_for
     from research.training.sharding import put_replicated
 
     config = load_config(job.variant, [f"--config.training.epochs={_EPOCHS}", *overrides])
     spec = RunSpec(config, _draw(load(job.corpus), job), 0, 0, job.repeat)
-    prepared = prepare(spec)
+    prepared = prepare_texts(spec)
     programs = programs_for(config, len(spec.corpus.class_names))
     begun = Begun(0, Run(config, folder), spec, prepared, read_source(spec, prepared))
-    test, widths = prepared.test, prepared.widths
+    test, widths = prepared.test, prepared.shapes.widths
     batches = list(batches_to_evaluate([test], widths))
     epochs: list[Epoch] = []
     fed = [Fed(prepared.train, prepared.validation, seed(spec, "order"))]
     fresh = put_replicated(stack([fresh_state(programs, begun)]))
-    given = {"widths": widths, "room": prepared.room, "done": [0], "resting": set()}
+    given = {"widths": widths, "room": prepared.shapes.capacity, "done": [0], "resting": set()}
     for states, ((_, validation),) in fit(programs, fresh, fed, config.training, **given):
         of_test = None
         if _is_record(validation, epochs) or validation["epoch"] == _EPOCHS:

@@ -1,6 +1,5 @@
-"""What a comparison consists of, kept in its `plan.json`: variants, folds, repeats, looks and claims."""
+"""The plan of a comparison, kept in its `plan.json`: variants, folds, repeats, looks and claims."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,12 +7,12 @@ from typing import Any, NamedTuple
 from research.data.audit import audit, sentence
 from research.data.corpora import Corpus
 from research.errors import UserError
+from research.evaluation.intervals import Spread
 from research.evaluation.metrics import NAMES, unit_of
 from research.evaluation.planning import detectable, typical
 from research.evaluation.scores import default_metric
 from research.models import config_from_dict
 from research.reporting.claims import Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
-from research.reporting.results import read_results
 from research.runs import run_files
 from research.runs.plan_file import read_plan
 from research.runs.record import environment
@@ -31,11 +30,11 @@ class Variant(NamedTuple):
 
     @property
     def source(self) -> str:
-        """What `--config` names it by."""
+        """The name that `--config` takes."""
         return self.flags[0].removeprefix("--config=")
 
     def of_run(self, fold: int, repeat: int, folds: int) -> tuple[Config, tuple[str, ...]]:
-        """The config and flags of one run.
+        """Return the config and flags of one run.
 
         Raises:
           UserError: the settings were not tuned for this repeat.
@@ -48,108 +47,154 @@ class Variant(NamedTuple):
         return self.tuned[name]
 
 
-def extended_plan(
-    folder: Path | None,
-    variants: Sequence[Variant],
-    corpus: Corpus,
-    folds: int,
-    looks: range,
-    command: str,
-    claims: Claims | None,
-) -> dict[str, Any]:
-    """Checks that the folder, if any, holds the same comparison or none; returns the plan, extended.
+class Comparison(NamedTuple):
+    """What is compared, checked and with all defaults filled in."""
 
-    Whoever adds repeats after a look at the table may go on until it pleases, so the intervals allow for every number
-    of repeats (`looks`) after which the folder's table is looked at, in this call or in an earlier one. Claims that
-    are made when there are results already stand beside those that were made before (`first_claims`).
+    variants: Sequence[Variant]
+    corpus: Corpus
+    folds: int  # 0 with a test split
+    looks: range  # the numbers of repeats after which the table is looked at
+    claims: Claims | None  # None: those that the folder holds, in a new one the default
+    command: str = ""  # that does the same
+    corpus_flags: tuple[str, ...] = ()  # how the `train` command names the corpus
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the variants."""
+        return {variant.name for variant in self.variants}
+
+
+def extend_plan(folder: Path | None, comparison: Comparison) -> dict[str, Any]:
+    """Return the plan of a comparison, which extends the plan that the folder holds, if any.
+
+    A user who adds repeats after a look at the table may go on until the table pleases. So the intervals allow for
+    every number of repeats after which the folder's table is looked at, now or in an earlier call. Claims that are made
+    when there are results already stand beside those that were made before (`first_claims`).
+
+    Raises:
+      UserError: the folder holds another comparison, or a variant is named twice, or the baseline is none of them.
     """
-    names = [run_files.folder_name(variant.name).lower() for variant in variants]
-    if len(set(names)) < len(names):
-        twice = next(v.name for v, name in zip(variants, names, strict=True) if names.count(name) > 1)
-        raise UserError(f"the variant {twice} is named twice, expected different variants")
-    plan: dict[str, Any] = {
-        "corpus": corpus.about() | {"texts": len(corpus), "notes": sentence(audit(corpus), corpus)},
-        "classes": list(corpus.class_names),
-        "folds": folds,
-        "repeats": looks.start,
-        "looks": list(looks),
-        "command": command,
-        "earlier_commands": [],
-        "variants": {},
-    } | environment()
-    begun: set[str] = set()
-    is_late = False  # whether there is a result already
+    _require_different(comparison.variants)
+    plan, claims = _new_plan(comparison), comparison.claims
+    first, started, has_results = None, set[str](), False
     if folder is not None and (folder / run_files.PLAN).exists():
-        there = read_plan(folder)
-        changed = []
-        if there["corpus"]["checksum"] != corpus.checksum:
-            changed.append(f"the corpus {there['corpus']['name']} of other content")
-        if there["folds"] != folds:
-            changed.append(f"{there['folds']} folds")
-        if changed:
-            raise UserError(
-                f"{folder} holds a comparison with {' and '.join(changed)}; name another --workdir, or pass --overwrite"
-            )
-        # Of a variant none of whose runs began, nothing is there that another one could differ from.
-        asked = {variant.name for variant in variants}
-        begun = {
-            n for n, old in there["variants"].items() if any((folder / old["folder"]).glob(f"*/{run_files.CONFIG}"))
-        }
-        plan["variants"] = {name: there["variants"][name] for name in there["variants"] if name in begun | asked}
-        plan["repeats"] = max(looks.start, there["repeats"])
-        plan["looks"] = sorted({*looks, *there.get("looks", [there["repeats"]])})
-        first = first_claims(there)._asdict()
-        plan["metric_by_default"] = there.get("metric_by_default", False)
-        is_late = any(
-            run_files.is_finished(path.parent) for n in begun for path in _records(folder, there["variants"][n])
-        )
-        claims = planned_claims(there) if claims is None else claims
-        commands = dict.fromkeys([*there.get("earlier_commands", []), there["command"]])
-        plan["earlier_commands"] = [earlier for earlier in commands if earlier != command]
-    for variant in variants:
-        entry = {"folder": run_files.folder_name(variant.name), "settings": to_dict(variant.config)}
-        if is_late and plan["variants"].get(variant.name, {"added_later": True}).get("added_later"):
+        saved = read_plan(folder)
+        _require_same(folder, saved, comparison)
+        started = _started_variants(folder, saved)
+        has_results = any(run_files.is_finished(run) for name in started for run in _runs_of(folder, saved, name))
+        plan |= _continued(saved, comparison, started)
+        first = first_claims(saved)._asdict()
+        claims = planned_claims(saved) if claims is None else claims
+    for variant in comparison.variants:
+        saved_entry = plan["variants"].get(variant.name)
+        entry = _entry(variant)
+        if has_results and (saved_entry or {"added_later": True}).get("added_later"):
             entry["added_later"] = True
-        if variant.tuned is not None:
-            entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
-        old = plan["variants"].get(variant.name)
-        if old and variant.name in begun:
-            # Settings that came after it was written have their defaults.
-            changed = differences(to_dict(config_from_dict(old["settings"])), entry["settings"])
-            changed = [change for change in changed if change.partition(":")[0] not in PLACES]  # its runs know better
-            alike = ("tuned" in entry) == ("tuned" in old)
-            if not alike or not entry.get("tuned", {}).items() >= old.get("tuned", {}).items():
-                changed.append("tuned otherwise")
-            if changed:
-                raise UserError(
-                    f"{folder} holds {variant.name} with other settings ({'; '.join(changed)}); "
-                    "name another --workdir, or pass --overwrite"
-                )
+        if saved_entry and variant.name in started:
+            _require_same_settings(folder, variant.name, saved_entry, entry)
         plan["variants"][variant.name] = entry
     claims = Claims(metric="") if claims is None else claims
     if not claims.metric:
-        claims = claims._replace(metric=default_metric(corpus.labels))
+        claims = claims._replace(metric=default_metric(comparison.corpus.labels))
         plan["metric_by_default"] = claims.metric != "accuracy"
     plan["claims"] = claims._replace(looks=len(plan["looks"]))._asdict()
-    plan["first_claims"] = first if is_late else plan["claims"]
-    baseline_of(list(plan["variants"]), claims)  # a wrong one is said at once
+    plan["first_claims"] = first if has_results else plan["claims"]
+    baseline_of(list(plan["variants"]), claims)  # raises for a baseline that is no variant
     return plan
 
 
-def _records(folder: Path, entry: dict[str, Any]) -> list[Path]:
-    return list((folder / entry["folder"]).glob(f"*/{run_files.RECORD}"))
+def _new_plan(comparison: Comparison) -> dict[str, Any]:
+    corpus, looks = comparison.corpus, comparison.looks
+    return {
+        "corpus": corpus.about() | {"texts": len(corpus), "notes": sentence(audit(corpus), corpus)},
+        "classes": list(corpus.class_names),
+        "folds": comparison.folds,
+        "repeats": looks.start,
+        "looks": list(looks),
+        "command": comparison.command,
+        "earlier_commands": [],
+        "variants": {},
+    } | environment()
 
 
-def detectable_sentence(folder: Path, plan: dict[str, Any], claims: Claims, texts: int) -> str:
-    """One line before training: which differences the comparison will be able to tell."""
+def _require_different(variants: Sequence[Variant]) -> None:
+    names = [run_files.folder_name(variant.name).lower() for variant in variants]
+    for variant, name in zip(variants, names, strict=True):
+        if names.count(name) > 1:
+            raise UserError(f"the variant {variant.name} is named twice, expected different variants")
+
+
+def _require_same(folder: Path, saved: Mapping[str, Any], comparison: Comparison) -> None:
+    """Raise UserError if a folder holds a comparison on other texts or folds."""
+    changed = []
+    if saved["corpus"]["checksum"] != comparison.corpus.checksum:
+        changed.append(f"the corpus {saved['corpus']['name']} of other content")
+    if saved["folds"] != comparison.folds:
+        changed.append(f"{saved['folds']} folds")
+    if changed:
+        raise UserError(
+            f"{folder} holds a comparison with {' and '.join(changed)}; name another --workdir, or pass --overwrite"
+        )
+
+
+def _started_variants(folder: Path, saved: Mapping[str, Any]) -> set[str]:
+    """Return the variants of which a run has started. Of the others, nothing in the folder can differ."""
+    entries = saved["variants"].items()
+    return {name for name, entry in entries if any((folder / entry["folder"]).glob(f"*/{run_files.CONFIG}"))}
+
+
+def _runs_of(folder: Path, saved: Mapping[str, Any], name: str) -> list[Path]:
+    return [path.parent for path in (folder / saved["variants"][name]["folder"]).glob(f"*/{run_files.RECORD}")]
+
+
+def _continued(saved: Mapping[str, Any], comparison: Comparison, started: set[str]) -> dict[str, Any]:
+    """Return what a plan takes over from the saved one; `started` are the variants with runs."""
+    looks, names = comparison.looks, started | comparison.names
+    commands = dict.fromkeys([*saved.get("earlier_commands", []), saved["command"]])
+    return {
+        "variants": {name: entry for name, entry in saved["variants"].items() if name in names},
+        "repeats": max(looks.start, saved["repeats"]),
+        "looks": sorted({*looks, *saved.get("looks", [saved["repeats"]])}),
+        "metric_by_default": saved.get("metric_by_default", False),
+        "earlier_commands": [earlier for earlier in commands if earlier != comparison.command],
+    }
+
+
+def _entry(variant: Variant) -> dict[str, Any]:
+    entry = {"folder": run_files.folder_name(variant.name), "settings": to_dict(variant.config)}
+    if variant.tuned is not None:
+        entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
+    return entry
+
+
+def _require_same_settings(folder: Path, name: str, saved: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+    """Raise UserError if a variant in a folder has other settings; settings added since then have their defaults."""
+    changed = differences(to_dict(config_from_dict(saved["settings"])), entry["settings"])
+    changed = [change for change in changed if change.partition(":")[0] not in PLACES]  # compared by its runs
+    is_tuned_alike = ("tuned" in entry) == ("tuned" in saved)
+    if not is_tuned_alike or not entry.get("tuned", {}).items() >= saved.get("tuned", {}).items():
+        changed.append("tuned otherwise")
+    if changed:
+        raise UserError(
+            f"{folder} holds {name} with other settings ({'; '.join(changed)}); "
+            "name another --workdir, or pass --overwrite"
+        )
+
+
+def detectable_sentence(plan: Mapping[str, Any], claims: Claims, texts: int, seen: Spread | None) -> str:
+    """Say before training which differences the comparison will be able to tell.
+
+    Args:
+      plan: of the comparison.
+      claims: what it compares.
+      texts: different test texts or groups.
+      seen: the spread of the differences of earlier runs, if any.
+    """
     pairs = len(pairs_of(list(plan["variants"]), claims))
     if not pairs:
         return "one variant: nothing to compare it with"
     if not plan["folds"] and plan["repeats"] == 1:
         return "one run a variant: no difference can be told from luck, expected at least --repeats=2"
-    seen = None
-    with contextlib.suppress(UserError):  # nothing has been finished yet
-        seen = read_results(folder, claims).spread
     if seen is None and claims.metric != "accuracy":  # `typical` is for accuracy
         return f"what can be told by {NAMES[claims.metric]} is not known before the first runs"
     least = detectable(

@@ -5,6 +5,7 @@ repeat) chooses among them by its own validation texts, in runs that never look 
 the texts that it is tested on.
 """
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +17,15 @@ from scipy import stats
 
 from research.data.corpora import Corpus
 from research.data.splits import resolve_folds, split_corpus
+from research.data.tokenized_corpus import tokenize_corpus
 from research.errors import Diverged, UserError
 from research.json_files import missing_in, write_json
-from research.parallel.train_runs import train_many
+from research.parallel.train_runs import RunHooks, train_runs
 from research.parallel.worker_pool import Workers
 from research.runs import run_files
+from research.runs.claim import claim_folder
 from research.runs.prepare import Run
 from research.runs.record import environment
-from research.runs.texts import split_into_tokens
 from research.settings import Config, Training
 from research.training.early_stopping import chosen_by, score_of
 
@@ -32,16 +34,39 @@ _LOWEST = -1e300  # a score below all others, which JSON can hold
 Space = Mapping[str, tuple]  # field -> ("log", low, high), ("uniform", low, high) or ("choice", value, value, ...)
 
 
-class Searched(NamedTuple):
-    """A variant, the space its settings are drawn from, and how a config is made from drawn settings."""
+class SearchedVariant(NamedTuple):
+    """A variant, the space that its settings are drawn from, and how drawn settings make a config."""
 
     name: str
     space: Space
     make: Callable[[dict[str, Any]], Config]
 
 
+@dataclasses.dataclass(frozen=True)
+class SearchSpec:
+    """What to search.
+
+    Attributes:
+      variants: what is tuned.
+      corpus: labelled texts.
+      trials: of each variant.
+      folds: as in `compare`.
+      repeats: of the cross-validation that is to be tuned for; not read with a test split, which no trial looks at.
+      seed: of the trials.
+      command: the command that does the same; kept in the file.
+    """
+
+    variants: Sequence[SearchedVariant]
+    corpus: Corpus
+    trials: int
+    folds: int | None = None
+    repeats: int = 1
+    seed: int = 0
+    command: str = ""
+
+
 def draw(space: Space, trials: int, seed: int) -> list[dict[str, Any]]:
-    """Quasi-random settings: a scrambled Sobol sequence over the space.
+    """Return quasi-random settings: a scrambled Sobol sequence over the space.
 
     Args:
       space: of a variant.
@@ -74,105 +99,99 @@ def _value(name: str, entry: tuple, u: float) -> Any:
 
 
 def tune(
-    variants: Sequence[Searched],
-    corpus: Corpus,
+    spec: SearchSpec,
     workdir: Path,
     *,
-    trials: int,
-    folds: int | None = None,
-    repeats: int = 1,
-    seed: int = 0,
-    command: str = "",
     workers: Workers | None = None,
-    progress: Callable[[str, float, float], None] = lambda run, done, loss: None,
+    on_progress: Callable[[str, float, float], None] = lambda run, done, loss: None,
 ) -> dict[str, Any]:
-    """Trains every trial of every variant in every fold and writes `tuned.json`; finished runs are not repeated.
+    """Train every trial of every variant in every fold and write `tuned.json`; finished runs are not repeated.
 
     Args:
-      variants: what is tuned.
-      corpus: labelled texts.
+      spec: what to search.
       workdir: the search's folder; one with fewer trials, variants or repeats is extended.
-      trials: of each variant.
-      folds: as in `compare`.
-      repeats: of the cross-validation that is to be tuned for; 1 with a test split, which no trial looks at.
-      seed: of the trials.
-      command: kept in the file.
-      workers: as in `train_many`.
-      progress: called now and then with (run, runs done in all, a recent loss).
+      workers: as in `train_runs`.
+      on_progress: called now and then with (run, runs done in all, a recent loss).
 
     Returns:
-      what `tuned.json` says: for each variant its trials, their validation scores in each run, and which was chosen.
+      the content of `tuned.json`: for each variant its trials, their validation scores in each run, and which was
+      chosen.
 
     Raises:
       UserError: settings that do not fit, or a folder that holds something else.
     """
-    folds = resolve_folds(corpus, folds)
-    split_corpus(corpus, 0, folds=folds, fold=0, repeat=0)  # a wrong --folds is said before anything is written
-    which = [(fold, repeat) for repeat in range(repeats if folds else 1) for fold in range(folds or 1)]
-    with run_files.owned(workdir, TUNED):
-        found = _take_folder(workdir, variants, corpus, folds, seed, trials, command)
+    folds = resolve_folds(spec.corpus, spec.folds)
+    split_corpus(spec.corpus, 0, folds=folds, fold=0, repeat=0)  # raises for too many folds
+    places = [(fold, repeat) for repeat in range(spec.repeats if folds else 1) for fold in range(folds or 1)]
+    with claim_folder(workdir, is_ours=(workdir / TUNED).exists()):
+        search = _open_search(workdir, spec, folds)
         start = time.perf_counter()
-        settings = {variant.name: draw(variant.space, trials, seed) for variant in variants}
-        asked = []
-        for variant in variants:
-            configs = [variant.make(drawn) for drawn in settings[variant.name]]
-            split_into_tokens(corpus, configs[0].data)  # what is missing for that is said before any run begins
-            asked += [
-                Run(config, _folder(workdir, variant.name, trial, *run, folds), *run)
-                for trial, config in enumerate(configs)
-                for run in which
-            ]
+        trials = {variant.name: _trials_of(variant, spec, workdir, folds, places) for variant in spec.variants}
         finished = itertools.count(1)
 
-        def done(at: int, error: Exception | None) -> None:
-            if error is not None and not isinstance(error, Diverged):  # that is the worst of all trials
-                raise error
-            progress(str(asked[at].folder.relative_to(workdir).parent), next(finished), float("nan"))
+        def on_run_end(run: Run, outcome: Exception | None) -> None:
+            if outcome is not None and not isinstance(outcome, Diverged):  # that is the worst of all trials
+                raise outcome
+            on_progress(str(run.folder.relative_to(workdir).parent), next(finished), float("nan"))
 
-        train_many(asked, corpus, folds=folds, test=False, done=done, workers=workers)
-        for variant in variants:
-            folders = {
-                run_files.run_name(*run, folds): [
-                    _folder(workdir, variant.name, trial, *run, folds) for trial in range(trials)
-                ]
-                for run in which
-            }
-            scores = {run: list(map(_validation, of_run)) for run, of_run in folders.items()}
-            chosen_among = {run: list(map(_score, of_run)) for run, of_run in folders.items()}
-            records = [run_files.read_record(folder) for of_run in folders.values() for folder in of_run]
-            found["variants"][variant.name] = {
-                "space": {name: list(entry) for name, entry in variant.space.items()},
-                "settings": settings[variant.name],
-                "validation_accuracy": scores,
-                "validation_score": chosen_among,
-                "chosen": {run: int(np.argmax(of_run)) for run, of_run in chosen_among.items()},
-                "train_seconds": sum(record["seconds"]["train"] for record in records),
-            }
-        found["seconds"] = round(time.perf_counter() - start, 1)
-        write_json(workdir / TUNED, found)
-    return found
+        runs = [run for of_variant in trials.values() for run in of_variant]
+        hooks = RunHooks(on_run_end=on_run_end)
+        train_runs(runs, spec.corpus, folds=folds, test=False, workers=workers, hooks=hooks)
+        for variant in spec.variants:
+            search["variants"][variant.name] = _outcome(variant, spec, trials[variant.name], folds)
+        search["seconds"] = round(time.perf_counter() - start, 1)
+        write_json(workdir / TUNED, search)
+    return search
 
 
-def _take_folder(
-    workdir: Path, variants: Sequence[Searched], corpus: Corpus, folds: int, seed: int, trials: int, command: str
-) -> dict[str, Any]:
-    """Checks that the folder holds the same search, if any, and writes what it is now."""
-    found: dict[str, Any] = {"corpus": corpus.checksum, "folds": folds, "seed": seed}
-    of_variants = {}
+def _trials_of(
+    variant: SearchedVariant, spec: SearchSpec, workdir: Path, folds: int, places: Sequence[tuple[int, int]]
+) -> list[Run]:
+    """Return the runs of a variant's trials, one trial after the other."""
+    configs = [variant.make(drawn) for drawn in draw(variant.space, spec.trials, spec.seed)]
+    tokenize_corpus(spec.corpus, configs[0].data)  # raises for missing packages before any run begins
+    folder = workdir / run_files.folder_name(variant.name)
+    return [
+        Run(config, folder / f"trial{trial}" / run_files.run_name(fold, repeat, folds), fold, repeat)
+        for trial, config in enumerate(configs)
+        for fold, repeat in places
+    ]
+
+
+def _outcome(variant: SearchedVariant, spec: SearchSpec, trials: Sequence[Run], folds: int) -> dict[str, Any]:
+    """Return what `tuned.json` says of a variant."""
+    folders: dict[str, list[Path]] = {}
+    for run in trials:
+        folders.setdefault(run_files.run_name(run.fold, run.repeat, folds), []).append(run.folder)
+    scores = {name: [_score(folder) for folder in of_run] for name, of_run in folders.items()}
+    return {
+        "space": {name: list(entry) for name, entry in variant.space.items()},
+        "settings": draw(variant.space, spec.trials, spec.seed),
+        "validation_accuracy": {name: [_accuracy(folder) for folder in of_run] for name, of_run in folders.items()},
+        "validation_score": scores,
+        "chosen": {name: int(np.argmax(of_run)) for name, of_run in scores.items()},
+        "train_seconds": sum(run_files.read_record(run.folder)["seconds"]["train"] for run in trials),
+    }
+
+
+def _open_search(workdir: Path, spec: SearchSpec, folds: int) -> dict[str, Any]:
+    """Check that the folder holds the same search, if any, and write what it is now."""
+    search: dict[str, Any] = {"corpus": spec.corpus.checksum, "folds": folds, "seed": spec.seed}
+    variants = {}
     if (workdir / TUNED).exists():
-        there = _read_search(workdir)
-        if {name: there[name] for name in found} != found:
+        saved = _read_search(workdir)
+        if {name: saved[name] for name in search} != search:
             raise UserError(f"{workdir} holds another search, expected one on this corpus, split and seed")
-        of_variants = there["variants"]
-    for name in of_variants.keys() - {variant.name for variant in variants}:
-        had = len(of_variants[name]["settings"])
-        if had != trials:  # budgets would not be equal
+        variants = saved["variants"]
+    for name in variants.keys() - {variant.name for variant in spec.variants}:
+        count = len(variants[name]["settings"])
+        if count != spec.trials:  # budgets would not be equal
             raise UserError(
-                f"--trials is {trials}, expected {had}, as {workdir} has of {name}, or {name} in --variants"
+                f"--trials is {spec.trials}, expected {count}, as {workdir} has of {name}, or {name} in --variants"
             )
-    found |= {"trials": trials, "command": command} | environment() | {"variants": of_variants}
-    write_json(workdir / TUNED, found)
-    return found
+    search |= {"trials": spec.trials, "command": spec.command} | environment() | {"variants": variants}
+    write_json(workdir / TUNED, search)
+    return search
 
 
 def _read_search(workdir: Path) -> dict[str, Any]:
@@ -188,7 +207,7 @@ def _read_search(workdir: Path) -> dict[str, Any]:
 
 
 def chosen_settings(workdir: Path, variant: str, corpus: Corpus, folds: int) -> dict[str, dict[str, Any]]:
-    """What a search chose for a variant: name of a run (`fold0-repeat0`; "repeat0" with a test split) -> settings.
+    """Return the settings that a search chose for a variant, by the name of the run: `fold0-repeat0`, or "repeat0".
 
     Raises:
       UserError: no search is there, it was on another corpus or split, or the variant was not part of it.
@@ -204,15 +223,11 @@ def chosen_settings(workdir: Path, variant: str, corpus: Corpus, folds: int) -> 
     return {run: of_variant["settings"][trial] for run, trial in of_variant["chosen"].items()}
 
 
-def _folder(workdir: Path, variant: str, trial: int, fold: int, repeat: int, folds: int) -> Path:
-    return workdir / run_files.folder_name(variant) / f"trial{trial}" / run_files.run_name(fold, repeat, folds)
-
-
-def _validation(folder: Path) -> float:
-    """The accuracy on validation of the epoch that was chosen; 0 where training diverged."""
+def _accuracy(folder: Path) -> float:
+    """Return the validation accuracy of the epoch that was chosen; 0 if training diverged."""
     if run_files.has_diverged(folder):
         return 0.0
-    return _taken(folder, run_files.read_record(folder)["best_epoch"])["accuracy"]
+    return _validation_record(folder, run_files.read_record(folder)["best_epoch"])["accuracy"]
 
 
 def _score(folder: Path) -> float:
@@ -225,16 +240,16 @@ def _score(folder: Path) -> float:
     record = run_files.read_record(folder)
     labels = np.repeat(np.arange(len(record["label_counts"])), record["label_counts"])
     select = chosen_by(Training(), labels, record["texts"]["validation"])
-    return score_of(select, _taken(folder, record["best_epoch"]))
+    return score_of(select, _validation_record(folder, record["best_epoch"]))
 
 
-def _taken(folder: Path, epoch: int) -> dict[str, Any]:
+def _validation_record(folder: Path, epoch: int) -> dict[str, Any]:
     """Return the validation record of an epoch."""
     return next(r for r in run_files.read_metrics(folder) if r["split"] == "validation" and r["epoch"] == epoch)
 
 
 def expected_best(scores: np.ndarray) -> np.ndarray:
-    """The expected validation score of the best of k trials, for k = 1 ... n (Dodge et al. 2019, eq. 5).
+    """Return the expected validation score of the best of k trials, for k = 1 ... n (Dodge et al. 2019, eq. 5).
 
     Args:
       scores: float [n], of n trials.

@@ -4,6 +4,7 @@ The composition of the batches is a function of the training lengths, the seed a
 padded to changes nothing but the work. No example is dropped: filler rows of weight 0 complete the last batch.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -116,3 +117,36 @@ def evaluation_order(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """The batches of all texts as arrays of indices, shortest first, so that every batch is narrow."""
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def blocks(
+    runs: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]], batch_size: int, widths: tuple[int, ...], capacity: int
+) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Yield an epoch's batches in their order, in blocks of equal width.
+
+    Args:
+      runs: for each run the lengths of its texts, int [N], and the batches of its epoch; none for a run that is not
+        trained.
+      batch_size: B.
+      widths: ascending.
+      capacity: most batches of a block, K.
+
+    Yields:
+      `(index int32 [R, K, B], count, width)`; behind the first `count` batches, and where a run has no more, the index
+      is -1.
+    """
+    steps = max((len(order) for _, order in runs), default=0)
+    every_index, needed = np.full((len(runs), steps, batch_size), -1, np.int32), [0] * steps
+    for run, (lengths, order) in enumerate(runs):
+        for step, texts in enumerate(order):
+            every_index[run, step, : len(texts)] = texts
+            needed[step] = max(needed[step], width_of(int(lengths[texts].max(initial=0)), widths))
+    start = 0
+    while start < steps:
+        end = start + 1
+        while end < min(steps, start + capacity) and needed[end] == needed[start]:
+            end += 1
+        block = np.full((len(runs), capacity, batch_size), -1, np.int32)
+        block[:, : end - start] = every_index[:, start:end]
+        yield block, end - start, needed[start]
+        start = end

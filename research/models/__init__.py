@@ -1,14 +1,21 @@
 """The variants: one linen module a file, `(token_ids [B, L], lengths [B], *, deterministic) -> logits [B, C]`.
 
-A config names its module as `file.Class` and it is imported by that name, so that a new variant is one model file and
-one config file. The fields of a module are its settings, but for the two that the corpus decides:
-`vocab_size` (rows of the embedding) and `num_outputs` (1 for two classes, else the number of classes).
+A config names its module as `file.Class`, and it is imported by that name. So a new variant is one model file and one
+config file. The fields of a module are its settings, except three that the caller of `build` decides:
+`vocab_size` (rows of the embedding), `num_outputs` (1 for two classes, else the number of classes) and `kernels`.
+
+A module may have these class attributes:
+  layer_pattern: a regular expression for the names of its stacked layers, see `layer_depth`.
+  skips_padding: True if its work follows the longest text of a batch, however far the batch is padded.
+  objective: how it is pre-trained, "next" or "masked". It then defines `guess`, see `layers/vocabulary.py`.
 """
 
 import dataclasses
 import functools
 import importlib
+import re
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,14 +23,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from research.errors import UserError, expected
+from research.models.kernels.options import Kernels
 from research.settings import Config, Data, Optimizer, Pretraining, Training, is_pretraining
 
-_FROM_CORPUS = ("vocab_size", "num_outputs")
-_OF_LINEN = ("parent", "name")
+_NO_SETTINGS = ("vocab_size", "num_outputs", "kernels", "parent", "name")
 
 
 def load_module(path: str) -> type[nn.Module]:
-    """Imports `file.Class` from this package.
+    """Import `file.Class` from this package.
 
     Raises:
       UserError: there is no such file or class, or the class is no linen module.
@@ -41,7 +48,7 @@ def load_module(path: str) -> type[nn.Module]:
 
 
 def settings_for(path: str, **values: Any) -> Any:
-    """The settings of a module: a dataclass with its fields, defaults replaced by `values`.
+    """Return the settings of a module: a dataclass with its fields, defaults replaced by `values`.
 
     Args:
       path: `file.Class`, see `load_module`.
@@ -55,7 +62,7 @@ def settings_for(path: str, **values: Any) -> Any:
     """
     module = load_module(path)
     hints = typing.get_type_hints(module)
-    fields = [field for field in dataclasses.fields(module) if field.name not in _FROM_CORPUS + _OF_LINEN]
+    fields = [field for field in dataclasses.fields(module) if field.name not in _NO_SETTINGS]
     known = [field.name for field in fields]
     if unknown := sorted(values.keys() - set(known)):
         raise UserError(f"{path}: there is no setting {unknown[0]!r}, {expected(unknown[0], known)}")
@@ -67,20 +74,48 @@ def settings_for(path: str, **values: Any) -> Any:
     return settings(**values)
 
 
-def build(settings: Any, *, vocab_size: int, num_outputs: int) -> nn.Module:
-    """The linen module that `settings` (of `settings_for`) describe."""
+def build(settings: Any, *, vocab_size: int, num_outputs: int, kernels: Kernels = Kernels()) -> nn.Module:
+    """Return the linen module that `settings` describe.
+
+    Args:
+      settings: as `settings_for` returns them.
+      vocab_size: rows of the embedding.
+      num_outputs: 1 for two classes, else the number of classes.
+      kernels: how recurrences are computed. Parameters do not depend on it.
+    """
     fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    return load_module(settings.module)(vocab_size=vocab_size, num_outputs=num_outputs, **fields)
+    module = load_module(settings.module)(vocab_size=vocab_size, num_outputs=num_outputs, **fields)
+    return with_kernels(module, kernels)
+
+
+def with_kernels(module: nn.Module, kernels: Kernels) -> nn.Module:
+    """Return a module of `build` that computes its recurrences by `kernels`; itself if it has none."""
+    return module.clone(kernels=kernels) if hasattr(type(module), "kernels") else module
+
+
+def layer_depth(module: nn.Module | type[nn.Module], names: Sequence[str]) -> int | None:
+    """Return how far a parameter is from the input: 0 for embeddings, 1 for the lowest layer, None for the head.
+
+    Args:
+      module: `layer_pattern` is matched with the start of each name. Its group 1 is the number of the layer, counted
+        from 0; an empty group is 0. A module without stacked layers has None instead of a pattern, or no attribute.
+      names: the names on the way to the parameter, such as `("encoder", "block_0", "expand", "kernel")`.
+    """
+    pattern = getattr(module, "layer_pattern", None)
+    for name in names if pattern else ():
+        if match := re.match(pattern, name):
+            return 1 + int(match[1] or 0)
+    return 0 if any("embedding" in name for name in names) else None
 
 
 def init_guesser(module: nn.Module, key: jax.Array) -> dict[str, Any]:
-    """The variables of a module that is pre-trained, those included that only `guess` reads."""
+    """Return fresh variables of a module that is pre-trained, including those that only `guess` reads."""
     row = jnp.zeros((1, 2), jnp.int32)
     return module.init(key, row, row, jnp.full(1, 2, jnp.int32), row, deterministic=True, method="guess")
 
 
 def guesser_shapes(config: Config) -> Any:
-    """The shapes of `init_guesser`'s variables.
+    """Return the shapes of `init_guesser`'s variables.
 
     Raises:
       UserError: the model cannot be pre-trained, or its settings do not fit each other.
@@ -92,7 +127,7 @@ def guesser_shapes(config: Config) -> Any:
 
 
 def config_from_dict(settings: dict[str, Any]) -> Config:
-    """The config that `research.settings.to_dict` wrote.
+    """Return the config that `research.settings.to_dict` wrote.
 
     Raises:
       UserError: a field is unknown to this version.
@@ -100,9 +135,9 @@ def config_from_dict(settings: dict[str, Any]) -> Config:
     try:
         model = {n: tuple(v) if isinstance(v, list) else v for n, v in settings["model"].items() if n != "module"}
         kind = Pretraining if is_pretraining(settings) else Training
-        # Before there was this setting, early stopping waited for no steps.
-        stops = kind is Training and settings["training"]["select"] != "last"
-        earlier = {"min_steps": 0} if stops else {}
+        # Configs from before `min_steps` existed: early stopping did not wait for any steps.
+        stops_early = kind is Training and settings["training"]["select"] != "last"
+        earlier = {"min_steps": 0} if stops_early else {}
         return Config(
             model=settings_for(settings["model"]["module"], **model),
             seed=settings["seed"],

@@ -1,8 +1,8 @@
 """BERT: a Transformer encoder that is pre-trained and then fine-tuned (Devlin et al. 2019).
 
-[CLS] and [SEP] are among the tokens where these are pieces of a pretrained encoder's tokenizer. Where they are words of
-the training texts, because the encoder starts at random, there are none, and `pooling="cls"` reads the first word.
-How its parameters are called in the files of pretrained encoders is in `bert_files.py`.
+The tokenizer of a pretrained encoder adds [CLS] and [SEP] to each text. An encoder that starts at random reads words of
+the training texts, without either, and `pooling="cls"` then reads the first word. `bert_files.py` says how parameters
+are named in the files of pretrained encoders.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from research.models.layers.vocabulary import Guesses, Output
 from research.settings import setting
 
 HIDDEN_ACTIVATIONS = {
-    # By erf, as in the paper: `nn.gelu` takes erfc, which XLA on CPU needs twice as long for.
+    # With erf, as in the paper. `nn.gelu` uses erfc, which takes XLA on CPU twice as long.
     "gelu": lambda x: 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5))),
     "gelu_new": nn.gelu,  # with tanh instead of the error function
     "relu": nn.relu,
@@ -33,9 +33,9 @@ _NORMAL = nn.initializers.normal(0.02)
 
 
 class Encoder(nn.Module):
-    """`(token_ids int32 [B, L], lengths int32 [B]) -> states float [B, L, D]`; what stands at padding means nothing.
+    """`(token_ids int32 [B, L], lengths int32 [B]) -> states float [B, L, D]`; states at padding mean nothing.
 
-    All tokens are of the first segment where `segment_ids` int32 [B, L] do not say otherwise.
+    `segment_ids` int32 [B, L] give each token's segment; without them, all tokens belong to the first segment.
     """
 
     vocab_size: int
@@ -56,20 +56,20 @@ class Encoder(nn.Module):
         self, token_ids: jax.Array, lengths: jax.Array, segment_ids: jax.Array | None = None, *, deterministic: bool
     ) -> jax.Array:
         tokens = nn.Embed(self.vocab_size, self.hidden_size, embedding_init=_NORMAL, name="embedding")
-        of_positions = self.param("embedding_position", _NORMAL, (self.max_positions, self.hidden_size))
-        segments = self.param("embedding_segment", _NORMAL, (self.segments, self.hidden_size))
-        # Behind the last position there is only padding.
+        position_vectors = self.param("embedding_position", _NORMAL, (self.max_positions, self.hidden_size))
+        segment_vectors = self.param("embedding_segment", _NORMAL, (self.segments, self.hidden_size))
+        # Only padding lies behind the last position.
         position = jnp.minimum(positions(token_ids.shape[1])[0], self.max_positions - 1)
-        of_segments = segments[:1][None] if segment_ids is None else segments[segment_ids]
-        states = tokens(token_ids) + (of_positions[position][None] + of_segments)
+        added = segment_vectors[:1][None] if segment_ids is None else segment_vectors[segment_ids]
+        states = tokens(token_ids) + (position_vectors[position][None] + added)
         states = nn.LayerNorm(epsilon=self.epsilon, name="embedding_norm")(states)
         states = Dropout(self.dropout)(states, deterministic=deterministic)
         mask = length_mask(lengths, token_ids.shape[1])
 
-        def through(block: Block, states: jax.Array) -> jax.Array:
+        def apply(block: Block, states: jax.Array) -> jax.Array:
             return block(states, mask, deterministic=deterministic)
 
-        through = nn.remat(through) if self.remat else through
+        apply = nn.remat(apply) if self.remat else apply
         for layer in range(self.layers):
             block = Block(
                 self.heads,
@@ -82,14 +82,15 @@ class Encoder(nn.Module):
                 kernel_init=_NORMAL,
                 name=f"block_{layer}",
             )
-            states = through(block, states)
+            states = apply(block, states)
         return states
 
 
 class Bert(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
 
-    objective = "masked"  # that it is pre-trained by
+    objective = "masked"  # pre-trained as a masked language model
+    layer_pattern = r"block_(\d+)"
 
     vocab_size: int
     num_outputs: int
@@ -97,18 +98,18 @@ class Bert(nn.Module):
     layers: int = setting(2, low=1)
     heads: int = setting(2, low=1)
     feed_forward: int = setting(512, low=1)
-    max_positions: int = setting(512, "pieces of a text at most", low=1, limits_length=lambda model: True)
-    segments: int = setting(2, "kinds of segments that are told apart; a text is of the first", low=1)
+    max_positions: int = setting(512, "largest number of tokens of a text", low=1, limits_length=lambda model: True)
+    segments: int = setting(2, "kinds of segments; a text to classify is of the first kind", low=1)
     activation: str = setting("gelu", choices=tuple(HIDDEN_ACTIVATIONS))
-    epsilon: float = setting(1e-12, "of the layer normalisations", low=0.0)
+    epsilon: float = setting(1e-12, "added to the variance in layer normalisations", low=0.0)
     dropout: float = setting(0.1, low=0.0, high=0.95)
     attention_dropout: float = setting(0.1, low=0.0, high=0.95)
     pooling: str = setting(
         "cls",
-        "cls: a layer with tanh over the first state, as in the paper; mean: of the states",
+        "cls: a layer with tanh on the first state, as in the paper; mean: the mean of the states",
         choices=("cls", "mean"),
     )
-    remat: bool = setting(False, "computes the blocks anew for their gradients instead of keeping what is in them")
+    remat: bool = setting(False, "save memory: compute blocks again for their gradients instead of keeping activations")
 
     def setup(self):
         names = {field.name for field in dataclasses.fields(Encoder)} - {"parent", "name"}
@@ -116,7 +117,7 @@ class Bert(nn.Module):
         self.pooler = nn.Dense(self.hidden_size, kernel_init=_NORMAL) if self.pooling == "cls" else None
         self.drop = Dropout(self.dropout)
         self.dense = head(self.num_outputs)
-        # Of pre-training alone.
+        # Only pre-training reads these.
         activation = HIDDEN_ACTIVATIONS[self.activation]
         self.predictions = Output(self.vocab_size, self.hidden_size, activation, self.epsilon, _NORMAL)
         self.next_sentence = nn.Dense(2, kernel_init=_NORMAL)
@@ -134,19 +135,22 @@ class Bert(nn.Module):
         *,
         deterministic: bool,
     ) -> Guesses:
-        """What stands at `positions` int32 [B, P] of [CLS] a [SEP] b [SEP], and whether b follows a (section 3.1)."""
+        """Guess the tokens at `positions` int32 [B, P], and whether segment b follows segment a (section 3.1).
+
+        A row is [CLS] a [SEP] b [SEP].
+        """
         states = self.encoder(token_ids, lengths, segment_ids, deterministic=deterministic)
         vectors, bias = self.predictions(jnp.take_along_axis(states, positions[:, :, None], axis=1))
         table = self.encoder.variables["params"]["embedding"]["embedding"]
         return Guesses(vectors, table, bias, self.next_sentence(self.pool(states, lengths)))
 
     def pool(self, states: jax.Array, lengths: jax.Array) -> jax.Array:
-        """One vector a text: float [B, L, D], int32 [B] -> float [B, D]."""
+        """Return one vector for each text: float [B, L, D], int32 [B] -> float [B, D]."""
         if self.pooler is None:
             return mean_over_time(states, lengths)
         first = jnp.where((lengths > 0)[:, None], states[:, 0], 0.0)
         return jnp.tanh(self.pooler(first))
 
     def start_from(self, params: Any, tensors: dict[str, np.ndarray], source: str) -> Any:
-        """The parameters with those of a pretrained encoder in their places; see `bert_files.place`."""
+        """Return the parameters, those of the encoder replaced by pretrained ones; see `bert_files.place`."""
         return bert_files.place(params, tensors, source)

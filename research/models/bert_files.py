@@ -1,4 +1,4 @@
-"""How BERT is kept in HuggingFace's format: the settings in `config.json`, the tensors in `model.safetensors`."""
+"""BERT in HuggingFace's format: settings in `config.json`, tensors in `model.safetensors`."""
 
 import functools
 import json
@@ -17,8 +17,8 @@ from research.json_files import write_json
 from research.settings import Config, Data
 
 _LOG = logging.getLogger("research")
-_MOST_NAMES = 12  # of tensors in a sentence
-# Theirs, ours, and what it is where `config.json` does not say.
+_MOST_NAMES = 12  # tensors listed in a message
+# Name in config.json, field of `Bert`, value if config.json leaves it out.
 _SETTINGS = (
     ("hidden_size", "hidden_size", 768),
     ("num_hidden_layers", "layers", 12),
@@ -52,12 +52,16 @@ _PLACES_IN_BLOCK = {
     "contract": "output.dense",
     "norm_1": "output.LayerNorm",
 }
-_LEAVES = ("kernel", "bias", "scale", "embedding")  # of linen's layers; other parameters have a name of their own
-_HEADS = ("cls.", "classifier.", "qa_outputs.", "pooler.")  # what may stand above an encoder without being read
+_LEAVES = ("kernel", "bias", "scale", "embedding")  # parameters of linen's layers; others go by their own name
+_HEADS = ("cls.", "classifier.", "qa_outputs.", "pooler.")  # heads of other tasks, which are ignored
 
 
 def fields_from(described: dict[str, Any], source: str) -> dict[str, Any]:
-    """The fields of `Bert`, and `vocab_size`, that a `config.json` describes.
+    """Return the fields of `Bert`, and `vocab_size`, that a `config.json` describes.
+
+    Args:
+      described: the content of `config.json`.
+      source: the folder, for messages.
 
     Raises:
       UserError: it describes another model, or one that `Bert` cannot be.
@@ -68,11 +72,11 @@ def fields_from(described: dict[str, Any], source: str) -> dict[str, Any]:
     if positions != "absolute" or described.get("is_decoder"):
         raise UserError(f"{source}: its config.json says a decoder or {positions} positions, expected a plain encoder")
     fields = {}
-    for theirs, ours, default in (*_SETTINGS, ("vocab_size", "vocab_size", 30_522)):
-        value = described.get(theirs, default)
+    for name, field, default in (*_SETTINGS, ("vocab_size", "vocab_size", 30_522)):
+        value = described.get(name, default)
         if not isinstance(value, (type(default), int)) or isinstance(value, bool):
-            raise UserError(f"{source}: its config.json says {theirs} {value!r}, expected something like {default!r}")
-        fields[ours] = type(default)(value)
+            raise UserError(f"{source}: its config.json says {name} {value!r}, expected something like {default!r}")
+        fields[field] = type(default)(value)
     return fields
 
 
@@ -85,29 +89,29 @@ def write_folder(
     run: dict[str, Any],
     settings: dict[str, Any] | None = None,
 ) -> None:
-    """Writes a folder that `transformers` opens.
+    """Write a folder that `transformers` opens.
 
     Args:
-      folder: made where it does not exist.
-      config: of the run, whose model is a `Bert`.
-      architecture: the class that `transformers` makes of it.
+      folder: created if it does not exist.
+      config: the config of a run whose model is a `Bert`.
+      architecture: the class in `transformers` that opens it.
       tensors: name -> float32.
-      tokenizer: `tokenizer.json`.
-      run: the `config.json` of the run that made it, so that whoever starts from the folder knows what it has seen.
-      settings: what `config.json` says besides.
+      tokenizer: the content of `tokenizer.json`.
+      run: the content of the run's `config.json`. It tells later runs which texts the encoder has seen.
+      settings: further entries of `config.json`.
     """
     described = {"model_type": "bert", "architectures": [architecture], "vocab_size": config.data.vocab_size}
-    described |= {theirs: getattr(config.model, ours) for theirs, ours, _ in _SETTINGS}
+    described |= {name: getattr(config.model, field) for name, field, _ in _SETTINGS}
     make_folder(folder)
     write_json(folder / SETTINGS, described | (settings or {}))
     write_text(folder / TOKENIZER, tokenizer)
     write_json(folder / TOKENIZER_SETTINGS, _describe_tokenizer(tokenizer, config.data))
     write_json(folder / PRETRAINING, run)
-    write_tensors(folder / TENSORS, tensors, {"format": "pt"})  # without which transformers refuses it
+    write_tensors(folder / TENSORS, tensors, {"format": "pt"})  # transformers refuses a file without "format"
 
 
 def _describe_tokenizer(tokenizer: str, data: Data) -> dict[str, Any]:
-    """What `transformers` asks beside `tokenizer.json`: the roles of special tokens, and where texts are cut."""
+    """Return the content of `tokenizer_config.json`: the roles of special tokens, and where texts are cut."""
     special = {token["content"] for token in json.loads(tokenizer)["added_tokens"] if token["special"]}
     roles = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
     return {
@@ -119,19 +123,17 @@ def _describe_tokenizer(tokenizer: str, data: Data) -> dict[str, Any]:
 
 
 def place(params: Any, tensors: dict[str, np.ndarray], source: str) -> Any:
-    """The parameters of a `Bert` with the tensors in their places; the classifier stays as it is.
+    """Return the parameters of a `Bert`, replaced by tensors from a file; the classifier stays as it is.
+
+    A pooler that the file does not have stays as it is, and heads of other tasks are ignored; a warning says so.
 
     Args:
-      params: the tree.
-      tensors: name -> float32. Names may begin with "bert." and end as TensorFlow's did (gamma, beta).
-      source: of the tensors, for messages.
-
-    Returns:
-      the tree. Where there is no pooler among the tensors, it stays as it is; heads of other tasks are passed over.
-      Both are said in a warning.
+      params: the tree of parameters.
+      tensors: name -> float32. Names may begin with "bert." and may end with gamma and beta, as TensorFlow's did.
+      source: where the tensors come from, for messages.
 
     Raises:
-      UserError: tensors of the encoder are missing, of another shape, or have no place in it; all by name.
+      UserError: tensors of the encoder are missing, of another shape, or without a place in it; it names them.
     """
     left = {_modern(name): tensor for name, tensor in tensors.items()}
     missing, shapes = [], []
@@ -166,7 +168,7 @@ def place(params: Any, tensors: dict[str, np.ndarray], source: str) -> Any:
 
 
 def tensors_of(params: Any) -> dict[str, np.ndarray]:
-    """The parameters of a `Bert` but for its classifier, as name -> float32 in HuggingFace's layout."""
+    """Return the parameters of a `Bert`, without its classifier: name -> float32 in HuggingFace's layout."""
     tensors = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name, shape = _name_and_shape(path, leaf.shape)
@@ -177,7 +179,10 @@ def tensors_of(params: Any) -> dict[str, np.ndarray]:
 
 
 def _name_and_shape(path: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[str | None, tuple[int, ...]]:
-    """Where a parameter stands in their files, matrices as [outputs, inputs]; no name for the classifier."""
+    """Return a parameter's name and shape in HuggingFace's files, matrices as [outputs, inputs].
+
+    The name is None for the classifier.
+    """
     *modules, leaf = (str(key.key) for key in path)
     module = "/".join(modules if leaf in _LEAVES else [*modules, leaf])
     if module == "head":
@@ -188,7 +193,7 @@ def _name_and_shape(path: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[str 
         _, block, within = module.split("/", 2)
         name = f"encoder.layer.{block.removeprefix('block_')}.{_PLACES_IN_BLOCK[within]}"
     if leaf == "kernel":
-        # Of attention: [inputs, heads, features] and, on its way out, [heads, features, outputs].
+        # Kernels of attention are [inputs, heads, features], and that of its output [heads, features, outputs].
         inputs = int(np.prod(shape[:-1])) if name.endswith("dense") else shape[0]
         shape = (int(np.prod(shape)) // inputs, inputs)
     elif leaf == "bias":
@@ -201,6 +206,7 @@ def _is_kernel(path: tuple[Any, ...]) -> bool:
 
 
 def _modern(name: str) -> str:
+    """Return today's name of a tensor that an older version may have named."""
     name = name.removeprefix("bert.")
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
@@ -212,5 +218,5 @@ def _listed(names: list[str]) -> str:
 
 @functools.cache
 def _say_once(sentence: str) -> None:
-    """However many runs start from the same file."""
+    """Warn once a process, however many runs start from the same file."""
     _LOG.warning(sentence)

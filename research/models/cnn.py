@@ -17,22 +17,24 @@ from research.settings import setting
 class CNN(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`.
 
-    `channels` says which word vectors are read: "trained" ones (CNN-rand, and with pretrained vectors CNN-non-static),
-    "fixed" ones (CNN-static), or "both" (CNN-multichannel), where a filter has weights for each and adds them up.
-    Windows reach over both ends of a text, into zeros, as in Kim's code; those wholly outside it are masked.
+    `channels` chooses the word vectors: "trained" (CNN-rand, or CNN-non-static with pretrained vectors), "fixed"
+    (CNN-static), or "both" (CNN-multichannel). With both, a filter has weights for each channel and adds their results.
+    Windows reach over both ends of a text into zeros, as in Kim's code. Windows wholly outside the text are masked.
     """
+
+    layer_pattern = None  # no layers are stacked
 
     vocab_size: int
     num_outputs: int
-    embedding_size: int = setting(64, "of each channel", low=1)
+    embedding_size: int = setting(64, "size of the word vectors of each channel", low=1)
     channels: str = setting(
         "trained",
-        "word vectors that are learnt, that stay as they start, or both side by side",
+        "word vectors that are trained, that stay fixed, or both side by side",
         choices=("trained", "fixed", "both"),
     )
-    features: int = setting(100, "maps of each width", low=1)
-    widths: tuple[int, ...] = setting((3, 4, 5), "words of a window", low=1)
-    activation: str = setting("relu", "sigmoid: the article's h = sigmoid(C)", choices=tuple(ACTIVATIONS))
+    features: int = setting(100, "feature maps of each width", low=1)
+    widths: tuple[int, ...] = setting((3, 4, 5), "widths of the windows, in words", low=1)
+    activation: str = setting("relu", "sigmoid is the article's h = sigmoid(C)", choices=tuple(ACTIVATIONS))
     dropout: float = setting(0.5, low=0.0, high=0.95)
 
     @nn.compact

@@ -1,13 +1,13 @@
-"""Very deep convolutional networks over text: VGG's idea of stacked small filters, halving and doubling.
+"""Very deep convolutional networks over text: small filters are stacked, as in VGG.
 
-*vdcnn* (Conneau et al. 2017): a width-3 convolution, then stages of blocks of two width-3 convolutions with a
-shortcut; between stages the length is halved by max-pooling and the number of features doubled; k-max pooling is taken
-with k = 1 and the classifier is one layer, where the paper has k = 8 and three.
-*dpcnn* (Johnson & Zhang 2017): as many features throughout, each block halves the length first and then adds two
-pre-activated convolutions.
+*vdcnn* (Conneau et al. 2017): a convolution of width 3, then stages of blocks. A block has two convolutions of width 3
+and a shortcut. Between stages, max-pooling halves the length and the number of features doubles. The paper ends with
+k-max pooling, k = 8, and a classifier of three layers. Here k = 1, and the classifier is one layer.
+*dpcnn* (Johnson & Zhang 2017): every stage has the same number of features. Its blocks add two convolutions, each after
+its activation.
 
-The papers normalise over the batch or not at all. Here each position is normalised over its own features (layer
-normalisation): over the batch, its rows, and padding, would change each other's predictions.
+The papers normalise over the batch or not at all. Here layer normalisation treats each position by itself. Batch
+normalisation would let the rows of a batch, and padding, change each other's predictions.
 """
 
 import jax
@@ -23,10 +23,10 @@ from research.settings import setting
 
 
 def halve(states: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Max-pooling of width 3 and stride 2 over the real positions.
+    """Pool the real positions by their maximum, width 3 and stride 2.
 
     Args:
-      states: float [B, L, F], anything at padding.
+      states: float [B, L, F]; values at padding are not read.
       lengths: int32 [B].
 
     Returns:
@@ -44,13 +44,15 @@ def halve(states: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
 class DeepCNN(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
 
+    layer_pattern = r"stage_(\d+)|first$"
+
     vocab_size: int
     num_outputs: int
     kind: str = setting("vdcnn", choices=("vdcnn", "dpcnn"))
     embedding_size: int = setting(64, low=1)
-    features: int = setting(64, "of the first stage; dpcnn: of all", low=1)
-    stages: tuple[int, ...] = setting((1, 1, 1, 1), "blocks in each; the length is halved between them", low=1)
-    dropout: float = setting(0.0, "before the classifier", low=0.0, high=0.95)
+    features: int = setting(64, "number of features: of the first stage in vdcnn, of all stages in dpcnn", low=1)
+    stages: tuple[int, ...] = setting((1, 1, 1, 1), "blocks of each stage; the length is halved between stages", low=1)
+    dropout: float = setting(0.0, "rate of dropout before the classifier", low=0.0, high=0.95)
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:

@@ -26,17 +26,19 @@ class Linear(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`.
 
     The features of a text are its words and adjacent pairs, weighted by
-      tfidf  count * idf, scaled to unit length, with idf = ln((1 + N) / (1 + df)) + 1 as in scikit-learn's
-             `TfidfVectorizer`;
-      nb     presence * r, with r_c the log ratio of the shares of a feature among the texts of class c and among the
-             others, each counted from 1 (Wang & Manning 2012, eq. 2; with logistic loss as in Mesnil et al. 2014).
+      tfidf  count * idf, scaled to unit length. idf = ln((1 + N) / (1 + df)) + 1, as in scikit-learn's
+             `TfidfVectorizer`.
+      nb     presence * r. r_c is the log ratio of a feature's share among the texts of class c and among the other
+             texts, each counted from 1 (Wang & Manning 2012, eq. 2; with logistic loss as in Mesnil et al. 2014).
     A feature that no training text has weighs nothing.
     """
 
+    layer_pattern = None  # no layers are stacked
+
     vocab_size: int
     num_outputs: int
-    weighting: str = setting("tfidf", "of the features", choices=("tfidf", "nb"))
-    buckets: int = setting(2**18, "that words and word pairs are hashed into", low=1)
+    weighting: str = setting("tfidf", "how features are weighted", choices=("tfidf", "nb"))
+    buckets: int = setting(2**18, "number of buckets that word pairs are hashed into", low=1)
 
     def setup(self):
         features = self.vocab_size + self.buckets
@@ -46,18 +48,18 @@ class Linear(nn.Module):
         self.weights = self.variable("constants", "weights", jnp.ones, (features, columns))
 
     def _occurrences(self, token_ids: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The words, then the pairs of neighbours, and which of them are real: int32 [B, F] and bool [B, F]."""
+        """Return the words, then the pairs of neighbours, int32 [B, F], and which of them are real, bool [B, F]."""
         width = token_ids.shape[1]
         pairs = self.vocab_size + hash_pairs(token_ids[:, :-1], token_ids[:, 1:], self.buckets)
         mask = jnp.concatenate([length_mask(lengths, width), length_mask(lengths - 1, width - 1)], axis=1)
         return jnp.concatenate([token_ids, pairs], axis=1), mask
 
     def features(self, token_ids: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The words and pairs of each text, sorted by feature, so that repeated ones stand together.
+        """Return the words and pairs of each text, sorted by feature, so that equal ones are neighbours.
 
         Returns:
           `(ids int32 [B, F], mask bool [B, F], nth int32 [B, F])` with F = 2L - 1: the feature, whether it is real,
-          and how many equal ones stand before it in its text.
+          and the number of equal ones before it in its text.
         """
         occurrences, mask = self._occurrences(token_ids, lengths)
         padding = self.vocab_size + self.buckets  # sorts last
@@ -82,9 +84,9 @@ class Linear(nn.Module):
         return scores + self.bias[None, :]
 
     def contributions(self, token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
-        """What each token adds to the logits: float32 [B, L, C], which sum up to them less the bias.
+        """Return what each token adds to the logits, float32 [B, L, C]; their sum is the logits without the bias.
 
-        A pair's share is halved between its two tokens, and that of a presence among its occurrences.
+        The two tokens of a pair share its part equally. With `nb`, all occurrences of a feature share its part.
         """
         ids, mask = self._occurrences(token_ids, lengths)
         count = jnp.sum((ids[:, :, None] == ids[:, None, :]) & mask[:, None, :], axis=2, dtype=jnp.float32)

@@ -5,13 +5,18 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from research.models.kernels.options import Kernels
 from research.models.layers.attention import SCORES, LuongAttention
 from research.models.layers.embedding import embedding, head
 from research.models.layers.recurrence import RecurrentLayer
 from research.settings import setting
 
 
-def _reads_positions(model: Any) -> bool:
+def _is_local(model: Any) -> bool:
+    return model.score.startswith("local")
+
+
+def _is_location(model: Any) -> bool:
     return model.score == "location"
 
 
@@ -21,20 +26,22 @@ class Luong(nn.Module):
     The attention weights [B, L] are sown as `intermediates/attention_weights`.
     """
 
-    skips_padding = True  # the recurrence ends with the longest text: one width is enough
+    skips_padding = True  # the recurrence ends with the longest text
+    layer_pattern = r"lstm(\d*)$"
 
     vocab_size: int
     num_outputs: int
-    score: str = setting("general", "of a state with the query", choices=SCORES)
-    window: int = setting(10, "of the local scores", low=1, read=lambda model: model.score.startswith("local"))
-    positions: int = setting(100, "of the location score", low=1, limits_length=_reads_positions, read=_reads_positions)
+    score: str = setting("general", "how a state is scored with the query", choices=SCORES)
+    window: int = setting(10, "positions that a local score reads on each side", low=1, read=_is_local)
+    positions: int = setting(100, "positions with a score", low=1, limits_length=_is_location, read=_is_location)
     embedding_size: int = setting(64, low=1)
     hidden_size: int = setting(128, low=1)
+    kernels: Kernels = Kernels()
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         inputs = embedding(self.vocab_size, self.embedding_size)(token_ids)
-        states, last = RecurrentLayer("lstm", self.hidden_size, name="lstm")(inputs, lengths)
+        states, last = RecurrentLayer("lstm", self.hidden_size, kernels=self.kernels, name="lstm")(inputs, lengths)
         attention = LuongAttention(self.score, self.window, self.positions, name="attention")
         attended, weights = attention(last, states, lengths)
         self.sow("intermediates", "attention_weights", weights)

@@ -1,13 +1,13 @@
-"""The recurrent family: Embedding -> layers of a recurrent cell -> a read-out -> Dense.
+"""The recurrent family: embedding, layers of a recurrent cell, readout, classifier.
 
-With its defaults this is the article's classifier: one LSTM of 128, its last valid state.
+With its defaults this is the article's classifier: one LSTM with 128 units, its last valid state.
 
-Dropout is one of two kinds (Gal & Ghahramani 2016, section 4):
-  *variational*: for each text one mask of a layer's inputs, one of its state and one of the read-out, the same at every
-  step, and whole word types dropped from the embedding;
-  *naive*: fresh masks at every step, of inputs and read-out alone (Zaremba et al. 2014).
-With `monte_carlo` samples the deterministic forward pass averages the probabilities of that many dropout masks instead
-of scaling the weights (section 3); the masks are shared by all rows, so a prediction does not depend on its batch.
+There are two kinds of dropout (Gal & Ghahramani 2016, section 4):
+  *variational*: each text has one mask for a layer's inputs, one for its state and one for the readout, the same at
+  every step. Whole word types are dropped from the embedding.
+  *naive*: inputs and readout have new masks at every step, and the state has none (Zaremba et al. 2014).
+If `monte_carlo` is above 0, the deterministic forward pass averages the probabilities of that many dropout masks
+(section 3). Otherwise it scales the weights. All rows share these masks, so a prediction does not depend on its batch.
 """
 
 import jax
@@ -15,11 +15,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from research.errors import UserError
+from research.models.kernels.options import Kernels
+from research.models.kernels.plain_recurrence import CELLS
 from research.models.layers.activations import ACTIVATIONS
 from research.models.layers.dropout import drop_word_types, dropout_mask, sequence_mask
 from research.models.layers.embedding import embedding, head
 from research.models.layers.pooling import AttentivePooling, max_over_time, mean_over_time
-from research.models.layers.recurrence import CELLS, RecurrentLayer
+from research.models.layers.recurrence import RecurrentLayer
 from research.models.layers.vocabulary import Guesses, Output
 from research.settings import setting
 
@@ -27,40 +29,47 @@ from research.settings import setting
 class Recurrent(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
 
-    objective = "next"  # that it is pre-trained by
-    skips_padding = True  # the recurrence ends with the longest text: one width is enough
+    objective = "next"  # pre-trained as a language model
+    skips_padding = True  # the recurrence ends with the longest text
+    layer_pattern = r"(?:forwards|backwards)_(\d+)"
 
     vocab_size: int
     num_outputs: int
     embedding_size: int = setting(64, low=1)
-    hidden_size: int = setting(128, "of each direction", low=1)
+    hidden_size: int = setting(128, "units of each direction", low=1)
     cell: str = setting("lstm", choices=tuple(CELLS))
     activation: str = setting("tanh", choices=tuple(ACTIVATIONS))
     layers: int = setting(1, low=1)
-    bidirectional: bool = setting(False, "reads texts backwards too")
-    readout: str = setting("last", "what becomes of the states", choices=("last", "mean", "max", "attention"))
+    bidirectional: bool = setting(False, "read texts backwards too")
+    readout: str = setting("last", "how states become one vector", choices=("last", "mean", "max", "attention"))
     dropout_kind: str = setting(
         "variational",
-        "one mask a text, or one a step",
+        "one mask for all steps of a text, or a new one at each step",
         choices=("variational", "naive"),
         read=lambda model: model.dropout > 0,
     )
     dropout: float = setting(0.0, low=0.0, high=0.95)
-    word_dropout: float = setting(0.0, "of whole word types", low=0.0, high=0.95)
+    word_dropout: float = setting(0.0, "share of word types that training drops from a text", low=0.0, high=0.95)
     monte_carlo: int = setting(
         0,
-        "samples of dropout that a prediction averages; 0 scales the weights",
+        "number of dropout masks that a prediction averages; 0 scales the weights",
         low=0,
         read=lambda model: model.dropout > 0 or model.word_dropout > 0,
     )
+    kernels: Kernels = Kernels()
 
     def setup(self):
-        self.embed = embedding(self.vocab_size, self.embedding_size)
         directions = ("forwards", "backwards") if self.bidirectional else ("forwards",)
+        self.embed = embedding(self.vocab_size, self.embedding_size)
         self.stack = [
             [
                 RecurrentLayer(
-                    self.cell, self.hidden_size, self.activation, direction == "backwards", name=f"{direction}_{layer}"
+                    self.cell,
+                    self.hidden_size,
+                    self.activation,
+                    backwards=direction == "backwards",
+                    kernels=self.kernels,
+                    name=f"{direction}_{layer}",
                 )
                 for direction in directions
             ]
@@ -68,7 +77,7 @@ class Recurrent(nn.Module):
         ]
         self.pool = AttentivePooling(name="pool") if self.readout == "attention" else None
         self.dense = head(self.num_outputs)
-        self.predictions = Output(self.vocab_size, self.embedding_size)  # of pre-training alone
+        self.predictions = Output(self.vocab_size, self.embedding_size)  # only pre-training reads it
 
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         drops = self.dropout > 0 or self.word_dropout > 0
@@ -78,7 +87,7 @@ class Recurrent(nn.Module):
             return self._logits(token_ids, lengths, self.make_rng("dropout"))
         keys = [jax.random.key(sample) for sample in range(self.monte_carlo)]
         samples = [self._logits(token_ids, lengths, key, shared=True) for key in keys]
-        return _logit_of_mean_probability(jnp.stack(samples))
+        return average_probabilities(jnp.stack(samples))
 
     def guess(
         self,
@@ -89,7 +98,10 @@ class Recurrent(nn.Module):
         *,
         deterministic: bool,
     ) -> Guesses:
-        """What follows `positions` int32 [B, P]: a language model (Dai & Le 2015, section 2). Segments are not read."""
+        """Guess the token after each of `positions` int32 [B, P], as a language model (Dai & Le 2015, section 2).
+
+        `segment_ids` are not read.
+        """
         if self.bidirectional:
             raise UserError(
                 "config.model.bidirectional sees the words that a language model is to guess, expected false"
@@ -103,18 +115,18 @@ class Recurrent(nn.Module):
     def _states(
         self, token_ids: jax.Array, lengths: jax.Array, key: jax.Array | None, shared: bool
     ) -> tuple[jax.Array, jax.Array]:
-        """Of the highest layer, at each token [B, L, H] and at the end [B, H].
+        """Return the states of the highest layer at each token, [B, L, H], and at the end, [B, H].
 
-        With dropout where there is a key; its masks are shared by all rows, or drawn for each.
+        A key switches dropout on. With `shared`, all rows have the same masks.
         """
         states, last = self.embed(token_ids), None
         rows = 1 if shared else token_ids.shape[0]
         if key is not None and self.word_dropout:
-            of_words = jax.random.fold_in(key, 0)
+            word_key = jax.random.fold_in(key, 0)
             if shared:  # the same types in every text
-                mask = dropout_mask(of_words, (self.vocab_size,), self.word_dropout, states.dtype)[token_ids]
+                mask = dropout_mask(word_key, (self.vocab_size,), self.word_dropout, states.dtype)[token_ids]
             else:
-                mask = drop_word_types(of_words, token_ids, self.word_dropout, states.dtype)
+                mask = drop_word_types(word_key, token_ids, self.word_dropout, states.dtype)
             states = states * mask[:, :, None]
         for i, layers in enumerate(self.stack):
             outputs = []
@@ -122,11 +134,11 @@ class Recurrent(nn.Module):
             for j, layer in enumerate(layers):
                 mask = None
                 if key is not None and self.dropout and self.dropout_kind == "variational":
-                    of_direction = jax.random.fold_in(jax.random.fold_in(key, 3 * i + 2), j)
-                    mask = dropout_mask(of_direction, (rows, self.hidden_size), self.dropout, states.dtype)
+                    state_key = jax.random.fold_in(jax.random.fold_in(key, 3 * i + 2), j)
+                    mask = dropout_mask(state_key, (rows, self.hidden_size), self.dropout, states.dtype)
                 outputs.append(layer(states, lengths, mask))
-            states = jnp.concatenate([of_tokens for of_tokens, _ in outputs], axis=-1)
-            last = jnp.concatenate([at_end for _, at_end in outputs], axis=-1)
+            states = jnp.concatenate([layer_states for layer_states, _ in outputs], axis=-1)
+            last = jnp.concatenate([layer_last for _, layer_last in outputs], axis=-1)
         return states, last
 
     def _logits(
@@ -143,18 +155,18 @@ class Recurrent(nn.Module):
             pooled = (mean_over_time if self.readout == "mean" else max_over_time)(states, lengths)
         return self.dense(self._drop(pooled[:, None], key, 3 * len(self.stack) + 1, rows)[:, 0])
 
-    def _drop(self, sequences: jax.Array, key: jax.Array | None, which: int, rows: int) -> jax.Array:
+    def _drop(self, sequences: jax.Array, key: jax.Array | None, stream: int, rows: int) -> jax.Array:
         if key is None or not self.dropout:
             return sequences
-        key = jax.random.fold_in(key, which)
+        key = jax.random.fold_in(key, stream)
         if self.dropout_kind == "variational":
             mask = dropout_mask(key, (rows, sequences.shape[-1]), self.dropout, sequences.dtype)
             return sequences * mask[:, None, :]
         return sequences * sequence_mask(key, (rows, *sequences.shape[1:]), self.dropout, sequences.dtype)
 
 
-def _logit_of_mean_probability(samples: jax.Array) -> jax.Array:
-    """float32 [S, B, C] logits -> [B, C], whose probabilities are the means of the samples'."""
+def average_probabilities(samples: jax.Array) -> jax.Array:
+    """Return logits [B, C] whose probabilities are the means over S samples of logits, float32 [S, B, C]."""
     count = jnp.log(samples.shape[0])
     if samples.shape[-1] > 1:
         return jax.nn.logsumexp(jax.nn.log_softmax(samples, axis=-1), axis=0) - count

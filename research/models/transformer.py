@@ -1,4 +1,4 @@
-"""The Transformer's encoder over a text, its states averaged (Vaswani et al. 2017)."""
+"""The Transformer's encoder over a text, with the mean of its states (Vaswani et al. 2017)."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,11 @@ from research.settings import setting
 
 
 def sinusoidal_positions(length: int, features: int) -> jax.Array:
-    """PE(pos, 2i) = sin(pos / 10000^(2i/d)), PE(pos, 2i+1) = cos of it (section 3.5): float32 [length, features]."""
+    """Return PE(pos, 2i) = sin(pos / 10000^(2i/d)) and PE(pos, 2i+1) = cos(same), section 3.5.
+
+    Returns:
+      float32 [length, features].
+    """
     column = np.arange(features)
     rates = (10_000.0 ** (-2 * (column // 2) / features)).astype(np.float32)
     angles = positions(length).astype(jnp.float32).T * rates[None, :]
@@ -24,6 +28,8 @@ def sinusoidal_positions(length: int, features: int) -> jax.Array:
 class Transformer(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
 
+    layer_pattern = r"block_(\d+)"
+
     vocab_size: int
     num_outputs: int
     embedding_size: int = setting(64, low=1)
@@ -31,14 +37,14 @@ class Transformer(nn.Module):
     heads: int = setting(4, low=1)
     feed_forward: int = setting(256, low=1)
     dropout: float = setting(0.1, low=0.0, high=0.95)
-    norm: str = setting("pre", "where layers are normalised", choices=("pre", "post"))
+    norm: str = setting("pre", "normalise before each sublayer or after it", choices=("pre", "post"))
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         vectors = embedding(self.vocab_size, self.embedding_size)(token_ids)
-        of_positions = sinusoidal_positions(token_ids.shape[1], self.embedding_size)[None].astype(vectors.dtype)
-        # The embedding starts at +-0.05 where the paper's starts near 1 / sqrt(d), scaled by sqrt(d): to unit size.
-        states = 20.0 * vectors + of_positions
+        position_vectors = sinusoidal_positions(token_ids.shape[1], self.embedding_size)[None].astype(vectors.dtype)
+        # Unit size: the embedding starts at +-0.05. The paper's starts near 1 / sqrt(d) and is multiplied by sqrt(d).
+        states = 20.0 * vectors + position_vectors
         states = Dropout(self.dropout)(states, deterministic=deterministic)
         mask = length_mask(lengths, token_ids.shape[1])
         for layer in range(self.layers):

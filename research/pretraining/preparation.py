@@ -1,11 +1,11 @@
-"""What pre-training begins with: settings that fit, a vocabulary of the training texts, and texts as tokens on disk."""
+"""Prepare pre-training: check the settings, learn the vocabulary, and write the texts as tokens to disk."""
 
 import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from research.atomic_files import write_text
 from research.data.corpora import Corpus
@@ -29,11 +29,11 @@ from research.runs import run_files
 from research.runs.source import seen_by
 from research.runs.texts import RunSpec
 from research.settings import Config, Optimizer, Pretraining, repeat_of
-from research.training.device_memory import require_memory
+from research.training.initial_state import require_memory
 
 
 class PreparedStream(NamedTuple):
-    """What is trained on."""
+    """The texts as tokens on disk."""
 
     tokenizer: str  # `tokenizer.json`
     special: Special | None  # None of a language model
@@ -44,7 +44,7 @@ class PreparedStream(NamedTuple):
 
 
 def for_pretraining(config: Config) -> Config:
-    """The settings of a variant for pre-training it: its model, its kind of tokens, and rates for small models."""
+    """Return the settings to pre-train a variant: its model, its kind of tokens, and rates for small models."""
     if isinstance(config.training, Pretraining):
         return config
     data, masked = config.data, getattr(load_module(config.model.module), "objective", "") == "masked"
@@ -57,7 +57,7 @@ def for_pretraining(config: Config) -> Config:
 
 
 def resolve_pretraining_folds(texts: Corpus | TextFile, folds: int | None, fold: int) -> int:
-    """The folds, 0 where none are asked for: then no fold is held out, and of the texts what `pretraining_split` says.
+    """Return the number of folds; 0 if none is given, and then no fold is held out (see `pretraining_split`).
 
     Raises:
       UserError: they do not go with the texts.
@@ -71,8 +71,8 @@ def resolve_pretraining_folds(texts: Corpus | TextFile, folds: int | None, fold:
     return resolve_folds(texts, folds or 0)
 
 
-def check(spec: RunSpec) -> Any:
-    """The shapes of the model's variables.
+def check_spec(spec: RunSpec) -> None:
+    """Check the settings.
 
     Raises:
       UserError: a setting is not read, does not fit another one, or takes more memory than there is.
@@ -80,8 +80,7 @@ def check(spec: RunSpec) -> Any:
     config = spec.config
     if spec.repeat < 0:
         raise UserError(f"--repeat is {spec.repeat}, expected at least 0")
-    shapes = guesser_shapes(config)
-    require_memory(shapes)
+    require_memory(guesser_shapes(config))
     masked = load_module(config.model.module).objective == "masked"
     data, least = config.data, 5 if masked else 2
     if masked != (data.tokens == "pieces"):
@@ -103,7 +102,6 @@ def check(spec: RunSpec) -> Any:
     }
     if wrong := [name for name, is_set in unread.items() if is_set]:
         raise UserError(f"config.{wrong[0]} is not read in pre-training, expected it as it is by default")
-    return shapes
 
 
 def _has_test(spec: RunSpec) -> bool:
@@ -111,7 +109,7 @@ def _has_test(spec: RunSpec) -> bool:
 
 
 def check_batch(training: Pretraining, devices: int) -> None:
-    """Raises UserError where a batch cannot be taken in equal parts."""
+    """Raise UserError if a batch cannot be divided into equal parts."""
     parts = training.accumulation * devices
     if training.batch_size % parts:
         raise UserError(
@@ -121,7 +119,7 @@ def check_batch(training: Pretraining, devices: int) -> None:
 
 
 def split_texts(spec: RunSpec) -> tuple[Part, Part]:
-    """The texts to train on, and those that are only looked at.
+    """Return the texts to train on, and those for validation.
 
     Raises:
       UserError: there are none to train on, or a line of a file cannot be read; it is read through, so that nothing is
@@ -138,7 +136,7 @@ def split_texts(spec: RunSpec) -> tuple[Part, Part]:
 
 
 def write_seen(folder: Path, train: Part, validation: Part, weights: str) -> None:
-    """Writes which texts are seen, here or before by the encoder that is started from; nothing where that was done."""
+    """Write which texts are seen, here or earlier by the encoder that the model starts from, unless that was done."""
     if (folder / run_files.SEEN).exists():
         return
     before, is_known = nothing(), True
@@ -151,7 +149,7 @@ def write_seen(folder: Path, train: Part, validation: Part, weights: str) -> Non
 
 
 def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -> PreparedStream:
-    """Learns the vocabulary and writes the tokens, unless that was done before the run was interrupted."""
+    """Learn the vocabulary and write the tokens, unless that was done before the run was interrupted."""
     data, batch = spec.config.data, spec.config.training.batch_size
     path = folder / run_files.TOKENIZER
     if path.exists():

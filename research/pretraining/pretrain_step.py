@@ -1,4 +1,4 @@
-"""State and step of pre-training: pure functions over (state, rows), as `step.py` has them for classifiers."""
+"""The pre-training step: a pure function `(state, rows) -> (state, sums)`, like that of `training/step.py`."""
 
 import functools
 import json
@@ -14,17 +14,18 @@ from flax import struct
 from research.data.token_stream import Rows
 from research.data.word_pieces import Special
 from research.models import build, config_from_dict, init_guesser
+from research.models.kernels.options import Kernels
 from research.pretraining.objectives import Examples, Sums, examples_of, measure, zero
 from research.settings import Config, Data, Pretraining, to_dict
 from research.training.optimizers import Rates, make_optimizer, rates_of, without_rates
-from research.training.programs import jit_compiled
-from research.training.sharding import replicated
+from research.training.programs import for_each_run, jit_compiled
+from research.training.sharding import ONE_DEVICE, Placement
 from research.training.step import descend, in_dtype
 
 
 @struct.dataclass
 class PretrainState:
-    """All that a step reads beside its rows; keys are derived from `seed` and `step`, so none is kept."""
+    """All that a step reads beside its rows. Random keys are derived from `seed` and `step`, so none is kept."""
 
     step: jax.Array  # int32 []
     seed: jax.Array  # uint32 [], of masks and dropout
@@ -38,36 +39,49 @@ class PretrainState:
 class PretrainPrograms:
     """The compiled functions.
 
+    placement: where the arrays are.
     init: `(key) -> variables`.
-    step: `(state, rows [K, B / K, ...]) -> (state, sums)`, one step of the optimizer; the state is donated.
-    evaluate: `(params, rows [B, ...], which) -> sums`, the same masks for a batch whenever it is asked for.
+    step: `(states, rows [1, K, B / K, ...]) -> (states, sums)`, one step of the optimizer of one run, on arrays with a
+      leading axis of runs, [1, ...]; the states are donated.
+    evaluate: `(params [1, ...], rows [B, ...], number) -> sums`; the number of the batch draws its masks.
     """
 
-    def __init__(self, config: Config, special: Special | None, pieces: int):
-        """`special` and `pieces` as in `objectives.examples_of`."""
-        self.module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=1)
-        self.optimizer = make_optimizer(config.optimizer)
+    def __init__(self, config: Config, special: Special | None, pieces: int, placement: Placement = ONE_DEVICE):
+        """Compile on first use; `special` and `pieces` as in `objectives.examples_of`."""
+        self.placement = placement
+        kernels = Kernels(mesh=placement.row_mesh)
+        self.module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=1, kernels=kernels)
+        self.optimizer = make_optimizer(config.optimizer, self.module)
         examples = functools.partial(examples_of, self.module.objective, special=special, pieces=pieces)
         step = functools.partial(pretrain_step, self.module, self.optimizer, config, examples)
         self.init = jax.jit(functools.partial(init_guesser, self.module))
-        self.step = jit_compiled(step, donate_argnums=0)
-        self.evaluate = jit_compiled(functools.partial(_evaluate, self.module, config, examples))
+        evaluate = functools.partial(_evaluate, self.module, config, examples)
+        self.step = jit_compiled(
+            lambda states, rows: placement.replicate(for_each_run(step)(states, rows)), donate_argnums=0
+        )
+        self.evaluate = jit_compiled(
+            lambda params, rows, number: placement.replicate(
+                evaluate(jax.tree.map(lambda leaf: leaf[0], params), rows, number)
+            )
+        )
 
 
-def pretrain_programs(config: Config, special: Special | None, pieces: int) -> PretrainPrograms:
-    """The programs, shared by all runs that differ in nothing that a step reads."""
+def pretrain_programs(
+    config: Config, special: Special | None, pieces: int, placement: Placement = ONE_DEVICE
+) -> PretrainPrograms:
+    """Return the programs, shared by all runs that differ in nothing that a step reads."""
     read = Config(
         model=config.model,
         data=Data(vocab_size=config.data.vocab_size),
         optimizer=without_rates(config).optimizer,
         training=Pretraining(compute_dtype=config.training.compute_dtype),
     )
-    return _programs(json.dumps(to_dict(read), sort_keys=True), special, pieces)
+    return _programs(json.dumps(to_dict(read), sort_keys=True), special, pieces, placement)
 
 
 @functools.lru_cache(maxsize=2)
-def _programs(config_json: str, special: Special | None, pieces: int) -> PretrainPrograms:
-    return PretrainPrograms(config_from_dict(json.loads(config_json)), special, pieces)
+def _programs(config_json: str, special: Special | None, pieces: int, placement: Placement) -> PretrainPrograms:
+    return PretrainPrograms(config_from_dict(json.loads(config_json)), special, pieces, placement)
 
 
 def init_state(
@@ -79,7 +93,7 @@ def init_state(
     num_steps: int,
     start_from: Callable[[Any], Any] = lambda params: params,
 ) -> PretrainState:
-    """A fresh state.
+    """Return a fresh state.
 
     Args:
       programs: of the config.
@@ -109,7 +123,7 @@ def pretrain_step(
     state: PretrainState,
     rows: Rows,
 ) -> tuple[PretrainState, Sums]:
-    """One step of the optimizer on the mean loss of a guessed token and, where it is known, of the order of segments.
+    """Take one step on the mean loss of a guessed token and, if it is known, of the order of segments.
 
     Args:
       module: the model.
@@ -144,7 +158,7 @@ def pretrain_step(
     else:
         (gradients, sums), _ = jax.lax.scan(add, nothing, (examples, jax.random.split(of_dropout, parts)))
     state = descend(optimizer, config.optimizer, state, gradients)
-    return replicated((state.replace(sums=state.sums.merge(sums)), sums))
+    return state.replace(sums=state.sums.merge(sums)), sums
 
 
 def _evaluate(
@@ -153,7 +167,7 @@ def _evaluate(
     examples_of_rows: Callable[[jax.Array, Rows], Examples],
     params: Any,
     rows: Rows,
-    which: jax.Array,
+    number: jax.Array,
 ) -> Sums:
-    examples = examples_of_rows(jax.random.key(which), rows)
-    return replicated(measure(module, in_dtype({"params": params}, config.training.compute_dtype), examples))
+    examples = examples_of_rows(jax.random.key(number), rows)
+    return measure(module, in_dtype({"params": params}, config.training.compute_dtype), examples)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from research.errors import UserError
 from research.runs import run_files
+from research.runs.claim import locked, remove_if_empty, require_free
 from research.runs.plan_file import read_plan
 
 _OF_COMPARISON = (
@@ -20,14 +21,14 @@ def clear(folder: Path) -> None:
       UserError: the folder is not empty and holds neither, or another process writes into it.
     """
     if not (folder / run_files.PLAN).exists() and not run_files.is_run(folder):
-        run_files.require_free(folder)
+        require_free(folder)
         return
-    with run_files.locked(folder):
+    with locked(folder):
         if (folder / run_files.PLAN).exists():
             _clear_comparison(folder)
         else:
             _clear_run(folder)
-    run_files.remove_if_empty(folder)
+    remove_if_empty(folder)
 
 
 def _clear_comparison(folder: Path) -> None:
@@ -37,14 +38,14 @@ def _clear_comparison(folder: Path) -> None:
         if path.is_symlink():
             raise UserError(f"{path} is a link, and what it leads to is not deleted: remove the link")
     for run in every_run:
-        with run_files.locked(run):
+        with locked(run):
             _clear_run(run)
-        run_files.remove_if_empty(run)
+        remove_if_empty(run)
     for variant in variants:
-        run_files.remove_if_empty(variant)
+        remove_if_empty(variant)
     for name in _OF_COMPARISON:
         (folder / name).unlink(missing_ok=True)
-    run_files.remove_if_empty(folder / "plots")
+    remove_if_empty(folder / "plots")
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 

@@ -16,7 +16,7 @@ _PACKAGE = Path(__file__).parent.parent
 # something else.
 _KIND = f"code3.{sys.version_info.major}.{sys.version_info.minor}-"
 # What predicting needs beside the model itself, and what training does; with all that these import.
-_PREDICTING = ("data.tokenizer", "data.batches", "training.step", "training.loop")
+_PREDICTING = ("data.tokenizer", "data.batches", "training.step", "training.programs")
 _TRAINING = ("runs.train",)
 
 

@@ -1,11 +1,19 @@
-"""Floating-point operations of a traced program; loops count as often as they run, which XLA's analysis leaves out."""
+"""Count the floating-point operations of a traced program. Loops count as often as they run; XLA counts them once."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.extend
+
+from research.data.batches import Batch
+from research.models import with_kernels
+from research.models.kernels.options import Kernels
+from research.settings import Config
+from research.training.programs import Programs
+from research.training.step import evaluate_step
 
 _ONE_EACH = (
     *("add", "sub", "mul", "div", "max", "min", "neg", "abs", "pow", "integer_pow", "square", "sqrt", "rsqrt"),
@@ -14,17 +22,33 @@ _ONE_EACH = (
 _OF_INPUTS = ("reduce_sum", "reduce_max", "reduce_min", "cumsum", "cumlogsumexp", "cummax", "scatter-add")
 
 
+def flops_per_text(programs: Programs, config: Config, variables: dict[str, Any], example: Batch) -> int:
+    """Return the operations of predicting one text.
+
+    Args:
+      programs: of the variant; they keep the result for each width.
+      config: its settings.
+      variables: of the model.
+      example: a batch of one text, [1, W].
+    """
+    width = example.token_ids.shape[1]
+    if width not in programs.flops:
+        module = with_kernels(programs.module, Kernels(plain=True))  # whose loops say how often they run
+        programs.flops[width] = count_flops(functools.partial(evaluate_step, module, config), variables, example)
+    return programs.flops[width]
+
+
 def count_flops(program: Callable[..., Any], *arguments: Any) -> int:
-    """Multiplications, additions and functions of floats in one call; a product of matrices counts 2 n m k.
+    """Return the multiplications, additions and functions of floats in one call; a product of matrices counts 2 n m k.
 
     Args:
       program: a function that JAX can trace.
       *arguments: of the call; only their shapes and dtypes matter.
     """
-    return _of(jax.make_jaxpr(program)(*arguments).jaxpr)
+    return _count(jax.make_jaxpr(program)(*arguments).jaxpr)
 
 
-def _of(jaxpr: Any) -> int:
+def _count(jaxpr: Any) -> int:
     total = 0
     for equation in jaxpr.eqns:
         name, inner = equation.primitive.name, jax.extend.core.jaxprs_in_params(equation.params)
@@ -33,15 +57,15 @@ def _of(jaxpr: Any) -> int:
             shape = equation.invars[0].aval.shape
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[axis] for axis in contracted)
         elif name == "scan":
-            total += equation.params["length"] * sum(map(_of, inner))
+            total += equation.params["length"] * sum(map(_count, inner))
         elif name == "cond":
-            total += max(map(_of, inner))
+            total += max(map(_count, inner))
         elif name.startswith("custom_vjp_call") or name.startswith("custom_jvp_call"):
-            total += _of(next(iter(inner)))  # the function itself, not its derivatives
+            total += _count(next(iter(inner)))  # the function itself, not its derivatives
         elif name in _ONE_EACH + _OF_INPUTS:
             counted = equation.invars[0] if name in _OF_INPUTS else equation.outvars[0]
             if jax.numpy.issubdtype(counted.aval.dtype, jax.numpy.floating):
                 total += math.prod(counted.aval.shape)
         else:
-            total += sum(map(_of, inner))
+            total += sum(map(_count, inner))
     return total

@@ -55,7 +55,7 @@ def is_first() -> bool:
 
 
 @contextlib.contextmanager
-def own_folder(workdir: Path) -> Iterator[Path]:
+def local_folder(workdir: Path) -> Iterator[Path]:
     """The folder that this process writes into: `workdir`, or for all but the first a copy that does not last.
 
     Raises:
@@ -79,14 +79,16 @@ def own_folder(workdir: Path) -> Iterator[Path]:
         yield folder
 
 
-def checkpoints_of(folder: Path, template: TrainState) -> contextlib.AbstractContextManager["Checkpoints | Remembered"]:
+def checkpoints_of(
+    folder: Path, template: TrainState
+) -> contextlib.AbstractContextManager["Checkpoints | MemoryCheckpoints"]:
     """The checkpoints of a run that is trained: on disk in the process that keeps the folder."""
     if is_first():
         return Checkpoints(folder.absolute(), template)
-    return contextlib.nullcontext(Remembered(folder.absolute(), template))
+    return contextlib.nullcontext(MemoryCheckpoints(folder.absolute(), template))
 
 
-class Remembered:
+class MemoryCheckpoints:
     """What `Checkpoints` does, in memory; begins with what a folder holds."""
 
     def __init__(self, folder: Path, template: TrainState):
@@ -123,7 +125,7 @@ class Remembered:
         return self._kept[step][1]
 
 
-def told_to_stop(call: int) -> bool:
+def should_stop(call: int) -> bool:
     """Whether all processes are to stop now: soon after one was sent SIGTERM, as before a machine is taken back.
 
     Args:

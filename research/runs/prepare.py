@@ -1,13 +1,12 @@
-"""What a run begins with: its spec, its folder, its texts, its seeds and its state before the first step."""
+"""Prepare runs: check what they ask for, and gather all that their training needs, before anything is written."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.atomic_files import make_folder
 from research.data.batches import steps_per_epoch
 from research.data.corpora import Corpus
 from research.data.pretrained_encoders import weights_checksum
@@ -18,16 +17,20 @@ from research.json_files import write_json
 from research.models import config_from_dict
 from research.runs import run_files
 from research.runs.checkpoints import fingerprint
+from research.runs.claim import claim_folder
 from research.runs.source import Source, read_source, source_folder
-from research.runs.texts import Prepared, RunSpec, prepare
+from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained, start_from_run
 from research.settings import PLACES, Config, config_hash, differences, repeat_of, to_dict
 from research.settings_validation import validate
+from research.training.early_stopping import chosen_by
+from research.training.initial_state import init_state
 from research.training.optimizers import limit_columns
-from research.training.programs import Programs, init_state
+from research.training.programs import Programs, TrainData
 from research.training.step import TrainState
 
-# Between two descriptions of the same run: a file may be moved, and the hash is that of the settings.
+# Parts of a run's description that may differ when the run is called again: a file may have been moved, and the hash is
+# that of the settings.
 _MAY_DIFFER = (
     "hash:",
     *(f"settings.{place}:" for place in PLACES),
@@ -40,62 +43,70 @@ _MAY_DIFFER = (
 
 
 class Run(NamedTuple):
-    """What is to be trained, and where it is kept."""
+    """A run to be trained, and the folder to keep it in."""
 
     config: Config
     folder: Path
     fold: int = 0
     repeat: int = 0
     command: str = ""  # that does the same; kept in the record
-    overwrite: bool = False  # what the folder holds of an earlier run
+    overwrite: bool = False  # removes what the folder holds of an earlier run
 
 
-class Begun(NamedTuple):
-    """A run whose training is not finished, with all that it needs."""
+class PreparedRun(NamedTuple):
+    """A run that is not finished, with all that its training needs."""
 
-    at: int  # its place among those that were asked for
     run: Run
     spec: RunSpec
-    prepared: Prepared
+    texts: RunTexts
     source: Source  # that it starts from
 
+    @property
+    def select(self) -> str:
+        """The validation score that chooses the epoch."""
+        return chosen_by(self.spec.config.training, self.texts.train.labels, len(self.texts.validation.labels))
 
-def begin(asked: Sequence[Run], corpus: Corpus, folds: int | None) -> list[Begun]:
-    """The runs that are not finished, with their texts; nothing is written.
+    @property
+    def data(self) -> TrainData:
+        """What the training loop reads."""
+        return TrainData(self.texts.train, self.texts.validation, seed_of(self.spec, "order"))
+
+
+def prepare_run(run: Run, corpus: Corpus, folds: int | None) -> PreparedRun | None:
+    """Prepare a run; return None if it is finished.
 
     Raises:
-      UserError: a setting, fold or repeat that does not fit, a folder that holds something else, or a source that
-        cannot be started from.
+      UserError: a setting, fold or repeat that does not fit, a folder that holds something else, or a source that the
+        run cannot start from.
     """
-    begun = []
-    for at, run in enumerate(asked):
-        if run.repeat < 0:
-            raise UserError(f"--repeat is {run.repeat}, expected at least 0")
-        spec = RunSpec(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
-        if run.overwrite or not is_done(run.folder, describe(spec)):
-            prepared = prepare(spec)
-            begun.append(Begun(at, run, spec, prepared, read_source(spec, prepared)))
-    return begun
+    if run.repeat < 0:
+        raise UserError(f"--repeat is {run.repeat}, expected at least 0")
+    spec = RunSpec(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
+    if not run.overwrite and holds_finished(run.folder, describe(spec)):
+        return None
+    texts = prepare_texts(spec)
+    return PreparedRun(run, spec, texts, read_source(spec, texts.split))
 
 
 @contextlib.contextmanager
-def taken_folder(folder: Path, description: dict[str, Any]) -> Iterator[None]:
-    """A run's folder, made where it does not exist, with its description, kept from other processes.
+def claim_run(folder: Path, description: dict[str, Any]) -> Iterator[None]:
+    """Claim the folder of a run and write its description.
+
+    Args:
+      folder: made if there is none.
+      description: the content of `config.json`.
 
     Raises:
-      UserError: it holds something else, or another process trains there.
+      UserError: the folder holds something else, or another process trains there.
     """
-    is_done(folder, description)
-    if not run_files.is_run(folder):
-        run_files.require_free(folder)
-        make_folder(folder)
-    with run_files.locked(folder):
+    holds_finished(folder, description)
+    with claim_folder(folder, is_ours=run_files.is_run(folder)):
         write_json(folder / run_files.CONFIG, description)
         yield
 
 
 def describe(spec: RunSpec) -> dict[str, Any]:
-    """What `config.json` says of a run, so that another one in its folder is noticed."""
+    """Return what `config.json` says of a run, so that another run in its folder is noticed."""
     data, source = spec.config.data, source_folder(spec)
     checksums = {}
     if data.vectors != "none":
@@ -115,18 +126,18 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     } | checksums
 
 
-def is_done(folder: Path, description: dict[str, Any]) -> bool:
-    """Whether the folder holds the run that is described, finished.
+def holds_finished(folder: Path, description: dict[str, Any]) -> bool:
+    """Return whether the folder holds the described run, finished.
 
     Raises:
       UserError: it holds another run.
     """
     if not run_files.is_run(folder):
         return False
-    there = run_files.read_json(folder / run_files.CONFIG)
-    with contextlib.suppress(KeyError):  # settings that came after it was written have their defaults
-        there["settings"] = to_dict(config_from_dict(there["settings"]))
-    changed = [change for change in differences(there, description) if not change.startswith(_MAY_DIFFER)]
+    saved = run_files.read_json(folder / run_files.CONFIG)
+    with contextlib.suppress(KeyError):  # settings that were added after it was written have their defaults
+        saved["settings"] = to_dict(config_from_dict(saved["settings"]))
+    changed = [change for change in differences(saved, description) if not change.startswith(_MAY_DIFFER)]
     if changed:
         raise UserError(
             f"{folder} holds another run ({'; '.join(changed)}); name another --workdir, or pass --overwrite"
@@ -134,38 +145,43 @@ def is_done(folder: Path, description: dict[str, Any]) -> bool:
     return run_files.is_finished(folder)
 
 
-def seed(spec: RunSpec, stream: str) -> int:
-    """Of a named random stream."""
+def seed_of(spec: RunSpec, stream: str) -> int:
+    """Return the seed of a named random stream of a run."""
     return stream_seed(spec.config.seed, stream, repeat_of(spec.config, stream, spec.repeat), spec.fold)
 
 
-def fresh_state(programs: Programs, begun: Begun) -> TrainState:
-    """The state before the first step."""
-    _, _, spec, prepared, source = begun
+def fresh_state(programs: Programs, prepared: PreparedRun) -> TrainState:
+    """Return the state before the first step."""
+    spec, texts, source = prepared.spec, prepared.texts, prepared.source
     training = spec.config.training
 
     def start(fresh: dict[str, Any]) -> dict[str, Any]:
-        if max_norm := spec.config.optimizer.max_norm:
-            limit_columns(fresh["params"], max_norm)  # where there is nothing to limit, that is said before training
-        fresh = start_from_pretrained(programs.module, spec.config, prepared, fresh)
-        return fresh if source.run is None else start_from_run(fresh, source.run, prepared.vocabulary)[0]
+        if spec.config.optimizer.max_norm:
+            limit_columns(fresh["params"], spec.config.optimizer.max_norm)  # raises where there is nothing to limit
+        fresh = start_from_pretrained(programs.module, spec.config, texts, fresh)
+        return fresh if source.run is None else start_from_run(fresh, source.run, texts.vocabulary)[0]
 
     return init_state(
         programs,
         spec.config,
-        prepared.train,
-        prepared.widths,
-        init_seed=seed(spec, "init"),
-        dropout_seed=seed(spec, "dropout"),
-        class_weights=_class_weights(spec, prepared),
-        num_steps=training.epochs * steps_per_epoch(len(prepared.train.labels), training.batch_size),
+        texts.train,
+        texts.shapes.widths,
+        init_seed=seed_of(spec, "init"),
+        dropout_seed=seed_of(spec, "dropout"),
+        class_weights=class_weights(prepared),
+        num_steps=training.epochs * steps_per_epoch(len(texts.train.labels), training.batch_size),
         start_from=start,
     )
 
 
-def _class_weights(spec: RunSpec, prepared: Prepared) -> np.ndarray:
-    """float32 [C]: ones, or N / (C * count) as scikit-learn's "balanced"."""
-    count = np.bincount(prepared.train.labels, minlength=len(spec.corpus.class_names))
-    if spec.config.training.class_weights == "none":
+def class_weights(prepared: PreparedRun) -> np.ndarray:
+    """Return float32 [C]: ones, or N / (C * count) as scikit-learn's "balanced"."""
+    count = label_counts(prepared)
+    if prepared.spec.config.training.class_weights == "none":
         return np.ones(len(count), np.float32)
     return (count.sum() / (len(count) * np.maximum(count, 1))).astype(np.float32)
+
+
+def label_counts(prepared: PreparedRun) -> np.ndarray:
+    """Return the number of training texts of each class, int64 [C]."""
+    return np.bincount(prepared.texts.train.labels, minlength=len(prepared.spec.corpus.class_names))

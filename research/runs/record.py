@@ -1,24 +1,33 @@
-"""What a result was made with and on, for records and reports."""
+"""Record a run: how it ended, what is known of it, and with which versions on which machine it was made."""
 
 import functools
 import importlib.metadata
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from research.data.batches import gather
 from research.json_files import write_json
 from research.machine import granted, peak_memory
 from research.runs import run_files
+from research.runs.code_hash import model_code, training_code
+from research.runs.flops import flops_per_text
+from research.runs.prepare import PreparedRun, label_counts
+from research.runs.warm_start import start_from_run
+from research.training.programs import Programs
+from research.training.step import TrainState
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine, commit, date and peak memory of this process."""
+    """Return versions, machine, commit, date and peak memory of this process."""
     return {
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -31,13 +40,20 @@ def environment() -> dict[str, Any]:
 
 
 def write_record(folder: Path, status: str, command: str, **about: Any) -> None:
-    """Writes a run's `record.json`: how it ended, what is known of it, and what it was made with and on."""
+    """Write a run's `record.json`.
+
+    Args:
+      folder: of the run.
+      status: "done", "diverged" or "failed".
+      command: that does the same.
+      **about: what is known of the run, as JSON values.
+    """
     write_json(folder / run_files.RECORD, {"status": status, "command": command} | about | environment())
 
 
 @functools.cache
 def _processor() -> str:
-    """The processor's name and how many cores this process may use."""
+    """Return the processor's name and how many cores this process may use."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -49,7 +65,7 @@ def _processor() -> str:
 
 @functools.cache
 def _commit() -> str:
-    """The commit of this code, marked where its files differ from it or are new; empty where it is no checkout."""
+    """Return the commit of this code, marked if files differ from it or are new; empty outside a checkout."""
     package = Path(__file__).parent.parent
 
     def git(*arguments: str) -> str:
@@ -61,3 +77,33 @@ def _commit() -> str:
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def epoch_of(records: Sequence[dict[str, Any]], best: TrainState) -> int:
+    """Return the epoch that ended with a state, by the records of `metrics.jsonl`."""
+    return next(record["epoch"] for record in records if record["step"] == int(best.step))
+
+
+def run_facts(prepared: PreparedRun, programs: Programs, best: TrainState) -> dict[str, Any]:
+    """Return what the record says of a finished run."""
+    folder, spec, texts, source = prepared.run.folder, prepared.spec, prepared.texts, prepared.source
+    width = -(-max(1, int(np.median(texts.train.lengths))) // 8) * 8  # of a text of median length
+    example = gather(texts.train, np.arange(0), 1, (width,))
+    facts = {
+        "best_epoch": epoch_of(run_files.read_metrics(folder), best),
+        "near_copies": source.near_copies,
+        "knows_what_sources_saw": source.is_known,
+        "chosen_by": prepared.select,
+        "texts": {name: len(part) for name, part in texts.split._asdict().items()},
+        "label_counts": label_counts(prepared).tolist(),
+        "predictions_sha256": run_files.predictions_checksum(folder),
+        "words": len(texts.vocabulary),
+        "words_with_vectors": 0 if texts.vectors is None else int(texts.vectors[1].sum()),
+        "flops_per_text": flops_per_text(programs, spec.config, best.variables, example),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
+        "model_code": model_code(spec.config.model.module),
+        "training_code": training_code(),
+    }
+    if source.run is not None:
+        facts["init_from"] = start_from_run(best.variables, source.run, texts.vocabulary)[1]._asdict()
+    return facts

@@ -25,8 +25,8 @@ from research.runs.checkpoints import Checkpoints
 from research.runs.code_hash import predicts_by_other_code
 from research.settings import is_pretraining, leaves, repeat_of
 from research.settings_validation import check_value
-from research.training.loop import batches_to_evaluate, evaluate_members
-from research.training.programs import Programs, programs_for
+from research.training.programs import Programs, evaluate_runs, evaluation_batches, programs_for
+from research.training.sharding import ONE_DEVICE
 
 _LOG = logging.getLogger("research")
 # What is read of a run's config.json.
@@ -68,8 +68,8 @@ class Restored:
         self.is_of_other_code = predicts_by_other_code(_record(folder), self.config.model.module)
         if self.is_of_other_code:
             _say_other_code(folder)
-        # With the leading axis of members that programs have.
-        self._members = jax.device_put(jax.tree.map(lambda leaf: leaf[None], self._restore_variables(folder)))
+        # With the leading axis of runs that compiled functions have.
+        self._variables = jax.device_put(jax.tree.map(lambda leaf: leaf[None], self._restore_variables(folder)))
 
     def _shapes(self) -> Any:
         """Of the variables that the model has."""
@@ -96,7 +96,7 @@ class Restored:
     @property
     def variables(self) -> dict[str, Any]:
         """Of the best epoch: parameters, and what was fitted or drawn before the first step."""
-        return jax.tree.map(lambda leaf: leaf[0], self._members)
+        return jax.tree.map(lambda leaf: leaf[0], self._variables)
 
     def is_own_corpus(self, corpus: Corpus) -> bool:
         """Whether the run was trained on this very corpus."""
@@ -119,7 +119,7 @@ class Restored:
 
     def split(self, corpus: Corpus) -> Split:
         """The split of the run's own corpus: what it trained on, chose on, and never saw."""
-        return split_of(self.described, corpus)
+        return split_of_description(self.described, corpus)
 
 
 @functools.cache
@@ -151,7 +151,7 @@ def _record(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def split_of(described: dict[str, Any], corpus: Corpus) -> Split:
+def split_of_description(described: dict[str, Any], corpus: Corpus) -> Split:
     """The split of its own corpus that a run with this `config.json` has."""
     config = config_from_dict(described["settings"])
     which = {name: described[name] for name in ("folds", "fold", "repeat")}
@@ -192,7 +192,7 @@ class RestoredRun(Restored):
     def on(self, device: jax.Device) -> "RestoredRun":
         """The same run, predicting on this device."""
         other = copy.copy(self)
-        other._members = jax.device_put(self._members, device)
+        other._variables = jax.device_put(self._variables, device)
         return other
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
@@ -210,13 +210,13 @@ class RestoredRun(Restored):
             if not isinstance(text, str):
                 raise UserError(f"texts[{i}] is not a string, expected a list of texts")
         encoded = self.encode(texts)
-        batches = batches_to_evaluate([encoded], self._widths)
-        return evaluate_members(self._programs, self._members, batches, [len(texts)])[1][0]
+        batches = evaluation_batches([encoded], self._widths, ONE_DEVICE)
+        return evaluate_runs(self._programs, self._variables, batches, [len(texts)])[1][0]
 
     def probabilities(self, batch: Batch) -> np.ndarray:
         """float32 [B, C] of one padded batch, whose shape is compiled for if it is new."""
-        of_member = jax.tree.map(lambda array: array[None], batch)
-        return np.asarray(self._programs.evaluate(self._members, of_member)[1])[0]
+        of_one_run = jax.tree.map(lambda array: array[None], batch)
+        return np.asarray(self._programs.evaluate(self._variables, of_one_run)[1])[0]
 
 
 def restore(folder: Path | str) -> RestoredRun:

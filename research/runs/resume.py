@@ -1,4 +1,4 @@
-"""One run's epochs: what is logged, which epoch is the best so far, when training stops, what is saved and when."""
+"""Log and save the epochs of a run, and resume it: which epoch is the best, when training stops, what is saved when."""
 
 import logging
 import time
@@ -18,20 +18,27 @@ from research.training.step import TrainState
 _LOG = logging.getLogger("research")
 _NEVER_BEST = -1e300  # lower than what any epoch is chosen by
 _EQUAL = 1e-7  # of scores: less than their steps, more than what breaks ties
-_SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
+SAVE_SECONDS = 30.0  # a checkpoint is written no oftener than this, and at the end
 
 
 class History:
-    """The epochs of a run in its folder; those up to its last checkpoint are taken over.
-
-    Raises when it is made:
-      UserError: `metrics.jsonl` lacks epochs that the last checkpoint has.
-    """
+    """The epochs of a run in its folder. Those up to the last checkpoint are kept when a run is resumed."""
 
     def __init__(
         self, folder: Path, training: Training | Pretraining, checkpoints: Checkpoints, *, select: str, steps: int
     ):
-        """Args: the run's folder; its settings; its checkpoints; `chosen_by`; optimizer steps of an epoch."""
+        """Read the epochs that the folder holds.
+
+        Args:
+          folder: of the run.
+          training: its settings.
+          checkpoints: of the run.
+          select: the validation score that chooses the epoch, see `early_stopping.chosen_by`.
+          steps: optimizer steps in an epoch.
+
+        Raises:
+          UserError: `metrics.jsonl` lacks epochs that the last checkpoint was trained for.
+        """
         self._folder, self._training, self._checkpoints = folder, training, checkpoints
         self._select, self._steps = select, steps
         records, validated, best = self._saved_epochs()
@@ -43,17 +50,17 @@ class History:
         self._lowest = min(((r["loss"], r["epoch"]) for r in validated), default=(np.inf, 0))  # validation loss
         self._unsaved: TrainState | None = None  # the best so far, on the host, where it is not on disk
         last = checkpoints.last_step()
-        self.seconds_before = 0.0 if last is None else checkpoints.seconds(last)  # of training, in earlier processes
-        self._begun = self._saved_at = time.monotonic()
+        self.seconds_before = 0.0 if last is None else checkpoints.seconds(last)  # of training, in earlier calls
+        self._started = self._saved_at = time.monotonic()
         self.epochs = validated[-1]["epoch"] if validated else 0  # that are done
         self.is_over = self._is_last(self.epochs)
         kept = [r for r in records if self.is_over or r["split"] != "test"]
         run_files.write_metrics(folder, kept, append=False)
 
     def _saved_epochs(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any] | None]:
-        """The records up to the last checkpoint, those of validation among them, and the best of these.
+        """Return the records up to the last checkpoint, those of validation among them, and the best of these.
 
-        Of a checkpoint that was kept in the midst of an epoch, or before its validation, the epoch is not counted.
+        The epoch of a checkpoint that was saved in the middle of it, or before its validation, does not count.
         """
         last, records = self._checkpoints.last_step(), []
         if last is not None:
@@ -68,7 +75,7 @@ class History:
         return records, validated, chosen
 
     def _require_epochs(self, validated: Sequence[Mapping[str, Any]], last: int, is_validated: bool) -> None:
-        """Raises UserError where epochs before the step `last` have no record: they were trained, and are not known."""
+        """Raise UserError if epochs before the step `last` have no record, although they were trained."""
         done = -(-last // self._steps) - (not is_validated)
         if [(r["epoch"], r["step"]) for r in validated] != [(e, e * self._steps) for e in range(1, done + 1)]:
             raise UserError(
@@ -77,16 +84,21 @@ class History:
             )
 
     def resume(self, fresh: TrainState) -> TrainState:
-        """The state to go on from: that of the last checkpoint, or a fresh one."""
+        """Return the state of the last checkpoint, or the fresh one."""
         last = self._checkpoints.last_step()
         return fresh if last is None else self._checkpoints.restore(last)
 
     def _is_last(self, epoch: int) -> bool:
-        """Whether training ends with this epoch: it was the last one, or early stopping ends it."""
+        """Return whether training ends with this epoch."""
         return is_last(self._training, epoch, self._steps, best=self._best[1], lowest=self._lowest[1])
 
     def add(self, records: list[dict[str, Any]], state_of: Callable[[], TrainState]) -> None:
-        """Takes in an epoch: its records of train and validation, and the state after it, where that is to be kept."""
+        """Log an epoch, and save the state after it if that is due.
+
+        Args:
+          records: of train and validation.
+          state_of: returns the state after the epoch.
+        """
         run_files.write_metrics(self._folder, records, append=True)
         epoch, score = records[1]["epoch"], score_of(self._select, records[1])
         if score > self._best[0]:
@@ -94,33 +106,33 @@ class History:
         self._lowest = min(self._lowest, (records[1]["loss"], epoch))
         self.is_over = self._is_last(epoch)
         if self.is_over or self.is_due():
-            self.keep(state_of(), score)
+            self.save(state_of(), score)
 
     def is_due(self) -> bool:
-        """Whether it is time to save."""
-        return time.monotonic() - self._saved_at > _SAVE_SECONDS
+        """Return whether it is time to save."""
+        return time.monotonic() - self._saved_at > SAVE_SECONDS
 
-    def keep(self, state: TrainState, selection: float = _NEVER_BEST) -> None:
-        """Saves a state to go on from, in the midst of an epoch where nothing is said of its quality."""
+    def save(self, state: TrainState, selection: float = _NEVER_BEST) -> None:
+        """Save a state to resume from; without `selection` it is in the middle of an epoch and never the best."""
         if self._unsaved is not None:
             if int(self._unsaved.step) == int(state.step):
                 selection = self._best[0]
             else:
                 self.save_best()
-        self._save(state, selection)
+        self._write(state, selection)
         self._unsaved, self._saved_at = None, time.monotonic()
 
     def save_best(self) -> None:
-        """Saves the best state so far, if it is not saved already."""
+        """Save the best state so far, if it is not on disk."""
         if self._unsaved is not None:
-            self._save(self._unsaved, self._best[0])
+            self._write(self._unsaved, self._best[0])
             self._unsaved = None
 
-    def _save(self, state: TrainState, selection: float) -> None:
+    def _write(self, state: TrainState, selection: float) -> None:
         run_files.sync_metrics(self._folder)  # before the checkpoint, which is of no use without them
-        seconds = self.seconds_before + time.monotonic() - self._begun
+        seconds = self.seconds_before + time.monotonic() - self._started
         self._checkpoints.save(state, selection=selection, seconds=seconds)
 
     def best(self) -> TrainState:
-        """The state of the best epoch, from its checkpoint."""
+        """Return the state of the best epoch, from its checkpoint."""
         return self._checkpoints.restore(self._checkpoints.best_step())

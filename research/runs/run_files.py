@@ -2,23 +2,19 @@
 which grows by whole lines, are there whole or not at all.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
-import os
 import re
-import socket
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.atomic_files import make_folder, sync_file, whole_file, write_text
+from research.atomic_files import sync_file, whole_file, write_text
 from research.errors import UserError
 from research.json_files import missing_in
 
@@ -191,78 +187,6 @@ def has_changed_predictions(folder: Path) -> bool:
     return written is not None and written != predictions_checksum(folder)
 
 
-def require_free(folder: Path) -> None:
-    """Makes sure that a folder may be written to: there is none, or it holds half-written files of ours and no others.
-
-    Raises:
-      UserError: it holds something else.
-    """
-    if (folder / PLAN).exists():
-        raise UserError(f"{folder} holds a comparison, expected no folder there, or an empty one, for a run")
-    if folder.is_file():
-        raise UserError(f"{folder} is a file, expected a folder for --workdir")
-    if folder.exists() and (not folder.is_dir() or not all(map(_is_ours, folder.iterdir()))):
-        raise UserError(f"{folder} holds neither a run nor a comparison, and is not empty; name another --workdir")
-
-
-def _is_ours(path: Path) -> bool:
-    return path.suffix == ".tmp" or path.name == LOCK
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes from writing into a folder; the system lets go of it when this one ends, however it does.
-
-    Raises:
-      UserError: another process writes into it, or it cannot be written to.
-    """
-    path = folder / LOCK
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                # A link is not followed: what it leads to would be written over.
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-                file = stack.enter_context(os.fdopen(descriptor, "r+", encoding="utf-8"))
-            except OSError as error:
-                raise UserError(f"{folder}: cannot be written to ({error.strerror})") from error
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise UserError(
-                    f"{folder} is being written by {file.read() or 'another process'}; wait for it"
-                ) from None
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    break  # else whoever had it has removed it meanwhile
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def owned(folder: Path, description: str) -> Iterator[None]:
-    """A folder that is made, or holds a file of this name or nothing but half-written files, kept from other processes.
-
-    Raises:
-      UserError: it holds something else, or as `locked` and `make_folder`.
-    """
-    was_there = folder.exists()
-    if not (folder / description).exists():
-        require_free(folder)
-    make_folder(folder)
-    try:
-        with locked(folder):
-            yield
-    finally:
-        if not was_there:
-            remove_if_empty(folder)
-
-
 def is_finished(folder: Path) -> bool:
     """Whether the run ended well: its record is written last."""
     return read_record(folder).get("status") == "done"
@@ -296,9 +220,3 @@ def folder_name(variant: str) -> str:
 def run_name(fold: int, repeat: int, folds: int) -> str:
     """The folder of a run below its variant's."""
     return f"fold{fold}-repeat{repeat}" if folds else f"repeat{repeat}"
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Removes a folder that holds nothing."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

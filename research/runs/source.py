@@ -11,14 +11,13 @@ from research.data.audit import load_again
 from research.data.corpora import Corpus
 from research.data.fingerprints import matches, nothing, of_corpus, seen_of
 from research.data.pretrained_encoders import NAMES, read_pretraining
-from research.data.splits import Split, split_corpus
+from research.data.splits import Split
 from research.errors import UserError
 from research.json_files import missing_in
 from research.models import load_module
 from research.runs import run_files
-from research.runs.restore import Restored, restore_source, split_of
-from research.runs.texts import Prepared, RunSpec
-from research.settings import repeat_of
+from research.runs.restore import Restored, restore_source, split_of_description
+from research.runs.texts import RunSpec, split_of
 
 _LOG = logging.getLogger("research")
 _SHOWN = 60  # characters of a text in a message
@@ -45,7 +44,7 @@ def _folder_named(init_from: str, fold: int, repeat: int) -> Path | None:
     return Path(init_from.replace("{fold}", str(fold)).replace("{repeat}", str(repeat)))
 
 
-def read_source(spec: RunSpec, prepared: Prepared) -> Source:
+def read_source(spec: RunSpec, split: Split) -> Source:
     """Return the source that the settings name.
 
     Raises:
@@ -55,7 +54,7 @@ def read_source(spec: RunSpec, prepared: Prepared) -> Source:
     if folder is not None and hasattr(load_module(model), "fit_constants"):
         raise UserError(f"config.init_from is {str(folder)!r}, expected none: {model} starts from its training texts")
     run = None if folder is None else restore_source(folder)
-    return Source(run, *_require_unseen_sources(spec, prepared.split))
+    return Source(run, *_require_unseen_sources(spec, split))
 
 
 def check_source(spec: RunSpec) -> None:
@@ -67,8 +66,7 @@ def check_source(spec: RunSpec) -> None:
     config = spec.config
     if (config.init_from, config.data.weights) == ("none", "none"):
         return
-    which = {"folds": spec.folds, "fold": spec.fold, "repeat": repeat_of(config, "split", spec.repeat)}
-    _require_unseen_sources(spec, split_corpus(spec.corpus, config.seed, **which, train_size=config.data.train_size))
+    _require_unseen_sources(spec, split_of(spec))
 
 
 def _require_unseen_sources(spec: RunSpec, split: Split) -> tuple[np.ndarray, bool, int]:
@@ -121,7 +119,7 @@ def seen_by(folder: Path, described: dict[str, Any], corpus: Corpus | None, dept
     try:
         is_same = corpus is not None and described["corpus"]["checksum"] == corpus.checksum
         own = corpus if is_same else load_again(described["corpus"], tuple(described["classes"]))
-        split = split_of(described, own)
+        split = split_of_description(described, own)
         seen.append(seen_of(own, split.train, split.validation))
     except (UserError, KeyError):
         is_known = False

@@ -1,46 +1,34 @@
-"""What a run trains on: its split of a corpus, the vocabulary of its training texts, and all texts as ids."""
+"""What a run trains on: its split of a corpus, the vocabulary of its training texts, and all its texts as token ids."""
 
-import functools
-import importlib.metadata
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from research.data.batches import WIDTH_COST, WIDTH_COST_PRETRAINED, WIDTH_COST_SKIPPING, choose_widths
-from research.data.cache import cached_of_texts
 from research.data.corpora import Corpus
 from research.data.splits import Split, split_corpus
-from research.data.tokenizer import (
-    Encoded,
-    Interned,
-    build_tokenizer,
-    encode,
-    encode_texts,
-    fit_vocabulary,
-    intern_texts,
-    pipeline_text,
-    pretrained_tokenizer,
-    read_tokenizer,
-)
+from research.data.tokenized_corpus import encode_corpus, intern_corpus
+from research.data.tokenizer import Encoded, build_tokenizer, encode, fit_vocabulary, pretrained_tokenizer
 from research.data.unlabelled_texts import TextFile
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
 from research.models import load_module
 from research.settings import Config, Data, repeat_of
-from research.training.feed import Room
+from research.training.programs import Shapes
+from research.training.step import Capacity
 
 
 class RunSpec(NamedTuple):
     """What a run is a function of."""
 
     config: Config
-    corpus: Corpus | TextFile  # a plain file in pre-training alone
+    corpus: Corpus | TextFile  # a plain file only in pre-training
     folds: int  # 0 with a corpus that has a test split
     fold: int
     repeat: int
 
 
-class Prepared(NamedTuple):
+class RunTexts(NamedTuple):
     """The texts of a run, encoded with its vocabulary."""
 
     split: Split
@@ -51,50 +39,11 @@ class Prepared(NamedTuple):
     train: Encoded
     validation: Encoded
     test: Encoded
-    widths: tuple[int, ...]
-    room: Room
+    shapes: Shapes
 
 
-def split_into_tokens(corpus: Corpus, data: Data) -> Interned | Encoded:
-    """The words of a corpus or, with weights, the pieces of their tokenizer; once for all runs that split alike."""
-    if data.weights == "none":
-        return intern_corpus(corpus, data)
-    return _encode_corpus(corpus, pretrained_tokenizer(data).to_str(pretty=True))
-
-
-def cut_sentence(corpus: Corpus, data: Data) -> str:
-    """What is not read of the texts, in a sentence; empty where that is hardly any."""
-    found, most = split_into_tokens(corpus, data), data.max_length
-    # Pieces were cut already, with what stands around them.
-    share = np.mean(np.diff(found.offsets) > (most - isinstance(found, Encoded)))
-    if share < 0.005:
-        return ""
-    return (
-        f"{100 * share:.0f} % of the texts have more than data.max_length={most} tokens, "
-        f"of which the {data.keep} {most} are read"
-    )
-
-
-def intern_corpus(corpus: Corpus, data: Data) -> Interned:
-    """`intern_texts` of a corpus, once for all runs that clean and split alike."""
-    return _intern(corpus, data.tokens, data.lowercase, data.stop_words)
-
-
-@functools.lru_cache(maxsize=4)
-def _intern(corpus: Corpus, tokens: str, lowercase: bool, stop_words: str) -> Interned:
-    data = Data(tokens=tokens, lowercase=lowercase, stop_words=stop_words)
-
-    def make() -> dict[str, np.ndarray]:
-        words, *arrays = intern_texts(corpus.texts, data)
-        lines = "".join(f"{word}\n" for word in words).encode()  # no word holds white space
-        return {"lines": np.frombuffer(lines, np.uint8), "tokens": arrays[0], "offsets": arrays[1]}
-
-    found = cached_of_texts(corpus.texts, "words", f"{pipeline_text(data)} {corpus.checksum}", make)
-    return Interned(tuple(found["lines"].tobytes().decode().split("\n")[:-1]), found["tokens"], found["offsets"])
-
-
-class _Words(NamedTuple):
-    """What the texts of a corpus are to a run."""
+class _Tokens(NamedTuple):
+    """The texts of a corpus as tokens of a run's vocabulary."""
 
     vocabulary: dict[str, int]
     tokenizer: str
@@ -103,28 +52,38 @@ class _Words(NamedTuple):
     lengths: np.ndarray  # int [N], of all texts
 
 
-def prepare(spec: RunSpec) -> Prepared:
-    """Splits and encodes.
+def split_of(spec: RunSpec) -> Split:
+    """Return the run's split of its corpus.
+
+    Raises:
+      UserError: the fold does not fit the corpus.
+    """
+    config = spec.config
+    which = {"folds": spec.folds, "fold": spec.fold, "repeat": repeat_of(config, "split", spec.repeat)}
+    return split_corpus(spec.corpus, config.seed, **which, train_size=config.data.train_size)
+
+
+def prepare_texts(spec: RunSpec) -> RunTexts:
+    """Split the corpus, fit the vocabulary on the training texts and encode all texts.
 
     Raises:
       UserError: the fold does not fit the corpus, or vectors or weights cannot be read.
     """
-    data, corpus = spec.config.data, spec.corpus
-    which = {"folds": spec.folds, "fold": spec.fold, "repeat": repeat_of(spec.config, "split", spec.repeat)}
-    split = split_corpus(corpus, spec.config.seed, **which, train_size=data.train_size)
-    words = (_fitted_words if data.weights == "none" else _pretrained_pieces)(corpus, split, data)
-    train, validation, test = words.parts
-    return Prepared(
+    split, data = split_of(spec), spec.config.data
+    tokenize = _tokens_of_words if data.weights == "none" else _tokens_of_pieces
+    tokens = tokenize(spec.corpus, split, data)
+    train, validation, test = tokens.parts
+    # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
+    capacity = Capacity(tokens=int(tokens.lengths.sum()), texts=len(tokens.lengths))
+    return RunTexts(
         split=split,
-        vocabulary=words.vocabulary,
-        tokenizer=words.tokenizer,
-        vectors=words.vectors,
+        vocabulary=tokens.vocabulary,
+        tokenizer=tokens.tokenizer,
+        vectors=tokens.vectors,
         train=train,
         validation=validation,
         test=test,
-        # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
-        widths=_widths(spec.config, words.lengths),
-        room=Room(tokens=int(words.lengths.sum()), texts=len(words.lengths)),
+        shapes=Shapes(_widths(spec.config, tokens.lengths), capacity),
     )
 
 
@@ -135,8 +94,8 @@ def _widths(config: Config, lengths: np.ndarray) -> tuple[int, ...]:
     return choose_widths(lengths, cost=WIDTH_COST_SKIPPING if skips else WIDTH_COST)
 
 
-def _fitted_words(corpus: Corpus, split: Split, data: Data) -> _Words:
-    """With the vocabulary of the training split and, with vectors, of theirs."""
+def _tokens_of_words(corpus: Corpus, split: Split, data: Data) -> _Tokens:
+    """Encode with the vocabulary of the training split and, if there are vectors, of their words."""
     interned = intern_corpus(corpus, data)
     vocabulary, rows = fit_vocabulary(interned, split.train, data.vocab_size), None
     if data.vectors != "none":
@@ -146,23 +105,13 @@ def _fitted_words(corpus: Corpus, split: Split, data: Data) -> _Words:
     tokenizer = build_tokenizer(vocabulary, data).to_str(pretty=True)
     parts = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]
     lengths = np.minimum(np.diff(interned.offsets), data.max_length)
-    return _Words(vocabulary, tokenizer, rows, parts, lengths)
+    return _Tokens(vocabulary, tokenizer, rows, parts, lengths)
 
 
-def _pretrained_pieces(corpus: Corpus, split: Split, data: Data) -> _Words:
-    """With the vocabulary of the encoder that is started from."""
+def _tokens_of_pieces(corpus: Corpus, split: Split, data: Data) -> _Tokens:
+    """Encode with the vocabulary of the encoder that the run starts from."""
     tokenizer = pretrained_tokenizer(data)
-    every = _encode_corpus(corpus, text := tokenizer.to_str(pretty=True))
-    parts = [every.take(part, corpus.labels[part]) for part in split]
-    return _Words(tokenizer.get_vocab(), text, None, parts, every.lengths)
-
-
-@functools.lru_cache(maxsize=4)
-def _encode_corpus(corpus: Corpus, tokenizer: str) -> Encoded:
-    """All texts as pieces."""
-
-    def make() -> dict[str, np.ndarray]:
-        return vars(encode_texts(read_tokenizer(tokenizer), corpus.texts, Data(tokens="pieces")))
-
-    made_from = f"format 2 {corpus.checksum} {tokenizer} {importlib.metadata.version('tokenizers')}"
-    return Encoded(**cached_of_texts(corpus.texts, "pieces", made_from, make))
+    text = tokenizer.to_str(pretty=True)
+    encoded = encode_corpus(corpus, text)
+    parts = [encoded.take(part, corpus.labels[part]) for part in split]
+    return _Tokens(tokenizer.get_vocab(), text, None, parts, encoded.lengths)

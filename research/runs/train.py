@@ -1,47 +1,53 @@
-"""Runs: each one training of one variant on one fold and repeat, a function of (config, corpus, fold, repeat)."""
+"""Train runs into their folders. A run is a function of (config, corpus, fold, repeat), interrupted or not."""
 
 import contextlib
 import functools
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from research.atomic_files import write_text
-from research.data.batches import gather, steps_per_epoch
 from research.data.corpora import Corpus, load
 from research.data.fingerprints import seen_of
 from research.errors import Diverged
-from research.models.layers.recurrence import plain_recurrences
 from research.runs import run_files
 from research.runs.clearing import clear
-from research.runs.code_hash import model_code, training_code
-from research.runs.flops import count_flops
-from research.runs.multihost import checkpoints_of, own_folder
-from research.runs.prepare import Begun, Run, begin, describe, fresh_state, seed, taken_folder
-from research.runs.record import write_record
+from research.runs.multihost import checkpoints_of, local_folder
+from research.runs.prepare import PreparedRun, Run, claim_run, describe, fresh_state, prepare_run
+from research.runs.record import epoch_of, run_facts, write_record
 from research.runs.resume import History
-from research.runs.texts import Prepared
-from research.runs.warm_start import start_from_run
-from research.settings import Config
-from research.training.early_stopping import chosen_by
-from research.training.loop import (
-    Fed,
-    batches_to_evaluate,
-    evaluate_members,
-    fit,
-    of_member,
-    stack,
-    warm_up,
-)
+from research.settings import Config, Pretraining, Training
+from research.training.loop import Hooks, Task, fit, of_run, stack
 from research.training.metric_sums import summarise
-from research.training.programs import Programs, programs_for
-from research.training.sharding import devices_for, put_replicated, shared_among, shares
-from research.training.step import TrainState, evaluate_step
+from research.training.programs import (
+    Programs,
+    classifier_task,
+    compile_programs,
+    evaluate_runs,
+    evaluation_batches,
+    programs_for,
+)
+from research.training.sharding import ONE_DEVICE, Placement, share_rows
+from research.training.step import TrainState
+
+OnProgress = Callable[[Run, float, float], None]  # (run, epochs done, a recent loss)
+
+
+def ignore_progress(run: Run, epochs: float, loss: float) -> None:
+    """Do nothing; the default of `on_progress`."""
+
+
+class RunOptions(NamedTuple):
+    """How a single run is trained; none of it changes the result."""
+
+    command: str = ""  # that does the same; kept in the record
+    overwrite: bool = False  # removes what the folder holds of an earlier run, once all else is known to fit
+    devices: int = 0  # that share each batch; 0 takes as many as pay for themselves
+    on_progress: OnProgress = ignore_progress
 
 
 def train(
@@ -52,24 +58,18 @@ def train(
     folds: int | None = None,
     fold: int = 0,
     repeat: int = 0,
-    command: str = "",
-    overwrite: bool = False,
-    devices: int = 0,
-    tick: Callable[[float, float], None] = lambda epochs, loss: None,
+    options: RunOptions = RunOptions(),
 ) -> Path:
-    """Trains one run into a folder, or goes on with one that was interrupted.
+    """Train one run into a folder, or go on with one that was interrupted.
 
     Args:
       config: the variant.
       corpus: labelled texts, a known corpus's name or a path.
-      workdir: the run's folder; made where it does not exist.
+      workdir: the run's folder; made if there is none.
       folds: of the cross-validation, default 5; not with a corpus that has a test split.
       fold: the fold that is held out as test.
       repeat: which repetition: own split, initialisation, order and dropout.
-      command: the command that does the same; kept in the record.
-      overwrite: removes what the folder holds of an earlier run, once all else is known to fit.
-      devices: that share each batch; 0 takes as many as are good for it.
-      tick: called now and then with (epochs done, a recent loss).
+      options: how it is trained.
 
     Returns:
       the folder, with the files of the run-folder contract.
@@ -80,237 +80,222 @@ def train(
     """
     if not isinstance(corpus, Corpus):
         corpus = load(corpus)
-
-    def tick_one(_: int, epochs: float, loss: float) -> None:
-        tick(epochs, loss)
-
-    with own_folder(Path(workdir)) as folder, shared_among(devices or devices_for(config.training.batch_size)):
-        run = Run(config, folder, fold, repeat, command, overwrite)
-        (diverged,) = train_together([run], corpus, folds=folds, tick=tick_one)
+    placement = share_rows(options.devices, config.training.batch_size)
+    with local_folder(Path(workdir)) as folder:
+        run = Run(config, folder, fold, repeat, options.command, options.overwrite)
+        (diverged,) = train_group([run], corpus, folds=folds, placement=placement, on_progress=options.on_progress)
     if diverged is not None:
         raise diverged
     return Path(workdir)
 
 
-def train_together(
-    asked: Sequence[Run],
+def train_group(
+    runs: Sequence[Run],
     corpus: Corpus,
     *,
     folds: int | None = None,
     test: bool = True,
-    tick: Callable[[int, float, float], None] = lambda run, epochs, loss: None,
+    placement: Placement = ONE_DEVICE,
+    on_progress: OnProgress = ignore_progress,
 ) -> list[Diverged | None]:
-    """Trains runs of equal programs and numbers of epochs in one, on the default device or those of `shared_among`.
+    """Train runs of equal programs and numbers of epochs together.
 
     Args:
-      asked: the runs; those that are finished are passed over.
+      runs: the runs; those that are finished are skipped.
       corpus: labelled texts.
       folds: as in `train`.
       test: False for trials, which never look at the test texts and leave no predictions.
-      tick: called now and then with (which of the runs, epochs done, a recent loss).
+      placement: the devices.
+      on_progress: called now and then; an exception that it raises ends training.
 
     Returns:
-      for each run what ended it before its time.
+      for each run what ended it early, or None.
 
     Raises:
       UserError: as in `train`.
     """
     start = time.perf_counter()
-    begun, found = begin(asked, corpus, folds), [None] * len(asked)
-    if not begun:
-        return found
-    programs, fresh = _fresh(begun, corpus)
-    with contextlib.ExitStack() as locks:
-        for _, run, spec, prepared, source in begun:
-            described = describe(spec) | {"widths": list(prepared.widths)}
-            if run.overwrite:
-                clear(run.folder)
-            locks.enter_context(taken_folder(run.folder, described))
-            write_text(run.folder / run_files.TOKENIZER, prepared.tokenizer)
-            if source.is_known:  # a file that lacks some would pass for all
-                seen = seen_of(corpus, prepared.split.train, prepared.split.validation)
-                run_files.write_seen(run.folder, [seen, source.seen], len(seen) + len(source.seen))
-        ended = _train_begun(begun, programs, fresh, time.perf_counter() - start, test, tick)
-    for of_run, error in zip(begun, ended, strict=True):
-        found[of_run.at] = error
-    return found
+    prepared = [prepare_run(run, corpus, folds) for run in runs]
+    unfinished = [run for run in prepared if run is not None]
+    if not unfinished:
+        return [None] * len(runs)
+    programs, fresh = _fresh_states(unfinished, placement)
+    with contextlib.ExitStack() as claims:
+        for run in unfinished:
+            claims.enter_context(_open_folder(run))
+        group = _Group(unfinished, programs, test, time.perf_counter() - start, on_progress)
+        ended = iter(_train(group, fresh))
+    return [None if run is None else next(ended) for run in prepared]
 
 
-def _fresh(begun: Sequence[Begun], corpus: Corpus) -> tuple[Programs, TrainState]:
-    """The programs of runs and their states; before anything is written, because settings may not fit each other."""
-    programs = programs_for(begun[0].spec.config, len(corpus.class_names))
-    return programs, stack([fresh_state(programs, of_run) for of_run in begun])
-
-
-def try_out(run: Run, corpus: Corpus, folds: int | None) -> None:
-    """Does what a run does before it writes.
+def check_run(run: Run, corpus: Corpus, folds: int | None) -> None:
+    """Do what a run does before it writes anything.
 
     Raises:
       UserError: as in `train`.
     """
-    _fresh(begin([run._replace(overwrite=True)], corpus, folds), corpus)
+    _fresh_states([prepare_run(run._replace(overwrite=True), corpus, folds)], ONE_DEVICE)
 
 
-@functools.cache
-def _compiling() -> threading.Semaphore:
-    """Held while programs are compiled in threads: XLA takes several cores for one, and much memory."""
-    return threading.Semaphore(max(1, len(jax.local_devices()) // 2))
+def _fresh_states(prepared: Sequence[PreparedRun], placement: Placement) -> tuple[Programs, TrainState]:
+    """Return the programs of runs and their states [R, ...]; before anything is written, for settings may not fit."""
+    spec = prepared[0].spec
+    programs = programs_for(spec.config, len(spec.corpus.class_names), placement)
+    return programs, stack([fresh_state(programs, run) for run in _pad(prepared, placement)])
 
 
-def _train_begun(
-    begun: Sequence[Begun],
-    programs: Programs,
-    fresh: TrainState,
-    prepare_seconds: float,
-    test: bool,
-    tick: Callable[[int, float, float], None],
-) -> list[Diverged | None]:
-    """From the first step to the records; for each run what ended it before its time."""
-    seconds = {"prepare": prepare_seconds}
-    fed = [Fed(b.prepared.train, b.prepared.validation, seed(b.spec, "order")) for b in begun]
-    training, widths, room = begun[0].spec.config.training, begun[0].prepared.widths, begun[0].prepared.room
-    with _compiling():
-        start = time.perf_counter()
-        warm_up(programs, put_replicated(fresh), fed, training, widths, room)
-        seconds["compile"] = time.perf_counter() - start
-    start = time.perf_counter()
-    trained, earlier_seconds = _train_epochs(begun, programs, fresh, fed, tick)
-    seconds["train"] = time.perf_counter() - start + earlier_seconds
-    start = time.perf_counter()
-    done = [(b, best) for b, best in zip(begun, trained, strict=True) if not isinstance(best, Diverged)]
-    if test and done:
+def _pad(items: Sequence[Any], placement: Placement) -> list[Any]:
+    """Repeat the last item until every device has equally many; nothing reads what becomes of the repeated ones."""
+    return [*items, *[items[-1]] * (-len(items) % placement.run_shares)]
+
+
+@contextlib.contextmanager
+def _open_folder(prepared: PreparedRun) -> Iterator[None]:
+    """Claim the folder of a run and write what it begins with."""
+    run, texts, source = prepared.run, prepared.texts, prepared.source
+    description = describe(prepared.spec) | {"widths": list(texts.shapes.widths)}
+    if run.overwrite:
+        clear(run.folder)
+    with claim_run(run.folder, description):
+        write_text(run.folder / run_files.TOKENIZER, texts.tokenizer)
+        if source.is_known:  # a file that lacks some texts would pass for complete
+            seen = seen_of(prepared.spec.corpus, texts.split.train, texts.split.validation)
+            run_files.write_seen(run.folder, [seen, source.seen], len(seen) + len(source.seen))
+        yield
+
+
+class _Group(NamedTuple):
+    """Runs that are trained together."""
+
+    prepared: Sequence[PreparedRun]
+    programs: Programs
+    test: bool
+    seconds_to_prepare: float
+    on_progress: OnProgress
+
+
+def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
+    """Train from the first step to the records; return for each run what ended it early."""
+    prepared, programs = group.prepared, group.programs
+    training, shapes = prepared[0].spec.config.training, prepared[0].texts.shapes
+    data = [run.data for run in _pad(prepared, programs.placement)]
+    times = [time.perf_counter()]
+    compile_programs(programs, programs.placement.put(fresh), data, training, shapes)
+    times.append(time.perf_counter())
+    task = classifier_task(programs, data, training, shapes)
+    saved = [SavedRun(run.run, run.spec.config.training, run.select) for run in prepared]
+    outcomes, earlier_seconds = train_epochs(saved, task, fresh, group.on_progress)
+    times.append(time.perf_counter())
+    done = [(run, best) for run, best in zip(prepared, outcomes, strict=True) if not isinstance(best, Diverged)]
+    if group.test and done:
         _test(programs, done)
-    seconds["evaluate"] = time.perf_counter() - start
-    seconds = {what: round(of_all / len(begun), 3) for what, of_all in seconds.items()}
-    about = {"seconds": seconds, "trained_together": len(begun), "shared_among": shares()}
-    ended = [best if isinstance(best, Diverged) else None for best in trained]
-    # The records come last: runs that are left after some have theirs need nothing of what they did together.
-    for of_run, error in zip(begun, ended, strict=True):
-        if error is not None:
-            write_record(of_run.run.folder, "diverged", of_run.run.command, error=str(error), **about)
-    for of_run, best in done:
-        _finish(of_run, programs, best, about)
-    return ended
+    times.append(time.perf_counter())
+    compiling, training_time, evaluating = np.diff(times)
+    seconds = {
+        "prepare": group.seconds_to_prepare,
+        "compile": compiling,
+        "train": training_time + earlier_seconds,
+        "evaluate": evaluating,
+    }
+    about = {
+        "seconds": {name: round(float(value) / len(prepared), 3) for name, value in seconds.items()},
+        "trained_together": len(prepared),
+        "shared_among": programs.placement.row_shares,
+    }
+    # The records come last: runs that have none yet need nothing of what they did together.
+    for run, best in zip(prepared, outcomes, strict=True):
+        if isinstance(best, Diverged):
+            write_record(run.run.folder, "diverged", run.run.command, error=str(best), **about)
+    for run, best in done:
+        write_record(run.run.folder, "done", run.run.command, **run_facts(run, programs, best), **about)
+    return [best if isinstance(best, Diverged) else None for best in outcomes]
 
 
-def _train_epochs(
-    begun: Sequence[Begun],
-    programs: Programs,
-    fresh: TrainState,
-    fed: Sequence[Fed],
-    tick: Callable[[int, float, float], None],
-) -> tuple[list[TrainState | Diverged], float]:
-    """Trains, logs and saves, from the last checkpoints where there are some.
+class SavedRun(NamedTuple):
+    """A run whose epochs are logged and saved in its folder."""
+
+    run: Run
+    training: Training | Pretraining
+    select: str  # the validation score that chooses the epoch, see `early_stopping.chosen_by`
+
+
+def train_epochs(
+    runs: Sequence[SavedRun], task: Task, fresh: Any, on_progress: OnProgress
+) -> tuple[list[Any | Diverged], float]:
+    """Train all epochs, log and save them, from the last checkpoints if there are any.
+
+    Args:
+      runs: R runs, or fewer: states behind theirs are not trained.
+      task: what is trained.
+      fresh: the states [R, ...] before the first step.
+      on_progress: called now and then; an exception that it raises ends training.
 
     Returns:
-      each run's best state, or its end; and the seconds up to those checkpoints.
+      for each run its best state or what ended it early; and the mean of the seconds up to the checkpoints.
     """
-    ended: dict[int, Diverged] = {}
-    template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), fresh)
-    with contextlib.ExitStack() as stacked:
-        histories = []
-        for of_run in begun:
-            folder, training = of_run.run.folder, of_run.spec.config.training
-            checkpoints = stacked.enter_context(checkpoints_of(folder / run_files.CHECKPOINTS, template))
-            steps = steps_per_epoch(len(of_run.prepared.train.labels), training.batch_size)
-            histories.append(History(folder, training, checkpoints, select=_chosen_by(of_run), steps=steps))
-        resting = {r for r, history in enumerate(histories) if history.is_over}
+    with contextlib.ExitStack() as checkpoints:
+        histories = [_open_history(r, run, task, fresh, checkpoints) for r, run in enumerate(runs)]
 
-        def keep(states: TrainState, at_once: bool) -> None:
-            for r, history in enumerate(histories):
-                if r not in resting and (at_once or history.is_due()):
-                    history.keep(of_member(states, r))
+        def on_checkpoint(states: Any, trained: set[int], is_end: bool) -> None:
+            for r in trained:
+                if is_end or histories[r].is_due():
+                    histories[r].save(of_run(states, r))
 
-        epochs = fit(
-            programs,
-            put_replicated(stack([history.resume(of_member(fresh, r)) for r, history in enumerate(histories)])),
-            fed,
-            begun[0].spec.config.training,
-            widths=begun[0].prepared.widths,
-            room=begun[0].prepared.room,
-            done=[history.epochs for history in histories],
-            resting=resting,
-            tick=lambda r, done, loss: tick(begun[r].at, done, loss),
-            keep=keep,
+        epochs, others = runs[0].training.epochs, range(len(runs), len(task.steps))
+        resumed = [history.resume(of_run(fresh, r)) for r, history in enumerate(histories)]
+        every_epoch = fit(
+            task,
+            task.placement.put(stack(resumed + [of_run(fresh, r) for r in others])),
+            epochs,
+            done=[history.epochs for history in histories] + [epochs for _ in others],
+            is_finished=lambda r: histories[r].is_over,
+            hooks=Hooks(lambda r, done, loss: on_progress(runs[r].run, done, loss), on_checkpoint),
         )
-        for states, results in epochs:
-            for r, result in enumerate(results):
-                if isinstance(result, Diverged):
-                    histories[r].save_best()
-                    ended[r] = result
-                elif result is not None:
-                    histories[r].add(result, functools.partial(of_member, states, r))
-                    if histories[r].is_over:
-                        resting.add(r)
-            del states  # their memory is given to the next step
-        found = [ended[r] if r in ended else history.best() for r, history in enumerate(histories)]
-        return found, float(np.mean([history.seconds_before for history in histories]))
+        ended: dict[int, Diverged] = {}
+        for states, results in every_epoch:
+            for r, history in enumerate(histories):
+                if isinstance(results[r], Diverged):
+                    history.save_best()
+                    ended[r] = results[r]
+                elif results[r] is not None:
+                    history.add(results[r], functools.partial(of_run, states, r))
+            del states  # its memory is given to the next step
+        outcomes = [ended[r] if r in ended else history.best() for r, history in enumerate(histories)]
+        return outcomes, float(np.mean([history.seconds_before for history in histories]))
 
 
-def _chosen_by(begun: Begun) -> str:
-    prepared = begun.prepared
-    return chosen_by(begun.spec.config.training, prepared.train.labels, len(prepared.validation.labels))
+def _open_history(r: int, saved: SavedRun, task: Task, fresh: Any, checkpoints: contextlib.ExitStack) -> History:
+    """Open the checkpoints of a run, which `checkpoints` closes, and read its epochs."""
+    folder, template = (
+        saved.run.folder,
+        jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), fresh),
+    )
+    opened = checkpoints.enter_context(checkpoints_of(folder / run_files.CHECKPOINTS, template))
+    return History(folder, saved.training, opened, select=saved.select, steps=task.steps[r])
 
 
-def _test(programs: Programs, done: Sequence[tuple[Begun, TrainState]]) -> None:
-    """Writes the metrics of each run's test texts and their probabilities.
+def _test(programs: Programs, done: Sequence[tuple[PreparedRun, TrainState]]) -> None:
+    """Write the metrics of each run's test texts and their probabilities.
 
-    Those written before an interruption stay: what is left of a population may round otherwise. It is evaluated again
-    all the same, which takes a moment, because the record says how long that takes.
+    Those written before an interruption stay: what is left of a group may round otherwise. It is evaluated again all
+    the same, which takes a moment, because the record says how long that takes.
     """
-    texts = [begun.prepared.test for begun, _ in done]
-    variables = put_replicated(stack([best.variables for _, best in done]))
-    batches = batches_to_evaluate(texts, done[0][0].prepared.widths)
-    metrics, probabilities = evaluate_members(programs, variables, batches, [len(t.labels) for t in texts])
-    for r, (begun, best) in enumerate(done):
-        corpus, folder, split = begun.spec.corpus, begun.run.folder, begun.prepared.split
+    placement, widths = programs.placement, done[0][0].texts.shapes.widths
+    texts = _pad([run.texts.test for run, _ in done], placement)
+    variables = placement.put(stack(_pad([best.variables for _, best in done], placement)))
+    batches = evaluation_batches(texts, widths, placement)
+    metrics, probabilities = evaluate_runs(programs, variables, batches, [len(part.labels) for part in texts])
+    for r, (prepared, best) in enumerate(done):
+        corpus, folder, test = prepared.spec.corpus, prepared.run.folder, prepared.texts.split.test
         if _is_tested(folder):
             continue
         records = [record for record in run_files.read_metrics(folder) if record["split"] != "test"]
-        at = {"step": int(best.step), "epoch": _best_epoch(records, best), "split": "test"}
-        run_files.write_metrics(folder, [*records, at | summarise(of_member(metrics, r))], append=False)
-        ids, labels, groups = (array[split.test] for array in (corpus.ids, corpus.labels, corpus.groups))
+        at = {"step": int(best.step), "epoch": epoch_of(records, best), "split": "test"}
+        run_files.write_metrics(folder, [*records, at | summarise(of_run(metrics, r))], append=False)
+        ids, labels, groups = corpus.ids[test], corpus.labels[test], corpus.groups[test]
         run_files.write_predictions(folder, run_files.Predictions(ids, labels, probabilities[r], groups))
 
 
 def _is_tested(folder: Path) -> bool:
-    """Whether its test texts were evaluated already, before an interruption."""
+    """Return whether the test texts were evaluated before an interruption."""
     return (folder / run_files.PREDICTIONS).exists() and run_files.read_metrics(folder)[-1]["split"] == "test"
-
-
-def _best_epoch(records: Sequence[dict[str, Any]], best: TrainState) -> int:
-    return next(record["epoch"] for record in records if record["step"] == int(best.step))
-
-
-def _finish(begun: Begun, programs: Programs, best: TrainState, about: dict[str, Any]) -> None:
-    """Writes what a run was; with it, it is finished."""
-    _, run, spec, prepared, source = begun
-    found = {
-        "best_epoch": _best_epoch(run_files.read_metrics(run.folder), best),
-        "near_copies": source.near_copies,
-        "knows_what_sources_saw": source.is_known,
-        "chosen_by": _chosen_by(begun),
-        "texts": {name: len(part) for name, part in prepared.split._asdict().items()},
-        "label_counts": np.bincount(prepared.train.labels, minlength=len(spec.corpus.class_names)).tolist(),
-        "predictions_sha256": run_files.predictions_checksum(run.folder),
-        "words": len(prepared.vocabulary),
-        "words_with_vectors": 0 if prepared.vectors is None else int(prepared.vectors[1].sum()),
-        "flops_per_text": _flops_per_text(spec.config, programs, best, prepared),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
-        "model_code": model_code(spec.config.model.module),
-        "training_code": training_code(),
-    }
-    if source.run is not None:
-        found["init_from"] = start_from_run(best.variables, source.run, prepared.vocabulary)[1]._asdict()
-    write_record(run.folder, "done", run.command, **found, **about)
-
-
-def _flops_per_text(config: Config, programs: Programs, state: TrainState, prepared: Prepared) -> int:
-    """Of predicting one text of median length, padded to a multiple of 8."""
-    width = -(-max(1, int(np.median(prepared.train.lengths))) // 8) * 8
-    if width not in programs.flops:
-        example = gather(prepared.train, np.arange(0), 1, (width,))
-        step = functools.partial(evaluate_step, programs.module, config)
-        with plain_recurrences():
-            programs.flops[width] = count_flops(step, state.variables, example)
-    return programs.flops[width]

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from research.data.pretrained_encoders import read_weights
 from research.errors import UserError
 from research.runs.restore import Restored
-from research.runs.texts import Prepared
+from research.runs.texts import RunTexts
 from research.settings import Config
 
 
@@ -27,16 +27,14 @@ class Taken(NamedTuple):
     words: int  # that both vocabularies have: the rows taken of an embedding
 
 
-def start_from_pretrained(
-    module: nn.Module, config: Config, prepared: Prepared, fresh: dict[str, Any]
-) -> dict[str, Any]:
+def start_from_pretrained(module: nn.Module, config: Config, texts: RunTexts, fresh: dict[str, Any]) -> dict[str, Any]:
     """Fresh variables with the vectors or weights that the settings name, if any.
 
     Raises:
       UserError: the module has no embedding of that size, or no place for the weights.
     """
-    if prepared.vectors is not None:
-        fresh = start_from_vectors(fresh, *prepared.vectors)
+    if texts.vectors is not None:
+        fresh = start_from_vectors(fresh, *texts.vectors)
     if config.data.weights != "none" and not config.data.from_scratch:
         if not hasattr(module, "start_from"):
             raise UserError("config.data.weights is set, expected none: the model is no encoder that starts from them")

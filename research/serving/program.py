@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import export
 
 from research.data.batches import Batch
-from research.models.layers.recurrence import plain_recurrences
+from research.models import with_kernels
+from research.models.kernels.options import Kernels
 from research.runs.restore import RestoredRun
 from research.training.metric_sums import probabilities
 from research.training.step import apply_in_dtype
@@ -17,11 +18,11 @@ _PLATFORMS = ("cpu", "cuda", "tpu")
 
 def program_of(run: RestoredRun) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Token ids int32 [B, L] and lengths int32 [B] -> probabilities float32 [B, C], the weights in it."""
-    variables = run.variables
+    variables, module = run.variables, with_kernels(run.module, Kernels(plain=True))
 
     def predict(token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
         batch = Batch(token_ids, lengths, lengths, lengths)  # labels and weights are not read
-        return probabilities(apply_in_dtype(run.module, run.config, variables, batch))
+        return probabilities(apply_in_dtype(module, run.config, variables, batch))
 
     return predict
 
@@ -30,5 +31,4 @@ def any_shape(program: Callable[[jax.Array, jax.Array], jax.Array]) -> export.Ex
     """A program of token ids int32 [B, L] and lengths int32 [B], for any B, any L >= 1 and every kind of device."""
     rows, width = export.symbolic_shape("rows, width", constraints=("width >= 1",))
     shapes = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((rows, width), (rows,)))
-    with plain_recurrences():
-        return export.export(jax.jit(program), platforms=_PLATFORMS)(*shapes)
+    return export.export(jax.jit(program), platforms=_PLATFORMS)(*shapes)

@@ -79,7 +79,6 @@ def _main(workdir: str, path: str) -> None:
     import jax.numpy as jnp
     from jax2onnx import to_onnx
 
-    from research.models.layers.recurrence import plain_recurrences
     from research.runs.restore import restore
     from research.serving.program import program_of
 
@@ -87,8 +86,7 @@ def _main(workdir: str, path: str) -> None:
     shapes = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in (("rows", "width"), ("rows",))]
     names = {"input_names": ["token_ids", "lengths"], "output_names": ["probabilities"]}
     try:
-        with plain_recurrences():
-            model = to_onnx(predict, shapes, **names)
+        model = to_onnx(predict, shapes, **names)
     except Exception as error:  # noqa: BLE001 - whatever the converter meets
         sys.exit(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
     Path(path).write_bytes(model.SerializeToString())

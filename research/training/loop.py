@@ -1,255 +1,194 @@
-"""Epochs of the runs of a population, one or many: pure in their states, so that a run resumed from a saved state goes
-on as if never interrupted.
+"""The training loop: epochs of R runs that are trained together, R being one or more.
 
-States, texts and batches have a leading axis of members, [R, ...]; `Programs` knows what becomes of it.
+The loop is pure in its states, so that a run that is resumed from a saved state goes on as if it had never been
+interrupted. It knows no files: what is saved and logged is decided by its caller, through `Hooks` and after each epoch.
+States, texts and batches have a leading axis of runs, [R, ...].
 """
 
-import functools
-import itertools
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import collections
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from research.data.augmentation import augment
-from research.data.batches import Batch, epoch_order, evaluation_order, gather, steps_per_epoch, width_of
-from research.data.tokenizer import Encoded
 from research.errors import Diverged
-from research.machine import release_memory
-from research.settings import Training
-from research.training.epoch import diverged, kept_if_ended, train_epoch, watch_losses
-from research.training.feed import Room, Texts, blocks, put
-from research.training.metric_sums import Metrics, summarise, zero
-from research.training.programs import Programs
-from research.training.sharding import put_replicated, put_rows, shares
-from research.training.step import TrainState
+from research.training.sharding import Placement
 
-_EVALUATION_ROWS = 64  # of a batch; on CPU more would leave the cache
-_MOST_STEPS = 16  # that one call of a program takes
-_COMPILED_SECONDS = 0.3  # a call that takes longer where it does nothing has compiled
+_CALLS_AHEAD = 2  # calls that are made before the metrics of one are read
 
-# Of a member's epoch: its records, what ended it, or nothing, where it rested.
+# One epoch of one run: its records, or what ended the run, or nothing if the run was not trained.
 Result = list[dict[str, Any]] | Diverged | None
 
 
-class Fed(NamedTuple):
-    """What one member trains on."""
+class Call(NamedTuple):
+    """What a compiled function is called with, beside the states."""
 
-    train: Encoded
-    validation: Encoded  # chooses the epoch
-    order_seed: int  # of the run's "order" stream
-
-
-def stack(trees: Sequence[Any]) -> Any:
-    """Trees of arrays of equal shapes -> one with a leading axis of members."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    count: int  # steps that it takes
 
 
-def warm_up(
-    programs: Programs,
-    states: TrainState,
-    members: Sequence[Fed],
-    training: Training,
-    widths: tuple[int, ...],
-    room: Room,
-) -> None:
-    """Compiles every program of a population, by calls that do nothing."""
-    texts, rows = _put(members, room), _batch_rows(training, members)
-    filler = np.full((len(members), _steps_of_a_call(training, members), rows), -1, np.int32)
-    for width in _training_widths(widths, training, members):
-        copy = put_replicated(jax.tree.map(np.array, states))
-        _first(functools.partial(programs.train_block, copy, texts, put_rows(filler, 2), 0, width=width))
-    empty = np.empty(0, np.int32)
-    for width in _evaluation_widths(widths):
-        batch = stack([gather(member.validation, empty, _evaluation_rows(), (width,)) for member in members])
-        _first(functools.partial(programs.evaluate, states.variables, put_rows(batch, 1)))
+class Task(NamedTuple):
+    """What the loop trains: `classifier_task`, or language models (`research.pretraining`)."""
+
+    steps: Sequence[int]  # optimizer steps of an epoch, for each run
+    train: Callable[..., tuple[Any, Any]]  # (states, a call's arguments and keywords) -> (states, metrics)
+    # (epoch, run -> steps of the epoch that were taken before) -> the calls of the rest of the epoch, in order.
+    calls: Callable[[int, Mapping[int, int]], Iterable[Call]]
+    validate: Callable[[Any], Any]  # states -> metrics [R, ...] of the validation texts
+    summarise: Callable[[Any], dict[str, float]]  # metrics of one run -> means
+    placement: Placement
 
 
-def _first(call: Callable[[], Any]) -> None:
-    """A call that compiles, which leaves much memory free that the system may need before the next one."""
-    start = time.perf_counter()
-    jax.block_until_ready(call())
-    if time.perf_counter() - start > _COMPILED_SECONDS:
-        release_memory()
+class Hooks(NamedTuple):
+    """What the caller of `fit` is told."""
+
+    # (run, epochs done, a recent loss); an exception that it raises ends training.
+    on_progress: Callable[[int, float, float], None] = lambda run, epochs, loss: None
+    # (states, the runs among them that train, whether training ends here because of an exception)
+    on_checkpoint: Callable[[Any, set[int], bool], None] = lambda states, runs, is_end: None
 
 
-def _training_widths(widths: tuple[int, ...], training: Training, members: Sequence[Fed]) -> tuple[int, ...]:
-    """Of many members one: among their batches there is a long one at almost every step."""
-    return widths if training.batch_size and len(members) == 1 else widths[-1:]
-
-
-def _evaluation_widths(widths: tuple[int, ...]) -> tuple[int, ...]:
-    """Every other one: a forward pass over padding costs less than compiling for each width."""
-    return widths[::-2][::-1]
-
-
-def _steps_of_a_call(training: Training, members: Sequence[Fed]) -> int:
-    return min(_MOST_STEPS, *(steps_per_epoch(len(m.train.labels), training.batch_size) for m in members))
-
-
-def _batch_rows(training: Training, members: Sequence[Fed]) -> int:
-    """Of a batch; where it is all texts, a multiple, so that folds of almost equal size share a program."""
-    every = _up(max(len(member.train.labels) for member in members), 64 * shares())
-    return min(every, _up(training.batch_size, shares())) if training.batch_size else every
-
-
-def _evaluation_rows() -> int:
-    return _up(_EVALUATION_ROWS, shares())
-
-
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
-
-
-def _put(members: Sequence[Fed], room: Room) -> Texts:
-    return put_replicated(stack([put(member.train, room) for member in members]))
+class _Epoch(NamedTuple):
+    number: int  # from 0
+    steps: Sequence[int]  # of each run
+    taken: Mapping[int, int]  # run -> steps of this epoch that it took before; only the runs that train
 
 
 def fit(
-    programs: Programs,
-    states: TrainState,
-    members: Sequence[Fed],
-    training: Training,
+    task: Task,
+    states: Any,
+    epochs: int,
     *,
-    widths: tuple[int, ...],
-    room: Room,
     done: Sequence[int],
-    resting: set[int],
-    tick: Callable[[int, float, float], None] = lambda member, epochs, loss: None,
-    keep: Callable[[TrainState, bool], None] = lambda states, at_once: None,
-) -> Iterator[tuple[TrainState, list[Result]]]:
-    """Trains R members from their states to the last epoch.
+    is_finished: Callable[[int], bool] = lambda run: False,
+    hooks: Hooks = Hooks(),
+) -> Iterator[tuple[Any, list[Result]]]:
+    """Train R runs from their states to the last epoch.
 
     Args:
-      programs: of the variant.
-      states: [R, ...], fresh, or handed to `keep` or yielded once, not all after the same step; donated.
-      members: what each is fed with.
-      training: the settings.
-      widths: of batches.
-      room: that the training texts fit into.
-      done: how many epochs of each have been yielded.
-      resting: members that are not trained; those that the caller adds between epochs and those that diverge rest
-        from then on, whatever the others do.
-      tick: called now and then with (member, epochs done, a recent loss); what it raises ends training.
-      keep: called now and then with states to go on from and whether these are the last, as `tick` ends training.
+      task: what is trained.
+      states: [R, ...], fresh, or saved by `hooks.on_checkpoint` or after an epoch; not all need to be after the same
+        step. Their memory is given to the next states.
+      epochs: the last one, counted from 1.
+      done: for each run the epochs that it has completed.
+      is_finished: asked before each epoch whether a run needs no more training.
+      hooks: progress and checkpoints.
 
     Yields:
-      after each epoch the states (valid until the next are asked for) and what each member did: two records, of train
-      and validation, `{"step", "epoch", "split", metric...}`. Training metrics are means over the epoch while it
-      changed.
+      after each epoch the states (valid until the next are asked for) and the result of each run: two records, of train
+      and validation, `{"step", "epoch", "split", metric...}`. Training metrics are means over the epoch, during which
+      the parameters changed.
     """
-    steps = [steps_per_epoch(len(member.train.labels), training.batch_size) for member in members]
-    done, at_step = list(done), np.asarray(states.step)
-    validations = [member.validation for member in members]
-    held = [(index, put_rows(batch, 1)) for index, batch in batches_to_evaluate(validations, widths)]
-    sizes = [len(encoded.labels) for encoded in validations]
-    texts = _put(members, room)
-    for epoch in range(min(done), training.epochs):
-        active = {  # and how many steps of this epoch they have taken already
-            r: int(at_step[r]) - epoch * steps[r] for r in range(len(members)) if r not in resting and done[r] == epoch
-        }
-        if not active:
+    done, at_step, diverged = list(done), np.asarray(states.step), set[int]()
+    for number in range(min(done), epochs):
+        trains = [r for r in range(len(done)) if r not in diverged and done[r] == number and not is_finished(r)]
+        if not trains:
             continue
-        states = _without_sums(states, [r for r, steps_taken in active.items() if not steps_taken])
-        fed = members
-        if training.random_deletion or training.random_swap:
-            fed = [_augmented(member, training, epoch) for member in members]
-            texts = _put(fed, room)
-        orders = [
-            (f.train.lengths, _order(f, training, epoch)[active[r] :] if r in active else []) for r, f in enumerate(fed)
-        ]
-        lost: dict[int, Diverged] = {}
-        watch = functools.partial(watch_losses, active, epoch, steps, lost, resting, tick)
-        shapes = _training_widths(widths, training, members), _steps_of_a_call(training, members)
-        planned = blocks(orders, _batch_rows(training, members), *shapes)
-        calls = ((functools.partial(_call, programs, texts, *block), block[1]) for block in planned)
-        states = train_epoch(calls, states, watch, keep)
+        epoch = _Epoch(number, task.steps, {r: int(at_step[r]) - number * task.steps[r] for r in trains})
+        states = _without_sums(task.placement, states, [r for r in trains if not epoch.taken[r]])
+        states, lost = _train_epoch(task, epoch, states, hooks)
         at_step = np.asarray(states.step)
-        results: list[Result] = [lost.get(r) for r in range(len(members))]
-        if len(lost) < len(active):
-            validated = evaluate_members(programs, states.variables, held, sizes)[0]
-            for r in active.keys() - lost.keys():
-                if not np.isfinite(validated.loss[r]):  # the last step's own loss is of before it
-                    resting.add(r)
-                    results[r] = diverged(int(at_step[r]))
-                    continue
-                at = {"step": int(at_step[r]), "epoch": epoch + 1}
-                results[r] = [
-                    at | {"split": split} | summarise(of_member(metrics, r))
-                    for split, metrics in (("train", states.sums), ("validation", validated))
-                ]
-                done[r] += 1
+        results: list[Result] = [lost.get(r) for r in range(len(done))]
+        if len(lost) < len(trains):
+            validated = task.validate(states)
+            for r in set(trains) - lost.keys():
+                if np.isfinite(validated.loss[r]):
+                    results[r] = _records(task, number, int(at_step[r]), (states.sums, validated), r)
+                    done[r] += 1
+                else:  # the loss of the last step is of before that step
+                    lost[r] = results[r] = _diverged(int(at_step[r]))
+        diverged |= lost.keys()
         yield states, results
-        with kept_if_ended(keep, states):
+        with _checkpoint_on_exit(hooks, states, set(trains) - diverged):
             for r, result in enumerate(results):
                 if isinstance(result, list):
-                    tick(r, epoch + 1.0, result[0]["loss"])
+                    hooks.on_progress(r, number + 1.0, result[0]["loss"])
 
 
-def of_member(tree: Any, member: int) -> Any:
-    """The arrays of one member on the host, copied: the next step is given the memory of its states."""
-    return jax.tree.map(lambda leaf: np.array(np.asarray(leaf)[member]), tree)
+def _train_epoch(task: Task, epoch: _Epoch, states: Any, hooks: Hooks) -> tuple[Any, dict[int, Diverged]]:
+    """Return the states after an epoch, and what ended the runs that diverged in it.
+
+    Metrics are read some calls late, so that the device always has work, and no more of it than a stop may wait for.
+    """
+    pending: collections.deque[tuple[int, Any]] = collections.deque()  # steps up to the end of a call, and its metrics
+    steps, lost = 0, dict[int, Diverged]()
+    for call in task.calls(epoch.number, epoch.taken):
+        states, metrics = task.train(states, *call.arguments, **call.keywords)
+        steps += call.count
+        pending.append((steps, metrics))
+        if len(pending) > _CALLS_AHEAD:
+            with _checkpoint_on_exit(hooks, states, epoch.taken.keys() - lost.keys()):
+                lost |= _read_losses(epoch, *pending.popleft(), epoch.taken.keys() - lost.keys(), hooks)
+            if len(lost) == len(epoch.taken):
+                break
+            hooks.on_checkpoint(states, epoch.taken.keys() - lost.keys(), False)
+    with _checkpoint_on_exit(hooks, states, epoch.taken.keys() - lost.keys()):
+        for late in pending:
+            lost |= _read_losses(epoch, *late, epoch.taken.keys() - lost.keys(), hooks)
+    return states, lost
 
 
-def _without_sums(states: TrainState, members: Sequence[int]) -> TrainState:
-    """The states with the sums of some members put to zero."""
-    sums = jax.tree.map(np.array, states.sums)
-    for leaf in jax.tree.leaves(sums):
-        leaf[list(members)] = 0
-    return states.replace(sums=put_replicated(sums))
-
-
-def _call(
-    programs: Programs, texts: Texts, index: np.ndarray, count: int, width: int, states: TrainState
-) -> tuple[TrainState, Metrics]:
-    return programs.train_block(states, texts, put_rows(index, 2), count, width=width)
-
-
-def _augmented(member: Fed, training: Training, epoch: int) -> Fed:
-    deletion, swap = training.random_deletion, training.random_swap
-    return member._replace(train=augment(member.train, member.order_seed, epoch, deletion=deletion, swap=swap))
-
-
-def _order(member: Fed, training: Training, epoch: int) -> list[np.ndarray]:
-    return epoch_order(member.train.lengths, training.batch_size, member.order_seed, epoch)
-
-
-def batches_to_evaluate(texts: Sequence[Encoded], widths: tuple[int, ...]) -> Iterator[tuple[list[np.ndarray], Batch]]:
-    """Yields which texts of each of R members come next, and they, [R, B, ...]: shortest first, of equal shape."""
-    widths = _evaluation_widths(widths)
-    orders = [evaluation_order(encoded.lengths, _evaluation_rows()) for encoded in texts]
-    for of_members in itertools.zip_longest(*orders, fillvalue=np.empty(0, np.int64)):
-        chosen = list(zip(texts, of_members, strict=True))
-        width = (width_of(max(int(e.lengths[index].max(initial=0)) for e, index in chosen), widths),)
-        yield list(of_members), stack([gather(e, index, _evaluation_rows(), width) for e, index in chosen])
-
-
-def evaluate_members(
-    programs: Programs,
-    variables: dict[str, Any],
-    batches: Iterable[tuple[list[np.ndarray], Batch]],
-    sizes: Sequence[int],
-) -> tuple[Metrics, list[np.ndarray]]:
-    """What each of R members makes of its texts.
+def _read_losses(epoch: _Epoch, steps: int, metrics: Any, runs: set[int], hooks: Hooks) -> dict[int, Diverged]:
+    """Report the losses of a call, and return what ended the runs whose loss is not finite.
 
     Args:
-      programs: of the variant.
-      variables: [R, ...].
-      batches: of `batches_to_evaluate`.
-      sizes: how many texts each member has.
-
-    Returns:
-      metrics [R, ...] and, for each member, class probabilities float32 [N, C] in the order of its texts.
+      epoch: the epoch.
+      steps: taken in it up to the end of the call.
+      metrics: of the call, [R].
+      runs: those that train.
+      hooks: are told the losses.
     """
-    classes = max(programs.module.num_outputs, 2)
-    found = [(of_members, programs.evaluate(variables, put_rows(batch, 1))) for of_members, batch in batches]
-    results = [np.empty((size, classes), np.float32) for size in sizes]
-    metrics = stack([zero(classes)] * len(sizes))
-    fetched = jax.device_get([of_batch for _, of_batch in found])  # when all have been dispatched
-    for (of_members, _), (of_batch, probabilities) in zip(found, fetched, strict=True):
-        for r, index in enumerate(of_members):
-            results[r][index] = probabilities[r, : len(index)]
-        metrics = metrics.merge(of_batch)
-    return metrics, results
+    losses, weights, lost = np.atleast_1d(metrics.loss), np.atleast_1d(metrics.weight), {}
+    for r in sorted(runs):
+        step = min(epoch.taken[r] + steps, epoch.steps[r])
+        if np.isfinite(losses[r]):
+            loss = float(losses[r]) / max(float(weights[r]), 1.0)
+            hooks.on_progress(r, epoch.number + step / epoch.steps[r], loss)
+        else:
+            lost[r] = _diverged(epoch.number * epoch.steps[r] + step)
+    return lost
+
+
+@contextlib.contextmanager
+def _checkpoint_on_exit(hooks: Hooks, states: Any, runs: set[int]) -> Iterator[None]:
+    """Save the states if an exception ends training here."""
+    try:
+        yield
+    except BaseException:
+        hooks.on_checkpoint(states, runs, True)
+        raise
+
+
+def _records(task: Task, epoch: int, step: int, metrics: tuple[Any, Any], run: int) -> list[dict[str, Any]]:
+    """Return the records of an epoch of one run, from the metrics of train and validation, [R, ...] each."""
+    at = {"step": step, "epoch": epoch + 1}
+    parts = zip(("train", "validation"), metrics, strict=True)
+    return [at | {"split": split} | task.summarise(of_run(sums, run)) for split, sums in parts]
+
+
+def _diverged(step: int) -> Diverged:
+    return Diverged(
+        f"the loss is not finite by step {step}; a smaller --config.optimizer.learning_rate or "
+        "--config.optimizer.clip_norm=1 may help"
+    )
+
+
+def _without_sums(placement: Placement, states: Any, runs: Sequence[int]) -> Any:
+    """Return the states with the sums of some runs put to zero."""
+    sums = jax.tree.map(np.array, states.sums)
+    for leaf in jax.tree.leaves(sums):
+        leaf[list(runs)] = 0
+    return states.replace(sums=placement.put(sums))
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Return trees of arrays of equal shapes as one, with a leading axis of runs."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def of_run(tree: Any, run: int) -> Any:
+    """Return the arrays of one run on the host, copied: the next step is given the memory of its states."""
+    return jax.tree.map(lambda leaf: np.array(np.asarray(leaf)[run]), tree)

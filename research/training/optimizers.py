@@ -1,4 +1,4 @@
-"""Optax chains by name, and the schedule of the learning rate.
+"""Optax chains by name, and the learning-rate schedule.
 
 Rates are data, and so are the steps that the schedule is a function of: runs of different rates and lengths share one
 compiled program.
@@ -6,38 +6,36 @@ compiled program.
 
 import dataclasses
 import functools
-import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from flax import struct
 
 from research.errors import UserError
+from research.models import layer_depth
 from research.settings import Config, Optimizer, Training
-
-# The layers that are stacked in a model, by the names of their parameters.
-_LAYER = re.compile(r"(?:block|forwards|backwards|hidden|stage)_(\d+)|first$|lstm$")
 
 
 @struct.dataclass
 class Rates:
-    """Settings that are numbers in a step's formulas, float32 []."""
+    """The settings that enter a step as numbers, float32 []."""
 
-    learning_rate: jax.Array  # at its highest
+    learning_rate: jax.Array  # the highest of the schedule
     weight_decay: jax.Array
     l2: jax.Array
 
 
 def rates_of(settings: Optimizer, l2: float = 0.0) -> Rates:
-    """The rates that the settings say, and `training.l2`."""
+    """Return the rates of the settings, and `training.l2`."""
     values = (settings.learning_rate, settings.weight_decay, l2)
     return Rates(*(jnp.asarray(value, jnp.float32) for value in values))
 
 
 def without_rates(config: Config) -> Config:
-    """The settings but for the rates, which are data: of these is left whether there is any decay or penalty at all."""
+    """Return the settings without their rates, which are data. What is left is whether there is decay or a penalty."""
     decay = float(config.optimizer.weight_decay > 0)
     optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0, weight_decay=decay)
     training = config.training
@@ -46,13 +44,17 @@ def without_rates(config: Config) -> Config:
     return dataclasses.replace(config, optimizer=optimizer, training=training)
 
 
-def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs:
-    """The Optax chain that the settings name.
+def make_optimizer(settings: Optimizer, module: nn.Module) -> optax.GradientTransformationExtraArgs:
+    """Return the Optax chain that the settings name.
 
-    Weight decay is of matrices alone; adamw and lion decouple it from the gradient (Loshchilov & Hutter 2019), the
-    others add it to the gradient. L-BFGS (Nocedal 1980) searches along a line and reads no rate. Frozen layers have no
-    part in any of it, the norm that is clipped included. Adam is of Kingma & Ba (2015), Adadelta of Zeiler (2012), Lion
-    of Chen et al. (2023).
+    Weight decay applies to weight matrices and not to biases. Adamw and lion decouple it from the gradient (Loshchilov
+    & Hutter 2019); the others add it to the gradient. L-BFGS (Nocedal 1980) searches along a line and reads no rate.
+    Frozen layers take no part in any of it, also not in the gradient norm that is clipped. Adam is by Kingma & Ba
+    (2015), Adadelta by Zeiler (2012), Lion by Chen et al. (2023).
+
+    Args:
+      settings: the optimizer's settings.
+      module: the model, which knows its layers (`research.models.layer_depth`).
 
     Returns:
       a transformation whose update takes, besides, `rates`, and `step` and `num_steps` of `rate_factor`; of L-BFGS also
@@ -71,16 +73,16 @@ def make_optimizer(settings: Optimizer) -> optax.GradientTransformationExtraArgs
     decoupled = settings.name in ("adamw", "lion")
     clip = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
     chain = [*clip, core, *decay] if decoupled else [*clip, *decay, core]
-    by_layer = [_by_layer(settings.layer_decay)] if settings.layer_decay < 1 else []
+    by_layer = [_scale_by_layer(settings.layer_decay, module)] if settings.layer_decay < 1 else []
     chain += [*by_layer, _scale(settings)]
     if not settings.frozen:
         return optax.chain(*chain)
     kinds = {"frozen": optax.set_to_zero(), "trained": optax.chain(*chain)}
-    return optax.partition(kinds, functools.partial(_kinds, frozen=settings.frozen))
+    return optax.partition(kinds, functools.partial(_kinds, frozen=settings.frozen, module=module))
 
 
 def _without_extra(lbfgs: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
-    """L-BFGS, which hands what it does not read on to `value_fn`, without `rates` and steps."""
+    """Return L-BFGS without the arguments `rates` and steps, which it would hand on to `value_fn`."""
 
     def update(
         updates: Any, state: Any, params: Any, *, rates: Rates, step: jax.Array, num_steps: jax.Array, **of_loss: Any
@@ -90,42 +92,39 @@ def _without_extra(lbfgs: optax.GradientTransformationExtraArgs) -> optax.Gradie
     return optax.GradientTransformationExtraArgs(lbfgs.init, update)
 
 
-def depths(params: Any) -> Any:
-    """How far each parameter is from the input: 0 for embeddings, 1 for the lowest layer; the highest are of no layer.
+def layer_depths(params: Any, module: nn.Module) -> Any:
+    """Return how far each parameter is from the input: 0 for embeddings, 1 for the lowest layer.
 
     Args:
-      params: a tree whose names say the layers: `embedding`, `block_0`, `forwards_0`, `hidden_0`, `stage_0`, ...; where
-        there is one that is not counted it is the lowest (`lstm`, `first`).
+      params: a tree of the module's parameters.
+      module: the model. What is no embedding and in no layer stands above all layers.
 
     Returns:
       the tree with integers.
     """
 
-    def named(path: tuple[Any, ...], _: Any) -> int:
-        names = [str(key.key) for key in path]
-        found = next((match for name in names if (match := _LAYER.match(name))), None)
-        if found:
-            return 1 + int(found[1] or 0)
-        return 0 if any("embedding" in name for name in names) else -1
+    def depth_of(path: tuple[Any, ...], _: Any) -> int:
+        depth = layer_depth(module, [str(key.key) for key in path])
+        return -1 if depth is None else depth
 
-    tree = jax.tree_util.tree_map_with_path(named, params)
+    tree = jax.tree_util.tree_map_with_path(depth_of, params)
     top = 1 + max(0, *jax.tree.leaves(tree))
     return jax.tree.map(lambda depth: top if depth < 0 else depth, tree)
 
 
-def _kinds(params: Any, *, frozen: int) -> Any:
-    tree = depths(params)
+def _kinds(params: Any, *, frozen: int, module: nn.Module) -> Any:
+    tree = layer_depths(params, module)
     top = max(jax.tree.leaves(tree))
     if frozen > top:
         raise UserError(f"config.optimizer.frozen is {frozen}, expected at most {top}, the layers below the classifier")
     return jax.tree.map(lambda depth: "frozen" if depth < frozen else "trained", tree)
 
 
-def _by_layer(decay: float) -> optax.GradientTransformation:
-    """Multiplies the update of each layer by `decay` for every layer that is above it."""
+def _scale_by_layer(decay: float, module: nn.Module) -> optax.GradientTransformation:
+    """Multiply the update of each layer by `decay` for every layer above it (Howard & Ruder 2018)."""
 
     def change(updates: Any, params: Any) -> Any:
-        tree = depths(params)
+        tree = layer_depths(params, module)
         top = max(jax.tree.leaves(tree))
         return jax.tree.map(lambda update, depth: update * decay ** (top - depth), updates, tree)
 
@@ -133,12 +132,12 @@ def _by_layer(decay: float) -> optax.GradientTransformation:
 
 
 def is_weight(path: tuple[Any, ...], param: jax.Array) -> bool:
-    """Whether a parameter is a matrix and no bias, of however many axes: what decay and L2 are of."""
+    """Return whether a parameter is a weight matrix and not a bias: weight decay and L2 apply to these."""
     return param.ndim > 1 and path[-1].key != "bias"
 
 
 def _decay() -> optax.GradientTransformationExtraArgs:
-    """Adds the decay of the weights to their updates."""
+    """Add the weight decay to the updates of weight matrices."""
 
     def update(updates: Any, state: Any, params: Any, *, rates: Rates, **_: Any) -> tuple[Any, Any]:
         def decayed(path: tuple[Any, ...], u: jax.Array, param: jax.Array) -> jax.Array:
@@ -150,7 +149,7 @@ def _decay() -> optax.GradientTransformationExtraArgs:
 
 
 def _scale(settings: Optimizer) -> optax.GradientTransformationExtraArgs:
-    """Multiplies the updates by the learning rate, downhill."""
+    """Multiply the updates by the negative learning rate."""
 
     def update(
         updates: Any, state: Any, params: Any, *, rates: Rates, step: jax.Array, num_steps: jax.Array, **_: Any
@@ -165,7 +164,7 @@ def _scale(settings: Optimizer) -> optax.GradientTransformationExtraArgs:
 
 
 def rate_factor(settings: Optimizer, step: jax.Array, num_steps: jax.Array) -> jax.Array:
-    """The learning rate as a share of its highest; as of Optax' schedules, of the steps taken before this one.
+    """Return the learning rate as a share of its highest, a function of the steps before this one as in Optax.
 
     Args:
       settings: with `schedule` and `warmup`.
@@ -177,7 +176,7 @@ def rate_factor(settings: Optimizer, step: jax.Array, num_steps: jax.Array) -> j
       a cosine to what would be 0 after the last step, or sqrt(w / step) (Vaswani et al. 2017, eq. 3).
     """
     step = step.astype(jnp.float32)
-    w = jnp.floor(settings.warmup * num_steps + 1e-3)  # what is whole but for rounding stays whole
+    w = jnp.floor(settings.warmup * num_steps + 1e-3)  # rounding must not make 2.0 steps 1
     after = jnp.clip((step - w) / jnp.maximum(num_steps - w, 1.0), 0.0, 1.0)
     factor = {
         "constant": lambda: jnp.ones_like(step),
@@ -189,7 +188,7 @@ def rate_factor(settings: Optimizer, step: jax.Array, num_steps: jax.Array) -> j
 
 
 def limit_columns(params: Any, max_norm: float) -> Any:
-    """Scales the columns of `head/kernel` whose norm is above `max_norm` down to it (Kim 2014, section 2.1).
+    """Scale the columns of `head/kernel` whose norm is above `max_norm` down to it (Kim 2014, section 2.1).
 
     Raises:
       UserError: there is no such matrix.

@@ -1,53 +1,72 @@
-"""The compiled functions of a variant, shared by all its runs, and the state that they begin with."""
+"""The compiled functions of a classifier, shared by all its runs, and the calls that train and evaluate R runs by them.
+
+Texts are put on the device once; a compiled function takes the texts of each batch out of them. States, texts and
+batches have a leading axis of runs, [R, ...].
+"""
 
 import functools
+import itertools
 import json
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.data.batches import Batch, gather
+from research.data.augmentation import augment
+from research.data.batches import Batch, blocks, epoch_order, evaluation_order, gather, steps_per_epoch, width_of
 from research.data.tokenizer import Encoded
+from research.machine import release_memory
 from research.models import build, config_from_dict
+from research.models.kernels.options import Kernels
 from research.settings import Config, Data, Training, to_dict
-from research.training.device_memory import require_memory
-from research.training.feed import Texts
-from research.training.metric_sums import Metrics, zero
-from research.training.optimizers import make_optimizer, rates_of, without_rates
-from research.training.sharding import replicated
-from research.training.step import TrainState, evaluate_step, repeat_step, train_step
+from research.training.loop import Call, Task, stack
+from research.training.metric_sums import Metrics, summarise, zero
+from research.training.optimizers import make_optimizer, without_rates
+from research.training.sharding import ONE_DEVICE, Placement
+from research.training.step import Capacity, DeviceTexts, TrainState, evaluate_step, pad_texts, take, train_step
 
+_EVALUATION_ROWS = 64  # of a batch; on CPU more would leave the processor's cache
+_MOST_STEPS = 16  # that one call of a program takes
+_COMPILED_SECONDS = 0.3  # a call that takes longer although it does nothing has compiled
 # Arithmetic in the widest vectors that the processor has, where XLA takes half of AVX-512's. And loops in one piece:
 # XLA would cut each among the cores that it saw when it compiled, which costs more than it brings.
 _OPTIONS_ON_CPU = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_multi_thread_eigen": False}
 
 
 class Programs:
-    """The compiled functions of one variant, for runs that are trained together: R of them, on the leading axis.
+    """The compiled functions of one variant, for R runs that are trained together.
 
-    train_block: `(states, texts, index [R, K, B], count, width=) -> (states, metrics)`, `repeat_step` of each; the
-      states are donated.
-    evaluate: `(variables, batch) -> (metrics, probabilities [R, B, C])`, `evaluate_step` of each.
+    placement: where the arrays are.
+    train_steps: `(states, texts, index [R, K, B], count, width=) -> (states, metrics)`, see `train_steps`; the states
+      are donated.
+    evaluate: `(variables, batch) -> (metrics, probabilities [R, B, C])`, `evaluate_step` of each run.
     init: `(key, token_ids, lengths) -> variables` of one run.
     init_optimizer: `params -> opt_state` of one run.
-    train: `(state, batch) -> (state, metrics)`, a single `train_step` of one run, the state donated; for who looks at
-      one step, as tests and the benchmark do.
-    flops: of predicting one text, by width; filled by who asks for it first.
+    train: `(state, batch) -> (state, metrics)`, a single `train_step` of one run, the state donated; for tests and the
+      benchmark, which look at one step.
+    flops: floating-point operations of predicting one text, by width; filled by the first who counts them.
     """
 
-    def __init__(self, config: Config, num_classes: int):
+    def __init__(self, config: Config, num_classes: int, placement: Placement = ONE_DEVICE):
         num_outputs = 1 if num_classes == 2 else num_classes
-        self.module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=num_outputs)
-        self.optimizer = make_optimizer(config.optimizer)
+        self.placement = placement
+        kernels = Kernels(mesh=placement.row_mesh)
+        sizes = {"vocab_size": config.data.vocab_size, "num_outputs": num_outputs}
+        self.module = build(config.model, **sizes, kernels=kernels)
+        self.optimizer = make_optimizer(config.optimizer, self.module)
         step = functools.partial(train_step, self.module, self.optimizer, config)
-        self.train_block = jit_compiled(
-            functools.partial(repeat_members, step), donate_argnums=0, static_argnames="width"
+        evaluate = for_each_run(functools.partial(evaluate_step, self.module, config))
+        self.train_steps = jit_compiled(
+            placement.map_runs(functools.partial(train_steps, step, placement), 3),
+            donate_argnums=0,
+            static_argnames="width",
         )
-        evaluate = for_members(functools.partial(evaluate_step, self.module, config))
-        self.evaluate = jit_compiled(lambda variables, batch: replicated(evaluate(variables, batch)))
+        self.evaluate = jit_compiled(
+            placement.map_runs(lambda variables, batch: placement.replicate(evaluate(variables, batch)), 2)
+        )
         self.init = jax.jit(functools.partial(self.module.init, deterministic=True))
         # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
         self.init_optimizer = jax.jit(lambda params: jax.tree.map(jnp.copy, self.optimizer.init(params)))
@@ -55,26 +74,26 @@ class Programs:
         self.flops: dict[int, int] = {}
 
 
-def jit_compiled(function: Callable[..., Any], **given: Any) -> Any:
-    """`jax.jit` as all that trains or evaluates is compiled."""
-    options = _OPTIONS_ON_CPU if jax.default_backend() == "cpu" else {}
-    return jax.jit(function, compiler_options=options, **given)
+def jit_compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile a function as everything that trains or evaluates is compiled; options as of `jax.jit`."""
+    on_cpu = _OPTIONS_ON_CPU if jax.default_backend() == "cpu" else {}
+    return jax.jit(function, compiler_options=on_cpu, **options)
 
 
-def for_members(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` for each member of the leading axis; as it is where there is one: on CPU faster than `vmap`."""
+def for_each_run(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Map a function over the leading axis of runs. A single run is computed as it is, as `vmap` is slower on CPU."""
 
-    def of_members(*arguments: Any) -> Any:
+    def of_runs(*arguments: Any) -> Any:
         if jax.tree.leaves(arguments)[0].shape[0] > 1:
             return jax.vmap(function)(*arguments)
-        found = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
-        return jax.tree.map(lambda leaf: leaf[None], found)
+        result = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
+        return jax.tree.map(lambda leaf: leaf[None], result)
 
-    return of_members
+    return of_runs
 
 
-def programs_for(config: Config, num_classes: int) -> Programs:
-    """The programs of a variant, shared by its runs and by all variants that differ in nothing that a step reads.
+def programs_for(config: Config, num_classes: int, placement: Placement = ONE_DEVICE) -> Programs:
+    """Return the programs of a variant, shared by its runs and by all variants that differ in nothing a step reads.
 
     What differs between runs is data, not code: rates, and with them whether there is any decay or penalty at all.
     """
@@ -85,88 +104,228 @@ def programs_for(config: Config, num_classes: int) -> Programs:
         optimizer=given.optimizer,
         training=Training(**{n: getattr(given.training, n) for n in ("l2", "label_smoothing", "compute_dtype")}),
     )
-    return _programs(json.dumps(to_dict(read), sort_keys=True), num_classes)
+    return _programs(json.dumps(to_dict(read), sort_keys=True), num_classes, placement)
 
 
 # Few, because a compiled program holds a thousand memory mappings on CPU and a process may have 65,530; runs of one
 # variant follow one another.
 @functools.lru_cache(maxsize=4)
-def _programs(config_json: str, num_classes: int) -> Programs:
-    return Programs(config_from_dict(json.loads(config_json)), num_classes)
+def _programs(config_json: str, num_classes: int, placement: Placement) -> Programs:
+    return Programs(config_from_dict(json.loads(config_json)), num_classes, placement)
 
 
-def init_state(
-    programs: Programs,
-    config: Config,
-    train: Encoded,
-    widths: tuple[int, ...],
-    *,
-    init_seed: int = 0,
-    dropout_seed: int = 0,
-    class_weights: np.ndarray | None = None,
-    num_steps: int = 1,
-    start_from: Callable[[dict[str, Any]], dict[str, Any]] = lambda variables: variables,
-) -> TrainState:
-    """A fresh state.
-
-    Args:
-      programs: of the variant.
-      config: its settings, of which the rates are read.
-      train: the training texts; read by modules that fit constants on them (`fit_constants`).
-      widths: of batches.
-      init_seed: of the run's "init" stream.
-      dropout_seed: of the run's "dropout" stream.
-      class_weights: float32 [C], ones if not given.
-      num_steps: of the whole run.
-      start_from: fresh variables -> those to start from.
-
-    Raises:
-      UserError: the model takes more memory than there is.
-    """
-    module = programs.module
-    example = gather(train, np.arange(0), 1, widths)
-    require_memory(jax.eval_shape(programs.init, jax.random.key(0), example.token_ids, example.lengths))
-    variables = dict(programs.init(jax.random.key(init_seed), example.token_ids, example.lengths))
-    if hasattr(module, "fit_constants"):
-        every = gather(train, np.arange(len(train.labels)), len(train.labels), widths)
-        fit = jax.jit(functools.partial(module.apply, method="fit_constants", mutable="constants"))
-        variables |= fit(variables, every.token_ids, every.lengths, every.labels)[1]
-    variables = start_from(variables)
-    params = variables.pop("params")
-    if class_weights is None:
-        class_weights = np.ones(max(module.num_outputs, 2), np.float32)
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        dropout_seed=jnp.asarray(dropout_seed, jnp.uint32),
-        class_weights=jnp.asarray(class_weights, jnp.float32),
-        num_texts=jnp.asarray(len(train.labels), jnp.float32),
-        num_steps=jnp.asarray(num_steps, jnp.float32),
-        rates=rates_of(config.optimizer, config.training.l2),
-        sums=jax.tree.map(jnp.asarray, zero(len(class_weights))),
-        params=params,
-        constants=variables,
-        opt_state=programs.init_optimizer(params),
-    )
-
-
-def repeat_members(
+def train_steps(
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    placement: Placement,
     states: TrainState,
-    texts: Texts,
+    texts: DeviceTexts,
     index: jax.Array,
     count: jax.Array,
     *,
     width: int,
 ) -> tuple[TrainState, Metrics]:
-    """`repeat_step` of each member, on states, texts and index [R, ...]; one stands still where its index is filler."""
+    """Take the first `count` of K steps of each run, so that a program is started once for many steps.
 
-    def unless_at_rest(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        after, metrics = step(state, batch)
-        trains = jnp.any(batch.weights > 0)
-        return jax.tree.map(lambda new, old: jnp.where(trains, new, old), after, state), metrics
+    Args:
+      step: `train_step` of a variant.
+      placement: of the runs.
+      states: [R, ...], before the first step.
+      texts: [R, ...], the training texts.
+      index: int32 [R, K, B], the texts of each batch, -1 for filler; a run stands still where a batch is all filler.
+      count: int32 [], at most K.
+      width: that the batches are padded to.
 
-    def of_member(state: TrainState, texts: Texts, index: jax.Array) -> tuple[TrainState, Metrics]:
-        return repeat_step(step if alone else unless_at_rest, state, texts, index, count, width=width)
+    Returns:
+      the states after the last step, and the metrics [R, ...] of all steps, which their `sums` hold as well.
+    """
 
     alone = index.shape[0] == 1
-    return replicated(for_members(of_member)(states, texts, index))
+
+    def one_run(state: TrainState, texts: DeviceTexts, index: jax.Array) -> tuple[TrainState, Metrics]:
+        def one_step(i: jax.Array, loop: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            batch = take(texts, index[i], width)
+            state, metrics = step(loop[0], batch)
+            if not alone:
+                trains = jnp.any(batch.weights > 0)
+                state = jax.tree.map(lambda new, old: jnp.where(trains, new, old), state, loop[0])
+            # Step by step, so that an epoch's sums do not depend on where it was interrupted.
+            return state.replace(sums=state.sums.merge(metrics)), loop[1].merge(metrics)
+
+        nothing = jax.tree.map(jnp.asarray, zero(state.class_weights.shape[0]))
+        return jax.lax.fori_loop(0, count, one_step, (state, nothing))
+
+    if alone:
+        results = one_run(*jax.tree.map(lambda leaf: leaf[0], (states, texts, index)))
+        return placement.replicate(jax.tree.map(lambda leaf: leaf[None], results))
+    return placement.replicate(jax.vmap(one_run)(states, texts, index))
+
+
+class TrainData(NamedTuple):
+    """What one run trains on."""
+
+    train: Encoded
+    validation: Encoded  # chooses the epoch
+    order_seed: int  # of the run's "order" stream
+
+
+class Shapes(NamedTuple):
+    """The shapes of batches and of the arrays on the device, equal for all runs on a corpus."""
+
+    widths: tuple[int, ...]  # that batches are padded to, ascending
+    capacity: Capacity
+
+
+def classifier_task(programs: Programs, data: Sequence[TrainData], training: Training, shapes: Shapes) -> Task:
+    """Return the task of training R classifiers.
+
+    Args:
+      programs: of the variant.
+      data: what each run trains on.
+      training: the settings.
+      shapes: of batches.
+    """
+    placement = programs.placement
+    sizes = [len(run.validation.labels) for run in data]
+    held_out = list(evaluation_batches([run.validation for run in data], shapes.widths, placement))
+
+    def validate(states: TrainState) -> Metrics:
+        return evaluate_runs(programs, states.variables, held_out, sizes)[0]
+
+    steps = [steps_per_epoch(len(run.train.labels), training.batch_size) for run in data]
+    calls = _classifier_calls(programs, data, training, shapes)
+    return Task(steps, programs.train_steps, calls, validate, summarise, placement)
+
+
+def _classifier_calls(
+    programs: Programs, data: Sequence[TrainData], training: Training, shapes: Shapes
+) -> Callable[[int, Mapping[int, int]], Iterator[Call]]:
+    """Return what makes the calls of an epoch: batches of equal width, up to `_MOST_STEPS` of them in a call."""
+    placement = programs.placement
+    rows = _batch_rows(training, data, placement)
+    widths, most = _training_widths(shapes, training, data), _steps_of_a_call(training, data)
+    is_augmented = bool(training.random_deletion or training.random_swap)
+    all_texts = None if is_augmented else _put_texts(placement, data, shapes)
+
+    def calls(epoch: int, taken: Mapping[int, int]) -> Iterator[Call]:
+        runs = [_augment(run, training, epoch) for run in data] if is_augmented else data
+        texts = _put_texts(placement, runs, shapes) if is_augmented else all_texts
+        orders = []
+        for r, run in enumerate(runs):
+            order = epoch_order(run.train.lengths, training.batch_size, run.order_seed, epoch)
+            orders.append((run.train.lengths, order[taken[r] :] if r in taken else []))
+        for index, count, width in blocks(orders, rows, widths, most):
+            yield Call((texts, placement.put_rows(index, 2), count), {"width": width}, count)
+
+    return calls
+
+
+def _augment(run: TrainData, training: Training, epoch: int) -> TrainData:
+    deletion, swap = training.random_deletion, training.random_swap
+    return run._replace(train=augment(run.train, run.order_seed, epoch, deletion=deletion, swap=swap))
+
+
+def _put_texts(placement: Placement, data: Sequence[TrainData], shapes: Shapes) -> DeviceTexts:
+    return placement.put(stack([pad_texts(run.train, shapes.capacity) for run in data]))
+
+
+def compile_programs(
+    programs: Programs, states: TrainState, data: Sequence[TrainData], training: Training, shapes: Shapes
+) -> None:
+    """Compile every program of R runs, by calls that do nothing; arguments as of `fit` and `classifier_task`."""
+    placement = programs.placement
+    texts, rows = _put_texts(placement, data, shapes), _batch_rows(training, data, placement)
+    filler = np.full((len(data), _steps_of_a_call(training, data), rows), -1, np.int32)
+    for width in _training_widths(shapes, training, data):
+        copy = placement.put(jax.tree.map(np.array, states))
+        _compile(functools.partial(programs.train_steps, copy, texts, placement.put_rows(filler, 2), 0, width=width))
+    empty = np.empty(0, np.int32)
+    for width in _evaluation_widths(shapes.widths):
+        batch = stack([gather(run.validation, empty, _evaluation_rows(placement), (width,)) for run in data])
+        _compile(functools.partial(programs.evaluate, states.variables, placement.put_rows(batch, 1)))
+
+
+def _compile(call: Callable[[], Any]) -> None:
+    """Make a first call; compiling leaves much memory free, which the system may need before the next one."""
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    if time.perf_counter() - start > _COMPILED_SECONDS:
+        release_memory()
+
+
+def _training_widths(shapes: Shapes, training: Training, data: Sequence[TrainData]) -> tuple[int, ...]:
+    """Several runs have one width: among their batches there is a long one at almost every step."""
+    return shapes.widths if training.batch_size and len(data) == 1 else shapes.widths[-1:]
+
+
+def _evaluation_widths(widths: tuple[int, ...]) -> tuple[int, ...]:
+    """Return every other width: a forward pass over padding costs less than compiling for each width."""
+    return widths[::-2][::-1]
+
+
+def _steps_of_a_call(training: Training, data: Sequence[TrainData]) -> int:
+    return min(_MOST_STEPS, *(steps_per_epoch(len(run.train.labels), training.batch_size) for run in data))
+
+
+def _batch_rows(training: Training, data: Sequence[TrainData], placement: Placement) -> int:
+    """Return the rows of a batch. A batch of all texts is rounded up, so that folds of similar size share a program."""
+    every = _round_up(max(len(run.train.labels) for run in data), 64 * placement.row_shares)
+    return min(every, _round_up(training.batch_size, placement.row_shares)) if training.batch_size else every
+
+
+def _evaluation_rows(placement: Placement) -> int:
+    return _round_up(_EVALUATION_ROWS, placement.row_shares)
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def evaluation_batches(
+    texts: Sequence[Encoded], widths: tuple[int, ...], placement: Placement
+) -> Iterator[tuple[list[np.ndarray], Batch]]:
+    """Yield batches of R runs, shortest texts first.
+
+    Args:
+      texts: of each run.
+      widths: of batches, of which every other one is taken.
+      placement: of the runs.
+
+    Yields:
+      for each run the indices of its texts in the batch, and the batch [R, B, ...].
+    """
+    widths, rows = _evaluation_widths(widths), _evaluation_rows(placement)
+    orders = [evaluation_order(encoded.lengths, rows) for encoded in texts]
+    for indices in itertools.zip_longest(*orders, fillvalue=np.empty(0, np.int64)):
+        longest = max(int(e.lengths[index].max(initial=0)) for e, index in zip(texts, indices, strict=True))
+        width = (width_of(longest, widths),)
+        batch = stack([gather(e, index, rows, width) for e, index in zip(texts, indices, strict=True)])
+        yield list(indices), placement.put_rows(batch, 1)
+
+
+def evaluate_runs(
+    programs: Programs,
+    variables: dict[str, Any],
+    batches: Iterable[tuple[list[np.ndarray], Batch]],
+    sizes: Sequence[int],
+) -> tuple[Metrics, list[np.ndarray]]:
+    """Evaluate R runs, each on its own texts.
+
+    Args:
+      programs: of the variant.
+      variables: [R, ...].
+      batches: of `evaluation_batches`.
+      sizes: how many texts each run has.
+
+    Returns:
+      metrics [R, ...] and, for each run, class probabilities float32 [N, C] in the order of its texts.
+    """
+    classes = max(programs.module.num_outputs, 2)
+    dispatched = [(indices, programs.evaluate(variables, batch)) for indices, batch in batches]
+    results = [np.empty((size, classes), np.float32) for size in sizes]
+    metrics = stack([zero(classes)] * len(sizes))
+    fetched = jax.device_get([outputs for _, outputs in dispatched])  # when all have been dispatched
+    for (indices, _), (of_batch, probabilities) in zip(dispatched, fetched, strict=True):
+        for r, index in enumerate(indices):
+            results[r][index] = probabilities[r, : len(index)]
+        metrics = metrics.merge(of_batch)
+    return metrics, results

@@ -1,10 +1,11 @@
-"""One run on several devices: each batch's rows are shared out, everything else stands on every device.
+"""Place arrays on the devices that share a run's batches, or a group's runs.
 
-The programs are the same as on one device; XLA divides the work by where the arrays are, and sums the gradients.
+The compiled functions are the same on any number of devices; XLA divides the work by where the arrays are.
 """
 
-import contextlib
+import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,64 +13,91 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from research.errors import UserError
-from research.models.kernels.row_shards import BATCH, has_shards
+from research.models.kernels.row_shards import BATCH
 
-_LEAST_ROWS = 64  # of a batch for each accelerator: fewer do not pay for the sums
-
-
-def devices_for(batch_size: int) -> int:
-    """Among how many of the devices that JAX finds a batch is shared out: of one process on CPU one, with all cores."""
-    if jax.process_count() > 1:
-        return len(jax.devices())
-    if jax.default_backend() == "cpu":
-        return 1
-    return max(1, min(len(jax.local_devices()), batch_size // _LEAST_ROWS))
+RUNS = "runs"  # the axis of a mesh along which whole runs are shared out
+_LEAST_ROWS = 64  # of a batch for each accelerator: with fewer, summing the gradients costs more than sharing saves
 
 
-def shared_among(devices: int) -> contextlib.AbstractContextManager[Any]:
-    """A context in which rows are shared out among so many devices; nothing where it is one.
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where the arrays of R runs are: on the default device, or shared out among the devices of a mesh.
 
-    Raises:
-      UserError: there are not so many.
+    A mesh with the axis "batch" gives each device a share of the rows of every batch, and all of everything else. A
+    mesh with the axis "runs" gives each device a share of the runs.
     """
-    found = jax.devices()
-    if jax.process_count() > 1 and devices != len(found):
-        raise UserError(f"--devices is {devices}, expected none: several processes use all of theirs, {len(found)}")
-    if not 1 <= devices <= len(found):
-        raise UserError(f"--devices is {devices}, expected 1 to {len(found)}, as many as JAX finds here")
-    if devices == 1:
-        return contextlib.nullcontext()
-    return jax.set_mesh(jax.make_mesh((devices,), (BATCH,), (AxisType.Auto,), devices=found[:devices]))
+
+    mesh: Mesh | None = None
+
+    @property
+    def row_shares(self) -> int:
+        """Among how many devices the rows of a batch are shared out."""
+        return self._size_of(BATCH)
+
+    @property
+    def run_shares(self) -> int:
+        """Among how many devices the runs are shared out."""
+        return self._size_of(RUNS)
+
+    @property
+    def row_mesh(self) -> Mesh | None:
+        """The mesh that rows are shared out over, or None."""
+        return self.mesh if self.row_shares > 1 else None
+
+    def _size_of(self, axis: str) -> int:
+        return 1 if self.mesh is None else self.mesh.shape.get(axis, 1)
+
+    def put(self, tree: Any) -> Any:
+        """Put arrays [R, ...] on the devices."""
+        return self._put(tree, PartitionSpec(*[RUNS] * (self.run_shares > 1)))
+
+    def put_rows(self, tree: Any, axis: int) -> Any:
+        """Put arrays [R, ...] whose `axis` holds the rows of a batch, a multiple of `row_shares`, on the devices.
+
+        On the default device they stay as they are: a compiled function puts its arguments there in less time.
+        """
+        if self.mesh is None:
+            return tree
+        return self.put(tree) if self.run_shares > 1 else self._put(tree, PartitionSpec(*[None] * axis, BATCH))
+
+    def _put(self, tree: Any, spec: PartitionSpec) -> Any:
+        if self.mesh is None:
+            return jax.device_put(tree)
+        sharding = NamedSharding(self.mesh, spec)
+        if jax.process_count() == 1:
+            return jax.device_put(tree, sharding)
+        # Every process has the whole and puts its share; device_put would have all of them compare what they have.
+        return jax.tree.map(functools.partial(_put_share, sharding), tree)
+
+    def replicate(self, tree: Any) -> Any:
+        """Inside a compiled function: have results stand on every device, so that each process can read them."""
+        if self.row_mesh is None:
+            return tree
+        sharding = NamedSharding(self.mesh, PartitionSpec())
+        return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, sharding), tree)
+
+    def map_runs(self, function: Callable[..., Any], arguments: int) -> Callable[..., Any]:
+        """Have each device call a function with its own runs; without a mesh of runs, return the function itself.
+
+        Args:
+          function: takes `arguments` trees of arrays [R, ...], then arrays and keywords that are equal for all runs.
+          arguments: how many of the arguments have the axis of runs.
+        """
+        if self.run_shares == 1:
+            return function
+
+        def on_every_device(*given: Any, **keywords: Any) -> Any:
+            of_all = functools.partial(function, **keywords)
+            specs = tuple(PartitionSpec(*[RUNS] * (i < arguments)) for i in range(len(given)))
+            every = jax.shard_map(
+                of_all, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(RUNS), check_vma=False
+            )
+            return every(*given)
+
+        return on_every_device
 
 
-def shares() -> int:
-    """Among how many devices rows are shared out here."""
-    mesh = jax.sharding.get_mesh()
-    return 1 if mesh.empty else mesh.shape[BATCH]
-
-
-def put_replicated(tree: Any) -> Any:
-    """Arrays on every device."""
-    return _put(tree, PartitionSpec())
-
-
-def put_rows(tree: Any, axis: int) -> Any:
-    """Arrays whose `axis` holds rows, a share on each device; the rows are a multiple of `shares()`.
-
-    They stay as they are where nothing is shared out: a program puts what it is called with in less time.
-    """
-    return tree if jax.sharding.get_mesh().empty else _put(tree, PartitionSpec(*[None] * axis, BATCH))
-
-
-def _put(tree: Any, spec: PartitionSpec) -> Any:
-    mesh: Mesh = jax.sharding.get_mesh()
-    if mesh.empty:
-        return jax.device_put(tree)
-    sharding = NamedSharding(mesh, spec)
-    if jax.process_count() == 1:
-        return jax.device_put(tree, sharding)
-    # Every process has the whole and puts its share; device_put would have all of them compare what they have.
-    return jax.tree.map(functools.partial(_put_share, sharding), tree)
+ONE_DEVICE = Placement()
 
 
 def _put_share(sharding: NamedSharding, leaf: Any) -> jax.Array:
@@ -78,8 +106,39 @@ def _put_share(sharding: NamedSharding, leaf: Any) -> jax.Array:
     return jax.make_array_from_callback(np.shape(leaf), sharding, np.asarray(leaf).__getitem__)
 
 
-def replicated(tree: Any) -> Any:
-    """Within a program: results that are to stand on every device, so that each can be read anywhere."""
-    if not has_shards():
-        return tree
-    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, PartitionSpec()), tree)
+def share_rows(devices: int, batch_size: int) -> Placement:
+    """Return the placement of one run whose batches are shared out among devices.
+
+    Args:
+      devices: how many; 0 takes as many as pay for themselves: on CPU one (with all its cores), else one for every 64
+        rows of a batch.
+      batch_size: rows of a batch.
+
+    Raises:
+      UserError: there are not so many devices, or several processes are to use fewer than all.
+    """
+    found = jax.devices()
+    if not devices:
+        devices = _devices_that_pay(batch_size)
+    if jax.process_count() > 1 and devices != len(found):
+        raise UserError(f"--devices is {devices}, expected none: several processes use all of theirs, {len(found)}")
+    if not 1 <= devices <= len(found):
+        raise UserError(f"--devices is {devices}, expected 1 to {len(found)}, as many as JAX finds here")
+    return ONE_DEVICE if devices == 1 else Placement(_make_mesh(BATCH, found[:devices]))
+
+
+def _devices_that_pay(batch_size: int) -> int:
+    if jax.process_count() > 1:
+        return len(jax.devices())
+    if jax.default_backend() == "cpu":
+        return 1
+    return max(1, min(len(jax.local_devices()), batch_size // _LEAST_ROWS))
+
+
+def share_runs(devices: int) -> Placement:
+    """Return the placement of a group of runs that so many of this process's devices share."""
+    return ONE_DEVICE if devices == 1 else Placement(_make_mesh(RUNS, jax.local_devices()[:devices]))
+
+
+def _make_mesh(axis: str, devices: Sequence[jax.Device]) -> Mesh:
+    return jax.make_mesh((len(devices),), (axis,), (AxisType.Auto,), devices=devices)

@@ -1,24 +1,24 @@
-"""State and step: pure functions over (state, batch), jitted by their callers (`programs.py`)."""
+"""The training step: a pure function `(state, batch) -> (state, metrics)`, compiled by `programs.py`."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
 
 from research.data.batches import Batch
+from research.data.tokenizer import PADDING_ID, Encoded
 from research.settings import Config, Optimizer
-from research.training.feed import Texts, take
-from research.training.metric_sums import Metrics, cross_entropy, measure, probabilities, zero
+from research.training.metric_sums import Metrics, cross_entropy, measure, probabilities
 from research.training.optimizers import Rates, is_weight, limit_columns
 
 
 @struct.dataclass
 class TrainState:
-    """All that a step reads beside a batch; keys are derived from `dropout_seed` and `step`, so none is kept."""
+    """All that a step reads beside a batch. Random keys are derived from `dropout_seed` and `step`, so none is kept."""
 
     step: jax.Array  # int32 []
     dropout_seed: jax.Array  # uint32 []
@@ -36,8 +36,52 @@ class TrainState:
         return {"params": self.params, **self.constants}
 
 
+class Capacity(NamedTuple):
+    """The size of the arrays that hold the texts of any run on a corpus, so that one program serves them all."""
+
+    tokens: int
+    texts: int
+
+
+class DeviceTexts(NamedTuple):
+    """N encoded texts end to end; what lies behind them is not read."""
+
+    tokens: jax.Array  # int32 [capacity.tokens]
+    offsets: jax.Array  # int32 [capacity.texts + 1]
+    labels: jax.Array  # int32 [capacity.texts]
+
+
+def pad_texts(encoded: Encoded, capacity: Capacity) -> DeviceTexts:
+    """Return texts as NumPy arrays of the given capacity, ready for the device."""
+    return DeviceTexts(
+        np.pad(encoded.tokens, (0, capacity.tokens - len(encoded.tokens))),
+        np.pad(encoded.offsets.astype(np.int32), (0, capacity.texts - len(encoded.labels)), mode="edge"),
+        np.pad(encoded.labels, (0, capacity.texts - len(encoded.labels))),
+    )
+
+
+def take(texts: DeviceTexts, index: jax.Array, width: int) -> Batch:
+    """Return the batch of some texts, as `data.batches.gather` makes it on the host.
+
+    Args:
+      texts: N texts, none of those taken longer than `width`.
+      index: int32 [B], -1 for filler rows.
+      width: W.
+
+    Returns:
+      `token_ids` int32 [B, W] and the rest of the batch.
+    """
+    real, index = index >= 0, jnp.maximum(index, 0)
+    starts = texts.offsets[index]
+    lengths = jnp.where(real, texts.offsets[index + 1] - starts, 0)
+    column = jnp.arange(width, dtype=jnp.int32)[None, :]
+    ids = texts.tokens.at[starts[:, None] + column].get(mode="clip")
+    labels = jnp.where(real, texts.labels[index], 0)
+    return Batch(jnp.where(column < lengths[:, None], ids, PADDING_ID), lengths, labels, real.astype(jnp.float32))
+
+
 def in_dtype(variables: Any, name: str) -> Any:
-    """Variables whose floats are of the type of that name, as activations then are too."""
+    """Return variables with their floats in another dtype; activations follow them."""
     if name == "float32":
         return variables
     return jax.tree.map(lambda leaf: leaf.astype(name) if leaf.dtype == jnp.float32 else leaf, variables)
@@ -46,7 +90,7 @@ def in_dtype(variables: Any, name: str) -> Any:
 def apply_in_dtype(
     module: nn.Module, config: Config, variables: dict[str, Any], batch: Batch, key: jax.Array | None = None
 ) -> jax.Array:
-    """Logits float32 [B, C] of a forward pass in `compute_dtype`; with dropout where there is a key."""
+    """Return the logits float32 [B, C] of a forward pass in `compute_dtype`, with dropout if a key is given."""
     variables = in_dtype(variables, config.training.compute_dtype)
     rngs = None if key is None else {"dropout": key}
     logits = module.apply(variables, batch.token_ids, batch.lengths, deterministic=key is None, rngs=rngs)
@@ -60,7 +104,7 @@ def train_step(
     state: TrainState,
     batch: Batch,
 ) -> tuple[TrainState, Metrics]:
-    """One step of the optimizer on the mean loss of a batch, weighted by class.
+    """Take one step of the optimizer on the mean loss of a batch, weighted by class.
 
     Args:
       module: the variant.
@@ -98,7 +142,7 @@ def train_step(
 def descend(
     optimizer: optax.GradientTransformationExtraArgs, settings: Optimizer, state: Any, gradients: Any, **of_loss: Any
 ) -> Any:
-    """The state after a step of the optimizer.
+    """Return the state after a step of the optimizer.
 
     Args:
       optimizer: of `make_optimizer`.
@@ -115,44 +159,12 @@ def descend(
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
 
 
-def repeat_step(
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
-    state: TrainState,
-    texts: Texts,
-    index: jax.Array,
-    count: jax.Array,
-    *,
-    width: int,
-) -> tuple[TrainState, Metrics]:
-    """Takes `step` on the first `count` of K batches, so that a program is started once for many steps.
-
-    Args:
-      step: `train_step` of a variant.
-      state: before the first step.
-      texts: the training texts.
-      index: int32 [K, B], the texts of each batch, -1 for filler.
-      count: int32 [], at most K.
-      width: that the batches are padded to.
-
-    Returns:
-      the state after the last step, and the metrics of all of them, which its `sums` hold as well.
-    """
-
-    def one(i: jax.Array, loop: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-        state, metrics = step(loop[0], take(texts, index[i], width))
-        # Step by step, so that an epoch's sums do not depend on where it was interrupted.
-        return state.replace(sums=state.sums.merge(metrics)), loop[1].merge(metrics)
-
-    nothing = jax.tree.map(jnp.asarray, zero(state.class_weights.shape[0]))
-    return jax.lax.fori_loop(0, count, one, (state, nothing))
-
-
 def evaluate_step(
     module: nn.Module, config: Config, variables: dict[str, Any], batch: Batch
 ) -> tuple[Metrics, jax.Array]:
-    """The metrics of a batch, every example weighing the same, and class probabilities float32 [B, C].
+    """Return the metrics of a batch, in which every text weighs the same, and class probabilities float32 [B, C].
 
-    One program for both: whoever predicts has labels of zeros and ignores the metrics.
+    One program serves evaluation and prediction: to predict, pass labels of zeros and ignore the metrics.
     """
     logits = apply_in_dtype(module, config, variables, batch)
     losses = cross_entropy(logits, batch.labels)

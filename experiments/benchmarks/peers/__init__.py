@@ -83,10 +83,10 @@ def tuning() -> tuple[Any, Any, list[np.ndarray]]:
     from experiments.variants import load_config
     from research.data.batches import epoch_order
     from research.data.corpora import load
-    from research.runs.texts import RunSpec, prepare
+    from research.runs.texts import RunSpec, prepare_texts
 
     config = load_config("bert:minilm")
-    prepared = prepare(RunSpec(config, load("rotten_tomatoes"), 5, 0, 0))
+    prepared = prepare_texts(RunSpec(config, load("rotten_tomatoes"), 5, 0, 0))
     order = epoch_order(prepared.train.lengths, config.training.batch_size, 0, 0)
     return config, prepared, order[:TUNING_STEPS]
 

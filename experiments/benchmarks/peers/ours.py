@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from research.training.feed import blocks, put
 
 from experiments import devices
 from experiments.benchmarks import peers
@@ -17,12 +18,12 @@ from experiments.variants import load_config
 from research.data.batches import Batch, epoch_order
 from research.data.corpora import load
 from research.data.tokenizer import Encoded, encode, fit_vocabulary, intern_texts
-from research.runs.texts import Prepared, RunSpec, prepare
+from research.runs.texts import Prepared, RunSpec, prepare_texts
 from research.runs.warm_start import start_from_pretrained
 from research.settings import Config, Data
-from research.training.feed import blocks, put
+from research.training.initial_state import init_state
 from research.training.loop import Fed, fit, stack
-from research.training.programs import Programs, init_state, programs_for
+from research.training.programs import Programs, programs_for
 from research.training.sharding import put_replicated
 
 _SIZE = 1024
@@ -72,7 +73,7 @@ def encoding(threads: int) -> dict[str, float]:
 def _fold() -> tuple[Config, Programs, Prepared, Fed]:
     """What the first fold of rotten_tomatoes is trained with."""
     config = load_config("lstm")
-    prepared = prepare(RunSpec(config, load("rotten_tomatoes"), 5, 0, 0))
+    prepared = prepare_texts(RunSpec(config, load("rotten_tomatoes"), 5, 0, 0))
     return config, programs_for(config, 2), prepared, Fed(prepared.train, prepared.validation, 0)
 
 
@@ -83,8 +84,10 @@ def populations(threads: int) -> dict[str, float]:
     config.training.epochs = 2
     found = {}
     for size in (1, 8) if jax.default_backend() == "cpu" else (1, 8, 64, 256):
-        fresh = [init_state(programs, config, prepared.train, prepared.widths, init_seed=seed) for seed in range(size)]
-        shapes = {"widths": prepared.widths, "room": prepared.room}
+        fresh = [
+            init_state(programs, config, prepared.train, prepared.shapes.widths, init_seed=seed) for seed in range(size)
+        ]
+        shapes = {"widths": prepared.shapes.widths, "room": prepared.shapes.capacity}
         seconds, start = 0.0, 0.0
         for after, _ in fit(
             programs,
@@ -107,9 +110,12 @@ def tuning(threads: int) -> dict[str, float]:
     config, prepared, order = peers.tuning()
     programs = programs_for(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
-    state = init_state(programs, config, prepared.train, prepared.widths, num_steps=1000, start_from=start_from)
-    states, texts = put_replicated(stack([state])), put_replicated(stack([put(prepared.train, prepared.room)]))
-    planned = list(blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.widths, 16))
+    state = init_state(programs, config, prepared.train, prepared.shapes.widths, num_steps=1000, start_from=start_from)
+    states, texts = (
+        put_replicated(stack([state])),
+        put_replicated(stack([put(prepared.train, prepared.shapes.capacity)])),
+    )
+    planned = list(blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.shapes.widths, 16))
     seconds = 0.0
     for compiled_already in (False, True):
         start = time.perf_counter()
@@ -127,10 +133,15 @@ def profile(folder: str, threads: int) -> dict[str, Any]:
     """A trace of a call of some training steps, and milliseconds a step of each operation in it."""
     devices.use_devices(side_by_side=False)
     config, programs, prepared, _ = _fold()
-    state = init_state(programs, config, prepared.train, prepared.widths)
-    states, texts = put_replicated(stack([state])), put_replicated(stack([put(prepared.train, prepared.room)]))
+    state = init_state(programs, config, prepared.train, prepared.shapes.widths)
+    states, texts = (
+        put_replicated(stack([state])),
+        put_replicated(stack([put(prepared.train, prepared.shapes.capacity)])),
+    )
     order = epoch_order(prepared.train.lengths, config.training.batch_size, 0, 0)
-    block = next(blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.widths, len(order)))
+    block = next(
+        blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.shapes.widths, len(order))
+    )
     rows, count, width = block[0], min(block[1], 32), block[2]
     lengths = prepared.train.lengths[rows[0, :count]]
 

@@ -1,1 +1,1 @@
-"""Fast recurrences and products, each beside its plain reference."""
+"""Fast kernels whose derivatives are written out, each beside its plain reference."""

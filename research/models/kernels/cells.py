@@ -1,8 +1,8 @@
-"""The arithmetic of each recurrent cell, element by element, and its derivative; `fused` does the rest.
+"""The arithmetic of each recurrent cell, element by element, and its derivative. `fused_recurrence` does the rest.
 
-States are flat, float [H B] (features before rows), and so is z, [G H B], a block for each gate. Sigmoid gates are
-computed as sigmoid(x) = tanh(x / 2) / 2 + 1 / 2 with the halving put into their weights, so that one `tanh` activates
-all at once.
+States are flat, float [H B]: features before rows. So are gate arguments z, float [G H B], one block a gate. Sigmoid
+gates are computed as sigmoid(x) = tanh(x / 2) / 2 + 1 / 2. The halving is put into their weights, so that one `tanh`
+activates all gates at once.
 """
 
 import functools
@@ -12,63 +12,58 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from research.models.kernels.plain_recurrence import Arrays, Weights
 from research.models.layers.activations import ACTIVATIONS, slope
-
-Arrays = tuple[jax.Array, ...]
 
 
 class Cell(NamedTuple):
-    """A step between z and the next state.
+    """A step from z and the carry to the next carry.
 
-    carried: how many states a step hands on; the first is h.
-    kept: how many arrays like a state the derivative needs besides.
-    forward: `(z, carry) -> (carry, kept)`, what is kept in arrays of one or several of these.
-    backward: `(kept, carry before, carry after, gradients of the carry after) -> (gradients of z, a block a gate,
-      gradients of the carry before, without what z makes of it)`; linear in the gradients.
+    Attributes:
+      num_carried: number of states that a step hands on; the first is h.
+      num_kept: number of arrays, each as large as a state, that the derivative needs besides.
+      forward: `(z, carry) -> (carry, kept)`; an array of `kept` may hold several of the `num_kept` ones.
+      backward: `(kept, carry before, carry after, gradients of the carry after) -> (gradients of z, one a gate,
+        gradients of the carry before)`. It is linear in the gradients. The second result leaves out what reaches the
+        carry through z.
     """
 
-    carried: int
-    kept: int
+    num_carried: int
+    num_kept: int
     forward: Callable[[jax.Array, Arrays], tuple[Arrays, Arrays]]
     backward: Callable[[Arrays, Arrays, Arrays, Arrays], tuple[Arrays, Arrays]]
 
 
-class Weights(NamedTuple):
-    """What makes z of an input and a state."""
+def find_cell(name: str, activation: str, weights: Weights) -> tuple[Cell, Weights] | None:
+    """Return a cell and the weights of its z, or None if only `plain_recurrence` can compute it.
 
-    kernel: jax.Array  # float [E, GH]
-    recurrent_kernel: jax.Array  # float [H, GH]
-    bias: jax.Array  # float [GH]
-
-
-def cell_of(
-    name: str, activation: str, kernel: jax.Array, recurrent_kernel: jax.Array, bias: jax.Array
-) -> tuple[Cell, Weights] | None:
-    """The cell and the weights of its z, from the parameters of `plain_recurrence`; None where there is none."""
+    Arguments are as in `plain_recurrence`.
+    """
+    kernel, recurrent_kernel, bias = weights
     if name == "rnn":
-        return _elman(activation), Weights(kernel, recurrent_kernel, bias)
+        return _elman(activation), weights
     if name == "gru":
-        return _gru(activation), _gru_weights(kernel, recurrent_kernel, bias)
+        return _gru(activation), _gru_weights(weights)
     if activation == "tanh":
-        halves = _halves(kernel.dtype, recurrent_kernel.shape[0], (0.5, 0.5, 1.0, 0.5))
+        halves = _scales(kernel.dtype, recurrent_kernel.shape[0], (0.5, 0.5, 1.0, 0.5))
         return _LSTM, Weights(kernel * halves[None, :], recurrent_kernel * halves[None, :], bias * halves)
     return None
 
 
-def _halves(dtype: jnp.dtype, hidden_size: int, of_gates: tuple[float, ...]) -> jax.Array:
-    return jnp.repeat(jnp.array(of_gates, dtype), hidden_size)
+def _scales(dtype: jnp.dtype, hidden_size: int, gate_scales: tuple[float, ...]) -> jax.Array:
+    return jnp.repeat(jnp.array(gate_scales, dtype), hidden_size)
 
 
 @functools.cache
 def _elman(activation: str) -> Cell:
-    """h' = a(z)."""
+    """Return the cell h' = a(z)."""
 
     def forward(z: jax.Array, carry: Arrays) -> tuple[Arrays, Arrays]:
         return (ACTIVATIONS[activation](z),), ()
 
     def backward(kept: Arrays, before: Arrays, after: Arrays, gradients: Arrays) -> tuple[Arrays, Arrays]:
-        of_h = gradients[0]
-        return (of_h * slope(activation, after[0]),), (jnp.zeros_like(of_h),)
+        d_h = gradients[0]
+        return (d_h * slope(activation, after[0]),), (jnp.zeros_like(d_h),)
 
     return Cell(1, 0, forward, backward)
 
@@ -81,54 +76,55 @@ def _lstm_forward(z: jax.Array, carry: Arrays) -> tuple[Arrays, Arrays]:
 
 
 def _lstm_backward(kept: Arrays, before: Arrays, after: Arrays, gradients: Arrays) -> tuple[Arrays, Arrays]:
-    i, f, g, o = kept  # tanh values all, so 1 - square is the slope of each
+    i, f, g, o = kept  # all are values of tanh, so the slope of each is 1 minus its square
     tanh_c = jnp.tanh(after[1])
-    of_h = 0.5 * gradients[0]
-    of_c = 0.5 * gradients[1] + 0.5 * of_h * (o + 1.0) * (1.0 - jnp.square(tanh_c))
-    parts = (
-        of_c * g * (1.0 - jnp.square(i)),
-        of_c * before[1] * (1.0 - jnp.square(f)),
-        of_c * (i + 1.0) * (1.0 - jnp.square(g)),
-        of_h * tanh_c * (1.0 - jnp.square(o)),
+    d_h = 0.5 * gradients[0]
+    d_c = 0.5 * gradients[1] + 0.5 * d_h * (o + 1.0) * (1.0 - jnp.square(tanh_c))
+    d_gates = (
+        d_c * g * (1.0 - jnp.square(i)),
+        d_c * before[1] * (1.0 - jnp.square(f)),
+        d_c * (i + 1.0) * (1.0 - jnp.square(g)),
+        d_h * tanh_c * (1.0 - jnp.square(o)),
     )
-    return parts, (jnp.zeros_like(of_h), of_c * (f + 1.0))
+    return d_gates, (jnp.zeros_like(d_h), d_c * (f + 1.0))
 
 
 _LSTM = Cell(2, 4, _lstm_forward, _lstm_backward)
 
 
-def _gru_weights(kernel: jax.Array, recurrent_kernel: jax.Array, bias: jax.Array) -> Weights:
-    """Four blocks of z instead of three: (z, r, what the input gives to g, what the state gives to g)."""
+def _gru_weights(weights: Weights) -> Weights:
+    """Return weights for four blocks of z: z, r, the input's part of g, the state's part of g."""
+    kernel, recurrent_kernel, bias = weights
     hidden_size = recurrent_kernel.shape[0]
-    of_gates, of_g = slice(0, 2 * hidden_size), slice(2 * hidden_size, None)
-    halves = _halves(kernel.dtype, hidden_size, (0.5, 0.5, 1.0, 1.0))
+    gates, candidate = slice(0, 2 * hidden_size), slice(2 * hidden_size, None)
+    halves = _scales(kernel.dtype, hidden_size, (0.5, 0.5, 1.0, 1.0))
 
-    def nothing(weights: jax.Array) -> jax.Array:
-        return jnp.zeros_like(weights[:, of_g])
+    def zeros(matrix: jax.Array) -> jax.Array:
+        return jnp.zeros_like(matrix[:, candidate])
 
-    kernel = jnp.concatenate([kernel, nothing(kernel)], axis=1)
-    parts = [recurrent_kernel[:, of_gates], nothing(recurrent_kernel), recurrent_kernel[:, of_g]]
-    bias = jnp.concatenate([bias[0, of_gates] + bias[1, of_gates], bias[0, of_g], bias[1, of_g]])
-    return Weights(kernel * halves[None, :], jnp.concatenate(parts, axis=1) * halves[None, :], bias * halves)
+    kernel = jnp.concatenate([kernel, zeros(kernel)], axis=1)
+    blocks = [recurrent_kernel[:, gates], zeros(recurrent_kernel), recurrent_kernel[:, candidate]]
+    bias = jnp.concatenate([bias[0, gates] + bias[1, gates], bias[0, candidate], bias[1, candidate]])
+    return Weights(kernel * halves[None, :], jnp.concatenate(blocks, axis=1) * halves[None, :], bias * halves)
 
 
 @functools.cache
 def _gru(activation: str) -> Cell:
-    """h' = z h + (1 - z) g, g = a(of input + r * of state)."""
+    """Return the cell h' = z h + (1 - z) g with g = a(input part + r * state part)."""
 
     def forward(z: jax.Array, carry: Arrays) -> tuple[Arrays, Arrays]:
-        gates, of_input, of_state = jnp.split(z, [len(z) // 2, 3 * len(z) // 4])
+        gates, input_part, state_part = jnp.split(z, [len(z) // 2, 3 * len(z) // 4])
         gates = 0.5 * jnp.tanh(gates) + 0.5
         z, r = jnp.split(gates, 2)
-        g = ACTIVATIONS[activation](of_input + r * of_state)
-        return (z * carry[0] + (1.0 - z) * g,), (gates, g, of_state)
+        g = ACTIVATIONS[activation](input_part + r * state_part)
+        return (z * carry[0] + (1.0 - z) * g,), (gates, g, state_part)
 
     def backward(kept: Arrays, before: Arrays, after: Arrays, gradients: Arrays) -> tuple[Arrays, Arrays]:
-        z, r, g, of_state = kept
-        of_h = gradients[0]
-        of_g = of_h * (1.0 - z) * slope(activation, g)
+        z, r, g, state_part = kept
+        d_h = gradients[0]
+        d_g = d_h * (1.0 - z) * slope(activation, g)
         # 2 because the arguments of z and r were halved.
-        of_z, of_r = 2.0 * of_h * (before[0] - g) * z * (1.0 - z), 2.0 * of_g * of_state * r * (1.0 - r)
-        return (of_z, of_r, of_g, of_g * r), (of_h * z,)
+        d_z, d_r = 2.0 * d_h * (before[0] - g) * z * (1.0 - z), 2.0 * d_g * state_part * r * (1.0 - r)
+        return (d_z, d_r, d_g, d_g * r), (d_h * z,)
 
     return Cell(1, 4, forward, backward)

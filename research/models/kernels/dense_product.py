@@ -1,8 +1,7 @@
 """The product of a dense layer, with its derivative written out.
 
-Of y = x W the gradients are dx = dy W^T and dW = x^T dy. JAX's own derivative asks for dW as the transpose of dy^T x,
-which XLA on CPU turns into a copy of dy and a product at 40 % of the rate of this one
-(`tests/test_product.py` holds the two equal).
+The gradients of y = x W are dx = dy W^T and dW = x^T dy. JAX's own derivative computes dW as the transpose of dy^T x.
+XLA on CPU turns that into a copy of dy and a product at 40 % of the rate of this one.
 """
 
 import math
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 
 @jax.custom_vjp
 def product(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
-    """float [N, I], float [I, O] -> float [N, O]."""
+    """Return `inputs @ kernel`: float [N, I], float [I, O] -> float [N, O]."""
     return inputs @ kernel
 
 
@@ -23,13 +22,13 @@ def _forward(inputs: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax
     return inputs @ kernel, (inputs, kernel)
 
 
-def _backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    inputs, kernel = kept
-    of_inputs = gradient @ kernel.T
+def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    inputs, kernel = saved
+    d_inputs = gradient @ kernel.T
     if kernel.shape[0] <= kernel.shape[1]:
-        return of_inputs, jnp.einsum("ni,no->io", inputs, gradient)
-    # XLA is faster where the wider array stands on the right; the barrier keeps it from turning them round again.
-    return of_inputs, jax.lax.optimization_barrier(jnp.einsum("no,ni->oi", gradient, inputs)).T
+        return d_inputs, jnp.einsum("ni,no->io", inputs, gradient)
+    # XLA is faster with the wider array on the right. The barrier keeps it from swapping them again.
+    return d_inputs, jax.lax.optimization_barrier(jnp.einsum("no,ni->oi", gradient, inputs)).T
 
 
 product.defvjp(_forward, _backward)
@@ -38,12 +37,13 @@ product.defvjp(_forward, _backward)
 def dot_general(
     inputs: jax.Array, kernel: jax.Array, dimension_numbers: tuple[tuple[Sequence[int], ...], ...], **_: Any
 ) -> jax.Array:
-    """`product` in the place of `jax.lax.dot_general` in Flax' dense layers, over the last n axes of the inputs.
+    """Compute `product` over the last n axes of the inputs, as Flax' dense layers call `jax.lax.dot_general`.
 
     Args:
       inputs: float [..., I1, ..., In].
       kernel: float [I1, ..., In, ...].
-      dimension_numbers: of which n, the number of axes, is read; Flax' layers take the last and the kernel's first.
+      dimension_numbers: only n, the number of axes, is read. Flax' layers contract the last axes of the inputs with the
+        first ones of the kernel.
 
     Returns:
       float, the other axes of the inputs and of the kernel.

@@ -1,39 +1,54 @@
-"""Batches whose rows are shared out among devices: the name of that axis of the mesh, and work done shard by shard.
+"""Run a function on each device's share of the rows of a batch.
 
-Where there is no mesh, nothing here does anything. Where `jax.set_mesh` has set one, XLA shares out whatever it can
-by itself; only what it cannot see through, loops over flattened rows, is told.
+XLA splits most work over devices by itself. It cannot see through loops over flattened rows, so these are told.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
-BATCH = "batch"  # the axis of a mesh along which rows are shared out
+BATCH = "batch"  # the axis of a mesh along which rows are split
+
+
+def ambient_mesh() -> AbstractMesh | None:
+    """Return the mesh that `jax.set_mesh` has set; None without one.
+
+    It stands in for `Kernels.mesh` until every program passes its mesh to `research.models.build`. Delete it then.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh if BATCH in mesh.axis_names else None
 
 
 def has_shards() -> bool:
-    """Whether rows are shared out where this is traced."""
-    return BATCH in jax.sharding.get_abstract_mesh().axis_names
+    """Return whether `ambient_mesh` splits rows. Delete it together with `ambient_mesh`."""
+    return ambient_mesh() is not None
 
 
 def by_shard(
-    function: Callable[..., Any], rows: int, rows_at: tuple[int | None, ...], results_at: tuple[int, ...]
+    function: Callable[..., Any],
+    mesh: Mesh | AbstractMesh | None,
+    rows: int,
+    rows_at: tuple[int | None, ...],
+    results_at: tuple[int, ...],
 ) -> Callable[..., Any]:
-    """`function` on each device's rows; on all of them where they cannot be shared out evenly.
+    """Return a function that runs `function` on each device's rows.
+
+    The result is `function` itself without a mesh, or if the rows cannot be split evenly.
 
     Args:
-      function: of arrays, that treats rows independently.
-      rows: how many there are.
-      rows_at: for each argument which axis holds the rows, None where every device has the whole.
-      results_at: the same for each of its results.
+      function: takes arrays and treats their rows independently.
+      mesh: the devices.
+      rows: number of rows.
+      rows_at: for each argument the axis that holds the rows, None if every device needs the whole array.
+      results_at: for each result the axis that holds the rows.
     """
-    if not has_shards() or rows % jax.sharding.get_abstract_mesh().shape[BATCH]:
+    if mesh is None or rows % mesh.shape[BATCH]:
         return function
 
     def spec(axis: int | None) -> PartitionSpec:
         return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, BATCH)
 
-    ins, outs = (tuple(map(spec, axes)) for axes in (rows_at, results_at))
-    return jax.shard_map(function, in_specs=ins, out_specs=outs, check_vma=False)
+    in_specs, out_specs = (tuple(map(spec, axes)) for axes in (rows_at, results_at))
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)

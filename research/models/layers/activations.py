@@ -1,4 +1,4 @@
-"""Activations, by name."""
+"""Activation functions by name."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def slope(activation: str, value: jax.Array) -> jax.Array:
-    """The derivative of an activation, from its value (float, any shape)."""
+    """Return the derivative of an activation, computed from its value (float, any shape)."""
     if activation == "tanh":
         return 1.0 - jnp.square(value)
     if activation == "sigmoid":

@@ -10,20 +10,22 @@ SCORES = ("dot", "general", "concat", "location", "local_m", "local_p")
 
 
 class LuongAttention(nn.Module):
-    """Weights states by their score with the query and returns the attentional vector h~ = tanh(W_c [c; h_t]), eq. 5.
+    """Attention that returns the attentional vector h~ = tanh(W_c [c; h_t]), eq. 5.
 
-    c = sum_s a_s h_s with a = softmax(score) over the text, eq. 7, and the score of eq. 8:
+    c = sum_s a_s h_s with a = softmax(score) over the text, eq. 7. The score is one of eq. 8:
       dot       h_t . h_s
       general   h_t W_a h_s
       concat    v_a . tanh(W_a [h_t; h_s])
-      location  (W_a h_t)_s, of the position s alone (the paper's location-based function)
-    The local kinds look at the states within `window` positions of p_t alone, scored by "general":
-      local_m   p_t = t, monotonic: the query is the last state, so the end of the text
-      local_p   p_t = S sigmoid(v_p . tanh(W_p h_t)), eq. 9, S the length; the softmax is multiplied by
-                exp(-(s - p_t)^2 / (2 (window / 2)^2)), eq. 10, and not normalised again
+      location  (W_a h_t)_s, a function of the position s alone
+    The local kinds read only the states within `window` positions of p_t, scored by "general":
+      local_m   p_t = t, monotonic. The query is the last state, so p_t is the end of the text.
+      local_p   p_t = S sigmoid(v_p . tanh(W_p h_t)), eq. 9, with S the length. The softmax is multiplied by
+                exp(-(s - p_t)^2 / (2 (window / 2)^2)), eq. 10, and not normalised again.
 
     Args of the call:
-      query: float [B, H]. states: float [B, L, H]. lengths: int32 [B].
+      query: float [B, H].
+      states: float [B, L, H].
+      lengths: int32 [B].
 
     Returns:
       `(attentional vector [B, H], weights [B, L])`; weights are zero at padding.
@@ -31,7 +33,7 @@ class LuongAttention(nn.Module):
 
     score: str
     window: int = 10  # D
-    positions: int = 100  # that "location" has a score for; later ones get no weight
+    positions: int = 100  # positions that "location" scores; later ones get no weight
 
     @nn.compact
     def __call__(self, query: jax.Array, states: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -39,13 +41,13 @@ class LuongAttention(nn.Module):
         mask = length_mask(lengths, width)
         position = positions(width).astype(states.dtype)
         if self.score == "concat":
-            # W_a [h_t; h_s] as the sum of a product with each.
-            of_query = nn.Dense(features, use_bias=False, name="score_query")(query)
-            of_states = nn.Dense(features, use_bias=False, name="score_states")(states)
-            scores = nn.Dense(1, use_bias=False, name="score")(jnp.tanh(of_query[:, None] + of_states))[:, :, 0]
+            # W_a [h_t; h_s] is the sum of one product with h_t and one with h_s.
+            query_part = nn.Dense(features, use_bias=False, name="score_query")(query)
+            state_part = nn.Dense(features, use_bias=False, name="score_states")(states)
+            scores = nn.Dense(1, use_bias=False, name="score")(jnp.tanh(query_part[:, None] + state_part))[:, :, 0]
         elif self.score == "location":
-            of_positions = nn.Dense(self.positions, use_bias=False, name="score")(query)
-            scores = jnp.take(of_positions, jnp.minimum(positions(width)[0], self.positions - 1), axis=1)
+            position_scores = nn.Dense(self.positions, use_bias=False, name="score")(query)
+            scores = jnp.take(position_scores, jnp.minimum(positions(width)[0], self.positions - 1), axis=1)
             mask &= position < self.positions
         else:
             projected = query if self.score == "dot" else nn.Dense(features, use_bias=False, name="score")(query)

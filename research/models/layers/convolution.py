@@ -1,4 +1,4 @@
-"""Convolution over time as one plain product: on CPU several times faster than the primitive and its gradient."""
+"""Convolution over time as one matrix product. On CPU it is several times faster than XLA's convolution."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,14 @@ from research.models.kernels.dense_product import product
 
 
 class Convolution(nn.Module):
-    """A filter over windows of `width` positions.
+    """Convolution over windows of `width` positions.
 
     Args of the call:
       inputs: float [B, L, E], zero at padding.
 
     Returns:
-      float: "same" [B, L, features], centred windows; "full" [B, L + width - 1, features], every window that touches
-      the inputs.
+      float: for "same" [B, L, features], centred windows; for "full" [B, L + width - 1, features], every window that
+      overlaps the inputs.
     """
 
     features: int

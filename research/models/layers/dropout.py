@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al. 2014), for sequences too (Gal & Ghahramani 2016)."""
+"""Dropout (Srivastava et al. 2014), also for sequences (Gal & Ghahramani 2016)."""
 
 import math
 
@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-_LEVELS = 1 << 16  # a mask's probabilities are multiples of one over it
+_LEVELS = 1 << 16  # a mask's probabilities are multiples of 1 / _LEVELS
 
 
 class Dropout(nn.Module):
-    """`values float [B, ...] -> values with zeros in the place of a share of `rate` of them, and the rest scaled up`.
+    """`values float [B, ...] -> values`: a share of `rate` is set to zero, and the rest is scaled up.
 
-    The second of three and more axes is taken for positions, as of `sequence_mask`.
+    If there are three axes or more, the second is that of positions, see `sequence_mask`.
     """
 
     rate: float
@@ -26,13 +26,16 @@ class Dropout(nn.Module):
 
 
 def dropout_mask(key: jax.Array, shape: tuple[int, ...], rate: float, dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """Zeros with probability `rate`, to a multiple of 2^-16, and else one over the probability of that.
+    """Return a mask: 0 with probability `rate`, rounded to a multiple of 2^-16, else 1 / (1 - rate).
 
-    Two elements share a random word of 32 bits: on CPU drawing them costs more than all else in dropout, and
-    `jax.random.bernoulli` draws a word for each.
+    Two elements share a random word of 32 bits. On CPU, drawing words is the main cost of dropout, and
+    `jax.random.bernoulli` draws one word for each element.
 
-    Returns:
-      `dtype` of `shape`.
+    Args:
+      key: random key.
+      shape: the shape of the mask.
+      rate: probability of 0.
+      dtype: the type of the mask.
     """
     keep = max(1, round((1.0 - rate) * _LEVELS))
     if keep == _LEVELS:
@@ -44,35 +47,34 @@ def dropout_mask(key: jax.Array, shape: tuple[int, ...], rate: float, dtype: jnp
 
 
 def sequence_mask(key: jax.Array, shape: tuple[int, ...], rate: float, dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """A mask whose values do not depend on how far texts are padded, so that a run is the same in any company.
+    """Return a mask whose values do not depend on how far texts are padded.
+
+    So a run does not depend on the runs that are trained beside it, or on the width of their batches.
 
     Args:
       key: random key.
       shape: [B, L, ...].
-      rate: as of `dropout_mask`.
-      dtype: of the mask.
-
-    Returns:
-      `dtype` of `shape`.
+      rate: as in `dropout_mask`.
+      dtype: the type of the mask.
     """
     rows, width, *rest = shape
-    # JAX' random words are a function of the key and of how many stand before them: time first, padding comes last.
+    # A random word is a function of the key and of its index. With time first, words of padding come last.
     return dropout_mask(key, (width, rows, *rest), rate, dtype).swapaxes(0, 1)
 
 
 def drop_word_types(key: jax.Array, token_ids: jax.Array, rate: float, dtype: jnp.dtype = jnp.float32) -> jax.Array:
-    """A mask that drops whole word types: all occurrences of a word in a text, or none.
+    """Return a mask that drops whole word types: all occurrences of a word in a text, or none.
 
     Args:
       key: random key.
       token_ids: int32 [B, L].
       rate: probability of dropping a type.
-      dtype: of the mask.
+      dtype: the type of the mask.
 
     Returns:
-      `dtype` [B, L], zeros and what `dropout_mask` has in their place.
+      `dtype` [B, L], with the values of `dropout_mask`.
     """
     mask = sequence_mask(key, token_ids.shape, rate, dtype)
-    # Each position takes what was drawn at the first occurrence of its word.
+    # Each position takes the value at the first occurrence of its word.
     first = jnp.argmax(token_ids[:, :, None] == token_ids[:, None, :], axis=-1)
     return jnp.take_along_axis(mask, first, axis=1)

@@ -1,4 +1,4 @@
-"""Word embeddings and the output layer, initialised as in Keras, whose listing is the reference."""
+"""Word embeddings and the classifier's layer, initialised as in Keras, which the article uses."""
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ def _uniform_embedding(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype 
 
 
 def embedding(vocab_size: int, features: int) -> nn.Embed:
-    """A table [vocab_size, features], uniform in +-0.05; ids int32 [...] -> float32 [..., features]."""
+    """Return an embedding layer, uniform in +-0.05: ids int32 [...] -> float32 [..., features]."""
     return nn.Embed(vocab_size, features, embedding_init=_uniform_embedding, name="embedding")
 
 
 class FixedEmbedding(nn.Module):
-    """A table that is not trained: of the collection "constants", drawn like a trained one where no vectors are put in.
+    """An embedding that is not trained, in the collection "constants". It starts like a trained one.
 
     Args of the call:
       token_ids: int32 [...].
@@ -36,5 +36,5 @@ class FixedEmbedding(nn.Module):
 
 
 def head(num_outputs: int) -> nn.Dense:
-    """The layer that makes logits; Glorot-uniform, zero bias."""
+    """Return the layer that computes logits, with a Glorot-uniform kernel and zero bias."""
     return nn.Dense(num_outputs, kernel_init=nn.initializers.glorot_uniform(), name="head")

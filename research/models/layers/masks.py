@@ -5,16 +5,16 @@ import jax.numpy as jnp
 
 
 def positions(width: int) -> jax.Array:
-    """0 to `width` - 1, int32 [1, width]: as one primitive, so that a width which is a symbol can be exported."""
+    """Return 0 to `width` - 1, int32 [1, width]. It is one primitive, so `width` may be a symbol in exports."""
     return jax.lax.broadcasted_iota(jnp.int32, (1, width), 1)
 
 
 def length_mask(lengths: jax.Array, width: int) -> jax.Array:
-    """True at the real positions.
+    """Return a padding mask, true at real positions.
 
     Args:
       lengths: int32 [B].
-      width: padded length L.
+      width: the padded length L.
 
     Returns:
       bool [B, L].
@@ -23,12 +23,12 @@ def length_mask(lengths: jax.Array, width: int) -> jax.Array:
 
 
 def masked(states: jax.Array, lengths: jax.Array, fill: jax.typing.ArrayLike = 0.0) -> jax.Array:
-    """The states with `fill` at padding: [B, L, F], int32 [B] -> [B, L, F]."""
+    """Return the states with `fill` at padding: [B, L, F], int32 [B] -> [B, L, F]."""
     return jnp.where(length_mask(lengths, states.shape[1])[:, :, None], states, fill)
 
 
 def reverse_rows(sequences: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Turns the first `length` positions of each row round and leaves its padding behind them.
+    """Reverse the first `length` positions of each row; its padding stays behind them.
 
     Args:
       sequences: [B, L, ...].
@@ -40,16 +40,16 @@ def reverse_rows(sequences: jax.Array, lengths: jax.Array) -> jax.Array:
 
 
 def masked_softmax(scores: jax.Array, mask: jax.Array) -> jax.Array:
-    """Softmax over the last axis among positions where `mask` is true; zero elsewhere and in empty rows.
+    """Compute the softmax over the positions of the last axis where `mask` is true; it is zero elsewhere.
 
     Args:
       scores: float [..., L].
       mask: bool [..., L], broadcastable.
 
     Returns:
-      float [..., L], summing to 1 (to 0 where a row has no real position).
+      float [..., L] that sums to 1, or to 0 in a row without real positions.
     """
-    # Finite stand-ins instead of -inf: the gradient of an empty row would be NaN.
+    # Not -inf: the gradient of an empty row would be NaN.
     scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     weights = jnp.where(mask, jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))), 0.0)
     return weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), jnp.finfo(scores.dtype).tiny)

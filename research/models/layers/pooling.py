@@ -1,4 +1,4 @@
-"""From a sequence of states to one vector; padding takes no part."""
+"""Pooling of a sequence of states to one vector, without its padding."""
 
 import jax
 import jax.numpy as jnp
@@ -8,22 +8,23 @@ from research.models.layers.masks import length_mask, masked, masked_softmax
 
 
 def mean_over_time(states: jax.Array, lengths: jax.Array) -> jax.Array:
-    """The mean of the real states, zero for an empty text: float [B, L, H], int32 [B] -> float [B, H]."""
+    """Return the mean of the real states, zero for an empty text: float [B, L, H], int32 [B] -> float [B, H]."""
     total = jnp.sum(masked(states, lengths), axis=1)
     return total / jnp.maximum(lengths, 1).astype(states.dtype)[:, None]
 
 
 def max_over_time(states: jax.Array, lengths: jax.Array) -> jax.Array:
-    """The largest real value of each feature, zero for an empty text: float [B, L, H], int32 [B] -> float [B, H]."""
+    """Return each feature's largest real value, zero for an empty text: float [B, L, H], int32 [B] -> float [B, H]."""
     largest = jnp.max(masked(states, lengths, jnp.finfo(states.dtype).min), axis=1)
     return jnp.where((lengths > 0)[:, None], largest, 0.0)
 
 
 class AttentivePooling(nn.Module):
-    """A weighted mean of the states: u = tanh(W h + b), a = softmax(u . v) (Yang et al. 2016, eq. 5-7).
+    """Weighted mean of the states: u = tanh(W h + b), a = softmax(u . v) (Yang et al. 2016, eq. 5-7).
 
     Args of the call:
-      states: float [B, L, H]. lengths: int32 [B].
+      states: float [B, L, H].
+      lengths: int32 [B].
 
     Returns:
       `(pooled [B, H], weights [B, L])`.

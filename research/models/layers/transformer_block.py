@@ -19,26 +19,26 @@ def attention(
     mask: jax.Array,
     dropout_rng: jax.Array | None,
     dropout_rate: float,
-    deterministic: bool,
     module: nn.Module | None = None,
 ) -> jax.Array:
-    """Flax' `dot_product_attention` with this project's dropout of the weights.
+    """Compute Flax' `dot_product_attention` with this project's dropout of the weights.
 
     Args:
-      query: float [B, L, heads, D]. key: of the same shape. value: of the same shape.
-      mask: bool, broadcast to [B, heads, L, L]; true where a position is attended to.
-      dropout_rng: random key; not read where nothing is dropped.
-      dropout_rate: of the weights.
-      deterministic: whether nothing is dropped.
-      module: that sows the weights, where they are asked for.
+      query: float [B, L, heads, D].
+      key: float [B, L, heads, D].
+      value: float [B, L, heads, D].
+      mask: bool, broadcast to [B, heads, L, L]; true at positions that are attended to.
+      dropout_rng: random key; None: no dropout.
+      dropout_rate: share of the weights that is dropped.
+      module: the module that sows the weights, if they are sown.
 
     Returns:
       float [B, L, heads, D].
     """
     weights = nn.dot_product_attention_weights(query, key, mask=mask, module=module)
-    if dropout_rate and not deterministic:
+    if dropout_rng is not None:
         rows, heads, width, _ = weights.shape
-        # As of `sequence_mask`, along both axes of positions: a key for each that is attended to.
+        # Like `sequence_mask`, along both axes of positions: one key for each position that is attended to.
         keys = jax.vmap(functools.partial(jax.random.fold_in, dropout_rng))(jnp.arange(width))
         mask_of = functools.partial(dropout_mask, shape=(width, rows, heads), rate=dropout_rate, dtype=weights.dtype)
         weights *= jax.vmap(mask_of)(keys).transpose(2, 3, 1, 0)
@@ -46,19 +46,20 @@ def attention(
 
 
 class Block(nn.Module):
-    """Self-attention and a feed-forward layer, each with a residual and a layer normalisation.
+    """Self-attention and a feed-forward layer, each with a residual connection and a layer normalisation.
 
     Args of the call:
-      states: float [B, L, D]. mask: bool [B, L], the real positions, the only ones attended to.
+      states: float [B, L, D].
+      mask: bool [B, L], true at real positions, the only ones attended to.
     """
 
     heads: int
     feed_forward: int
     dropout: float
     norm: str
-    attention_dropout: float = 0.0  # of attention weights
+    attention_dropout: float = 0.0  # dropout of attention weights
     activation: Callable[[jax.Array], jax.Array] = nn.relu
-    epsilon: float = 1e-6  # of the normalisations
+    epsilon: float = 1e-6  # added to the variance in normalisations
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact

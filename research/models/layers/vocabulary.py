@@ -1,6 +1,7 @@
-"""What a module that is pre-trained says of the tokens that it is to guess; the output layer is the embedding's table.
+"""The output layer of pre-training, which scores every word of the vocabulary.
 
-One table for both (Press & Wolf 2017; Devlin et al. 2019): the logits of the V words are `vectors @ table.T + bias`.
+It shares its table with the embedding (Press & Wolf 2017; Devlin et al. 2019). The logits of the V words are
+`vectors @ table.T + bias`.
 """
 
 from collections.abc import Callable
@@ -11,12 +12,12 @@ from flax import linen as nn
 
 
 class Guesses(NamedTuple):
-    """Of B rows, each with P positions whose tokens are guessed."""
+    """Guesses for the tokens at P positions of each of B rows."""
 
     vectors: jax.Array  # float [B, P, E]
     table: jax.Array  # float [V, E]
     bias: jax.Array  # float [V]
-    order: jax.Array | None  # float [B, 2], logits of: segment b follows segment a, b is of another row
+    order: jax.Array | None  # float [B, 2], logits of: b follows a, b comes from another row
 
 
 class Output(nn.Module):
@@ -24,8 +25,8 @@ class Output(nn.Module):
 
     vocab_size: int
     features: int
-    activation: Callable[[jax.Array], jax.Array] | None = None  # and a layer normalisation, as BERT has them
-    epsilon: float = 1e-6  # of the normalisation
+    activation: Callable[[jax.Array], jax.Array] | None = None  # a layer normalisation follows it, as in BERT
+    epsilon: float = 1e-6  # added to the variance in the normalisation
     kernel_init: nn.initializers.Initializer = nn.initializers.glorot_uniform()
 
     @nn.compact
