@@ -1,4 +1,4 @@
-"""Lists the known corpora: name, language, classes, sizes, where from; and says where the cache is.
+"""List the known corpora with language, classes, size and origin, and the folder of the cache.
 
 ./launch.sh corpora
 """
@@ -11,7 +11,7 @@ from research.data.corpora import KNOWN
 
 def main() -> None:
     header = ("name", "language", "classes", "texts", "from")
-    rows = [(name, s.language, str(s.classes), s.size, s.origin) for name, s in KNOWN.items()]
+    rows = [(name, known.language, str(known.classes), known.size, known.origin) for name, known in KNOWN.items()]
     print_table("Known corpora; --corpus also takes a path to your own", header, rows)
     root = cache_root()
     print(f"cache: {root}, {folder_bytes(root) / 1e6:,.0f} MB; it can be deleted at any time")

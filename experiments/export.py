@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import program
+from experiments import devices, program
 from experiments.progress import say_unfinished
 
 flags.DEFINE_string("workdir", None, "The run's folder.")
@@ -26,7 +26,7 @@ FLAGS = flags.FLAGS
 
 def main() -> None:
     program.required("workdir", "output")
-    program.use_devices(side_by_side=False)
+    devices.use_devices(side_by_side=False)
     from research.serving.export import SENTENCES, export
     from research.serving.huggingface import write_encoder
 

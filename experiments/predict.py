@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 from absl import flags
 
-from experiments import program
+from experiments import devices, program
 from experiments.progress import reporting
 from research.atomic_files import whole_file
 from research.errors import UserError
@@ -87,10 +87,10 @@ def main() -> None:
 
 def _answers(chunks: Iterable[lines.Chunk], form: many.Form, size: int | None) -> Iterator[tuple[lines.Chunk, str]]:
     """In processes where there is enough for them and nothing but CPUs, else in this one."""
-    processes = min(program.CORES, _MOST_PROCESSES, (size or 0) // _BYTES_A_PROCESS)
-    if processes > 1 and program.only_cores():
-        return many.in_processes(FLAGS.workdir, chunks, form, processes=processes, set_up=program.set_up_process)
-    program.use_devices(side_by_side=True)
+    processes = min(devices.CORES, _MOST_PROCESSES, (size or 0) // _BYTES_A_PROCESS)
+    if processes > 1 and devices.has_only_cpus():
+        return many.in_processes(FLAGS.workdir, chunks, form, processes=processes, set_up=devices.set_up_process)
+    devices.use_devices(side_by_side=True)
     return many.in_threads(FLAGS.workdir, chunks, form)
 
 

@@ -1,16 +1,17 @@
-"""Pre-trains a model on texts without labels, into a run folder that others start from.
+"""Pre-train a model on texts without labels, and write a run folder that other runs start from.
 
-    ./launch.sh pretrain --config=configs/bert.py:tiny --corpus=imdb --workdir=runs/pretrained
+    ./launch.sh pretrain --config=bert:tiny --corpus=imdb --workdir=runs/pretrained
     ./launch.sh compare --variants=bert:runs/pretrained/encoder --vary=data.from_scratch=false,true --workdir=runs/gain
 
-The first guesses masked tokens and the order of segments (Devlin et al. 2019), the second compares what came of it with
-the same encoder, tokenizer and sizes from random weights. A recurrent variant becomes a language model (Dai & Le 2015):
+The first command learns to guess masked tokens and the order of segments (Devlin et al. 2019). The second compares the
+pre-trained encoder with the same encoder, tokenizer and sizes from random weights. A recurrent variant becomes a
+language model (Dai & Le 2015):
 
     ./launch.sh pretrain --config=lstm --corpus=imdb --folds=5 --fold=0 --workdir=runs/lm/fold0
     ./launch.sh train --config=lstm --corpus=imdb --config.init_from=runs/lm/fold0 --workdir=runs/lstm
 
-`--corpus` is what `train` takes, whose labels are not read, or a `.txt` with a text a line and no tab, which may be
-larger than memory. Interrupted, the same command goes on; `--config.FIELD=VALUE` changes a setting.
+`--corpus` is a corpus as for `train`, whose labels are not read; or a `.txt` file of any size, with one text a line and
+no tabs. If the run is interrupted, the same command resumes it. `--config.FIELD=VALUE` changes a setting.
 """
 
 import functools
@@ -18,18 +19,18 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import program
+from experiments import corpus_flags, program
 from experiments.progress import print_table
-from experiments.single import define_single, run_alone, set_up
+from experiments.single_run import CONFIG_HELP, define_run, set_up, train_with_progress
 from experiments.variants import load_config
 from research.errors import UserError
 from research.runs import run_files
 from research.settings import Pretraining
 
-flags.DEFINE_string("config", "bert:tiny", "The variant: a name in configs/, perhaps NAME:ARGUMENT, or a config file.")
-define_single("Folds of the cross-validation whose training texts are used (default: none, all texts are).")
-program.define_corpus()
-program.define_clean()
+flags.DEFINE_string("config", "bert:tiny", CONFIG_HELP)
+define_run("Number of folds; only the training texts of --fold are used (default: all texts).")
+corpus_flags.define_corpus()
+corpus_flags.define_clean()
 program.define_workdir("The run's folder.")
 FLAGS = flags.FLAGS
 
@@ -44,22 +45,30 @@ def main(overrides: list[str]) -> None:
     from research.pretraining.pretrain import pretrain
 
     config = load_config(FLAGS.config, overrides, for_pretraining)
-    texts = open_texts(FLAGS.corpus, program.columns())
+    texts = open_texts(FLAGS.corpus, corpus_flags.read_columns())
     if FLAGS.clean:
         if not isinstance(texts, Corpus):
-            raise UserError(f"--clean looks at labels, which {FLAGS.corpus} has not, expected a labelled corpus")
+            raise UserError(f"--clean needs labels, and {FLAGS.corpus} has none. Leave it out")
         texts = clean(texts)
     name, folder = FLAGS.config, Path(FLAGS.workdir)
 
-    if not run_alone(name, config.training.epochs, folder, functools.partial(pretrain, config, texts, folder)):
+    if not train_with_progress(
+        name, config.training.epochs, folder, functools.partial(pretrain, config, texts, folder)
+    ):
         return
     record, records = run_files.read_record(folder), run_files.read_metrics(folder)
-    shown = [r for r in records if r["epoch"] == record["best_epoch"]]
+    shown = [entry for entry in records if entry["epoch"] == record["best_epoch"]]
     metrics = [metric for metric in shown[0] if metric not in ("step", "epoch", "split")]
-    rows = [(r["split"], str(r["epoch"]), *(f"{r.get(metric, float('nan')):.4f}" for metric in metrics)) for r in shown]
+    rows = [
+        (entry["split"], str(entry["epoch"]), *(f"{entry.get(metric, float('nan')):.4f}" for metric in metrics))
+        for entry in shown
+    ]
     print_table(f"{name} pre-trained on {texts.name}", ("split", "epoch", *metrics), rows)
     encoder = folder / run_files.ENCODER
-    print(f"to start from it: --variants=bert:{encoder}" if encoder.exists() else f"--config.init_from={folder}")
+    if encoder.exists():
+        print(f"to start from it: --variants=bert:{encoder}")
+    else:
+        print(f"to start from it: --config.init_from={folder}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A progress bar with loss and time left on a terminal, plain lines otherwise."""
+"""What programs print: progress (a bar on a terminal, else plain lines), tables, and the results of a comparison."""
 
 import math
 import re
@@ -21,11 +21,11 @@ from research.runs import run_files
 if TYPE_CHECKING:
     from research.reporting.results import Results
 
-_LINE_SECONDS = 10.0  # between two plain lines of progress
+_LINE_SECONDS = 10.0  # least time between two plain lines of progress
 
 
 class Reporter:
-    """What a program tells while it works; made by `reporting`."""
+    """Shows the progress of a program on stderr; `reporting` makes it."""
 
     def __init__(self, console: Console, bar: Progress | None, total: float | None, unit: str):
         self._console, self._bar, self._total, self._unit = console, bar, total, unit
@@ -33,11 +33,11 @@ class Reporter:
         self._last, self._lock = time.monotonic(), threading.Lock()
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def progress(self, name: str, done: float, loss: float) -> None:
-        """How far all is (of `total`), and a recent loss of the run `name`."""
+        """Show how much of `total` is done, and a recent loss of the run `name` (NaN: none)."""
         if self._bar is not None:
             shown = "" if math.isnan(loss) else f"loss {loss:.3f}"
             self._bar.update(self._task, completed=done, description=name, loss=shown)
@@ -53,7 +53,7 @@ class Reporter:
 
 @contextmanager
 def reporting(total: float | None, unit: str) -> Iterator[Reporter]:
-    """Reports on stderr while in the context; results go to stdout, later. A total of None is unknown."""
+    """Report progress on stderr within the context; results go to stdout later. `total` is None if it is unknown."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Reporter(console, None, total, unit)
@@ -72,7 +72,7 @@ def reporting(total: float | None, unit: str) -> Iterator[Reporter]:
 
 
 def print_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """A table on stdout, wide enough for its cells where there is no terminal, and close where that is narrow."""
+    """Print a table on stdout: as wide as its cells need without a terminal, compact on a narrow one."""
     console = Console(markup=False, highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = max(console.width, 140)
@@ -85,7 +85,7 @@ def print_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], look: dict[str, Any]) -> Table:
-    """A table whose numbers and intervals stay on their lines."""
+    """Return a table whose numbers and intervals are not broken over lines."""
     table = Table(**look)
     for i, (name, *cells) in enumerate(zip(header, *rows, strict=True)):
         numbers = not any(re.search(r"[^\W\d_]{3}", cell) for cell in cells)
@@ -96,29 +96,29 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], look: dict[str,
 
 
 def short_names(folders: Sequence[str]) -> list[str]:
-    """The shortest ends of paths that tell runs apart, with the variant's name where they are of a comparison.
+    """Return the shortest ends of paths that tell runs apart; of a run in a comparison with the variant's name.
 
     Raises:
       UserError: a folder is named twice.
     """
     parts = [Path(folder).resolve().parts for folder in folders]
     for count in range(1, max(map(len, parts)) + 1):
-        found = ["/".join(path[-count:]) for path in parts]
-        if len(set(found)) == len(found) and not any(re.match(r"(fold\d+-)?repeat\d+(/|$)", name) for name in found):
-            return found
+        names = ["/".join(path[-count:]) for path in parts]
+        if len(set(names)) == len(names) and not any(re.match(r"(fold\d+-)?repeat\d+(/|$)", name) for name in names):
+            return names
     raise UserError(f"--workdir={','.join(folders)} names a folder twice, expected different ones")
 
 
 def say_unfinished(folder: Path) -> None:
-    """Says on stderr that a run is used before it is finished, where that is so."""
+    """Print on stderr that a run is not finished, if so."""
     if not run_files.is_finished(folder):
         epochs = max((record["epoch"] for record in run_files.read_metrics(folder)), default=0)
-        print(f"{folder} is not finished: it is taken as it is after {epochs} epoch(s)", file=sys.stderr)
+        print(f"{folder} is not finished: it is used as it is after {epochs} epoch(s)", file=sys.stderr)
 
 
 def print_results(results: "Results", folder: Path) -> None:
-    """The tables of a comparison and where its report is, on stdout."""
-    # Imported here, so that programs without such a table do not wait for SciPy.
+    """Print the tables of a comparison and the path of its report on stdout."""
+    # Imported here, because it imports SciPy: other programs start faster without it.
     from research.evaluation.metrics import NAMES
     from research.reporting.caveats import list_caveats
     from research.reporting.protocol import describe_protocol
@@ -130,6 +130,7 @@ def print_results(results: "Results", folder: Path) -> None:
     if results.pairs:
         title = f"Differences of {NAMES[results.metric]} in common runs, simultaneous 95 % intervals"
         print_table(title, *pairs_table(results)[:2])
-    if (effects := effects_table(results)).rows:
+    effects = effects_table(results)
+    if effects.rows:
         print_table("Effects of settings, averaged over the others, simultaneous 95 % intervals", *effects[:2])
     print(f"report: {folder / 'report.md'}")

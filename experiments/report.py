@@ -1,4 +1,4 @@
-"""Rebuild the table, the plots and the report of a comparison from its saved runs.
+"""Rebuilds the table, the plots and the report of a comparison from its saved runs.
 
     ./launch.sh report --workdir=runs/rotten_tomatoes
     ./launch.sh report --workdir=runs/rotten_tomatoes --baseline=lstm --margin=0.5
@@ -11,21 +11,21 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import program
+from experiments import comparison_flags, program
 from experiments.progress import print_results
 from research.reporting.claims import planned_claims
 from research.reporting.report import write_report
 from research.runs.plan_file import read_plan
 
 flags.DEFINE_string("workdir", None, "The comparison's folder.")
-flags.DEFINE_bool("tensorboard", False, "Also write tensorboard/: loss and metrics of the runs by epoch.")
-program.define_claims()
+flags.DEFINE_bool("tensorboard", False, "Write tensorboard/ as well: the runs' loss and metrics by epoch.")
+comparison_flags.define_claims()
 
 
 def main() -> None:
     program.required("workdir")
     folder = Path(flags.FLAGS.workdir)
-    results = write_report(folder, program.claims(planned_claims(read_plan(folder))))
+    results = write_report(folder, comparison_flags.update_claims(planned_claims(read_plan(folder))))
     print_results(results, folder)
     if flags.FLAGS.tensorboard:
         from research.reporting.tensorboard import write_events

@@ -17,7 +17,7 @@ import threading
 
 from absl import flags
 
-from experiments import program
+from experiments import devices, program
 from experiments.progress import short_names
 from research.errors import UserError, not_installed
 
@@ -30,7 +30,7 @@ FLAGS = flags.FLAGS
 
 def main() -> None:
     program.required("workdir")
-    program.use_devices(side_by_side=False)
+    devices.use_devices(side_by_side=False)
     try:
         from research.serving.http import Limits, application, server
     except ImportError:

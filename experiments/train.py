@@ -1,10 +1,10 @@
-"""Trains one variant on one fold or test split, into a run folder.
+"""Train one variant on one fold, or on the training split, and write a run folder.
 
     ./launch.sh train --config=lstm --corpus=rotten_tomatoes --workdir=runs/lstm
     ./launch.sh train --config=lstm --corpus=my.tsv --workdir=runs/mine --config.optimizer.learning_rate=3e-4
 
-Interrupted, the same command goes on; finished, it does nothing. `--config.FIELD=VALUE` changes a setting.
-Several processes, on one machine or many, train one run together where each is given its number:
+If the run is interrupted, the same command resumes it; a finished run is not trained again. `--config.FIELD=VALUE`
+changes a setting. Several processes, on one machine or many, can train one run together. Start each with its number:
 
     ./launch.sh train ... --coordinator=HOST:PORT --processes=2 --process=0
 """
@@ -16,16 +16,17 @@ from typing import Any
 
 from absl import flags
 
-from experiments import program
+from experiments import corpus_flags, devices, program
 from experiments.progress import print_table
-from experiments.single import define_single, run_alone, set_up
-from experiments.variants import load_config, say_unread
+from experiments.single_run import CONFIG_HELP, define_run, set_up, train_with_progress
+from experiments.variants import load_config, print_unread
 from research.runs import run_files
+from research.settings import Config
 
-flags.DEFINE_string("config", "lstm", "The variant: a name in configs/, perhaps NAME:ARGUMENT, or a config file.")
-define_single("Folds of the cross-validation (default 5; none where there is a test split).")
-program.define_corpus()
-program.define_clean()
+flags.DEFINE_string("config", "lstm", CONFIG_HELP)
+define_run("Number of folds of the cross-validation (default 5; a corpus with a test split has none).")
+corpus_flags.define_corpus()
+corpus_flags.define_clean()
 program.define_workdir("The run's folder.")
 FLAGS = flags.FLAGS
 
@@ -34,7 +35,7 @@ def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir")
     set_up()
     config = load_config(FLAGS.config, overrides)
-    say_unread(overrides, {FLAGS.config: config})
+    print_unread(overrides, {FLAGS.config: config})
     from research.data.splits import resolve_folds
     from research.data.tokenized_corpus import cut_sentence
     from research.parallel.train_runs import uses_all_cores
@@ -42,36 +43,44 @@ def main(overrides: list[str]) -> None:
     from research.training.early_stopping import protocol_sentence
 
     if not uses_all_cores(config):
-        program.one_thread()  # as in a comparison, so that it ends as it does there
-    corpus = program.load_corpus()
-    of_protocol = protocol_sentence(corpus, config, resolve_folds(corpus, FLAGS.folds), FLAGS.fold)
-    for sentence in filter(None, (cut_sentence(corpus, config.data), of_protocol)):
+        devices.use_one_thread()  # as in a comparison, so that the results have the same bits
+    corpus = corpus_flags.load_corpus()
+    protocol = protocol_sentence(corpus, config, resolve_folds(corpus, FLAGS.folds), FLAGS.fold)
+    for sentence in filter(None, (cut_sentence(corpus, config.data), protocol)):
         print(sentence, file=sys.stderr)
-    name, folder = FLAGS.config, Path(FLAGS.workdir)
-    if not run_alone(name, config.training.epochs, folder, functools.partial(train, config, corpus, folder)):
-        return
-    records = run_files.read_metrics(folder)
+    folder = Path(FLAGS.workdir)
+    prints_results = train_with_progress(
+        FLAGS.config, config.training.epochs, folder, functools.partial(train, config, corpus, folder)
+    )
+    if prints_results:
+        _print_results(config, corpus.name, folder)
+
+
+def _print_results(config: Config, corpus_name: str, folder: Path) -> None:
+    """Print the scores of a finished run, the problem if it did not learn, and its folder."""
+    from research.reporting.run_result import problem_of_run
+
     record = run_files.read_record(folder)
     best = record["best_epoch"]
     if "init_from" in record:
-        _print_start(config.init_from, record["init_from"])
-    shown = [r for r in records if r["split"] == "test" or r["epoch"] == best]
+        _print_warm_start(config.init_from, record["init_from"])
+    shown = [entry for entry in run_files.read_metrics(folder) if entry["split"] == "test" or entry["epoch"] == best]
     metrics = ("accuracy", "macro_recall", "macro_f1", "loss")
-    rows = [(r["split"], str(r["epoch"]), *(f"{r[metric]:.4f}" for metric in metrics)) for r in shown]
+    rows = [(entry["split"], str(entry["epoch"]), *(f"{entry[metric]:.4f}" for metric in metrics)) for entry in shown]
     how = "the last" if config.training.select == "last" else "chosen on validation"
-    print_table(f"{name} on {corpus.name}, epoch {best}, {how}", ("split", "epoch", *metrics), rows)
-    from research.reporting.run_result import problem_of_run
-
-    if (problem := problem_of_run(folder)) is not None:
+    print_table(f"{FLAGS.config} on {corpus_name}, epoch {best}, {how}", ("split", "epoch", *metrics), rows)
+    problem = problem_of_run(folder)
+    if problem is not None:
         print(f"not trained: {problem.why}; what may help: {problem.mend}")
     print(f"run folder: {folder}")
 
 
-def _print_start(source: str, what: dict[str, Any]) -> None:
-    print(f"started from {source}, which has {what['words']:,} of the words here")
-    for became in ("taken", "fresh", "misshaped", "skipped"):
-        if what[became]:
-            print(f"  {became}: {', '.join(what[became])}")
+def _print_warm_start(source: str, parameters: dict[str, Any]) -> None:
+    """Print which parameters were taken from another run."""
+    print(f"started from {source}, which has {parameters['words']:,} of the words here")
+    for outcome in ("taken", "fresh", "misshaped", "skipped"):
+        if parameters[outcome]:
+            print(f"  {outcome}: {', '.join(parameters[outcome])}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
 """What `--help` prints: what a program does, its flags, and the settings of what it trains."""
 
 import dataclasses
-import re
-import shutil
 import sys
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 from absl import flags
@@ -13,54 +11,55 @@ from absl import flags
 from research.settings import Config, Pretraining, leaves, names_read
 
 
-def print_help(own: Sequence[flags.Flag], trains: type | None, argv: Sequence[str]) -> None:
-    """Prints the help of the program that runs.
+def print_help(program: ModuleType, trains: type | None) -> None:
+    """Print the help of a program; with `--config=VARIANT` beside `--help`, also the settings of its model.
 
     Args:
-      own: its flags.
-      trains: the class of its training settings; None of one that trains nothing.
-      argv: its arguments; where they name a variant by `--config`, the settings of its model are listed too.
+      program: its module.
+      trains: the class of its training settings; None if it has no settings.
     """
-    print(f"{(sys.modules['__main__'].__doc__ or '').strip()}\n\nflags:")
-    for flag in own:
-        default = "" if flag.value in (None, "", [], False) else f" (default {flag.value})"
-        print(f"  --{flag.name}: {flag.help}{default}")
-    if trains is not None:
-        named = next((argument.partition("=")[2] for argument in argv if re.match(r"--?config=", argument)), None)
-        listed = [f"  --config.{n}={_shown(value)}{_meaning(field)}" for n, field, value in _settings(trains, named)]
-        print(
-            "\nsettings" + ("" if named else " (and those of a variant's model: train --config=VARIANT --help)") + ":"
-        )
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
-        print("\n".join(textwrap.fill(line, width, subsequent_indent="      ") for line in listed))
+    print((program.__doc__ or "").strip())
+    _, _, flag_list = flags.FLAGS.module_help(program).partition(":\n")  # without the name of the module
+    if flag_list:
+        print(f"\nflags:\n{flag_list}")
+    if trains is None:
+        return
+    variant = next((a.partition("=")[2] for a in sys.argv if a.startswith(("--config=", "-config="))), None)
+    more = "" if variant else " (those of a model too: ./launch.sh train --config=VARIANT --help)"
+    print(f"\nsettings{more}:")
+    for name, field, value in _settings(trains, variant):
+        line = f"--config.{name}={_as_typed(value)}{_meaning(field)}"
+        print(flags.text_wrap(line, indent="      ", firstline_indent="  "))
 
 
-def _settings(trains: type, named: str | None) -> Iterator[tuple[str, dataclasses.Field, Any]]:
-    """Of a variant where one is named, those that it reads; those that all have come without JAX, which takes long."""
+def _settings(trains: type, variant: str | None) -> Iterator[tuple[str, dataclasses.Field, Any]]:
+    """Return the settings that a variant reads; without a variant those that all have, which needs no JAX."""
     if trains is Pretraining:
         from experiments.variants import load_config
         from research.pretraining.preparation import for_pretraining
 
-        return leaves(load_config(named or flags.FLAGS["config"].value, (), for_pretraining))
-    if named:
+        return leaves(load_config(variant or flags.FLAGS["config"].default, (), for_pretraining))
+    if variant:
         from experiments.variants import load_config
 
-        config = load_config(named)
+        config = load_config(variant)
         read = names_read(config)
         return (leaf for leaf in leaves(config) if leaf[0] in read)
     return (leaf for leaf in leaves(Config(model=None)) if leaf[0] != "model")
 
 
-def _shown(value: Any) -> str:
-    shown = str(value).replace(" ", "") if isinstance(value, tuple) else str(value)
-    return shown.lower() if isinstance(value, bool) else shown
+def _as_typed(value: Any) -> str:
+    """Return a value as a user types it: `true`, `(3,4,5)`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).replace(" ", "") if isinstance(value, tuple) else str(value)
 
 
 def _meaning(field: dataclasses.Field) -> str:
-    """In words, where its name does not say it, with what it may be."""
+    """Return what a setting is and which values it may have."""
     about = field.metadata
     limits = [f"{word} {about[key]}" for key, word in (("low", "at least"), ("high", "at most")) if about.get(key)]
-    if choices := about.get("choices"):
-        limits = [f"one of {', '.join(choices)}"]
+    if about.get("choices"):
+        limits = [f"one of {', '.join(about['choices'])}"]
     what = f": {about['what']}" if about.get("what") else ""
     return what + (f" ({', '.join(limits)})" if limits else "")

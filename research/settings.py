@@ -1,7 +1,7 @@
 """Settings: typed dataclasses whose fields are the flags (`--config.optimizer.learning_rate=3e-4`).
 
-A variant is a function `get_config() -> Config` in `configs/`. Its `model` part is made from the fields of the
-linen module that it names (`research.models.settings_for`); everything else is declared here, once, with its limits.
+A variant is a function `get_config() -> Config` in `configs/`. Its `model` part is made from the fields of the linen
+module that it names (`research.models.settings_for`). Every other setting is declared here, once, with its limits.
 """
 
 import dataclasses
@@ -10,12 +10,11 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from research.errors import UserError, expected
-
 _PARTS = ("model", "data", "optimizer", "training")
-# That name a place, which may be named otherwise: what was there is told by a run's checksums.
+# Path-valued settings. They are ignored when two configs are compared; the content is compared by checksum.
 PLACES = ("init_from", "data.vectors")
-_MOST = 100_000_000  # of an integer setting that names no limit of its own: sizes beyond do not fit into int32 shapes
+# The values that switch a setting off, as `--drop` does: of a bool, a number, a name.
+OFF = ("false", "0", "none")
 
 
 def setting(
@@ -28,51 +27,56 @@ def setting(
     limits_length: Callable[[Any], bool] = lambda part: False,
     read: Callable[[Any], bool] = lambda part: True,
 ) -> Any:
-    """A dataclass field with limits that `validate` checks.
+    """Declare a dataclass field with the limits that `validate` checks (`research.settings_validation`).
 
     Args:
-      default: the value where nothing else is said; its type is the setting's.
-      what: it is, where its name does not say so; `--help` shows it.
-      choices: one of these.
-      low: and high: `low <= value <= high`.
-      limits_length: (the settings beside it) -> whether a model then reads no more tokens of a text than this.
-      read: (the settings beside it) -> whether anything then reads it.
+      default: the default value; its type is the type of the setting.
+      what: one phrase for `--help`; empty if the name says it all.
+      choices: the allowed values.
+      low: the smallest allowed value.
+      high: the largest allowed value.
+      limits_length: whether the model reads no more tokens of a text than this value. It is called with the dataclass
+        that holds the setting, as is `read`.
+      read: whether the setting has an effect.
     """
     about = {"what": what, "choices": choices, "low": low, "high": high, "limits_length": limits_length, "read": read}
     return dataclasses.field(default=default, metadata=about)
 
 
-# What switches a setting off, as `--drop` does: a bool, a number, a name.
-OFF = ("false", "0", "none")
-
-
 def is_rate(field: dataclasses.Field) -> bool:
-    """Whether a setting of a model is a probability, as that of dropping something, whatever its name."""
+    """Return whether a setting of a model is a probability, such as a dropout rate, whatever its name."""
     low, high = (field.metadata.get(limit) for limit in ("low", "high"))
     return isinstance(field.default, float) and low == 0 and high is not None and high <= 1
 
 
 @dataclasses.dataclass
 class Data:
-    """From text to token ids; fitted on the training split alone."""
+    """How texts become token ids. Tokenizer and vocabulary are fitted on the training split alone."""
 
-    vocab_size: int = setting(10_000, "entries with padding and unknown included: the rows of an embedding", low=3)
-    max_length: int = setting(100, "tokens kept of a text", low=1)
-    keep: str = setting("first", "which end of a longer text is kept", choices=("first", "last"))
+    vocab_size: int = setting(10_000, "size of the vocabulary, with the padding and unknown tokens", low=3)
+    max_length: int = setting(100, "number of tokens that are kept of each text", low=1)
+    keep: str = setting("first", "the end of a longer text that is kept", choices=("first", "last"))
     tokens: str = setting(
         "words",
-        "words has each Chinese character for one, chinese_words asks a dictionary, pieces come with weights",
+        "what a token is. words: each word, and each Chinese character. chinese_words: Chinese words, by a dictionary. "
+        "pieces: the word pieces of data.weights",
         choices=("words", "characters", "chinese_words", "pieces"),
     )
-    lowercase: bool = setting(True, "makes A and a the same")
-    # "not" is one of them, so off by default.
-    stop_words: str = setting("none", "words that are left out", choices=("none", "english", "chinese"))
-    train_size: int = setting(0, "training texts that are used; 0: all", low=0)
-    vectors: str = setting("none", "that the embedding starts from: glove (50 numbers a word), or a .txt or .vec file")
-    weights: str = setting(
-        "none", "that the encoder starts from: minilm, or a folder as HuggingFace's libraries save one"
+    lowercase: bool = setting(True, "turn texts into lower case")
+    # "not" is a stop word, so they are kept by default.
+    stop_words: str = setting(
+        "none", "the language whose stop words are removed", choices=("none", "english", "chinese")
     )
-    from_scratch: bool = setting(False, "takes the tokenizer and the sizes of weights alone, and starts at random")
+    train_size: int = setting(0, "number of training texts to use; 0 uses all", low=0)
+    vectors: str = setting(
+        "none", "pretrained word vectors for the embedding: glove (50 numbers a word), or a .txt or .vec file"
+    )
+    weights: str = setting(
+        "none", "pretrained weights for the encoder: minilm, or a folder that HuggingFace's libraries saved"
+    )
+    from_scratch: bool = setting(
+        False, "start at random: take the tokenizer and the sizes from data.weights, but not the weights"
+    )
 
 
 def _has_rate(optimizer: "Optimizer") -> bool:
@@ -81,70 +85,107 @@ def _has_rate(optimizer: "Optimizer") -> bool:
 
 @dataclasses.dataclass
 class Optimizer:
-    """See `research.training.optimizers`. Plain gradient descent is sgd with `training.batch_size` 0."""
+    """The optimizer; see `research.training.optimizers`.
 
-    name: str = setting("adam", "of the optimizer", choices=("adam", "adamw", "sgd", "adadelta", "lion", "lbfgs"))
-    learning_rate: float = setting(1e-3, "at its highest; lbfgs searches along a line instead", low=0.0, read=_has_rate)
+    Plain gradient descent is `name="sgd"` with `training.batch_size=0`.
+    """
+
+    name: str = setting("adam", choices=("adam", "adamw", "sgd", "adadelta", "lion", "lbfgs"))
+    learning_rate: float = setting(
+        1e-3, "the highest learning rate of the schedule; lbfgs uses a line search instead", low=0.0, read=_has_rate
+    )
     schedule: str = setting(
-        "constant", "of the rate", choices=("constant", "linear", "cosine", "rsqrt"), read=_has_rate
+        "constant", "learning-rate schedule", choices=("constant", "linear", "cosine", "rsqrt"), read=_has_rate
     )
     warmup: float = setting(
-        0.0, "share of the steps over which the rate rises from 0", low=0.0, high=0.9, read=_has_rate
+        0.0, "fraction of the steps in which the learning rate rises from 0", low=0.0, high=0.9, read=_has_rate
     )
-    momentum: float = setting(0.0, "of sgd", low=0.0, high=0.999, read=lambda optimizer: optimizer.name == "sgd")
-    weight_decay: float = setting(0.0, "of matrices alone", low=0.0, read=_has_rate)
-    clip_norm: float = setting(0.0, "most of the whole gradient's norm; 0: not clipped", low=0.0, read=_has_rate)
-    max_norm: float = setting(0.0, "of each column of the classifier's matrix (Kim 2014); 0: no limit", low=0.0)
+    momentum: float = setting(
+        0.0, "momentum of sgd", low=0.0, high=0.999, read=lambda optimizer: optimizer.name == "sgd"
+    )
+    weight_decay: float = setting(
+        0.0, "weight decay, applied to weight matrices and not to biases", low=0.0, read=_has_rate
+    )
+    clip_norm: float = setting(
+        0.0, "clip the global gradient norm to this value; 0 disables clipping", low=0.0, read=_has_rate
+    )
+    max_norm: float = setting(
+        0.0, "largest norm of a column of the classifier's weight matrix (Kim 2014); 0 disables the limit", low=0.0
+    )
     layer_decay: float = setting(
         1.0,
-        "each layer's rate as a share of that of the layer above it (Howard & Ruder 2018); 1: all learn alike",
+        "learning rate of a layer, relative to the layer above it (Howard & Ruder 2018); 1 gives all the same rate",
         low=0.0,
         high=1.0,
         read=_has_rate,
     )
-    frozen: int = setting(0, "lowest layers that stay as they are; the first is the embedding", low=0, read=_has_rate)
+    frozen: int = setting(
+        0,
+        "number of layers that are not trained, from the lowest up; the first is the embedding",
+        low=0,
+        read=_has_rate,
+    )
 
 
-_COMPUTE_DTYPE = "of activations; weights are float32"
+_COMPUTE_DTYPE = "dtype of the activations; weights stay float32"
 
 
-def _chooses(training: "Training") -> bool:
+def _selects_epoch(training: "Training") -> bool:
     return training.select != "last"
 
 
 @dataclasses.dataclass
 class Training:
-    """How long a run is trained, on what loss, and which of its epochs is taken; see `research.training.loop`."""
+    """How long a run is trained, with which loss, and which epoch is kept; see `research.training.loop`."""
 
-    epochs: int = setting(60, "passes over the training texts, at most: early stopping usually ends a run", low=1)
-    batch_size: int = setting(32, "texts of a step; 0: the whole training split", low=0)
+    epochs: int = setting(
+        60, "largest number of passes over the training texts; early stopping usually ends a run sooner", low=1
+    )
+    batch_size: int = setting(32, "texts per step; 0 puts the whole training split into one step", low=0)
     select: str = setting(
         "auto",
-        "validation score that chooses the epoch, ties by loss; auto: log_loss with fewer than 50 validation texts, "
-        "macro_f1 where one class has more than 80 %, else accuracy",
+        "validation metric that selects the epoch; ties are broken by the loss. last: keep the last epoch. auto: "
+        "log_loss with fewer than 50 validation texts, macro_f1 if one class has more than 80 %, else accuracy",
         choices=("auto", "accuracy", "macro_recall", "macro_f1", "log_loss", "last"),
     )
     patience: int = setting(
-        3, "stop after so many epochs without better validation score or loss; 0: never", low=0, read=_chooses
+        3,
+        "early stopping: number of epochs without a better validation metric or loss; 0 disables it",
+        low=0,
+        read=_selects_epoch,
     )
-    min_steps: int = setting(900, "of the optimizer, before which patience ends no run", low=0, read=_chooses)
-    class_weights: str = setting("none", "of the loss", choices=("none", "balanced"))
-    # Scikit-learn's 1 / C.
-    l2: float = setting(0.0, "adds l2 / (2 N) * |matrices|^2 to the mean loss over N training texts", low=0.0)
+    min_steps: int = setting(900, "early stopping waits for this number of optimizer steps", low=0, read=_selects_epoch)
+    class_weights: str = setting(
+        "none",
+        "weights of the classes in the loss; balanced: each class has the same total weight",
+        choices=("none", "balanced"),
+    )
+    # 1 / C of scikit-learn.
+    l2: float = setting(
+        0.0, "L2 penalty: adds l2 / (2 N) * |weight matrices|^2 to the mean loss over N training texts", low=0.0
+    )
     label_smoothing: float = setting(0.0, low=0.0, high=0.5)
     compute_dtype: str = setting("float32", _COMPUTE_DTYPE, choices=("float32", "bfloat16"))
-    random_deletion: float = setting(0.0, "of a training text's tokens, anew each epoch", low=0.0, high=0.9)
-    random_swap: float = setting(0.0, "swaps of two tokens, as a share of a training text's length", low=0.0, high=1.0)
+    random_deletion: float = setting(
+        0.0, "probability that a token of a training text is deleted, drawn again each epoch", low=0.0, high=0.9
+    )
+    random_swap: float = setting(
+        0.0, "number of swaps of two tokens, as a fraction of the length of a training text", low=0.0, high=1.0
+    )
 
 
 @dataclasses.dataclass
 class Pretraining:
-    """What `pretrain` has in the place of `Training`; see `research.pretraining.pretrain`."""
+    """The settings that `pretrain` has in place of `Training`; see `research.pretraining.pretrain`."""
 
-    epochs: int = setting(10, low=1)
-    batch_size: int = setting(64, "rows of a step", low=1)
-    accumulation: int = setting(1, "parts that a batch is taken in, one after the other, for want of memory", low=1)
-    select: str = setting("last", "which epoch is kept", choices=("last", "log_loss"))
+    epochs: int = setting(10, "passes over the texts", low=1)
+    batch_size: int = setting(64, "rows per step", low=1)
+    accumulation: int = setting(
+        1, "gradient accumulation: number of parts in which a batch is computed, to save memory", low=1
+    )
+    select: str = setting(
+        "last", "the epoch that is kept: the last, or the one of lowest loss", choices=("last", "log_loss")
+    )
     compute_dtype: str = setting("float32", _COMPUTE_DTYPE, choices=("float32", "bfloat16"))
     patience: ClassVar[int] = 0
     min_steps: ClassVar[int] = 0
@@ -152,16 +193,16 @@ class Pretraining:
 
 @dataclasses.dataclass
 class Config:
-    """All that a run is a function of but for its corpus, fold and repeat."""
+    """All settings of a run. With the corpus, the fold and the repeat they determine it."""
 
-    model: Any  # fields of the module, from research.models.settings_for
-    seed: int = setting(0, "the base of every random stream", low=0, high=2**31 - 1)
+    model: Any  # the fields of the module, from research.models.settings_for
+    seed: int = setting(0, "base of every random stream", low=0, high=2**31 - 1)
     init_from: str = setting(
-        "none", "a run whose parameters are started from, where they fit; {fold}, {repeat} in it are this run's"
+        "none", "run folder to take initial parameters from, where they fit; {fold} and {repeat} stand for this run's"
     )
     varies: str = setting(
         "all",
-        "what differs between repeats: every random stream, or one alone, to see what it is responsible for",
+        "random streams that differ between repeats: all, or one alone to measure its effect",
         choices=("all", "split", "init", "order", "dropout"),
     )
     data: Data = dataclasses.field(default_factory=Data)
@@ -170,12 +211,12 @@ class Config:
 
 
 def repeat_of(config: Config, stream: str, repeat: int) -> int:
-    """The repeat that a stream ("split", "init", "order", "dropout") is drawn for: 0 where it does not vary."""
+    """Return the repeat whose random stream ("split", "init", "order", "dropout") is drawn; 0 if it does not vary."""
     return repeat if config.varies in ("all", stream) else 0
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:
-    """Yields `(dotted name, field, value)` of every setting."""
+    """Yield `(dotted name, field, value)` of every setting."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
@@ -185,136 +226,49 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fie
 
 
 def names_read(config: Config) -> set[str]:
-    """The dotted names of the settings that make a difference to a variant."""
+    """Return the dotted names of the settings that have an effect on a variant."""
     return {
         f"{prefix}{field.name}"
-        for prefix, part in _parts(config)
+        for prefix, part in parts(config)
         for field in dataclasses.fields(part)
         if f"{prefix}{field.name}" not in _PARTS and field.metadata.get("read", lambda part: True)(part)
     }
 
 
-def _parts(config: Config) -> Iterator[tuple[str, Any]]:
-    """The dataclasses that hold settings, with what stands before their names."""
+def parts(config: Config) -> Iterator[tuple[str, Any]]:
+    """Yield `(prefix of the dotted names, dataclass)` of each part of a config."""
     yield "", config
     for name in _PARTS:
         yield f"{name}.", getattr(config, name)
 
 
 def leaves_of(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted name -> value of what `to_dict` wrote."""
+    """Return `{dotted name: value}` of a dictionary that `to_dict` made."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= leaves_of(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
 
 
-def _is_like(value: Any, default: Any) -> bool:
-    """Whether a value is of its setting's type; an integer is a number too."""
-    if isinstance(default, float):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if isinstance(default, tuple):  # its numbers are looked at one by one
-        return isinstance(value, tuple)
-    return type(value) is type(default)
-
-
-def validate(config: Config) -> Config:
-    """Returns `config` if there is no setting that it does not have and every value is within its field's limits.
-
-    Raises:
-      UserError: an unknown setting; a value of another type, out of range, not among the choices, or that does not go
-        with another one.
-    """
-    for prefix, part in _parts(config):
-        if not dataclasses.is_dataclass(part):
-            name = f"config.{prefix}".removesuffix(".")
-            raise UserError(f"{name} is {part!r}, expected settings, as `Config` and `settings_for` make them")
-        known = [field.name for field in dataclasses.fields(part)]
-        if unknown := [name for name in vars(part) if name not in known]:
-            raise UserError(f"config.{prefix}{unknown[0]} is no setting, {expected(unknown[0], known)}")
-    for name, field, value in leaves(config):
-        check_value(f"config.{name}", field, value)
-    _check_optimizer(config.optimizer)
-    _check_texts(config)
-    return config
-
-
-def check_value(name: str, field: dataclasses.Field, value: Any) -> None:
-    """Raises UserError where a value is not what its field says."""
-    if not _is_like(value, field.default):
-        raise UserError(f"{name} is {value!r}, expected a value like {field.default!r}")
-    choices, low, high = (field.metadata.get(key) for key in ("choices", "low", "high"))
-    if choices and value not in choices:
-        raise UserError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
-    numbers = value if isinstance(value, tuple) else (value,)
-    alike = not isinstance(value, tuple) or all(isinstance(number, type(field.default[0])) for number in numbers)
-    if not numbers or not alike:
-        raise UserError(f"{name} is {value!r}, expected numbers like {field.default!r}")
-    for number in numbers:
-        if high is None and isinstance(number, int):
-            high = _MOST
-        # `not (a <= b)` rather than `a > b`: a NaN is refused too.
-        if (low is not None and not low <= number) or (high is not None and not number <= high):
-            limits = [f"{word} {limit}" for word, limit in (("at least", low), ("at most", high)) if limit is not None]
-            raise UserError(f"{name} is {value!r}, expected {' and '.join(limits)}")
-        if isinstance(number, float) and number in (float("inf"), float("-inf")):
-            raise UserError(f"{name} is {value!r}, expected a finite number")
-
-
-def _check_optimizer(optimizer: Optimizer) -> None:
-    """Raises UserError where the optimizer does not read a setting, or a schedule lacks one."""
-    for field in dataclasses.fields(optimizer):
-        value = getattr(optimizer, field.name)
-        # Not the rate: who sets it for every variant means those that have one.
-        if value != field.default and not field.metadata["read"](optimizer) and field.name != "learning_rate":
-            name = f"config.optimizer.{field.name}"
-            raise UserError(f"{name} is {value}, expected {field.default}: it is not read by {optimizer.name}")
-    if optimizer.schedule == "rsqrt" and not optimizer.warmup:
-        raise UserError("config.optimizer.schedule=rsqrt falls from the end of the warmup, expected a warmup above 0")
-
-
-def _check_texts(config: Config) -> None:
-    """Raises UserError where tokens, weights and lengths do not go together."""
-    data = config.data
-    fits_tokenizer = isinstance(config.training, Pretraining) and data.tokens == "pieces"
-    if (data.tokens == "pieces") != (data.weights != "none") and not fits_tokenizer:
-        raise UserError("config.data.tokens=pieces and config.data.weights need each other, expected both or neither")
-    if data.weights != "none" and (data.vectors, data.stop_words, data.lowercase) != ("none", "none", True):
-        raise UserError(
-            "config.data.weights come with a tokenizer, expected vectors=none, stop_words=none and lowercase=true"
-        )
-    moved = next((name for name in ("random_deletion", "random_swap") if getattr(config.training, name, 0)), None)
-    if data.tokens == "pieces" and moved:
-        raise UserError(
-            f"config.training.{moved} would move [CLS] and [SEP], expected 0 with config.data.tokens=pieces"
-        )
-    if data.from_scratch and data.weights == "none":
-        raise UserError("config.data.from_scratch takes the tokenizer of config.data.weights, expected a bert:FOLDER")
-    for field in dataclasses.fields(config.model):
-        most = getattr(config.model, field.name)
-        if field.metadata.get("limits_length", lambda part: False)(config.model) and data.max_length > most:
-            limit = f"config.model.{field.name}={most}"
-            raise UserError(f"config.data.max_length is {data.max_length}, expected at most {limit}")
-
-
 def to_dict(config: Config) -> dict[str, Any]:
-    """The settings as JSON types; `model.module` names the module that they belong to."""
+    """Return the settings as JSON types; `model.module` names the module of the model."""
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     settings["model"] = {"module": config.model.module, **settings["model"]}
     return settings
 
 
 def config_hash(config: Config) -> str:
-    """A hash over the resolved settings."""
+    """Return a hash of the resolved settings."""
     return hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def is_pretraining(settings: dict[str, Any]) -> bool:
-    """Whether what `to_dict` wrote is of a run without labels."""
+    """Return whether a dictionary that `to_dict` made is of a pre-training run."""
     return "accumulation" in settings.get("training", {})
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """The settings in which two dictionaries of `to_dict` differ, as `name: value -> value`."""
-    a, b = leaves_of(first), leaves_of(second)
-    return [f"{n}: {a.get(n)!r} -> {b.get(n)!r}" for n in sorted(a.keys() | b.keys()) if a.get(n) != b.get(n)]
+    """Return the settings in which two dictionaries of `to_dict` differ, as `name: value -> value`."""
+    before, after = leaves_of(first), leaves_of(second)
+    names = sorted(before.keys() | after.keys())
+    return [f"{n}: {before.get(n)!r} -> {after.get(n)!r}" for n in names if before.get(n) != after.get(n)]

@@ -60,16 +60,16 @@ def test_what_was_tuned_is_used_and_recorded(stands):
 
 def test_one_model_under_two_names_and_the_sources_of_its_variance(stands):
     fast = ("--variant=mlp", "--corpus=one.tsv", "--folds=2", "--config.training.epochs=1")
-    out, _ = run("aa", *fast, "--names=4", "--workdir=aa", "--output=aa.md", cwd=stands)
+    out, _ = run("studies.aa", *fast, "--names=4", "--workdir=aa", "--output=aa.md", cwd=stands)
     assert "called different" in out
     assert "./launch.sh aa --variant=mlp" in (stands / "aa.md").read_text()
     assert len(list((stands / "aa").glob("seed*/fold*/predictions.npz"))) == 8
-    out, _ = run("variance", *fast, "--repeats=3", "--workdir=variance", cwd=stands)
+    out, _ = run("studies.variance", *fast, "--repeats=3", "--workdir=variance", cwd=stands)
     for source in ("split", "init", "order", "dropout"):
         assert source in out
 
 
 def test_simulated_comparisons_end_in_a_table(stands):
-    out, _ = run("simulate", "--comparisons=10", "--output=simulation.md", cwd=stands)
+    out, _ = run("studies.simulate", "--comparisons=10", "--output=simulation.md", cwd=stands)
     assert out.count("fixed split, ") == 36
     assert (stands / "simulation.md").read_text().count("\n| ") == 1 + 36 + 1 + 25 + 1

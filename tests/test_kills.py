@@ -23,10 +23,10 @@ KILLS = int(os.environ.get("KILLS", "1"))
 PROGRAM = f"""
 import runpy, sys
 sys.path.insert(0, {str(ROOT)!r})
-from experiments import program
+from experiments import devices
 from tests import saving
 saving.often()
-program.set_up_process = saving.set_up
+devices.set_up_process = saving.set_up
 sys.argv = sys.argv[1:]
 runpy.run_module("experiments." + sys.argv[0], run_name="__main__")
 """

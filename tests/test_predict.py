@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from experiments import program
+from experiments import devices
 from research import restore
 from research.errors import UserError
 from research.serving import lines, many
@@ -190,7 +190,7 @@ def members(group):
     return found
 
 
-@pytest.mark.skipif(program.CORES < 2, reason="processes are a core each")
+@pytest.mark.skipif(devices.CORES < 2, reason="processes are a core each")
 def test_processes_say_what_threads_say_in_the_same_order(long_input):
     texts, path = long_input
     with start(path) as process:
@@ -203,7 +203,7 @@ def test_processes_say_what_threads_say_in_the_same_order(long_input):
     np.testing.assert_allclose([list(answer["probabilities"].values()) for answer in answers[some]], of_one, atol=1e-6)
 
 
-@pytest.mark.skipif(program.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
+@pytest.mark.skipif(devices.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
 def test_nothing_is_left_of_a_killed_program(long_input):
     process = start(long_input[1])
     with process:
@@ -216,7 +216,7 @@ def test_nothing_is_left_of_a_killed_program(long_input):
     assert not members(process.pid)
 
 
-@pytest.mark.skipif(program.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
+@pytest.mark.skipif(devices.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
 def test_a_lost_process_is_one_sentence(long_input):
     with start(long_input[1]) as process:
         assert process.stdout.readline().startswith('{"text"')
@@ -226,7 +226,7 @@ def test_a_lost_process_is_one_sentence(long_input):
     assert said.startswith("one of 2 processes was lost")
 
 
-@pytest.mark.skipif(program.CORES < 2, reason="processes are a core each")
+@pytest.mark.skipif(devices.CORES < 2, reason="processes are a core each")
 def test_what_is_wrong_with_a_run_is_one_sentence_from_processes_too(long_input, tmp_path):
     with start(long_input[1], run=tmp_path) as process:
         written, said = process.communicate(timeout=300)

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.variants import expand, load_config
+from experiments.grid import expand
+from experiments.variants import load_config
 from research import restore, train
 from research.data.corpora import load, make_corpus
 from research.data.reader import Row

@@ -15,6 +15,7 @@ LAYERS = (
     (
         "research.errors",
         "research.settings",
+        "research.settings_validation",
         "research.atomic_files",
         "research.json_files",
         "research.machine",

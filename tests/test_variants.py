@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.variants import FOLDER, every_variant, expand, load_config, settled_otherwise
+from experiments.grid import expand
+from experiments.variants import FOLDER, every_variant, load_config, refuse_overrides
 from research.errors import UserError
 from research.runs.run_files import folder_name
-from research.settings import validate
+from research.settings_validation import validate
 
 
 def test_all_variants_start_with_the_linear_baseline():
@@ -139,9 +140,9 @@ def test_the_same_settings_twice_are_no_two_variants():
 
 
 def test_what_is_searched_or_tuned_is_not_given_by_a_flag_too():
-    settled_otherwise(["--config.seed=1"], {"training.l2": 0.1}, "searched for linear")
+    refuse_overrides(["--config.seed=1"], {"training.l2": 0.1}, "searched for linear")
     with pytest.raises(UserError, match=r"--config.training.l2=1 is given, but training.l2 is searched for linear"):
-        settled_otherwise(["--config.training.l2=1"], {"training.l2": 0.1}, "searched for linear")
+        refuse_overrides(["--config.training.l2=1"], {"training.l2": 0.1}, "searched for linear")
 
 
 def test_a_config_file_with_a_mistake_is_a_sentence(tmp_path):

@@ -9,7 +9,7 @@ import traceback
 
 import pytest
 
-from experiments import program
+from experiments import devices
 from experiments.variants import load_config
 from research import machine as cores
 from research.atomic_files import make_folder
@@ -75,7 +75,7 @@ def test_a_run_ends_with_the_bits_that_it_has_alone(small_tsv, small_corpus, tmp
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
     config = load_config("cnn:rand", FLAGS)
     asked = [Run(config, tmp_path / f"fold{fold}", fold) for fold in (0, 1)]
-    assert train_runs(asked, small_corpus, workers=Workers(2, program.set_up_process)) == [None, None]
+    assert train_runs(asked, small_corpus, workers=Workers(2, devices.set_up_process)) == [None, None]
     command = [sys.executable, "-P", "-m", "experiments.train", "--config=cnn:rand", *FLAGS, f"--corpus={small_tsv}"]
     subprocess.run([*command, "--fold=1", f"--workdir={tmp_path / 'alone'}"], check=True, capture_output=True)
     for name in (run_files.PREDICTIONS, run_files.METRICS, run_files.TOKENIZER):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from absl import flags
 
-from experiments import program
+from experiments import devices, program
 from experiments.progress import reporting
 from experiments.studies import study as studies
 from experiments.variants import load_config
@@ -94,7 +94,7 @@ def main(overrides: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     left = [job for job in jobs if not (folder / f"{job.name}.json").exists()]
     with (
-        ProcessPoolExecutor(program.CORES, multiprocessing.get_context("spawn"), program.set_up_process) as pool,
+        ProcessPoolExecutor(devices.CORES, multiprocessing.get_context("spawn"), devices.set_up_process) as pool,
         reporting(len(left), "runs") as reporter,
     ):
         work = (pool.submit(_train, job, overrides, folder) for job in left)

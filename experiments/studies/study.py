@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
-from experiments import program
+from experiments import corpus_flags, devices, program
 from experiments.progress import print_table, reporting
 from experiments.variants import load_config
 from research.atomic_files import make_folder, write_text
@@ -52,9 +52,9 @@ def require_peers(needs: Mapping[str, Sequence[str]]) -> None:
 def define_trainings(variant: str) -> None:
     """Define the flags of a study that trains one variant."""
     flags.DEFINE_string("variant", variant, "The variant to study.")
-    program.define_folds()
-    program.define_corpus("rotten_tomatoes")
-    program.define_clean()
+    corpus_flags.define_folds()
+    corpus_flags.define_corpus("rotten_tomatoes")
+    corpus_flags.define_clean()
     flags.DEFINE_string("workdir", None, "The study's folder.")
     define_output()
 
@@ -63,10 +63,10 @@ def set_up(overrides: list[str]) -> tuple["Corpus", int]:
     """Check the flags and set up the devices; return the corpus and the number of folds."""
     program.required("corpus", "workdir")
     load_config(FLAGS.variant, overrides)  # report a wrong setting at once
-    program.use_devices(side_by_side=True)
+    devices.use_devices(side_by_side=True)
     from research.data.splits import resolve_folds
 
-    corpus = program.load_corpus()
+    corpus = corpus_flags.load_corpus()
     return corpus, resolve_folds(corpus, FLAGS.folds)
 
 
@@ -87,7 +87,7 @@ def train_all(jobs: Sequence[Job], corpus: "Corpus", folds: int, overrides: list
         reporter.progress(jobs[at].setting, next(finished), float("nan"))
 
     with reporting(len(jobs), "runs") as reporter:
-        train_many(asked, corpus, folds=folds, done=done, workers=program.workers())
+        train_many(asked, corpus, folds=folds, done=done, workers=devices.make_workers())
 
 
 def show(

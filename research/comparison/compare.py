@@ -33,7 +33,8 @@ from research.runs.record import write_record
 from research.runs.source import check_source
 from research.runs.texts import RunSpec
 from research.runs.train import check_run
-from research.settings import Config, validate
+from research.settings import Config
+from research.settings_validation import validate
 from research.training.early_stopping import protocol_sentence
 
 REPEATS = 5  # with a test split; 1 with cross-validation, whose folds are repeats of a kind

@@ -38,7 +38,8 @@ from research.runs.prepare import Run, claim_run, describe, holds_finished, seed
 from research.runs.record import write_record
 from research.runs.texts import RunSpec
 from research.runs.train import RunOptions, SavedRun, train_epochs
-from research.settings import Config, validate
+from research.settings import Config
+from research.settings_validation import validate
 from research.training.loop import Call, Task, stack
 from research.training.sharding import Placement, share_rows
 

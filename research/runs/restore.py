@@ -23,7 +23,8 @@ from research.models import config_from_dict, guesser_shapes
 from research.runs import run_files
 from research.runs.checkpoints import Checkpoints
 from research.runs.code_hash import predicts_by_other_code
-from research.settings import check_value, is_pretraining, leaves, repeat_of
+from research.settings import is_pretraining, leaves, repeat_of
+from research.settings_validation import check_value
 from research.training.programs import Programs, evaluate_runs, evaluation_batches, programs_for
 from research.training.sharding import ONE_DEVICE
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from research.training.feed import blocks, put
 
-from experiments import program
+from experiments import devices
 from experiments.benchmarks import peers
 from experiments.benchmarks.peers import EMBEDDING_SIZE, HIDDEN_SIZE, PADDED, answer, example_batch, time_calls
 from experiments.variants import load_config
@@ -32,7 +32,7 @@ _SIZE = 1024
 
 def step(threads: int) -> dict[str, Any]:
     """Time the article's padded step; JAX uses the cores that the process has, whatever `threads` says."""
-    program.use_devices(side_by_side=False)
+    devices.use_devices(side_by_side=False)
     config, (ids, labels) = load_config("lstm"), example_batch()
     lengths, weights = np.full(len(labels), PADDED, np.int32), np.ones(len(labels), np.float32)
     batch = Batch(ids, lengths, labels, weights)
@@ -80,7 +80,7 @@ def _fold() -> tuple[Config, Programs, Prepared, Fed]:
 
 def populations(threads: int) -> dict[str, float]:
     """Return the training texts a second of an epoch of R runs in one program, for several R."""
-    program.use_devices(side_by_side=False)
+    devices.use_devices(side_by_side=False)
     config, programs, prepared, fed = _fold()
     config.training.epochs = 2
     found = {}
@@ -107,7 +107,7 @@ def populations(threads: int) -> dict[str, float]:
 
 def tuning(threads: int) -> dict[str, float]:
     """Return the unpadded tokens a second of fine-tuning MiniLM-L6, and the FLOPs of its products for each token."""
-    program.use_devices(side_by_side=False)
+    devices.use_devices(side_by_side=False)
     config, prepared, order = peers.fine_tuning_data()
     programs = programs_for(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
@@ -132,7 +132,7 @@ def tuning(threads: int) -> dict[str, float]:
 
 def profile(folder: str, threads: int) -> dict[str, Any]:
     """Trace a call of some training steps; return the milliseconds a step of each operation."""
-    program.use_devices(side_by_side=False)
+    devices.use_devices(side_by_side=False)
     config, programs, prepared, _ = _fold()
     state = init_state(programs, config, prepared.train, prepared.shapes.widths)
     states, texts = (
