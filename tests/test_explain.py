@@ -14,8 +14,10 @@ from experiments.variants import every_variant, load_config
 from research import restore, train
 from research.models import build
 from research.models.linear import hash_pairs
-from research.serving import explain, lines, many
+from research.serving import explain
 from research.serving.explain import ROWS, along_path, explainer
+from research.serving.prediction_files import split_into_chunks
+from research.serving.prediction_stream import OutputFormat, predict_in_threads
 from tests.test_models import LONGEST, VOCAB_SIZE, random_variables, small_config
 
 RUN = Path(__file__).parent / "data" / "run"
@@ -145,7 +147,7 @@ def test_an_explanation_is_of_the_runs_own_prediction(text, explained):
     assert [word["word"] for word in found["words"]] == [word for word, _ in run.words(text)]
     assert len(found["words"]) == len(run.encode([text]).tokens)
     assert "uncertainty" not in found  # it drops nothing out
-    ((_, written),) = many.in_threads(RUN, lines.chunks([(text, 0)]), many.Form(explain=True))
+    ((_, written),) = predict_in_threads(RUN, split_into_chunks([(text, 0)]), OutputFormat(explain=True))
     answer = json.loads(written)  # as `predict` writes it
     assert (answer["label"], answer["explanation"]) == (found["label"], found)
 

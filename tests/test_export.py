@@ -17,8 +17,9 @@ from research import restore
 from research.errors import UserError
 from research.models import build
 from research.serving import export as exporting
-from research.serving.card import card
 from research.serving.export import export
+from research.serving.exported_program import export_for_any_shape
+from research.serving.model_card import render_card
 from tests.test_explain import embedded, random_variables
 from tests.test_models import LENGTHS, VOCAB_SIZE, batch_of_ids, small_config
 
@@ -85,7 +86,7 @@ def test_a_card_says_what_a_run_began_with():
     run = restore(RUN)
     run.config = dataclasses.replace(run.config, init_from="runs/lm")
     run.config.data = dataclasses.replace(run.config.data, weights="minilm", vectors="glove")
-    said = " ".join(card(RUN, run, "").split())
+    said = " ".join(render_card(RUN, run, "").split())
     assert "weights come from the training texts" not in said
     for words in ("pretrained encoder minilm, and so", "those of glove", "another run, runs/lm. All else comes from"):
         assert words in said
@@ -120,7 +121,7 @@ def test_every_variant_can_be_exported_for_any_number_of_texts_of_any_length(nam
     def apply(token_ids, lengths):
         return module.apply(variables, token_ids, lengths, deterministic=True)
 
-    found = exporting.any_shape(apply)
+    found = export_for_any_shape(apply)
     expected = jax.jit(apply)(ids, LENGTHS)
     short = int(np.flatnonzero(LENGTHS == 1)[0])
     for rows, width in ((slice(None), 31), (slice(short, short + 1), 1)):

@@ -20,8 +20,8 @@ from research.errors import UserError, not_installed
 from research.runs import run_files
 from research.runs.restore import RestoredRun, restore
 from research.serving import to_onnx
-from research.serving.card import card
-from research.serving.program import any_shape, program_of
+from research.serving.exported_program import export_for_any_shape, predict_function
+from research.serving.model_card import render_card
 
 FORMATS = ("stablehlo", "onnx")
 TOLERANCE, SENTENCES = 1e-5, 1000  # of the comparison with the run
@@ -68,13 +68,13 @@ def export(workdir: Path | str, output: Path | str, kind: str) -> float:
         difference = _difference(run, unfinished, python)
         most = f"by more than {difference:.1e}"
         checked = f"Run on {SENTENCES:,} texts, no probability differed from those of the restored run {most}."
-        write_text(unfinished / "card.md", card(folder, run, checked))
+        write_text(unfinished / "card.md", render_card(folder, run, checked))
     return difference
 
 
 def _stablehlo(run: RestoredRun) -> bytes:
     try:
-        return any_shape(program_of(run)).serialize()
+        return export_for_any_shape(predict_function(run)).serialize()
     except ImportError:
         raise not_installed("--format=stablehlo", "flatbuffers", "export") from None
 

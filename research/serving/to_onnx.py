@@ -81,9 +81,9 @@ def _main(workdir: str, path: str) -> None:
 
     from research.models.layers.recurrence import plain_recurrences
     from research.runs.restore import restore
-    from research.serving.program import program_of
+    from research.serving.exported_program import predict_function
 
-    predict = program_of(restore(workdir))
+    predict = predict_function(restore(workdir))
     shapes = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in (("rows", "width"), ("rows",))]
     names = {"input_names": ["token_ids", "lengths"], "output_names": ["probabilities"]}
     try:

@@ -21,7 +21,7 @@ _NOT_IN_TOKENIZER = """Two steps are not in it: HTML entities (`&amp;`) are deco
 """
 
 
-def card(folder: Path, run: RestoredRun, checked: str) -> str:
+def render_card(folder: Path, run: RestoredRun, checked: str) -> str:
     """The card as Markdown.
 
     Args:
