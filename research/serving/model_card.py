@@ -1,4 +1,4 @@
-"""The card of an exported model: what it is, how well it does, on what evidence, and where it ends."""
+"""The card of an exported model: what it is, how well it predicts, on what evidence, and its limits."""
 
 import json
 from pathlib import Path
@@ -13,60 +13,63 @@ from research.runs.restore import RestoredRun
 _TOKENS = {
     "words": "words",
     "characters": "characters",
-    "chinese_words": "words, Chinese ones by a dictionary",
-    "pieces": "pieces of words, by the tokenizer of the encoder that it started from",
+    "chinese_words": "words; Chinese text is split by a dictionary",
+    "pieces": "word pieces of the pretrained encoder's tokenizer",
 }
-_NOT_IN_TOKENIZER = """Two steps are not in it: HTML entities (`&amp;`) are decoded before it, and where `tokens` in
-`model.json` is `chinese_words`, blanks are put between the words that `rjieba` finds in runs of Chinese characters.
+_NOT_IN_TOKENIZER = """It lacks two steps, which `run.py` does first: it decodes HTML entities (`&amp;`), and if
+`tokens` in `model.json` is `chinese_words`, it puts blanks between the words that `rjieba` finds in Chinese text.
 """
 
 
 def render_card(folder: Path, run: RestoredRun, checked: str) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Args:
-      folder: of the run.
-      run: what is in it.
-      checked: a sentence on how the exported model was compared with the run.
+      folder: the run's folder.
+      run: the restored run.
+      checked: a sentence that says how the exported model was compared with the run.
     """
     record = run_files.read_record(folder)
     config, data = run.described, run.config.data
     texts = ", ".join(f"{count:,} {name}" for name, count in record.get("texts", {}).items())
     held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"
     versions = "; ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
-    tested = (folder / run_files.PREDICTIONS).exists()
-    looked = f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards." * tested
+    is_tested = (folder / run_files.PREDICTIONS).exists()
+    test = (
+        f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards." if is_tested else ""
+    )
+    not_in_tokenizer = "" if data.tokens == "pieces" else _NOT_IN_TOKENIZER
     return f"""# {run.config.model.module} on {run.corpus_name}
 
-Says which of {len(run.class_names)} classes a text belongs to, and how probable each is: {", ".join(run.class_names)}.
+Predicts which of {len(run.class_names)} classes a text belongs to, with probabilities: {", ".join(run.class_names)}.
 
 ## Data
 
-{run.corpus_name}, SHA-256 `{config["corpus"]["checksum"]}`; {texts or "how many texts is not recorded"}.
+{run.corpus_name}, SHA-256 `{config["corpus"]["checksum"]}`; {texts or "the number of texts is not recorded"}.
 
 ## Protocol
 
 {_origin(run)} {_epoch(run, record)}
-{looked}
+{test}
 
-## How well it does
+## Results
 
 {_scores(folder, run.is_of_other_code)}
 
-## Where it ends
+## Limits
 
-- It was trained {"and tested " * tested}on {run.corpus_name}. On texts of another kind, time or language it does
-  worse, and the intervals do not say by how much.
-- It reads the {data.keep} {data.max_length:,} tokens of a text ({_TOKENS[data.tokens]}) and no more, and knows
-  {len(run.vocabulary) - 2:,} of them; all others are one and the same to it.
-- Every text gets one of its classes, one without any meaning too.
-- What is unjust or wrong in the labels that it learned from, it has learned.
+- It was trained {"and tested " if is_tested else ""}on {run.corpus_name}. It predicts worse on texts of another kind,
+  time or language, and the intervals do not say by how much.
+- It reads only the {data.keep} {data.max_length:,} tokens of a text ({_TOKENS[data.tokens]}). It knows
+  {len(run.vocabulary) - 2:,} different tokens; all others look the same to it.
+- Every text gets one of the classes, even a text without any meaning.
+- It has learned whatever is wrong or unjust in the labels that it was trained on.
 
 ## How to use it
 
 `pip install -r requirements.txt`, then `echo "a text" | python run.py`; `run.py` is short and shows the rest.
 `tokenizer.json` opens in any client of the `tokenizers` library.
-{_NOT_IN_TOKENIZER * (data.tokens != "pieces")}Token ids are padded with 0 behind the text.
+{not_in_tokenizer}Token ids are padded with 0 after the text.
 
 {checked}
 
@@ -82,21 +85,22 @@ commit `{record.get("commit") or "unknown"}`; {versions or "versions are not rec
 
 
 def _origin(run: RestoredRun) -> str:
-    """Where vocabulary and weights come from."""
-    data, began = run.config.data, []
+    """Return sentences that say where vocabulary and weights come from."""
+    data, sentences = run.config.data, []
     if data.weights != "none":
-        learnt = "" if data.from_scratch else ", and so is what its weights began with"
-        began.append(f"The vocabulary is that of the pretrained encoder {data.weights}{learnt}.")
+        weights = "" if data.from_scratch else ", and so are its initial weights"
+        sentences.append(f"The vocabulary is that of the pretrained encoder {data.weights}{weights}.")
     if data.vectors != "none":
-        began.append(f"Its word vectors began with those of {data.vectors}.")
+        sentences.append(f"Its initial word vectors are those of {data.vectors}.")
     if run.config.init_from != "none":
-        began.append(f"Its weights began with those of another run, {run.config.init_from}.")
-    return " ".join([*began, "All else" if began else "Vocabulary and weights"]) + (
-        " comes from the training texts." if began else " come from the training texts."
-    )
+        sentences.append(f"Its initial weights are those of another run, {run.config.init_from}.")
+    if not sentences:
+        return "Vocabulary and weights come from the training texts."
+    return " ".join([*sentences, "All else comes from the training texts."])
 
 
 def _epoch(run: RestoredRun, record: dict[str, Any]) -> str:
+    """Return a sentence that says which epoch was chosen, and how."""
     training, epoch = run.config.training, record.get("best_epoch", "not recorded")
     if training.select == "last":
         return f"The last epoch ({epoch}) was taken."
@@ -104,14 +108,18 @@ def _epoch(run: RestoredRun, record: dict[str, Any]) -> str:
     return f"The epoch ({epoch} of at most {training.epochs}) was chosen by {chosen_by} on validation texts."
 
 
-def _scores(folder: Path, other_code: bool) -> str:
+def _scores(folder: Path, is_of_other_code: bool) -> str:
+    """Return the run's scores with intervals as a table, or a sentence that says why there are none."""
     if not (folder / run_files.PREDICTIONS).exists():
         return "It was not tested."
     if run_files.has_changed_predictions(folder):
-        return "Nobody knows: the file with its predictions was changed after the run."
+        return "The scores are unknown: the file with the test predictions was changed after the run."
     outcome = read_outcome(folder, (0, 0))
-    table = markdown_table(*run_table(outcome)[:2])
-    changed = " The code of the model has changed since: what is exported is not what had these scores." * other_code
-    problem = problem_of_run(folder)
-    untrained = "" if problem is None else f" It counts as not trained: {problem.why}."
-    return f"On {len(outcome.id):,} test texts:\n\n{table}\n{ABOUT_A_RUN}{changed}{untrained}"
+    table = run_table(outcome)
+    sentences = [ABOUT_A_RUN]
+    if is_of_other_code:
+        sentences.append("The code of the model has changed since: the exported model is not the one that was scored.")
+    if problem := problem_of_run(folder):
+        sentences.append(f"It counts as not trained: {problem.why}.")
+    rows = markdown_table(table.header, table.rows)
+    return f"On {len(outcome.id):,} test texts:\n\n{rows}\n{' '.join(sentences)}"

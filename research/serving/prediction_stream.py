@@ -116,10 +116,10 @@ def _predict_in_worker(folder: Path | str, output_format: OutputFormat, chunk: C
 
 def _restore(folder: Path | str, with_explainer: bool) -> "tuple[RestoredRun, Explain | None]":
     from research.runs.restore import restore
-    from research.serving.explain import explainer
+    from research.serving.explain import Explainer
 
     run = restore(folder)
-    return run, explainer(run) if with_explainer else None
+    return run, Explainer(run).explain if with_explainer else None
 
 
 _restore_once = functools.lru_cache(maxsize=1)(_restore)  # a worker process restores the run for its first chunk

@@ -42,7 +42,7 @@ class Uncertainty(_Schema):
 
 
 class Explanation(_Schema):
-    """An explanation of one prediction; see `research.serving.explain.explainer`."""
+    """An explanation of one prediction; see `research.serving.explain.Explainer`."""
 
     label: str
     words: list[Word]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from research.runs.restore import RestoredRun
 from research.serving.batching import ROWS, Batcher, compile_predictions, predict_few
-from research.serving.explain import explainer
+from research.serving.explain import Explainer
 
 _LOG = logging.getLogger(__name__)
 _WAIT_SECONDS = 0.002  # how long a batch that is not full waits for more texts
@@ -42,7 +42,7 @@ class ServedRuns:
         self._is_ready, self._is_stopping = threading.Event(), threading.Event()
         self._runs: dict[str, _ServedRun] = {}
         for name, run in runs.items():
-            explain = explainer(run)
+            explain = Explainer(run).explain
             predictions = Batcher(
                 functools.partial(predict_few, run),
                 self._prediction_thread,
