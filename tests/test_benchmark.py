@@ -76,7 +76,7 @@ for flags in [], ["--config.model.hidden_size=8"]:
     saved = config_from_dict(to_dict(load_config("lstm", flags)))
     restore.restore = lambda folder: SimpleNamespace(config=saved, class_names=("a", "b"))
     try:
-        load._require_article("run")
+        load.require_article("run")
         print("taken")
     except UserError as error:
         print(error)

@@ -35,9 +35,7 @@ def render_card(folder: Path, run: RestoredRun, checked: str) -> str:
     held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"
     versions = "; ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
     is_tested = (folder / run_files.PREDICTIONS).exists()
-    test = (
-        f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards." if is_tested else ""
-    )
+    test_sentence = f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards."
     not_in_tokenizer = "" if data.tokens == "pieces" else _NOT_IN_TOKENIZER
     return f"""# {run.config.model.module} on {run.corpus_name}
 
@@ -50,7 +48,7 @@ Predicts which of {len(run.class_names)} classes a text belongs to, with probabi
 ## Protocol
 
 {_origin(run)} {_epoch(run, record)}
-{test}
+{test_sentence if is_tested else ""}
 
 ## Results
 
