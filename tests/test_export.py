@@ -152,11 +152,10 @@ def test_what_cannot_be_converted_is_refused_before_the_converter_is_installed()
 
 
 def test_a_converter_that_fails_is_a_sentence(tmp_path, monkeypatch):
-    def fail(*command):
-        return subprocess.CompletedProcess(command, 1, "", "Traceback ...\nNotImplementedError: no sort\n")
-
-    monkeypatch.setattr(exporting.to_onnx, "interpreter", lambda: Path(sys.executable))
-    monkeypatch.setattr(exporting.to_onnx, "_run", fail)
+    failing = tmp_path / "python"
+    failing.write_text("#!/bin/sh\necho 'Traceback ...\nNotImplementedError: no sort' >&2\nexit 1\n")
+    failing.chmod(0o755)
+    monkeypatch.setattr(exporting.to_onnx, "interpreter", lambda: failing)
     with pytest.raises(UserError, match=r"cannot convert this variant \(NotImplementedError: no sort\)"):
         export(RUN, tmp_path / "model", "onnx")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [failing]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -10,12 +10,6 @@ from pydantic_core import PydanticCustomError
 from research.serving.request_limits import Limits
 
 _NO_TEXTS = 'no list "texts", expected {"texts": ["..."]}'
-_SENTENCES = {
-    "missing": _NO_TEXTS,  # the body is null
-    "bool_type": '"explain" is neither true nor false',
-    "string_type": "texts[{index}] is not a string",
-    "string_too_long": "texts[{index}] has {length:,} characters, expected at most {most:,}",
-}
 
 
 class _Schema(BaseModel):
@@ -116,26 +110,23 @@ def classify_request(limits: Limits, names: Collection[str], other_names: Mappin
             next(iter(names)), json_schema_extra={"enum": list(names)}
         )
         texts: list[Annotated[str, Field(max_length=limits.characters), BeforeValidator(_replace_lone_surrogates)]] = (
-            Field(fail_fast=True, json_schema_extra={"minItems": 1, "maxItems": limits.texts})
+            Field(json_schema_extra={"minItems": 1, "maxItems": limits.texts})
         )
 
         @model_validator(mode="before")
         @classmethod
-        def _require_fields(cls, asked: Any) -> Any:
+        def _require_form(cls, asked: Any) -> Any:
+            """Refuse other fields and too many texts at once: pydantic would report each of a million as an error."""
             if not isinstance(asked, dict) or not isinstance(asked.get("texts"), list):
                 raise _refusal(_NO_TEXTS)
             if unknown := sorted(asked.keys() - cls.model_fields.keys()):
                 shown = ", ".join(json.dumps(name[:40]) for name in unknown[:5])
                 raise _refusal(f"unknown: {shown}; expected texts, explain and model")
+            count, is_explained = len(asked["texts"]), asked.get("explain") is True
+            most = limits.explained_texts if is_explained else limits.texts
+            if not 1 <= count <= most:
+                raise _refusal(f"{count} texts, expected 1 to {most}{' with explanations' if is_explained else ''}")
             return asked
-
-        @model_validator(mode="after")
-        def _require_count(self) -> Self:
-            most = limits.explained_texts if self.explain else limits.texts
-            if not 1 <= len(self.texts) <= most:
-                purpose = " with explanations" if self.explain else ""
-                raise _refusal(f"{len(self.texts)} texts, expected 1 to {most}{purpose}")
-            return self
 
     return ClassifyRequest
 
@@ -155,7 +146,15 @@ def sentence_of(error: Mapping[str, Any]) -> str:
     Args:
       error: the first of pydantic's errors of a model made by `classify_request`.
     """
-    sentence = _SENTENCES.get(error["type"], error["msg"])
-    if error["type"] == "string_too_long":
-        return sentence.format(index=error["loc"][-1], length=len(error["input"]), most=error["ctx"]["max_length"])
-    return sentence.replace("{index}", str(error["loc"][-1]))
+    index, value = error["loc"][-1], error["input"]
+    match error["type"]:
+        case "missing":  # the body is null
+            return _NO_TEXTS
+        case "bool_type":
+            return '"explain" is neither true nor false'
+        case "string_type":
+            return f"texts[{index}] is not a string"
+        case "string_too_long":
+            most = error["ctx"]["max_length"]
+            return f"texts[{index}] has {len(value):,} characters, expected at most {most:,}"
+    return error["msg"]  # a sentence of our own
