@@ -14,7 +14,7 @@ _TOKENS = {
     "words": "words",
     "characters": "characters",
     "chinese_words": "words; Chinese text is split by a dictionary",
-    "pieces": "word pieces of the pretrained encoder's tokenizer",
+    "pieces": "pieces of words, by the tokenizer of the encoder that it started from",
 }
 _NOT_IN_TOKENIZER = """It lacks two steps, which `run.py` does first: it decodes HTML entities (`&amp;`), and if
 `tokens` in `model.json` is `chinese_words`, it puts blanks between the words that `rjieba` finds in Chinese text.
