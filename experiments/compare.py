@@ -62,7 +62,7 @@ def main(overrides: list[str]) -> None:
         names = every_variant()
         print(f"all leaves out the variants that take long: {', '.join(every_variant('NAMED_ALONE'))}", file=sys.stderr)
     variants = expand(names, overrides, FLAGS.vary, FLAGS.drop)
-    devices.use_devices(side_by_side=True)
+    devices.use_devices()
     sources = [FLAGS.corpus] if Path(FLAGS.corpus).exists() else FLAGS.corpus.split(",")
     corpora = {source: corpus_flags.load_corpus(source) for source in sources}
     corpus_names = [corpus.name for corpus in corpora.values()]

@@ -18,18 +18,12 @@ CORES = available_cores()  # CPU cores that this process may use
 _WORKER_BYTES = 1e9  # most memory that a worker process needs for training
 
 
-def use_devices(*, side_by_side: bool) -> None:
-    """Set up JAX for a program; what the user's environment sets stays as it is.
-
-    Args:
-      side_by_side: make a CPU device of each core, for work that runs in one thread per device.
-    """
+def use_devices() -> None:
+    """Set up JAX for a program; what the user's environment sets stays as it is."""
     import jax
 
     _keep_freed_memory()
     gc.set_threshold(100_000)  # a collection visits all that JAX imported and traced: not every few steps
-    if side_by_side and not _sets_cpu_devices():
-        jax.config.update("jax_num_cpu_devices", CORES)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         evict(cache_folder(PROGRAMS), MOST_BYTES)
         jax.config.update("jax_compilation_cache_dir", str(cache_folder(PROGRAMS)))
@@ -62,7 +56,7 @@ def use_one_thread() -> None:
 def set_up_process() -> None:
     """Set up a worker process that computes on one core."""
     quiet_libraries()
-    use_devices(side_by_side=False)
+    use_devices()
     use_one_thread()
 
 

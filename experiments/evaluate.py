@@ -30,7 +30,7 @@ FLAGS = flags.FLAGS
 
 def main() -> None:
     program.required("workdir")
-    devices.use_devices(side_by_side=False)
+    devices.use_devices()
     from research.data.corpora import load
     from research.evaluation.intervals import Outcome
     from research.reporting.tables import ABOUT_A_RUN, run_table

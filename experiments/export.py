@@ -1,14 +1,14 @@
-"""Exports a run as a folder that needs nothing of this project, and checks that it predicts what the run does.
+"""Export a run as a folder that needs nothing of this project, and check that it predicts the same.
 
     ./launch.sh export --workdir=runs/lstm --output=exported
     ./launch.sh export --workdir=runs/lstm --output=exported_onnx --format=onnx
     ./launch.sh export --workdir=runs/bert/bert-minilm/fold0-repeat0 --output=my_bert --format=huggingface
 
-The folder holds the model, model.json (classes, tokens), its tokenizer, requirements.txt, run.py (a page, to be read)
-and card.md (data, protocol, scores with intervals, limits). `stablehlo` runs with jax on CPU, GPU and TPU, `onnx`
-with onnxruntime. The first --format=onnx installs a converter into an environment of its own, in the per-user cache.
-`huggingface` is the encoder of a run of `bert`, and its classifier where that reads [CLS], as HuggingFace's libraries
-lay them out and as `--config=bert:my_bert` reads it.
+The folder holds the model, model.json (classes, tokens), the tokenizer, requirements.txt, run.py (a short program) and
+card.md (data, protocol, scores with intervals, limits). `stablehlo` runs with jax on CPU, GPU and TPU, `onnx` with
+onnxruntime. The first --format=onnx installs a converter into a separate environment in the per-user cache.
+`huggingface` writes the encoder of a `bert` run in the layout of HuggingFace's libraries, with its classifier if that
+reads [CLS]. `--config=bert:my_bert` reads such a folder.
 """
 
 from pathlib import Path
@@ -20,13 +20,13 @@ from experiments.progress import say_unfinished
 
 flags.DEFINE_string("workdir", None, "The run's folder.")
 flags.DEFINE_string("output", None, "The folder to make.")
-flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx", "huggingface"], "What the model is written as.")
+flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "onnx", "huggingface"], "Format of the model.")
 FLAGS = flags.FLAGS
 
 
 def main() -> None:
     program.required("workdir", "output")
-    devices.use_devices(side_by_side=False)
+    devices.use_devices()
     from research.serving.export import SENTENCES, export
     from research.serving.huggingface import write_encoder
 

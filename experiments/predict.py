@@ -1,14 +1,14 @@
-"""Predicts labels: a text a line in, a JSON object a line out, in the same order.
+"""Predict labels: one text in each input line, one JSON object in each output line, in the same order.
 
     echo "a fine film" | ./launch.sh predict --workdir=runs/lstm
     ./launch.sh predict --workdir=runs/lstm --input=texts.txt --output=labels.jsonl
     ./launch.sh predict --workdir=runs/lstm --input=texts.csv --text_column=review --output=labels.csv
 
---explain adds which words speak for the label (`research/serving/explain.py`) and takes some 50 times as long.
+--explain adds which words support the label (see `research/serving/explain.py`) and takes about 50 times as long.
 
-An input named .csv or .jsonl has a column of texts, and of one named .tsv what stands behind a tab is left out. An
-output named .csv has the columns text, label and a probability a class; any other is JSON lines. Files of any size are
-read and written a piece at a time, and on CPU long ones by a process a core (at most eight).
+An input named .csv or .jsonl has a column of texts. In one named .tsv, the text ends at the first tab. An output named
+.csv has the columns text and label and one probability for each class; any other is JSON lines. Files of any size are
+processed in chunks. On CPU, long files are processed by one process per core (at most eight).
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from absl import flags
 
@@ -28,29 +28,53 @@ from experiments import devices, program
 from experiments.progress import reporting
 from research.atomic_files import whole_file
 from research.errors import UserError
-from research.serving import lines, many
+from research.parallel.worker_pool import Workers
+from research.serving.prediction_files import Chunk, read_texts, split_into_chunks
+from research.serving.prediction_stream import OutputFormat, predict_here, predict_in_workers
 
 flags.DEFINE_string("workdir", None, "The run's folder.")
-flags.DEFINE_string("input", "-", "A UTF-8 file with a text a line, or a column of texts; - is standard input.")
+flags.DEFINE_string("input", "-", "A UTF-8 file of one text per line, or with a column of texts; - is standard input.")
 flags.DEFINE_string("text_column", "text", "Name of the text column (CSV, JSONL).")
 flags.DEFINE_string("output", "-", "The file to write; - is standard output.")
-flags.DEFINE_enum("format", None, ["jsonl", "csv"], "Of the output (default: what it is named, else jsonl).")
+flags.DEFINE_enum("format", None, ["jsonl", "csv"], "Format of the output (default: by its name, else jsonl).")
 flags.DEFINE_bool("explain", False, "Explain each prediction (JSON lines).")
-flags.DEFINE_bool("overwrite", False, "Replace the output file where there is one.")
+flags.DEFINE_bool("overwrite", False, "Replace the output file if it exists.")
 FLAGS = flags.FLAGS
 
-
-_BYTES_A_PROCESS = 1 << 20  # of input: with less a process is not worth its start
-_MOST_PROCESSES = 8  # each takes 0.3 GB and more, and reading and writing are done by one
+_INPUT_BYTES_PER_PROCESS = 1 << 20  # a process with less input does not pay for its start
+_MAX_PROCESSES = 8  # each takes at least 0.3 GB, and one process reads and writes for all of them
 
 
 def main() -> None:
     program.required("workdir")
     output = Path(FLAGS.output)
-    as_csv = FLAGS.format == "csv" if FLAGS.format else output.suffix.lower() == ".csv"
-    form = many.Form(as_csv, FLAGS.explain)
-    if form.explain and form.csv:
-        raise UserError("--explain has no place in a table; expected an output of JSON lines")
+    is_csv = FLAGS.format == "csv" if FLAGS.format else output.suffix.lower() == ".csv"
+    output_format = OutputFormat(is_csv, FLAGS.explain)
+    _check_output(output, output_format)
+    with ExitStack() as stack:
+        source = _open_input(stack)
+        name, kind = ("standard input", "") if FLAGS.input == "-" else (FLAGS.input, Path(FLAGS.input).suffix.lower())
+        chunks = split_into_chunks(read_texts(source, name, kind, FLAGS.text_column))
+        size = _file_size(source)
+        start = time.monotonic()
+        predictions = _predict(chunks, output_format, size)
+        first = next(predictions)  # restores the run: if that fails, nothing has been written
+        target = _open_output(stack, output)
+        reporter = stack.enter_context(reporting(None if size is None else size / 1e3, "kB"))
+        texts = 0
+        for chunk, lines in itertools.chain([first], predictions):
+            target.write(lines)
+            texts += len(chunk.texts)
+            rate = f"{texts:,} texts, {texts / (time.monotonic() - start):,.0f} a second"
+            reporter.progress(rate, chunk.end / 1e3, float("nan"))
+    if FLAGS.output != "-":
+        print(f"{output}: {rate}", file=sys.stderr)
+
+
+def _check_output(output: Path, output_format: OutputFormat) -> None:
+    """Raise UserError if the predictions cannot be written as the flags say."""
+    if output_format.explain and output_format.csv:
+        raise UserError("--explain has no place in a table. Use --format=jsonl, or an --output not named .csv.")
     if output.is_dir():
         raise UserError(f"--output={output} is a folder, expected a file")
     if FLAGS.output != "-" and not output.parent.is_dir():
@@ -59,50 +83,42 @@ def main() -> None:
         raise UserError(f"--output={output} is the input too, expected another file")
     if FLAGS.output != "-" and output.exists() and not FLAGS.overwrite:
         raise UserError(f"{output} exists already; name another --output, or pass --overwrite")
-    with ExitStack() as stack:
-        name, kind = ("standard input", "") if FLAGS.input == "-" else (FLAGS.input, Path(FLAGS.input).suffix.lower())
-        with _said():
-            source = sys.stdin.buffer if FLAGS.input == "-" else stack.enter_context(Path(FLAGS.input).open("rb"))
-        size = _size(source)
-        chunks = lines.chunks(lines.read_texts(source, name, kind, FLAGS.text_column))
-        start = time.monotonic()
-        answers = _answers(chunks, form, size)
-        first = next(answers)  # there is one; nothing is written before the run is known to be one
-        if FLAGS.output == "-":
-            target = sys.stdout
-            target.reconfigure(encoding="utf-8", newline="\n")
-        else:
-            with _said():
-                target = stack.enter_context(whole_file(output, text=True, suffix=".part"))
-        reporter = stack.enter_context(reporting(None if size is None else size / 1e3, "kB"))
-        done = 0
-        for chunk, written in itertools.chain([first], answers):
-            target.write(written)
-            done += len(chunk.texts)
-            rate = f"{done:,} texts, {done / (time.monotonic() - start):,.0f} a second"
-            reporter.progress(rate, chunk.read / 1e3, float("nan"))
-    if FLAGS.output != "-":
-        print(f"{output}: {rate}", file=sys.stderr)
 
 
-def _answers(chunks: Iterable[lines.Chunk], form: many.Form, size: int | None) -> Iterator[tuple[lines.Chunk, str]]:
-    """In processes where there is enough for them and nothing but CPUs, else in this one."""
-    processes = min(devices.CORES, _MOST_PROCESSES, (size or 0) // _BYTES_A_PROCESS)
+def _open_input(stack: ExitStack) -> BinaryIO:
+    if FLAGS.input == "-":
+        return sys.stdin.buffer
+    with _refusing_unopened():
+        return stack.enter_context(Path(FLAGS.input).open("rb"))
+
+
+def _open_output(stack: ExitStack, output: Path) -> IO[str]:
+    if FLAGS.output == "-":
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+        return sys.stdout
+    with _refusing_unopened():
+        return stack.enter_context(whole_file(output, text=True, suffix=".part"))
+
+
+def _predict(chunks: Iterable[Chunk], output_format: OutputFormat, size: int | None) -> Iterator[tuple[Chunk, str]]:
+    """Predict in worker processes if the input is long enough and there are only CPUs; otherwise in this process."""
+    processes = min(devices.CORES, _MAX_PROCESSES, (size or 0) // _INPUT_BYTES_PER_PROCESS)
     if processes > 1 and devices.has_only_cpus():
-        return many.in_processes(FLAGS.workdir, chunks, form, processes=processes, set_up=devices.set_up_process)
-    devices.use_devices(side_by_side=True)
-    return many.in_threads(FLAGS.workdir, chunks, form)
+        workers = Workers(processes, devices.set_up_process)
+        return predict_in_workers(FLAGS.workdir, chunks, output_format, workers)
+    devices.use_devices()
+    return predict_here(FLAGS.workdir, chunks, output_format)
 
 
-def _size(source: BinaryIO) -> int | None:
-    """Bytes of a regular file; None for what has no end in sight."""
-    about = os.fstat(source.fileno())
-    return about.st_size if stat.S_ISREG(about.st_mode) else None
+def _file_size(source: BinaryIO) -> int | None:
+    """Return the bytes of a regular file, or None for a pipe or terminal."""
+    status = os.fstat(source.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 @contextlib.contextmanager
-def _said() -> Iterator[None]:
-    """What cannot be opened is the user's mistake."""
+def _refusing_unopened() -> Iterator[None]:
+    """Turn an error of opening a file into a UserError."""
     try:
         yield
     except OSError as error:

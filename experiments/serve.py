@@ -1,12 +1,12 @@
-"""Serves runs over HTTP, and a page to try them on.
+"""Serve runs over HTTP, and a page to try them on.
 
     ./launch.sh serve --workdir=runs/lstm
     ./launch.sh serve --workdir=runs/lstm,runs/cnn --port=8080
     curl -H 'Content-Type: application/json' -d '{"texts": ["a fine film"]}' http://127.0.0.1:8000/v1/classify
 
-Open http://127.0.0.1:8000 in a browser for the page; /openapi.json describes the interface. SIGTERM and Ctrl-C let it
-answer what it has taken. It listens to this machine alone unless --host says otherwise: it asks nobody for a password.
-It answers requests to the loopback names, to --host and to --allowed_hosts, and no other name in the Host header.
+Open http://127.0.0.1:8000 in a browser for the page; /openapi.json describes the interface. On SIGTERM or Ctrl-C the
+server answers the requests at hand and ends. It asks for no password, so it is reachable from this machine alone unless
+--host says otherwise. The Host header must be a loopback name, --host, or one of --allowed_hosts.
 """
 
 import functools
@@ -21,20 +21,20 @@ from experiments import devices, program
 from experiments.progress import short_names
 from research.errors import UserError, not_installed
 
-flags.DEFINE_list("workdir", None, "Folders of runs; the first answers where a client names none.")
-flags.DEFINE_string("host", "127.0.0.1", "The address to listen to.")
-flags.DEFINE_integer("port", 8000, "The port to listen to; 0 takes a free one.", lower_bound=0, upper_bound=65535)
+flags.DEFINE_list("workdir", None, "Folders of runs; the first answers requests that name no model.")
+flags.DEFINE_string("host", "127.0.0.1", "The address to listen on.")
+flags.DEFINE_integer("port", 8000, "The port to listen on; 0 takes a free one.", lower_bound=0, upper_bound=65535)
 flags.DEFINE_list("allowed_hosts", [], "More names by which clients call this server, such as reviews.example.org.")
 FLAGS = flags.FLAGS
 
 
 def main() -> None:
     program.required("workdir")
-    devices.use_devices(side_by_side=False)
+    devices.use_devices()
     try:
-        from research.serving.http import Limits, application, server
+        from research.serving.server import create_app, create_server
     except ImportError:
-        raise not_installed("serve", "starlette uvicorn", "serve") from None
+        raise not_installed("serve", "fastapi uvicorn", "serve") from None
     from research.runs.restore import restore
 
     names = dict(zip(FLAGS.workdir, short_names(FLAGS.workdir), strict=True))
@@ -47,18 +47,23 @@ def main() -> None:
     host = f"[{FLAGS.host}]" if ":" in FLAGS.host else FLAGS.host
     address = f"http://{host}:{listening.getsockname()[1]}"
     print(f"{address} serves {', '.join(runs)} once their programs are compiled", file=sys.stderr, flush=True)
-    ready = functools.partial(print, "ready", file=sys.stderr, flush=True)
     could_not_compile = threading.Event()
 
-    def failed() -> None:
+    def on_failure() -> None:
         could_not_compile.set()
-        serving.should_exit = True
+        server.should_exit = True
 
-    app = application(runs, Limits(), ready, failed, hosts=[FLAGS.host, *FLAGS.allowed_hosts], other_names=names)
-    serving = server(app)
+    app = create_app(
+        runs,
+        on_ready=functools.partial(print, "ready", file=sys.stderr, flush=True),
+        on_failure=on_failure,
+        hosts=[FLAGS.host, *FLAGS.allowed_hosts],
+        other_names=names,
+    )
+    server = create_server(app)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the server's own stand while it runs, and it raises them again after
-    serving.run(sockets=[listening])
+        signal.signal(number, signal.SIG_IGN)  # the server has its own handlers while it runs, and raises again after
+    server.run(sockets=[listening])
     print("stopped", file=sys.stderr)
     if could_not_compile.is_set():
         sys.exit(1)

@@ -37,7 +37,7 @@ def set_up() -> None:
             raise UserError(f"--{name} is {FLAGS[name].value}, expected --coordinator with it")
     if FLAGS.coordinator:
         supervisor.supervise()  # before the imports that only the child needs
-    devices.use_devices(side_by_side=False)
+    devices.use_devices()
     from research.runs import multihost
 
     if FLAGS.coordinator:

@@ -37,7 +37,7 @@ FLAGS = flags.FLAGS
 def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir", "variants")
     variants = expand(FLAGS.variants, overrides, [])
-    devices.use_devices(side_by_side=True)
+    devices.use_devices()
     from research.comparison.tuning import TUNED, SearchSpec, tune
     from research.data.splits import resolve_folds
 

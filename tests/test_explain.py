@@ -14,8 +14,9 @@ from experiments.variants import every_variant, load_config
 from research import restore, train
 from research.models import build
 from research.models.linear_fit import hash_pairs
-from research.serving import explain, lines, many
-from research.serving.explain import ROWS, along_path, explainer
+from research.serving.explain import ROWS, Explainer, along_path, integrate_path
+from research.serving.prediction_files import split_into_chunks
+from research.serving.prediction_stream import OutputFormat, predict_here
 from tests.test_models import LONGEST, VOCAB_SIZE, random_variables, small_config
 
 RUN = Path(__file__).parent / "data" / "run"
@@ -47,9 +48,9 @@ def test_attributions_sum_to_the_difference_of_the_logits(name):
     variables = random_variables(module, ids, lengths)
     towards = np.array([0.0, 1.0, 0.0], np.float32)
     at = functools.partial(jax.jit(functools.partial(along_path, module)), variables, ids, lengths, towards)
-    attribution, found, attention = explain._integrate(at, LENGTH)
+    attribution = integrate_path(at, LENGTH)
     logits = jax.jit(functools.partial(module.apply, deterministic=True))
-    assert found["logit"] == pytest.approx(float(logits(variables, ids, lengths)[0, 1]), abs=1e-5)
+    assert attribution.logit == pytest.approx(float(logits(variables, ids, lengths)[0, 1]), abs=1e-5)
     if name != "article":  # whose padding is a word that stays
 
         def emptied(path, leaf):
@@ -57,17 +58,18 @@ def test_attributions_sum_to_the_difference_of_the_logits(name):
 
         nothing = jax.tree_util.tree_map_with_path(emptied, variables)
         baseline = float(logits(nothing, ids, lengths)[0, 1])
-        assert found["baseline"] == pytest.approx(baseline, abs=1e-5), "does padding change the logits? see test_models"
-    change = found["logit"] - found["baseline"]
+        remedy = "does padding change the logits? see test_models"
+        assert attribution.baseline == pytest.approx(baseline, abs=1e-5), remedy
+    change = attribution.logit - attribution.baseline
     assert abs(change) > 1e-3
-    assert attribution.sum() == pytest.approx(change, rel=0.01, abs=1e-4)
-    assert (np.abs(attribution) > 0).sum() >= LENGTH // 2  # max-pooling reads some words nowhere
-    for layer in attention:
+    assert attribution.values.sum() == pytest.approx(change, rel=0.01, abs=1e-4)
+    assert (np.abs(attribution.values) > 0).sum() >= LENGTH // 2  # max-pooling reads some words nowhere
+    for layer in attribution.attention:
         assert len(layer) == LENGTH
         assert sum(layer) <= 1.0 + 1e-5
     layers = {"luong": 1, "memory": 3, "transformer": 2, "bert": 2}
     if (family := name.partition(":")[0]) in layers:
-        assert len(attention) == layers[family]
+        assert len(attribution.attention) == layers[family]
 
 
 def test_attributions_are_the_integral_written_out():
@@ -77,7 +79,7 @@ def test_attributions_are_the_integral_written_out():
     variables = random_variables(module, ids, lengths)
     towards = np.array([-1.0], np.float32)
     at = functools.partial(jax.jit(functools.partial(along_path, module)), variables, ids, lengths, towards)
-    found, _, _ = explain._integrate(at, LENGTH)
+    found = integrate_path(at, LENGTH).values
     params = variables["params"]
 
     def logit_of(vectors):
@@ -131,7 +133,7 @@ TEXTS = ("a fine film", "", "two hours of my <b>life</b> &amp; bad", "the " * 12
 def explained():
     """A run, and what explains its predictions."""
     run = restore(RUN)
-    return run, explainer(run)
+    return run, Explainer(run).explain
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -145,7 +147,7 @@ def test_an_explanation_is_of_the_runs_own_prediction(text, explained):
     assert [word["word"] for word in found["words"]] == [word for word, _ in run.words(text)]
     assert len(found["words"]) == len(run.encode([text]).tokens)
     assert "uncertainty" not in found  # it drops nothing out
-    ((_, written),) = many.in_threads(RUN, lines.chunks([(text, 0)]), many.Form(explain=True))
+    ((_, written),) = predict_here(RUN, split_into_chunks([(text, 0)]), OutputFormat(explain=True))
     answer = json.loads(written)  # as `predict` writes it
     assert (answer["label"], answer["explanation"]) == (found["label"], found)
 
@@ -161,12 +163,12 @@ def dropping(small_corpus, tmp_path_factory):
     config.model = dataclasses.replace(config.model, hidden_size=8, embedding_size=8, readout="attention")
     config.training.epochs = 1
     run = restore(train(config, small_corpus, tmp_path_factory.mktemp("dropping") / "run"))
-    return run, explainer(run)
+    return run, Explainer(run).explain
 
 
 def test_dropout_says_how_sure_it_is_and_attention_where_it_looks(dropping):
     run, say = dropping
-    found, again = say("a fine film"), explainer(run)("a fine film")
+    found, again = say("a fine film"), Explainer(run).explain("a fine film")
     assert found == again
     uncertainty = found["uncertainty"]
     assert sum(uncertainty["mean"].values()) == pytest.approx(1)

@@ -18,8 +18,9 @@ from research.errors import UserError
 from research.models import build
 from research.models.kernels.options import Kernels
 from research.serving import export as exporting
-from research.serving.card import card
 from research.serving.export import export
+from research.serving.exported_program import export_for_any_shape
+from research.serving.model_card import render_card
 from tests.test_explain import embedded, random_variables
 from tests.test_models import LENGTHS, VOCAB_SIZE, batch_of_ids, small_config
 
@@ -86,7 +87,7 @@ def test_a_card_says_what_a_run_began_with():
     run = restore(RUN)
     run.config = dataclasses.replace(run.config, init_from="runs/lm")
     run.config.data = dataclasses.replace(run.config.data, weights="minilm", vectors="glove")
-    said = " ".join(card(RUN, run, "").split())
+    said = " ".join(render_card(RUN, run, "").split())
     assert "weights come from the training texts" not in said
     for words in ("pretrained encoder minilm, and so", "those of glove", "another run, runs/lm. All else comes from"):
         assert words in said
@@ -121,7 +122,7 @@ def test_every_variant_can_be_exported_for_any_number_of_texts_of_any_length(nam
     def apply(token_ids, lengths):
         return module.apply(variables, token_ids, lengths, deterministic=True)
 
-    found = exporting.any_shape(apply)
+    found = export_for_any_shape(apply)
     expected = jax.jit(apply)(ids, LENGTHS)
     short = int(np.flatnonzero(LENGTHS == 1)[0])
     for rows, width in ((slice(None), 31), (slice(short, short + 1), 1)):
@@ -152,11 +153,10 @@ def test_what_cannot_be_converted_is_refused_before_the_converter_is_installed()
 
 
 def test_a_converter_that_fails_is_a_sentence(tmp_path, monkeypatch):
-    def fail(*command):
-        return subprocess.CompletedProcess(command, 1, "", "Traceback ...\nNotImplementedError: no sort\n")
-
-    monkeypatch.setattr(exporting.to_onnx, "interpreter", lambda: Path(sys.executable))
-    monkeypatch.setattr(exporting.to_onnx, "_run", fail)
+    failing = tmp_path / "python"
+    failing.write_text("#!/bin/sh\necho 'Traceback ...\nNotImplementedError: no sort' >&2\nexit 1\n")
+    failing.chmod(0o755)
+    monkeypatch.setattr(exporting.to_onnx, "interpreter", lambda: failing)
     with pytest.raises(UserError, match=r"cannot convert this variant \(NotImplementedError: no sort\)"):
         export(RUN, tmp_path / "model", "onnx")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [failing]

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from experiments import devices
 from research import restore
 from research.errors import UserError
-from research.serving import lines, many
+from research.serving import prediction_files
+from research.serving.prediction_files import MAX_CHUNK_TEXTS, read_texts, split_into_chunks, to_jsonl
+from research.serving.prediction_stream import OutputFormat, predict_here
 
 RUN = Path(__file__).parent / "data" / "run"
 TEXTS = ["a fine film", "", "tab\there", '"quoted", with commas', "\u7535\u5f71 <b>bad</b>", "two hours of my life"]
@@ -32,7 +34,7 @@ def run():
 
 
 def read(content, kind="", column="text"):
-    return [text for text, _ in lines.read_texts(io.BytesIO(content), "texts", kind, column)]
+    return [text for text, _ in read_texts(io.BytesIO(content), "texts", kind, column)]
 
 
 @hypothesis.given(
@@ -50,7 +52,7 @@ def test_a_line_is_what_the_json_library_writes(found, class_names, explained):
         answer = {"text": text, "label": class_names[row.argmax()], "probabilities": of_classes}
         answer |= {"explanation": explanations[i]} if explained else {}
         expected += json.dumps(answer, ensure_ascii=False) + "\n"
-    assert lines.to_jsonl(texts, probabilities, class_names, explanations) == expected
+    assert to_jsonl(texts, probabilities, class_names, explanations) == expected
 
 
 def as_csv(texts, column="text"):
@@ -76,7 +78,11 @@ def test_the_label_of_a_corpus_is_no_part_of_its_text():
     ("kind", "content", "words"),
     [
         ("", b"good\nbad\xff\n", "texts:2: byte 0xff is not UTF-8, expected UTF-8 texts"),
-        (".csv", b"id,review\n1,good\n", "texts:1: no column 'text' among id, review, expected it"),
+        (
+            ".csv",
+            b"id,review\n1,good\n",
+            "texts:1: no column 'text'. Columns: id, review. Name yours",
+        ),
         (".csv", b"", "texts:1: the file is empty, expected a column 'text'"),
         (".csv", b"id,text\n1,good\n2\n", "texts:3: fewer cells than the header has"),
         (".csv", b'text\n"good\n', "texts:2: "),
@@ -92,7 +98,7 @@ def test_a_mistake_names_its_line(kind, content, words):
 
 
 def test_a_quote_without_end_is_refused_before_it_fills_the_memory(monkeypatch):
-    monkeypatch.setattr(lines, "_LONGEST_LINE", 1000)
+    monkeypatch.setattr(prediction_files, "MAX_LINE_BYTES", 1000)
     with pytest.raises(UserError, match=r"texts:\d+: field larger than field limit"):
         read(b'text\n"' + b"good\n" * 1000, ".csv")
 
@@ -107,14 +113,15 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory():
 
     source = Endless()
     with pytest.raises(UserError, match="texts:1: a line of more than 67,108,864 bytes"):
-        list(lines.read_texts(source, "texts"))
+        list(read_texts(source, "texts"))
     assert source.given == 1 << 26
 
 
-def answered(texts, form):
-    """The chunks of texts, and all that is written of them."""
-    found = list(many.in_threads(RUN, lines.chunks((text, i) for i, text in enumerate(texts)), form))
-    return [chunk for chunk, _ in found], "".join(written for _, written in found)
+def predict(texts, output_format, max_texts=MAX_CHUNK_TEXTS):
+    """Return the chunks of the texts, and everything that is written for them."""
+    chunks = split_into_chunks(((text, i) for i, text in enumerate(texts)), max_texts)
+    outputs = list(predict_here(RUN, chunks, output_format))
+    return [chunk for chunk, _ in outputs], "".join(written for _, written in outputs)
 
 
 def probabilities_of(written):
@@ -122,23 +129,21 @@ def probabilities_of(written):
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 2048])
-def test_the_answers_stand_in_the_order_of_the_texts_whatever_the_chunks(run, chunk, monkeypatch):
-    monkeypatch.setattr(lines, "_CHUNK_TEXTS", chunk)
+def test_the_answers_stand_in_the_order_of_the_texts_whatever_the_chunks(run, chunk):
     texts = TEXTS * 3
-    chunks, written = answered(texts, many.Form())
+    chunks, written = predict(texts, OutputFormat(), chunk)
     assert [text for of_chunk in chunks for text in of_chunk.texts] == texts
-    assert [of_chunk.read for of_chunk in chunks] == [*range(chunk - 1, len(texts) - 1, chunk), len(texts) - 1]
+    assert [of_chunk.end for of_chunk in chunks] == [*range(chunk - 1, len(texts) - 1, chunk), len(texts) - 1]
     np.testing.assert_allclose(probabilities_of(written), run.predict_proba(texts), atol=1e-6)
 
 
 def test_of_no_texts_there_is_a_table_without_rows():
-    assert answered([], many.Form(csv=True))[1] == "text,label,probability_0,probability_1\n"
-    assert answered([], many.Form())[1] == ""
+    assert predict([], OutputFormat(csv=True))[1] == "text,label,probability_0,probability_1\n"
+    assert predict([], OutputFormat())[1] == ""
 
 
-def test_no_more_texts_are_read_than_a_few_chunks(monkeypatch):
+def test_no_more_texts_are_read_than_a_few_chunks():
     """However many come: the input is read as the answers are taken."""
-    monkeypatch.setattr(lines, "_CHUNK_TEXTS", 8)
     read = []
 
     def endless():
@@ -146,7 +151,7 @@ def test_no_more_texts_are_read_than_a_few_chunks(monkeypatch):
             read.append(1)
             yield "a fine film", len(read)
 
-    found = many.in_threads(RUN, lines.chunks(endless()), many.Form())
+    found = predict_here(RUN, split_into_chunks(endless(), 8), OutputFormat())
     for done in range(1, 6):
         next(found)
         assert len(read) <= 8 * (done + 2 * len(jax.local_devices()))
@@ -154,8 +159,8 @@ def test_no_more_texts_are_read_than_a_few_chunks(monkeypatch):
 
 
 def test_csv_and_json_lines_say_the_same(run):
-    answers = [json.loads(line) for line in answered(TEXTS, many.Form())[1].splitlines()]
-    rows = list(csv.DictReader(io.StringIO(answered(TEXTS, many.Form(csv=True))[1], newline="")))
+    answers = [json.loads(line) for line in predict(TEXTS, OutputFormat())[1].splitlines()]
+    rows = list(csv.DictReader(io.StringIO(predict(TEXTS, OutputFormat(csv=True))[1], newline="")))
     assert [row["text"] for row in rows] == [answer["text"] for answer in answers] == TEXTS
     for row, answer, probabilities in zip(rows, answers, run.predict_proba(TEXTS), strict=True):
         assert row["label"] == answer["label"] == "01"[probabilities.argmax()]
@@ -199,7 +204,7 @@ def test_processes_say_what_threads_say_in_the_same_order(long_input):
     answers = [json.loads(line) for line in written.splitlines()]
     assert [answer["text"] for answer in answers] == texts
     some = slice(None, None, 997)
-    of_one = probabilities_of(answered(texts[some], many.Form())[1])
+    of_one = probabilities_of(predict(texts[some], OutputFormat())[1])
     np.testing.assert_allclose([list(answer["probabilities"].values()) for answer in answers[some]], of_one, atol=1e-6)
 
 

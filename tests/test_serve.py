@@ -24,9 +24,10 @@ pytest.importorskip("uvicorn")
 from experiments.progress import short_names
 from research import restore
 from research.errors import UserError
-from research.serving import http as serving
+from research.serving import served_runs
 from research.serving.batching import Batcher, Busy, predict_few
-from research.serving.http import Limits, application
+from research.serving.request_limits import Limits
+from research.serving.server import create_app, create_server
 
 RUN = Path(__file__).parent / "data" / "run"
 TEXTS = ["a fine film", "", "two hours of my life <b>lost</b>", "\u7535\u5f71", "x " * 5000]
@@ -41,7 +42,7 @@ def run():
 def running(runs, limits=Limits(), until_ready=True, **given):
     """The address of a server in a thread."""
     ready = threading.Event()
-    server = serving.server(application(runs, limits, ready.set, other_names={"runs/other": "other"}, **given))
+    server = create_server(create_app(runs, limits, ready.set, other_names={"runs/other": "other"}, **given))
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -63,7 +64,7 @@ def address(run):
 @pytest.fixture
 def cold(monkeypatch):
     """Servers say at once that they are ready, and compile when they are asked."""
-    monkeypatch.setattr(serving, "_warm", lambda run, explain: iter(()))
+    monkeypatch.setattr(served_runs, "compile_programs", lambda run, explain: iter(()))
 
 
 def ask(address, path, body=None, method=None, **headers):
@@ -102,12 +103,22 @@ def test_it_explains_where_it_is_asked_to(address, run):
     assert "explanations" not in classify(address, TEXTS[:2])[1]
 
 
+def test_a_text_that_utf_8_cannot_hold_is_answered(address):
+    assert classify(address, ["lone \ud800"])[1] == classify(address, ["lone ?"])[1]
+    _, answer, _ = classify(address, ["lone \ud800"], explain=True)
+    assert answer["explanations"][0]["words"][0]["word"] == "lone"
+
+
 def test_it_says_what_it_serves(address, run):
     assert ask(address, "/healthz")[:2] == (200, {"status": "alive"})
     assert ask(address, "/readyz")[:2] == (200, {"status": "ready"})
     _, found, _ = ask(address, "/v1/models")
     assert [model["id"] for model in found["models"]] == ["lstm", "other"]
     assert found["models"][0]["classes"] == list(run.class_names)
+    for path in ("/", "/v1/models", "/healthz", "/readyz"):
+        with contextlib.closing(http.client.HTTPConnection(*address, timeout=30)) as connection:
+            connection.request("HEAD", path)
+            assert connection.getresponse().status == 200
     assert set(ask(address, "/openapi.json")[1]["paths"]) == {"/v1/classify", "/v1/models", "/healthz", "/readyz"}
 
 
@@ -118,6 +129,8 @@ def test_it_says_what_it_serves(address, run):
         (b"\xff\xfe", 400, "not JSON"),
         (b"[" * 100_000, 400, "not JSON"),
         (b"[]", 422, 'no list "texts"'),
+        (b"null", 422, 'no list "texts"'),
+        ({"text": "a fine film"}, 422, 'no list "texts"'),
         ({"texts": "a fine film"}, 422, 'no list "texts"'),
         ({"texts": []}, 422, "0 texts, expected 1 to 256"),
         ({"texts": ["a"] * 257}, 422, "257 texts, expected 1 to 256"),
@@ -128,6 +141,8 @@ def test_it_says_what_it_serves(address, run):
         ({"texts": ["a"], "model": "cnn"}, 422, "no such model, expected one of lstm, other"),
         ({"texts": ["a"], "model": ["lstm"]}, 422, "no such model"),
         ({"texts": ["a"], "text": "b"}, 422, 'unknown: "text"; expected texts, explain and model'),
+        ({"texts": ["a"], "\ud800": "b"}, 422, 'unknown: "\\ud800"; expected texts, explain and model'),
+        ({"texts": [], "explain": True}, 422, "0 texts, expected 1 to 16 with explanations"),
         (b" " * (1 << 20) + b"{}", 413, "more than 1,048,576 bytes"),
     ],
 )
@@ -171,44 +186,64 @@ def test_what_is_not_said_to_be_json_is_refused(address, kind):
 
 
 def test_a_server_that_cannot_compile_ends(run, monkeypatch, caplog):
-    def broken(run):
+    def broken(run, explain):
         raise RuntimeError("out of memory")
         yield
 
-    monkeypatch.setattr(serving, "warm", broken)
+    monkeypatch.setattr(served_runs, "compile_programs", broken)
     failed = threading.Event()
-    app = application({"lstm": run}, failed=lambda: (failed.set(), setattr(server, "should_exit", True)))
-    server = serving.server(app)
+    app = create_app({"lstm": run}, on_failure=lambda: (failed.set(), setattr(server, "should_exit", True)))
+    server = create_server(app)
     server.run(sockets=[socket.create_server(("127.0.0.1", 0))])  # ends by itself
     assert failed.is_set()
     assert "a program could not be compiled, so the server ends" in caplog.text
 
 
-def strategy(schema):
-    """What a schema of the description allows."""
-    if "enum" in schema:
-        return st.sampled_from(schema["enum"])
-    if schema["type"] == "object":
-        fields = {name: strategy(of) for name, of in schema["properties"].items()}
-        required = {name: fields.pop(name) for name in schema["required"]}
-        return st.fixed_dictionaries(required, optional=fields)
-    if schema["type"] == "array":
-        return st.lists(strategy(schema["items"]), min_size=schema["minItems"], max_size=12)
-    return {"string": st.text(max_size=40), "boolean": st.booleans()}[schema["type"]]
+class Description:
+    """The served OpenAPI document: draws what its schemas allow, and checks what they say."""
+
+    def __init__(self, document):
+        self.classify = document["paths"]["/v1/classify"]["post"]
+        self._schemas = document["components"]["schemas"]
+
+    def _resolve(self, schema):
+        return self._schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+    def strategy(self, schema):
+        """What a schema allows."""
+        schema = self._resolve(schema)
+        if "enum" in schema:
+            return st.sampled_from(schema["enum"])
+        if schema["type"] == "object":
+            fields = {name: self.strategy(of) for name, of in schema["properties"].items()}
+            required = {name: fields.pop(name) for name in schema["required"]}
+            return st.fixed_dictionaries(required, optional=fields)
+        if schema["type"] == "array":
+            return st.lists(self.strategy(schema["items"]), min_size=schema["minItems"], max_size=12)
+        return {"string": st.text(max_size=40), "boolean": st.booleans()}[schema["type"]]
+
+    def conforms(self, value, schema):
+        """Whether a value is what a schema says."""
+        schema = self._resolve(schema)
+        if "anyOf" in schema:
+            return any(self.conforms(value, one) for one in schema["anyOf"])
+        kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
+        if not isinstance(value, kinds.get(schema["type"], type(None))):
+            return False
+        if schema["type"] == "array":
+            return all(self.conforms(item, schema["items"]) for item in value)
+        if schema["type"] == "object" and "properties" in schema:
+            return set(schema["required"]) <= set(value) <= set(schema["properties"]) and all(
+                self.conforms(of, schema["properties"][name]) for name, of in value.items()
+            )
+        if schema["type"] == "object":
+            return all(self.conforms(of, schema["additionalProperties"]) for of in value.values())
+        return schema.get("minimum", value) <= value <= schema.get("maximum", value)
 
 
-def conforms(value, schema):
-    """Whether a value is what a schema of the description says."""
-    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
-    assert isinstance(value, kinds[schema["type"]])
-    if schema["type"] == "array":
-        return all(conforms(item, schema["items"]) for item in value)
-    if schema["type"] == "object" and "properties" in schema:
-        assert set(schema["required"]) <= set(value) <= set(schema["properties"])
-        return all(conforms(of, schema["properties"][name]) for name, of in value.items())
-    if schema["type"] == "object":
-        return all(conforms(of, schema["additionalProperties"]) for of in value.values())
-    return schema.get("minimum", value) <= value <= schema.get("maximum", value)
+@pytest.fixture(scope="module")
+def description(address):
+    return Description(ask(address, "/openapi.json")[1])
 
 
 json_values = st.recursive(
@@ -222,14 +257,14 @@ json_values = st.recursive(
 
 @settings(max_examples=60)
 @given(data=st.data())
-def test_whatever_is_sent_is_answered_as_described(address, data):
-    classify = ask(address, "/openapi.json")[1]["paths"]["/v1/classify"]["post"]
-    as_described = strategy(classify["requestBody"]["content"]["application/json"]["schema"])
-    body = data.draw(as_described | json_values | st.binary(max_size=40))
+def test_whatever_is_sent_is_answered_as_described(address, description, data):
+    content = description.classify["requestBody"]["content"]["application/json"]
+    body = data.draw(description.strategy(content["schema"]) | json_values | st.binary(max_size=40))
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     status, answer, _ = ask(address, "/v1/classify", sent)
     assert status < 500
-    assert conforms(answer, classify["responses"][str(status)]["content"]["application/json"]["schema"])
+    response = description.classify["responses"][str(status)]
+    assert description.conforms(answer, response["content"]["application/json"]["schema"])
     if isinstance(body, dict) and status == 200:
         assert len(answer["labels"]) == len(body["texts"])
 
@@ -245,8 +280,7 @@ def test_100_clients_at_once_are_all_answered_rightly(address, run):
     np.testing.assert_allclose(probabilities, run.predict_proba(texts)[:, 1], atol=1e-6)
 
 
-def test_silent_slow_and_broken_clients_are_left_and_hurt_nobody(run, cold, monkeypatch):
-    monkeypatch.setattr(serving._Impatient, "seconds", 0.5)
+def test_silent_slow_and_broken_clients_are_left_and_hurt_nobody(run, cold):
     head = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     head += b"Content-Length: 100\r\n\r\n"
     predict_few(run, ["a fine film"])  # compiled, so that half a second is enough
@@ -269,7 +303,7 @@ def test_silent_slow_and_broken_clients_are_left_and_hurt_nobody(run, cold, monk
 
 
 def test_when_too_much_waits_it_says_so(run, cold):
-    with running({"lstm": run}, Limits(waiting=2)) as address:
+    with running({"lstm": run}, Limits(waiting_texts=2)) as address:
         status, answer, headers = classify(address, ["a", "b", "c"])
         assert (status, headers["Retry-After"]) == (429, "1")
         assert "too many texts are waiting" in answer["error"]
@@ -279,7 +313,7 @@ def test_when_too_much_waits_it_says_so(run, cold):
 
 
 def test_an_answer_that_takes_too_long_is_given_up(run, cold, monkeypatch):
-    monkeypatch.setattr(serving, "predict_few", lambda run, texts: time.sleep(0.6) or predict_few(run, texts))
+    monkeypatch.setattr(served_runs, "predict_few", lambda run, texts: time.sleep(0.6) or predict_few(run, texts))
     with running({"lstm": run}, Limits(seconds=0.3)) as address:
         status, answer, _ = classify(address, ["a"])
         assert (status, answer["error"]) == (504, "no answer within 0.3 seconds; send fewer texts")
@@ -289,7 +323,7 @@ def test_a_mistake_of_ours_is_logged_without_what_was_asked(run, cold, monkeypat
     def broken(run, texts):
         raise ValueError(f"cannot read {texts[0]}")
 
-    monkeypatch.setattr(serving, "predict_few", broken)
+    monkeypatch.setattr(served_runs, "predict_few", broken)
     with running({"lstm": run}) as address:
         status, answer, _ = classify(address, ["a private matter"])
     assert status == 500
@@ -300,7 +334,7 @@ def test_a_mistake_of_ours_is_logged_without_what_was_asked(run, cold, monkeypat
 
 def test_it_is_not_ready_before_all_is_compiled(run, monkeypatch):
     go_on = threading.Event()
-    monkeypatch.setattr(serving, "warm", lambda run: iter(lambda: go_on.wait(30), True))
+    monkeypatch.setattr(served_runs, "compile_programs", lambda run, explain: iter(lambda: go_on.wait(30), True))
     with running({"lstm": run}, until_ready=False) as address:
         assert ask(address, "/healthz")[0] == 200
         assert ask(address, "/readyz")[0] == 503
@@ -319,7 +353,7 @@ def test_what_waits_is_answered_together_within_bounds():
         return [text.upper() for text in texts]
 
     async def scenario():
-        batcher = Batcher(answer, ThreadPoolExecutor(1), most=4, wait=0.02, room=12)
+        batcher = Batcher(answer, ThreadPoolExecutor(1), max_texts=4, wait_seconds=0.02, max_waiting_texts=12)
         work = asyncio.get_running_loop().create_task(batcher.run())
         first = await asyncio.gather(*(batcher.ask([letter]) for letter in "abc"))
         assert (first, asked) == ([["A"], ["B"], ["C"]], [3])

@@ -42,8 +42,14 @@ HOMES = {
     "rich": {"experiments/progress.py"},
     "grain": {"research/data/token_stream.py"},
     "safetensors": {"research/data/safetensors.py"},
-    "starlette": {"research/serving/http.py", "research/serving/hosts.py"},
-    "uvicorn": {"research/serving/http.py"},
+    "fastapi": {"research/serving/server.py", "research/serving/request_limits.py"},
+    "pydantic": {"research/serving/schemas.py"},
+    "starlette": {
+        "research/serving/server.py",
+        "research/serving/request_limits.py",
+        "research/serving/trusted_hosts.py",
+    },
+    "uvicorn": {"research/serving/server.py"},
     "tokenizers": {
         "research/data/tokenizer.py",
         "research/data/word_pieces.py",

@@ -135,34 +135,30 @@ def _draw(corpus: "Corpus", job: Job) -> "Corpus":
 def _train(job: Job, overrides: list[str], folder: Path) -> str:
     """Train one generous run in a worker process and write its course; return its name."""
     from research.data.corpora import load
-    from research.runs.prepare import Begun, Run, fresh_state, seed
-    from research.runs.source import read_source
-    from research.runs.texts import RunSpec, prepare_texts
-    from research.training.loop import Fed, batches_to_evaluate, evaluate_members, fit, stack
-    from research.training.programs import programs_for
-    from research.training.sharding import put_replicated
+    from research.runs.prepare import Run, fresh_state, prepare_run
+    from research.training.loop import fit, stack
+    from research.training.programs import classifier_task, evaluate_runs, evaluation_batches, programs_for
+    from research.training.sharding import ONE_DEVICE
 
     config = load_config(job.variant, [f"--config.training.epochs={_EPOCHS}", *overrides])
-    spec = RunSpec(config, _draw(load(job.corpus), job), 0, 0, job.repeat)
-    prepared = prepare_texts(spec)
-    programs = programs_for(config, len(spec.corpus.class_names))
-    begun = Begun(0, Run(config, folder), spec, prepared, read_source(spec, prepared))
-    test, widths = prepared.test, prepared.shapes.widths
-    batches = list(batches_to_evaluate([test], widths))
+    corpus = _draw(load(job.corpus), job)
+    programs = programs_for(config, len(corpus.class_names))
+    prepared = prepare_run(Run(config, folder, repeat=job.repeat, overwrite=True), corpus, None)
+    texts = prepared.texts
+    batches = list(evaluation_batches([texts.test], texts.shapes.widths, ONE_DEVICE))
+    task = classifier_task(programs, [prepared.data], config.training, texts.shapes)
     epochs: list[Epoch] = []
-    fed = [Fed(prepared.train, prepared.validation, seed(spec, "order"))]
-    fresh = put_replicated(stack([fresh_state(programs, begun)]))
-    given = {"widths": widths, "room": prepared.shapes.capacity, "done": [0], "resting": set()}
-    for states, ((_, validation),) in fit(programs, fresh, fed, config.training, **given):
-        of_test = None
+    fresh = ONE_DEVICE.put(stack([fresh_state(programs, prepared)]))
+    for states, ((_, validation),) in fit(task, fresh, _EPOCHS, done=[0]):
+        test_accuracy = None
         if _is_record(validation, epochs) or validation["epoch"] == _EPOCHS:
-            probabilities = evaluate_members(programs, states.variables, batches, [len(test.labels)])[1][0]
-            of_test = float(np.mean(probabilities.argmax(axis=1) == test.labels))
+            probabilities = evaluate_runs(programs, states.variables, batches, [len(texts.test.labels)])[1][0]
+            test_accuracy = float(np.mean(probabilities.argmax(axis=1) == texts.test.labels))
         values = (validation[name] for name in ("step", "loss", "accuracy", "macro_f1"))
-        epochs.append(Epoch(*values, of_test))
+        epochs.append(Epoch(*values, test_accuracy))
         del states  # their memory is given to the next step
-    labels = np.bincount(prepared.train.labels).tolist()
-    write_json(folder / f"{job.name}.json", [job, labels, len(prepared.validation.labels), epochs])
+    labels = np.bincount(texts.train.labels).tolist()
+    write_json(folder / f"{job.name}.json", [job, labels, len(texts.validation.labels), epochs])
     return job.name
 
 

@@ -63,7 +63,7 @@ def set_up(overrides: list[str]) -> tuple["Corpus", int]:
     """Check the flags and set up the devices; return the corpus and the number of folds."""
     program.required("corpus", "workdir")
     load_config(FLAGS.variant, overrides)  # report a wrong setting at once
-    devices.use_devices(side_by_side=True)
+    devices.use_devices()
     from research.data.splits import resolve_folds
 
     corpus = corpus_flags.load_corpus()
@@ -72,22 +72,24 @@ def set_up(overrides: list[str]) -> tuple["Corpus", int]:
 
 def train_all(jobs: Sequence[Job], corpus: "Corpus", folds: int, overrides: list[str]) -> None:
     """Train the runs that are not finished, side by side."""
-    from research.parallel.train_runs import train_many
+    from research.parallel.train_runs import RunHooks, train_runs
     from research.runs.prepare import Run
 
-    asked = [
+    runs = [
         Run(load_config(FLAGS.variant, [*overrides, f"--config.{job.setting}"]), job.folder, job.fold, job.repeat)
         for job in jobs
     ]
+    settings = {job.folder: job.setting for job in jobs}
     finished = itertools.count(1)
 
-    def done(at: int, error: Exception | None) -> None:
-        if error is not None:
-            raise error
-        reporter.progress(jobs[at].setting, next(finished), float("nan"))
+    def on_run_end(run: Run, outcome: Exception | None) -> None:
+        if outcome is not None:
+            raise outcome
+        reporter.progress(settings[run.folder], next(finished), float("nan"))
 
     with reporting(len(jobs), "runs") as reporter:
-        train_many(asked, corpus, folds=folds, done=done, workers=devices.make_workers())
+        hooks = RunHooks(on_run_end=on_run_end)
+        train_runs(runs, corpus, folds=folds, workers=devices.make_workers(), hooks=hooks)
 
 
 def show(

@@ -1,20 +1,20 @@
-"""Why a model says what it says: which words speak for the label, where it looks, and what dropout makes of it.
+"""Explain a prediction: which words support the label, where the model attends, how much dropout changes the answer.
 
-Integrated gradients (Sundararajan, Taly & Yan 2017, eq. 1) with word vectors of zero as the baseline: with x_i the
-vector of token i and F the label's logit,
+The attributions are integrated gradients (Sundararajan, Taly & Yan 2017, eq. 1) with word vectors of zero as baseline.
+With x_i the vector of token i and F the label's logit,
 
     attribution_i = x_i . integral over s from 0 to 1 of dF/dx_i at (s x_1, ..., s x_L)
 
-x_i . dF/dx_i is the derivative of F by a factor of token i's vector, so one number a token is differentiated, at Gauss
-and Legendre's nodes. Their sum is F(x) - F(0) ("completeness"): where it is not, within 1 %, the path has kinks, and is
-divided further where they are.
-A module without word vectors says itself what its tokens add (`contributions`).
+x_i . dF/dx_i is the derivative of F with respect to a factor of token i's vector, so each token needs only one
+derivative. The integral is computed by Gauss-Legendre quadrature. The attributions must sum to F(x) - F(0)
+("completeness"). If they miss it by more than 1 %, the path has kinks, and is divided further near them.
+A module without word vectors returns what its tokens add by itself (`contributions`).
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,65 +29,112 @@ from research.runs.restore import RestoredRun
 from research.settings import is_rate
 from research.training.metric_sums import probabilities
 
-ROWS = 32  # of a batch: nodes of one text's path, or samples of its dropout
-_MOST_INTERVALS = 64 * ROWS  # of a path with kinks
-_TOLERANCE, _NEGLIGIBLE = 0.01, 2e-5  # of completeness: as a share, and in the unit of a logit
+ROWS = 32  # batch size: points on the path of one text, or dropout samples
+_MAX_INTERVALS = 64 * ROWS  # on a path with kinks
+_RELATIVE_TOLERANCE, _ABSOLUTE_TOLERANCE = 0.01, 2e-5  # of completeness; the absolute one in units of a logit
 
 
-def explainer(run: RestoredRun) -> Callable[[str], dict[str, Any]]:
-    """A function that explains the run's prediction of a text, compiled for few shapes.
+class PathPoints(NamedTuple):
+    """The model at points of the path from word vectors of zero to those of a text."""
 
-    It depends on nothing but the text. Its result, of JSON types:
-      label: the predicted label.
-      words: `{"word", "known", "attribution"}` for each token that is read; the attribution is in the unit of a logit
-        and above 0 where the word speaks for the label. Unknown words share one vector.
-      logit, baseline: the label's logit of the text, and of the text with vectors of zero.
-      gap: the attributions' sum less (logit - baseline).
-      nodes: how many the path took; 0 where the attribution is exact.
-      attention: a list over the tokens for each layer or hop of attention, where the model has any.
-      uncertainty: `{"samples", "mean": {label: p}, "deviation": {label: p}}` over dropout masks, where the model drops
-        anything out (Gal & Ghahramani 2016).
-    """
-    module, variables, widths = run.module, run.variables, run.every_width
-    path = jax.jit(functools.partial(along_path, module))
-    dropped = jax.jit(functools.partial(_with_dropout, module))
-    logits_of = jax.jit(functools.partial(module.apply, deterministic=True))
-    contributions = jax.jit(functools.partial(module.apply, method="contributions"))
+    logits: jax.Array  # [B], F
+    slopes: jax.Array  # [B, L], the derivative of F with respect to a factor of each token's vector
+    attention: list[jax.Array]  # [B, L] for each layer or hop of attention
 
-    def explain(text: str) -> dict[str, Any]:
+
+EvaluatePath = Callable[[np.ndarray], PathPoints]  # shares of the path, float32 [ROWS] -> the model there
+
+
+class Attribution(NamedTuple):
+    """What each token adds to the label's logit."""
+
+    values: np.ndarray  # float64 [L]
+    logit: float
+    baseline: float  # the logit with word vectors of zero
+    nodes: int  # points at which the path was evaluated; 0 if the values are exact
+    attention: list[list[float]]  # weights over the tokens, for each layer or hop of attention
+
+
+class Explainer:
+    """Explain predictions of a run. Few shapes are compiled, and an explanation depends on nothing but its text."""
+
+    def __init__(self, run: RestoredRun):
+        self._run, self._variables = run, run.variables
+        self._path = jax.jit(functools.partial(along_path, run.module))
+        self._sample = jax.jit(functools.partial(_probabilities_with_dropout, run.module))
+        self._logits = jax.jit(functools.partial(run.module.apply, deterministic=True))
+        self._contributions = jax.jit(functools.partial(run.module.apply, method="contributions"))
+
+    def explain(self, text: str) -> dict[str, Any]:
+        """Return an explanation of JSON types.
+
+        Returns:
+          label: the predicted label.
+          words: `{"word", "known", "attribution"}` for each token that is read. The attribution is in units of a logit,
+            and above 0 if the word supports the label. Unknown words share one vector.
+          logit, baseline: the label's logit for the text, and for the text with word vectors of zero.
+          gap: the sum of the attributions minus (logit - baseline).
+          nodes: the points of the path that were evaluated; 0 if the attributions are exact.
+          attention: a list of weights over the tokens for each layer or hop of attention, if the model has any.
+          uncertainty: `{"samples", "mean": {label: p}, "deviation": {label: p}}` over dropout masks, if the model has
+            dropout (Gal & Ghahramani 2016).
+        """
+        run, variables = self._run, self._variables
         words = run.words(text)
-        width = width_of(len(words), widths)
+        width = width_of(len(words), run.every_width)
         ids = np.full((ROWS, width), PADDING_ID, np.int32)
         ids[:, : len(words)] = [token_id for _, token_id in words]
         lengths = np.full(ROWS, len(words), np.int32)
-        alone = Batch(ids[:1], lengths[:1], np.zeros(1, np.int32), np.ones(1, np.float32))
-        best = int(run.probabilities(alone)[0].argmax())
-        towards = np.zeros(module.num_outputs, np.float32)
-        towards[0 if len(towards) == 1 else best] = 1.0 if len(towards) > 1 or best else -1.0
-        if hasattr(module, "contributions"):
-            added = np.asarray(contributions(variables, alone.token_ids, alone.lengths), np.float64)
-            attribution, found, attention = added[0, : len(words)] @ towards, {"nodes": 0}, []
-            for name, length in (("logit", alone.lengths), ("baseline", 0 * alone.lengths)):
-                found[name] = float(np.asarray(logits_of(variables, alone.token_ids, length))[0] @ towards)
+        single = Batch(ids[:1], lengths[:1], np.zeros(1, np.int32), np.ones(1, np.float32))
+        label = int(run.probabilities(single)[0].argmax())
+        direction = _label_direction(label, run.module.num_outputs)
+        if hasattr(run.module, "contributions"):
+            attribution = self._exact_attribution(single, direction)
         else:
-            at = functools.partial(path, variables, ids, lengths, towards)
-            attribution, found, attention = _integrate(at, len(words))
-        found["gap"] = float(attribution.sum()) - (found["logit"] - found["baseline"])
-        explained = [
-            {"word": word, "known": token_id != UNKNOWN_ID, "attribution": float(value)}
-            for (word, token_id), value in zip(words, attribution, strict=True)
-        ]
-        result = {"label": run.class_names[best], "words": explained} | found
-        if attention:
-            result["attention"] = attention
-        if _drops(run):
-            samples = np.asarray(dropped(variables, ids, lengths), np.float64)
-            moments = {"mean": samples.mean(axis=0), "deviation": samples.std(axis=0)}
-            of_labels = {name: dict(zip(run.class_names, of.tolist(), strict=True)) for name, of in moments.items()}
-            result["uncertainty"] = {"samples": ROWS} | of_labels
+            evaluate = functools.partial(self._path, variables, ids, lengths, direction)
+            attribution = integrate_path(evaluate, len(words))
+        result = {
+            "label": run.class_names[label],
+            "words": [
+                {"word": word, "known": token_id != UNKNOWN_ID, "attribution": float(value)}
+                for (word, token_id), value in zip(words, attribution.values, strict=True)
+            ],
+            "nodes": attribution.nodes,
+            "logit": attribution.logit,
+            "baseline": attribution.baseline,
+            "gap": float(attribution.values.sum()) - (attribution.logit - attribution.baseline),
+        }
+        if attribution.attention:
+            result["attention"] = attribution.attention
+        if _has_dropout(run):
+            samples = np.asarray(self._sample(variables, ids, lengths), np.float64)
+            mean, deviation = samples.mean(axis=0).tolist(), samples.std(axis=0).tolist()
+            result["uncertainty"] = {
+                "samples": ROWS,
+                "mean": dict(zip(run.class_names, mean, strict=True)),
+                "deviation": dict(zip(run.class_names, deviation, strict=True)),
+            }
         return result
 
-    return explain
+    def _exact_attribution(self, single: Batch, direction: np.ndarray) -> Attribution:
+        """Return the exact attribution of a module that knows what its tokens add."""
+        variables, ids = self._variables, single.token_ids
+        added = np.asarray(self._contributions(variables, ids, single.lengths), np.float64)
+        logit, baseline = (
+            float(np.asarray(self._logits(variables, ids, lengths))[0] @ direction)
+            for lengths in (single.lengths, 0 * single.lengths)
+        )
+        return Attribution(added[0, : single.lengths[0]] @ direction, logit, baseline, 0, [])
+
+
+def _label_direction(label: int, num_outputs: int) -> np.ndarray:
+    """Return the weight of each output in the label's logit, float32 [C]. One output is the logit of label 1."""
+    direction = np.zeros(num_outputs, np.float32)
+    if num_outputs == 1:
+        direction[0] = 1.0 if label == 1 else -1.0
+    else:
+        direction[label] = 1.0
+    return direction
 
 
 def along_path(
@@ -95,45 +142,45 @@ def along_path(
     variables: dict[str, Any],
     token_ids: jax.Array,
     lengths: jax.Array,
-    towards: jax.Array,
+    direction: jax.Array,
     shares: jax.Array,
-) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
-    """Points on the straight path from word vectors of zero to those of the tokens.
+) -> PathPoints:
+    """Evaluate a model on the straight path from word vectors of zero to those of the tokens.
+
+    What is embedded besides the tokens, such as padding that is read as a word, keeps its vector.
 
     Args:
       module: a variant with an embedding.
       variables: its variables.
       token_ids: int32 [B, L]. lengths: int32 [B].
-      towards: float32 [C], the weight of each logit in F.
-      shares: float32 [B], where on the path each row stands, from 0 to 1.
-
-    Returns:
-      `(F [B], its derivative by a factor of each token's vector [B, L], attention weights, [B, L] a layer or hop)`;
-      what is embedded besides the tokens, such as padding that is read as a word, is left as it is.
+      direction: float32 [C], the weight of each output in F.
+      shares: float32 [B], the position of each row on the path, from 0 to 1.
     """
     rows, width = token_ids.shape
     position = jnp.where(length_mask(lengths, width), 1 + positions(width), 0)
-    read: list[jax.Array] = []  # which token stands where the embedding is read: counted from 1, 0 for none
+    # The token whose vector is read at each place of the embedding's input, counted from 1; 0 if it is none.
+    read_tokens: list[jax.Array] = []
 
-    def note(ids: jax.Array, vectors: jax.Array) -> jax.Array:
-        read.append(ids)
+    def note_tokens(ids: jax.Array, vectors: jax.Array) -> jax.Array:
+        read_tokens.append(ids)
         return vectors
 
-    _apply(module, variables, position, lengths, note)
+    _apply(module, variables, position, lengths, note_tokens)
 
     def logit_of(factors: jax.Array) -> tuple[jax.Array, Any]:
         factors = jnp.pad(factors, ((0, 0), (1, 0)), constant_values=1.0)
 
         def scale(ids: jax.Array, vectors: jax.Array) -> jax.Array:
-            return vectors * jnp.take_along_axis(factors, read[0], axis=1)[:, :, None]
+            return vectors * jnp.take_along_axis(factors, read_tokens[0], axis=1)[:, :, None]
 
-        logits, sown = _apply(module, variables, token_ids, lengths, scale)
-        found = logits @ towards
-        return jnp.sum(found), (found, sown)
+        outputs, sown = _apply(module, variables, token_ids, lengths, scale)
+        logits = outputs @ direction
+        return jnp.sum(logits), (logits, sown)
 
     factors = jnp.broadcast_to(shares[:, None], (rows, width))
-    slopes, (found, sown) = jax.grad(logit_of, has_aux=True)(factors)
-    return found, slopes, [weights for layer in jax.tree.leaves(sown) for weights in _over_tokens(layer, lengths)]
+    slopes, (logits, sown) = jax.grad(logit_of, has_aux=True)(factors)
+    attention = [weights for layer in jax.tree.leaves(sown) for weights in _over_tokens(layer, lengths)]
+    return PathPoints(logits, slopes, attention)
 
 
 def _apply(
@@ -143,21 +190,28 @@ def _apply(
     lengths: jax.Array,
     change: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> tuple[jax.Array, Any]:
-    """The logits with `change(ids, vectors)` in the place of embedded vectors, and what is sown on the way."""
+    """Return the logits with `change(ids, vectors)` instead of the embedded vectors, and the sown intermediates."""
 
     def intercept(method: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
-        called = context.method_name == "__call__"
-        if called and isinstance(context.module, nn.MultiHeadDotProductAttention):
+        is_call = context.method_name == "__call__"
+        if is_call and isinstance(context.module, nn.MultiHeadDotProductAttention):
             kwargs = kwargs | {"sow_weights": True}
-        found = method(*args, **kwargs)
-        return change(args[0], found) if called and isinstance(context.module, (nn.Embed, FixedEmbedding)) else found
+        output = method(*args, **kwargs)
+        if is_call and isinstance(context.module, (nn.Embed, FixedEmbedding)):
+            return change(args[0], output)
+        return output
 
     with nn.intercept_methods(intercept):
         return module.apply(variables, token_ids, lengths, deterministic=True, mutable="intermediates")
 
 
 def _over_tokens(weights: jax.Array, lengths: jax.Array) -> list[jax.Array]:
-    """[B, L], [B, hops, L] or [B, heads, queries, L] -> [B, L] each; the mean over heads and the text's own queries."""
+    """Return attention weights over the tokens, [B, L] for each layer or hop.
+
+    Args:
+      weights: [B, L], [B, hops, L], or [B, heads, queries, L], which is averaged over heads and the text's own queries.
+      lengths: int32 [B].
+    """
     if weights.ndim == 2:
         return [weights]
     if weights.ndim == 3:
@@ -167,59 +221,66 @@ def _over_tokens(weights: jax.Array, lengths: jax.Array) -> list[jax.Array]:
     return [total / (weights.shape[1] * jnp.maximum(lengths, 1)).astype(total.dtype)[:, None]]
 
 
-def _integrate(at: Callable[[np.ndarray], Any], length: int) -> tuple[np.ndarray, dict[str, Any], list[list[float]]]:
-    """Attributions float64 [length] from `along_path` at shares [ROWS], what is known of them, and the attention."""
+def integrate_path(evaluate: EvaluatePath, length: int) -> Attribution:
+    """Return the integrated gradients of a text.
+
+    Args:
+      evaluate: `along_path` of the text, repeated in `ROWS` rows.
+      length: the tokens of the text.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(ROWS - 2)
-    logits, slopes, attention = at(np.concatenate([[0.0, 1.0], (nodes + 1) / 2]).astype(np.float32))
-    attribution, count = weights / 2 @ np.asarray(slopes, np.float64)[2:, :length], ROWS - 2
-    baseline, logit = (float(of_end) for of_end in np.asarray(logits)[:2])
-    if not _complete(attribution.sum() - (logit - baseline), logit - baseline):
-        attribution, count = _integrate_kinks(at, logit - baseline, length)
-    looks = [np.asarray(layer)[1, :length].tolist() for layer in attention]
-    return attribution, {"nodes": count, "logit": logit, "baseline": baseline}, looks
+    points = evaluate(np.concatenate([[0.0, 1.0], (nodes + 1) / 2]).astype(np.float32))
+    values, count = weights / 2 @ np.asarray(points.slopes, np.float64)[2:, :length], ROWS - 2
+    baseline, logit = (float(value) for value in np.asarray(points.logits)[:2])
+    if not _is_complete(values.sum() - (logit - baseline), logit - baseline):
+        values, count = _integrate_kinks(evaluate, logit - baseline, length)
+    attention = [np.asarray(layer)[1, :length].tolist() for layer in points.attention]
+    return Attribution(values, logit, baseline, count, attention)
 
 
-def _complete(gap: float, change: float) -> bool:
-    return abs(gap) <= max(_TOLERANCE * abs(change), _NEGLIGIBLE)
+def _is_complete(gap: float, change: float) -> bool:
+    return abs(gap) <= max(_RELATIVE_TOLERANCE * abs(change), _ABSOLUTE_TOLERANCE)
 
 
-def _integrate_kinks(at: Callable[[np.ndarray], Any], change: float, length: int) -> tuple[np.ndarray, int]:
-    """Attributions along a path whose slope jumps (rectifiers, maxima), and how many nodes they took.
+def _integrate_kinks(evaluate_path: EvaluatePath, change: float, length: int) -> tuple[np.ndarray, int]:
+    """Integrate along a path whose slope jumps (rectifiers, maxima); return attributions and the number of nodes.
 
-    Completeness holds between any two points of the path: of the intervals, each with the slopes at its middle, those
-    that miss their own difference of the logit by most are halved, until all together miss theirs by little.
+    Completeness holds between any two points of the path. Each interval uses the slopes at its middle. The intervals
+    that miss their own change of the logit most are halved, until the sum of all is close enough.
     """
 
     def evaluate(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logits, slopes, _ = at(shares.astype(np.float32))
-        return np.asarray(logits, np.float64), np.asarray(slopes, np.float64)[:, :length]
+        points = evaluate_path(shares.astype(np.float32))
+        return np.asarray(points.logits, np.float64), np.asarray(points.slopes, np.float64)[:, :length]
 
     left, width = np.arange(ROWS) / ROWS, np.full(ROWS, 1.0 / ROWS)
-    below = evaluate(left)[0]  # the logit where an interval begins
-    rise = np.append(below[1:], below[0] + change) - below
+    start, _ = evaluate(left)  # the logit at the left end of each interval
+    rise = np.append(start[1:], start[0] + change) - start
     middle, slopes = evaluate(left + width / 2)
     while True:
         gaps = width * slopes.sum(axis=1) - rise
-        if _complete(gaps.sum(), change) or len(width) >= _MOST_INTERVALS:
+        if _is_complete(gaps.sum(), change) or len(width) >= _MAX_INTERVALS:
             return width @ slopes, 2 * len(width)
         order = np.argsort(-np.abs(gaps))
         worst, rest = order[: ROWS // 2], order[ROWS // 2 :]
-        half, lower = width[worst] / 2, middle[worst] - below[worst]
+        half, lower_rise = width[worst] / 2, middle[worst] - start[worst]
         halves = np.concatenate([left[worst], left[worst] + half])
-        found = evaluate(halves + np.tile(half / 2, 2))
+        new_middle, new_slopes = evaluate(halves + np.tile(half / 2, 2))
         left, width = np.append(left[rest], halves), np.append(width[rest], np.tile(half, 2))
-        rise = np.concatenate([rise[rest], lower, rise[worst] - lower])
-        below = np.concatenate([below[rest], below[worst], middle[worst]])
-        middle, slopes = np.append(middle[rest], found[0]), np.concatenate([slopes[rest], found[1]])
+        rise = np.concatenate([rise[rest], lower_rise, rise[worst] - lower_rise])
+        start = np.concatenate([start[rest], start[worst], middle[worst]])
+        middle, slopes = np.append(middle[rest], new_middle), np.concatenate([slopes[rest], new_slopes])
 
 
-def _drops(run: RestoredRun) -> bool:
+def _has_dropout(run: RestoredRun) -> bool:
     model = run.config.model
     rates = (getattr(model, field.name) for field in dataclasses.fields(model) if is_rate(field))
     return any(rate > 0 for rate in rates)
 
 
-def _with_dropout(module: nn.Module, variables: dict[str, Any], token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Probabilities float32 [B, C], each row with its own dropout masks, always the same."""
+def _probabilities_with_dropout(
+    module: nn.Module, variables: dict[str, Any], token_ids: jax.Array, lengths: jax.Array
+) -> jax.Array:
+    """Return probabilities float32 [B, C]. Each row has its own dropout masks, which are the same in every call."""
     rngs = {"dropout": jax.random.key(0)}
     return probabilities(module.apply(variables, token_ids, lengths, deterministic=False, rngs=rngs))

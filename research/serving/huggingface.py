@@ -1,4 +1,4 @@
-"""Fine-tuned encoders, out of a run's folder and into one that other libraries open."""
+"""Export of a fine-tuned encoder as a folder that HuggingFace's libraries open."""
 
 import shutil
 from pathlib import Path
@@ -13,22 +13,22 @@ from research.runs.restore import restore
 
 
 def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
-    """Writes the encoder of a run as HuggingFace's libraries lay it out, and as `bert:FOLDER` reads it.
+    """Write the encoder of a run in the layout of HuggingFace's libraries, which `bert:FOLDER` reads too.
 
-    With `pooling="cls"` this is a BertForSequenceClassification whose softmax gives the run's probabilities: of two
-    classes, the first has logit 0. With `pooling="mean"` it is a BertModel without pooler; there is no place in this
-    format for a classifier of the mean.
+    With `pooling="cls"` this is a BertForSequenceClassification whose softmax gives the run's probabilities. If there
+    are two classes, the first has logit 0. With `pooling="mean"` it is a BertModel without pooler, because this format
+    has no place for a classifier of the mean.
 
     Args:
-      run_folder: of a `bert` variant.
-      folder: to be made; there must be none.
+      run_folder: the folder of a run of a `bert` variant.
+      folder: the folder to make; it must not exist.
 
     Returns:
-      the folder, with `config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json` and
-      `pretraining.json` and `seen_texts.npy`, which say what it was trained on.
+      the folder, with `config.json`, `model.safetensors`, `tokenizer.json` and `tokenizer_config.json`. Its
+      `pretraining.json` and `seen_texts.npy` say what the encoder was trained on.
 
     Raises:
-      UserError: the run is of another variant, or the folder is there.
+      UserError: the run is of another variant, or the folder exists.
     """
     run, folder = restore(run_folder), Path(folder)
     model, params = run.config.model, run.variables["params"]
@@ -47,6 +47,6 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
     tokenizer = (Path(run_folder) / run_files.TOKENIZER).read_text("utf-8")
     with whole_folder(folder) as unfinished:
         bert_files.write_folder(unfinished, run.config, architecture, tensors, tokenizer, run.described, settings)
-        if (Path(run_folder) / run_files.SEEN).exists():  # else an earlier version trained the run
+        if (Path(run_folder) / run_files.SEEN).exists():  # runs of earlier versions have none
             shutil.copyfile(Path(run_folder) / run_files.SEEN, unfinished / run_files.SEEN)
     return folder

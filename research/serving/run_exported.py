@@ -1,4 +1,4 @@
-"""Predicts with the model in this folder: a text a line in, a JSON object a line out.
+"""Predict with the model in this folder: one text in each input line, one JSON object in each output line.
 
     pip install -r requirements.txt
     echo "a fine film" | python run.py
@@ -19,13 +19,13 @@ from tokenizers import Tokenizer
 
 FOLDER = Path(__file__).resolve().parent
 ABOUT = json.loads((FOLDER / "model.json").read_text("utf-8"))
-ROWS, NARROWEST = 64, 16  # of a batch: few shapes, because each is compiled for
+ROWS, MIN_WIDTH = 64, 16  # of a batch; widths are doubled, because each shape is compiled
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]+")
 
 
 def prepare(text: str) -> str:
-    """The two steps that `tokenizer.json` cannot hold: HTML entities, and blanks between Chinese words."""
-    if ABOUT["tokens"] != "pieces":  # those of a pretrained encoder are what its tokenizer makes of a text
+    """Do the two steps that `tokenizer.json` cannot hold: decode HTML entities, put blanks between Chinese words."""
+    if ABOUT["tokens"] != "pieces":  # the tokenizer of a pretrained encoder expects the text as it is
         text = html.unescape(text)
     text = text.encode("utf-8", "replace").decode()
     if ABOUT["tokens"] == "chinese_words":
@@ -36,41 +36,41 @@ def prepare(text: str) -> str:
 
 
 def load() -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """The model: token ids int32 [B, L] and lengths int32 [B] -> probabilities float32 [B, C], any B and L >= 1."""
+    """Return the model: (token ids int32 [B, L], lengths int32 [B]) -> probabilities float32 [B, C], any B, L >= 1."""
     if (FOLDER / "model.onnx").exists():
         import onnxruntime
 
         session = onnxruntime.InferenceSession(FOLDER / "model.onnx")
-        names = [given.name for given in session.get_inputs()]
-        return lambda *given: session.run(None, dict(zip(names, given, strict=True)))[0]
+        names = [model_input.name for model_input in session.get_inputs()]
+        return lambda *arrays: session.run(None, dict(zip(names, arrays, strict=True)))[0]
     import jax
     import jax.export
 
     model = jax.jit(jax.export.deserialize(bytearray((FOLDER / "model.stablehlo").read_bytes())).call)
-    return lambda *given: np.asarray(model(*given))
+    return lambda *arrays: np.asarray(model(*arrays))
 
 
 TOKENIZER, MODEL = Tokenizer.from_file(str(FOLDER / "tokenizer.json")), load()
 
 
 def predict(texts: Sequence[str]) -> np.ndarray:
-    """Probabilities float32 [N, C], columns in the order of `ABOUT["classes"]`."""
+    """Return probabilities float32 [N, C], columns in the order of `ABOUT["classes"]`."""
     encoded = TOKENIZER.encode_batch([prepare(text) for text in texts])
-    found = np.empty((len(texts), len(ABOUT["classes"])), np.float32)
+    probabilities = np.empty((len(texts), len(ABOUT["classes"])), np.float32)
     for start in range(0, len(texts), ROWS):
-        pieces = [encoding.ids for encoding in encoded[start : start + ROWS]]
-        width = NARROWEST
-        while width < max(map(len, pieces)):
+        tokens = [encoding.ids for encoding in encoded[start : start + ROWS]]
+        width = MIN_WIDTH
+        while width < max(map(len, tokens)):
             width *= 2
         ids, lengths = np.zeros((ROWS, width), np.int32), np.zeros(ROWS, np.int32)
-        for row, piece in enumerate(pieces):
-            ids[row, : len(piece)], lengths[row] = piece, len(piece)
-        found[start : start + ROWS] = MODEL(ids, lengths)[: len(pieces)]
-    return found
+        for row, token_ids in enumerate(tokens):
+            ids[row, : len(token_ids)], lengths[row] = token_ids, len(token_ids)
+        probabilities[start : start + ROWS] = MODEL(ids, lengths)[: len(tokens)]
+    return probabilities
 
 
 def answers(lines: Iterator[str]) -> Iterator[dict]:
-    """An answer for each line, some of them at a time."""
+    """Yield an answer for each line; a few hundred lines are predicted together."""
     while texts := [line.removesuffix("\n").removesuffix("\r") for line in itertools.islice(lines, 256)]:
         for text, row in zip(texts, predict(texts).tolist(), strict=True):
             best = ABOUT["classes"][int(np.argmax(row))]

@@ -1,6 +1,6 @@
-"""ONNX by jax2onnx, in an environment of its own: it pins an older orbax-checkpoint than training wants.
+"""Conversion to ONNX by jax2onnx, in a separate environment: it pins an older orbax-checkpoint than training needs.
 
-This file runs on both sides: `convert` here, and `python -m research.serving.to_onnx RUN FILE` in there.
+`convert` is called by the exporter. It runs `python -m research.serving.to_onnx RUN FILE` in that environment.
 """
 
 import os
@@ -14,19 +14,19 @@ from research.errors import UserError
 
 CONVERTER = "jax2onnx==0.17.1"
 _PACKAGES = (CONVERTER, "tokenizers", "rjieba")
-_NOT_CONVERTED = {  # that it is known to fail on, and why
-    "linear": "sorting and hashing of numbers of words that are not fixed",
-    "deep_cnn": "strided windows of a length that is not fixed",
+_NOT_CONVERTED = {  # modules that the converter fails on, and why
+    "linear": "it sorts and hashes words whose number is not fixed",
+    "deep_cnn": "it slides over texts whose length is not fixed, with a stride",
 }
-_DONE = "installed"  # a file that is there when all is
+_DONE = "installed"  # a file that is written when everything is installed
 _ROOT = Path(__file__).parents[2]
 
 
 def interpreter() -> Path:
-    """The Python of an environment that converts to ONNX and runs it; made on first use, in the per-user cache.
+    """Return the Python of the environment, which is made in the per-user cache on first use.
 
     Raises:
-      UserError: it cannot be installed.
+      UserError: the converter cannot be installed.
     """
     folder = _folder()
     python = folder / "bin" / "python"
@@ -34,9 +34,9 @@ def interpreter() -> Path:
         return python
     print(f"installing {CONVERTER} into {folder} (once)", file=sys.stderr)
     venv.create(folder, with_pip=True, clear=True)
-    done = _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_PACKAGES)
-    if done.returncode:
-        reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "is there a network?")
+    process = _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_PACKAGES)
+    if process.returncode:
+        reason = next((line for line in process.stderr.splitlines() if line.startswith("ERROR")), "is there a network?")
         raise UserError(f"--format=onnx needs {CONVERTER}, which could not be installed ({reason})")
     (folder / _DONE).touch()
     return python
@@ -47,31 +47,31 @@ def _folder() -> Path:
 
 
 def require_convertible(module: str) -> None:
-    """Raises UserError where the converter is known to fail on a variant (`settings.model.module`)."""
-    if why := _NOT_CONVERTED.get(module.partition(".")[0]):
-        raise UserError(f"{CONVERTER} cannot convert {module} ({why}), expected --format=stablehlo")
+    """Raise UserError if the converter is known to fail on a variant (`settings.model.module`)."""
+    if reason := _NOT_CONVERTED.get(module.partition(".")[0]):
+        raise UserError(f"{CONVERTER} cannot convert {module} ({reason}), expected --format=stablehlo")
 
 
 def is_installed() -> bool:
-    """Whether `interpreter` has nothing to do."""
+    """Return whether the environment exists already."""
     return (_folder() / _DONE).exists()
 
 
 def convert(workdir: Path, path: Path, python: Path) -> None:
-    """Writes a run's program, of any number of texts of any length, as an ONNX file.
+    """Write a run's model as an ONNX file that accepts any number of texts of any length.
 
     Raises:
-      UserError: the converter cannot do it.
+      UserError: the converter fails.
     """
-    done = _run(python, "-P", "-m", __name__, str(workdir.resolve()), str(path.resolve()))
-    if done.returncode or not path.exists():
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:300]
+    process = _run(python, "-P", "-m", __name__, str(workdir.resolve()), str(path.resolve()))
+    if process.returncode or not path.exists():
+        reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1][:300]
         raise UserError(f"{CONVERTER} cannot convert this variant ({reason}); --format=stablehlo can")
 
 
 def _run(*command: Path | str) -> subprocess.CompletedProcess:
-    given = os.environ | {"PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu"}
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=given)
+    environment = os.environ | {"PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
 
 
 def _main(workdir: str, path: str) -> None:
@@ -80,9 +80,9 @@ def _main(workdir: str, path: str) -> None:
     from jax2onnx import to_onnx
 
     from research.runs.restore import restore
-    from research.serving.program import program_of
+    from research.serving.exported_program import predict_function
 
-    predict = program_of(restore(workdir))
+    predict = predict_function(restore(workdir))
     shapes = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in (("rows", "width"), ("rows",))]
     names = {"input_names": ["token_ids", "lengths"], "output_names": ["probabilities"]}
     try:

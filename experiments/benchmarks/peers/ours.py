@@ -9,30 +9,30 @@ from typing import Any
 
 import jax
 import numpy as np
-from research.training.feed import blocks, put
 
 from experiments import devices
 from experiments.benchmarks import peers
 from experiments.benchmarks.peers import EMBEDDING_SIZE, HIDDEN_SIZE, PADDED, answer, example_batch, time_calls
 from experiments.variants import load_config
-from research.data.batches import Batch, epoch_order
+from research.data.batches import Batch, blocks, epoch_order
 from research.data.corpora import load
 from research.data.tokenizer import Encoded, encode, intern_texts
 from research.data.vocabulary import fit_vocabulary
-from research.runs.texts import Prepared, RunSpec, prepare_texts
+from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained
 from research.settings import Config, Data
 from research.training.initial_state import init_state
-from research.training.loop import Fed, fit, stack
-from research.training.programs import Programs, programs_for
-from research.training.sharding import put_replicated
+from research.training.loop import fit, stack
+from research.training.programs import Programs, TrainData, classifier_task, programs_for
+from research.training.sharding import ONE_DEVICE
+from research.training.step import TrainState, pad_texts
 
 _SIZE = 1024
 
 
 def step(threads: int) -> dict[str, Any]:
     """Time the article's padded step; JAX uses the cores that the process has, whatever `threads` says."""
-    devices.use_devices(side_by_side=False)
+    devices.use_devices()
     config, (ids, labels) = load_config("lstm"), example_batch()
     lengths, weights = np.full(len(labels), PADDED, np.int32), np.ones(len(labels), np.float32)
     batch = Batch(ids, lengths, labels, weights)
@@ -71,57 +71,52 @@ def encoding(threads: int) -> dict[str, float]:
     }
 
 
-def _fold() -> tuple[Config, Programs, Prepared, Fed]:
+def _fold() -> tuple[Config, Programs, RunTexts]:
     """Return what the first fold of rotten_tomatoes is trained with."""
     config = load_config("lstm")
     prepared = prepare_texts(RunSpec(config, load("rotten_tomatoes"), 5, 0, 0))
-    return config, programs_for(config, 2), prepared, Fed(prepared.train, prepared.validation, 0)
+    return config, programs_for(config, 2), prepared
 
 
 def populations(threads: int) -> dict[str, float]:
     """Return the training texts a second of an epoch of R runs in one program, for several R."""
-    devices.use_devices(side_by_side=False)
-    config, programs, prepared, fed = _fold()
+    devices.use_devices()
+    config, programs, prepared = _fold()
     config.training.epochs = 2
-    found = {}
+    data = TrainData(prepared.train, prepared.validation, 0)
+    rates = {}
     for size in (1, 8) if jax.default_backend() == "cpu" else (1, 8, 64, 256):
-        fresh = [
-            init_state(programs, config, prepared.train, prepared.shapes.widths, init_seed=seed) for seed in range(size)
-        ]
-        shapes = {"widths": prepared.shapes.widths, "room": prepared.shapes.capacity}
+        widths = prepared.shapes.widths
+        fresh = [init_state(programs, config, prepared.train, widths, init_seed=seed) for seed in range(size)]
+        task = classifier_task(programs, [data] * size, config.training, prepared.shapes)
         seconds, start = 0.0, 0.0
-        for after, _ in fit(
-            programs,
-            put_replicated(stack(fresh)),
-            [fed] * size,
-            config.training,
-            done=[0] * size,
-            resting=set(),
-            **shapes,
-        ):
-            jax.block_until_ready(after)
+        for states, _ in fit(task, ONE_DEVICE.put(stack(fresh)), 2, done=[0] * size):
+            jax.block_until_ready(states)
             seconds, start = time.perf_counter() - start, time.perf_counter()  # of the second epoch in the end
-        found[f"{size} run(s) in one program"] = size * len(prepared.train.labels) / seconds
-    return found
+        rates[f"{size} run(s) in one program"] = size * len(prepared.train.labels) / seconds
+    return rates
+
+
+def _put(state: TrainState, prepared: RunTexts) -> tuple[Any, Any]:
+    """Return the states and the texts of one run on the device."""
+    texts = pad_texts(prepared.train, prepared.shapes.capacity)
+    return ONE_DEVICE.put(stack([state])), ONE_DEVICE.put(stack([texts]))
 
 
 def tuning(threads: int) -> dict[str, float]:
     """Return the unpadded tokens a second of fine-tuning MiniLM-L6, and the FLOPs of its products for each token."""
-    devices.use_devices(side_by_side=False)
+    devices.use_devices()
     config, prepared, order = peers.fine_tuning_data()
     programs = programs_for(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
     state = init_state(programs, config, prepared.train, prepared.shapes.widths, num_steps=1000, start_from=start_from)
-    states, texts = (
-        put_replicated(stack([state])),
-        put_replicated(stack([put(prepared.train, prepared.shapes.capacity)])),
-    )
+    states, texts = _put(state, prepared)
     planned = list(blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.shapes.widths, 16))
     seconds = 0.0
     for compiled_already in (False, True):
         start = time.perf_counter()
         for rows, count, width in planned:
-            states, metrics = programs.train_block(states, texts, rows, count if compiled_already else 1, width=width)
+            states, metrics = programs.train_steps(states, texts, rows, count if compiled_already else 1, width=width)
         jax.block_until_ready(metrics)
         seconds = time.perf_counter() - start
     tokens = sum(int(prepared.train.lengths[index].sum()) for index in order)
@@ -132,13 +127,10 @@ def tuning(threads: int) -> dict[str, float]:
 
 def profile(folder: str, threads: int) -> dict[str, Any]:
     """Trace a call of some training steps; return the milliseconds a step of each operation."""
-    devices.use_devices(side_by_side=False)
-    config, programs, prepared, _ = _fold()
+    devices.use_devices()
+    config, programs, prepared = _fold()
     state = init_state(programs, config, prepared.train, prepared.shapes.widths)
-    states, texts = (
-        put_replicated(stack([state])),
-        put_replicated(stack([put(prepared.train, prepared.shapes.capacity)])),
-    )
+    states, texts = _put(state, prepared)
     order = epoch_order(prepared.train.lengths, config.training.batch_size, 0, 0)
     block = next(
         blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.shapes.widths, len(order))
@@ -149,7 +141,7 @@ def profile(folder: str, threads: int) -> dict[str, Any]:
     def call() -> float:
         nonlocal states
         start = time.perf_counter()
-        states, metrics = programs.train_block(states, texts, rows, count, width=width)
+        states, metrics = programs.train_steps(states, texts, rows, count, width=width)
         jax.block_until_ready(metrics)
         return 1e3 * (time.perf_counter() - start) / count
 

@@ -7,28 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 BATCH = "batch"  # the axis of a mesh along which rows are split
 
 
-def ambient_mesh() -> AbstractMesh | None:
-    """Return the mesh that `jax.set_mesh` has set; None without one.
-
-    It stands in for `Kernels.mesh` until every program passes its mesh to `research.models.build`. Delete it then.
-    """
-    mesh = jax.sharding.get_abstract_mesh()
-    return mesh if BATCH in mesh.axis_names else None
-
-
-def has_shards() -> bool:
-    """Return whether `ambient_mesh` splits rows. Delete it together with `ambient_mesh`."""
-    return ambient_mesh() is not None
-
-
 def by_shard(
     function: Callable[..., Any],
-    mesh: Mesh | AbstractMesh | None,
+    mesh: Mesh | None,
     rows: int,
     rows_at: tuple[int | None, ...],
     results_at: tuple[int, ...],

@@ -15,7 +15,7 @@ from research.models.kernels.cells import find_cell
 from research.models.kernels.fused_recurrence import fused_recurrence
 from research.models.kernels.options import Kernels
 from research.models.kernels.plain_recurrence import CELLS, Weights, plain_recurrence
-from research.models.kernels.row_shards import ambient_mesh, by_shard
+from research.models.kernels.row_shards import by_shard
 from research.models.layers.masks import reverse_rows
 
 
@@ -33,10 +33,9 @@ def run_recurrence(
     if fused is None or kernels.plain:
         return plain_recurrence(cell, activation, inputs, lengths, weights, recurrent_mask)
     fused_cell, fused_weights = fused
-    mesh = ambient_mesh() if kernels.mesh is None else kernels.mesh
     mask_at = 1 if len(recurrent_mask) == len(inputs) else None
     run = functools.partial(fused_recurrence, fused_cell)
-    run = by_shard(run, mesh, len(inputs), (1, None, None, None, mask_at, 0), (2, 1))
+    run = by_shard(run, kernels.mesh, len(inputs), (1, None, None, None, mask_at, 0), (2, 1))
     states, last = run(inputs.swapaxes(0, 1), *fused_weights, recurrent_mask.T, lengths)
     return states.transpose(2, 0, 1), last.T
 

@@ -1,4 +1,4 @@
-"""A run's program: from token ids to probabilities, for whoever converts it."""
+"""The function that an export holds: from token ids to probabilities, with the run's weights in it."""
 
 from collections.abc import Callable
 
@@ -16,8 +16,8 @@ from research.training.step import apply_in_dtype
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def program_of(run: RestoredRun) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Token ids int32 [B, L] and lengths int32 [B] -> probabilities float32 [B, C], the weights in it."""
+def predict_function(run: RestoredRun) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Return a function (token ids int32 [B, L], lengths int32 [B]) -> probabilities float32 [B, C]."""
     variables, module = run.variables, with_kernels(run.module, Kernels(plain=True))
 
     def predict(token_ids: jax.Array, lengths: jax.Array) -> jax.Array:
@@ -27,8 +27,8 @@ def program_of(run: RestoredRun) -> Callable[[jax.Array, jax.Array], jax.Array]:
     return predict
 
 
-def any_shape(program: Callable[[jax.Array, jax.Array], jax.Array]) -> export.Exported:
-    """A program of token ids int32 [B, L] and lengths int32 [B], for any B, any L >= 1 and every kind of device."""
+def export_for_any_shape(predict: Callable[[jax.Array, jax.Array], jax.Array]) -> export.Exported:
+    """Export a function of token ids int32 [B, L] and lengths int32 [B], for any B, any L >= 1 and any platform."""
     rows, width = export.symbolic_shape("rows, width", constraints=("width >= 1",))
     shapes = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((rows, width), (rows,)))
-    return export.export(jax.jit(program), platforms=_PLATFORMS)(*shapes)
+    return export.export(jax.jit(predict), platforms=_PLATFORMS)(*shapes)

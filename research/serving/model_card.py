@@ -1,0 +1,123 @@
+"""The card of an exported model: what it is, how well it predicts, on what evidence, and its limits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from research.reporting.documents import markdown_table
+from research.reporting.run_result import problem_of_run, read_outcome
+from research.reporting.tables import ABOUT_A_RUN, run_table
+from research.runs import run_files
+from research.runs.restore import RestoredRun
+
+_TOKENS = {
+    "words": "words",
+    "characters": "characters",
+    "chinese_words": "words; Chinese text is split by a dictionary",
+    "pieces": "pieces of words, by the tokenizer of the encoder that it started from",
+}
+_NOT_IN_TOKENIZER = """It lacks two steps, which `run.py` does first: it decodes HTML entities (`&amp;`), and if
+`tokens` in `model.json` is `chinese_words`, it puts blanks between the words that `rjieba` finds in Chinese text.
+"""
+
+
+def render_card(folder: Path, run: RestoredRun, checked: str) -> str:
+    """Return the card as Markdown.
+
+    Args:
+      folder: the run's folder.
+      run: the restored run.
+      checked: a sentence that says how the exported model was compared with the run.
+    """
+    record = run_files.read_record(folder)
+    config, data = run.described, run.config.data
+    texts = ", ".join(f"{count:,} {name}" for name, count in record.get("texts", {}).items())
+    held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"
+    versions = "; ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
+    is_tested = (folder / run_files.PREDICTIONS).exists()
+    test_sentence = f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards."
+    not_in_tokenizer = "" if data.tokens == "pieces" else _NOT_IN_TOKENIZER
+    return f"""# {run.config.model.module} on {run.corpus_name}
+
+Predicts which of {len(run.class_names)} classes a text belongs to, with probabilities: {", ".join(run.class_names)}.
+
+## Data
+
+{run.corpus_name}, SHA-256 `{config["corpus"]["checksum"]}`; {texts or "the number of texts is not recorded"}.
+
+## Protocol
+
+{_origin(run)} {_epoch(run, record)}
+{test_sentence if is_tested else ""}
+
+## Results
+
+{_scores(folder, run.is_of_other_code)}
+
+## Limits
+
+- It was trained {"and tested " if is_tested else ""}on {run.corpus_name}. It predicts worse on texts of another kind,
+  time or language, and the intervals do not say by how much.
+- It reads only the {data.keep} {data.max_length:,} tokens of a text ({_TOKENS[data.tokens]}). It knows
+  {len(run.vocabulary) - 2:,} different tokens; all others look the same to it.
+- Every text gets one of the classes, even a text without any meaning.
+- It has learned whatever is wrong or unjust in the labels that it was trained on.
+
+## How to use it
+
+`pip install -r requirements.txt`, then `echo "a text" | python run.py`; `run.py` is short and shows the rest.
+`tokenizer.json` opens in any client of the `tokenizers` library.
+{not_in_tokenizer}Token ids are padded with 0 after the text.
+
+{checked}
+
+## Settings
+
+Run `{folder.resolve().name}`, hash `{run.hash}`, {record.get("date", "no date")};
+commit `{record.get("commit") or "unknown"}`; {versions or "versions are not recorded"}.
+
+```json
+{json.dumps(config["settings"], indent=2, ensure_ascii=False)}
+```
+"""
+
+
+def _origin(run: RestoredRun) -> str:
+    """Return sentences that say where vocabulary and weights come from."""
+    data, sentences = run.config.data, []
+    if data.weights != "none":
+        weights = "" if data.from_scratch else ", and so are its initial weights"
+        sentences.append(f"The vocabulary is that of the pretrained encoder {data.weights}{weights}.")
+    if data.vectors != "none":
+        sentences.append(f"Its initial word vectors are those of {data.vectors}.")
+    if run.config.init_from != "none":
+        sentences.append(f"Its initial weights are those of another run, {run.config.init_from}.")
+    if not sentences:
+        return "Vocabulary and weights come from the training texts."
+    return " ".join([*sentences, "All else comes from the training texts."])
+
+
+def _epoch(run: RestoredRun, record: dict[str, Any]) -> str:
+    """Return a sentence that says which epoch was chosen, and how."""
+    training, epoch = run.config.training, record.get("best_epoch", "not recorded")
+    if training.select == "last":
+        return f"The last epoch ({epoch}) was taken."
+    chosen_by = record.get("chosen_by", training.select)
+    return f"The epoch ({epoch} of at most {training.epochs}) was chosen by {chosen_by} on validation texts."
+
+
+def _scores(folder: Path, is_of_other_code: bool) -> str:
+    """Return the run's scores with intervals as a table, or a sentence that says why there are none."""
+    if not (folder / run_files.PREDICTIONS).exists():
+        return "It was not tested."
+    if run_files.has_changed_predictions(folder):
+        return "The scores are unknown: the file with the test predictions was changed after the run."
+    outcome = read_outcome(folder, (0, 0))
+    table = run_table(outcome)
+    sentences = [ABOUT_A_RUN]
+    if is_of_other_code:
+        sentences.append("The code of the model has changed since: the exported model is not the one that was scored.")
+    if problem := problem_of_run(folder):
+        sentences.append(f"It counts as not trained: {problem.why}.")
+    rows = markdown_table(table.header, table.rows)
+    return f"On {len(outcome.id):,} test texts:\n\n{rows}\n{' '.join(sentences)}"
