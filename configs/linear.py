@@ -22,5 +22,5 @@ def get_config(weighting: str = "tfidf") -> Config:
     return Config(
         model=settings_for("linear.Linear", weighting=weighting),
         optimizer=Optimizer(name="lbfgs"),
-        training=Training(epochs=30, batch_size=0, select="last", l2=_L2[weighting]),
+        training=Training(epochs=1000, batch_size=0, select="last", l2=_L2[weighting]),
     )

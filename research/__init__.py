@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "ComparisonSpec": "research.comparison.compare",
     "compare": "research.comparison.compare",
     "compare_scores": "research.evaluation.compare_scores",
     "load": "research.data.corpora",

@@ -26,7 +26,7 @@ from research.runs.train import RunOptions
 from research.runs.warm_start import start_from_pretrained
 from research.serving.export import TOLERANCE, export
 from research.serving.huggingface import write_encoder
-from research.training.initial_state import init_state
+from research.training.initial_state import Start, init_state
 from research.training.programs import Programs
 from tests.bert_encoder import DATA, TENSORS, config_of, edit, rewrite, started
 from tests.comparing import compare_into
@@ -313,7 +313,7 @@ def test_frozen_layers_stay_and_the_others_learn(small_corpus):
     prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
     programs = Programs(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
-    state = init_state(programs, config, prepared.train, (8,), num_steps=9, start_from=start_from)
+    state = init_state(programs, config, prepared.train, (8,), Start(num_steps=9, start_from=start_from))
     before = jax.tree.map(np.asarray, state.params)
     after, _ = programs.train(state, gather(prepared.train, np.arange(8), 8, (8,)))
     moved = jax.tree.map(lambda a, b: bool(np.abs(a - b).max() > 0), before, after.params)

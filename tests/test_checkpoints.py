@@ -41,8 +41,8 @@ def test_the_best_and_the_last_are_kept(tmp_path):
 
 def test_what_was_saved_before_goes_when_the_next_is_sealed(tmp_path, monkeypatch):
     """Else a kill in between could leave one that is half deleted and one that nobody vouches for."""
-    seal, there = checkpoints._seal, []
-    monkeypatch.setattr(checkpoints, "_seal", lambda folder: (there.append(steps_in(tmp_path / "c")), seal(folder)))
+    seal, there = checkpoints.seal, []
+    monkeypatch.setattr(checkpoints, "seal", lambda folder: (there.append(steps_in(tmp_path / "c")), seal(folder)))
     with Checkpoints(tmp_path / "c") as saved:
         for step in (1, 2, 3):
             saved.save(state(step), selection=float(step))

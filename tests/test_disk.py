@@ -4,6 +4,7 @@ import csv
 import errno
 import shutil
 
+import jax
 import pytest
 
 from research import train
@@ -46,8 +47,9 @@ def test_the_last_checkpoint_stays_and_the_run_goes_on_once_there_is_room(small_
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_comparison_marks_the_run_and_goes_on_with_the_others(small_corpus, tmp_path, disk):
+def test_a_comparison_marks_the_run_and_goes_on_with_the_others(small_corpus, tmp_path, monkeypatch, disk):
     disk["left"] = 1  # room for one run's checkpoint
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])  # one run at a time
     said, variants = [], {"lstm": small_lstm("--config.training.select=last")}  # a checkpoint a run
     folder = compare_into(tmp_path / "c", variants, small_corpus, folds=3, log=said.append)
     assert sum("No space left on device" in line for line in said) == 2

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from research.data.tokenizer import Encoded
 from research.models import build, settings_for
 from research.models.deep_cnn import halve
 from research.models.layers.attention import SCORES, LuongAttention
@@ -102,7 +103,12 @@ def test_naive_bayes_weights(classes):
     labels = (np.arange(30) % classes).astype(np.int32)
     module = Linear(vocab_size=7, num_outputs=1 if classes == 2 else classes, weighting="nb", buckets=50)
     variables = module.init(jax.random.key(0), ids, lengths, deterministic=True)
-    _, fitted = module.apply(variables, ids, lengths, labels, method="fit_constants", mutable="constants")
+    texts = Encoded(
+        np.concatenate([row[:n] for row, n in zip(ids, lengths, strict=True)]),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        labels,
+    )
+    fitted = {"constants": module.fit_constants(texts)}
     weights = np.asarray(fitted["constants"]["weights"])
     sorted_ids, mask, _ = module.apply(variables, ids, lengths, method="features")
     present = np.zeros((30, 57))

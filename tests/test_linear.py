@@ -17,10 +17,9 @@ from research.models.linear_fit import (
     count_features,
     hash_pairs,
     scale_features,
-    weigh_features,
 )
 from research.runs.texts import RunSpec, prepare_texts
-from research.training.initial_state import init_state
+from research.training.initial_state import Start, init_state
 from research.training.programs import Programs
 
 VOCAB_SIZE, BUCKETS, WIDTH = 30, 40, 12
@@ -75,17 +74,8 @@ def test_few_pairs_share_a_bucket():
 
 @pytest.mark.parametrize(("weighting", "num_classes"), KINDS)
 def test_sparse_features_are_those_of_the_module(weighting, num_classes):
-    """The weights are equal too, and 0 for features that no training text has."""
     texts, module = make_texts(num_classes), make_module(weighting, num_classes)
-    batch = pad(texts)
-    variables = module.init(jax.random.key(0), batch.token_ids, batch.lengths, deterministic=True)
-    _, constants = module.apply(
-        variables, batch.token_ids, batch.lengths, batch.labels, method="fit_constants", mutable="constants"
-    )
-    counts = count_features(texts, VOCAB_SIZE, BUCKETS)
-    weights = weigh_features(counts, texts.labels, module.num_outputs, weighting)
-    np.testing.assert_allclose(weights, constants["constants"]["weights"], atol=1e-6)
-
+    weights = module.fit_constants(texts)["weights"]
     unseen = make_texts(num_classes, seed=1)
     random = np.random.default_rng(2)
     kernel = random.normal(size=(VOCAB_SIZE + BUCKETS, module.num_outputs)).astype(np.float32)
@@ -144,7 +134,7 @@ def test_it_reaches_the_optimum_of_the_training_step(weighting, num_classes):
     config = load_config("linear", [f"--config.{flag}" for flag in flags])
     texts, programs = make_texts(num_classes), Programs(config, num_classes)
     class_weights = np.array([0.5, 3.0, 1.5], np.float32)[:num_classes]
-    state = init_state(programs, config, texts, (WIDTH,), class_weights=class_weights)
+    state = init_state(programs, config, texts, (WIDTH,), Start(class_weights=class_weights))
     for _ in range(100):
         state, _ = programs.train(state, pad(texts))
 

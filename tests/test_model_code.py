@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent / "research"
 def code(tmp_path, monkeypatch):
     """A function (file, text behind it) -> the code of `mlp.MLP` with that, in a copy of the package."""
     shutil.copytree(ROOT, tmp_path / "research", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(hashed, "_PACKAGE", tmp_path / "research")
+    monkeypatch.setattr(hashed, "PACKAGE", tmp_path / "research")
 
     def code(file="models/mlp.py", text="", of=hashed.model_code):
         with (tmp_path / "research" / file).open("a") as opened:
@@ -27,7 +27,7 @@ def code(tmp_path, monkeypatch):
 
 
 def forget():
-    for cached in (hashed.model_code, hashed.training_code, hashed._parsed):
+    for cached in (hashed.model_code, hashed.training_code, hashed.parse_file):
         cached.cache_clear()
 
 
@@ -45,7 +45,7 @@ TRAINING = (
 def test_it_follows_all_that_a_result_comes_from(code, file):
     before = code(of=hashed.training_code)
     assert code(file, "\nMORE = 1\n", of=hashed.training_code) != before
-    assert before.startswith(hashed._KIND)
+    assert before.startswith(hashed.KIND)
 
 
 @pytest.mark.parametrize("file", PREDICTING)
@@ -78,7 +78,7 @@ def test_it_leaves_out_what_changes_no_result(code, of, file, text):
 
 def test_the_words_of_a_mistake_are_left_out(code):
     before = code(of=hashed.training_code)
-    path = hashed._PACKAGE / "data" / "splits.py"
+    path = hashed.PACKAGE / "data" / "splits.py"
     assert "expected 2 to" in path.read_text()
     path.write_text(path.read_text().replace("expected 2 to", "which should be 2 to"))
     assert code(of=hashed.training_code) == before
@@ -86,7 +86,7 @@ def test_the_words_of_a_mistake_are_left_out(code):
 
 def test_docstrings_are_left_out_and_a_function_of_nothing_else_stays_one(code):
     first = code("models/mlp.py", '\n\ndef nothing():\n    """One."""\n')
-    path = hashed._PACKAGE / "models" / "mlp.py"
+    path = hashed.PACKAGE / "models" / "mlp.py"
     path.write_text(path.read_text().replace('"""One."""', '"""Two."""'))
     assert code() == first
 
@@ -96,7 +96,7 @@ def test_codes_of_an_earlier_kind_say_nothing(code):
         ("model_code", hashed.predicts_by_other_code),
         ("training_code", hashed.was_trained_by_other_code),
     ):
-        assert differs({name: hashed._KIND + "other"}, "mlp.MLP")
+        assert differs({name: hashed.KIND + "other"}, "mlp.MLP")
         assert not differs({name: code(of=getattr(hashed, name))}, "mlp.MLP")
         for of_other_kind in ("0123456789abcdef", "ast3.11-0123"):
             assert not differs({name: of_other_kind}, "mlp.MLP")

@@ -15,7 +15,7 @@ from research.models import build
 from research.models.kernels.options import Kernels
 from research.runs.texts import RunSpec, prepare_texts
 from research.settings import is_rate
-from research.training.initial_state import init_state
+from research.training.initial_state import Start, init_state
 from research.training.metric_sums import summarise
 from research.training.programs import Programs
 from research.training.step import apply_in_dtype
@@ -220,7 +220,7 @@ def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
     widths = choose_widths(texts.lengths[index], most=1)
     batch = gather(texts, index, 64, widths)
     programs = Programs(config, 2)
-    state = init_state(programs, config, texts, widths, num_steps=300)
+    state = init_state(programs, config, texts, widths, Start(num_steps=300))
     for _ in range(300):
         state, metrics = programs.train(state, batch)
         if summarise(metrics)["accuracy"] == 1.0:

@@ -24,7 +24,7 @@ from research.runs.clearing import clear
 from research.runs.prepare import Run
 from research.runs.texts import RunSpec, prepare_texts
 from research.runs.train import train_group
-from research.training.initial_state import init_state
+from research.training.initial_state import Start, init_state
 from research.training.loop import of_run, stack
 from research.training.programs import programs_for
 from research.training.step import pad_texts
@@ -68,7 +68,7 @@ def test_a_step_of_many_is_the_step_of_each(name, small_corpus):
     states = []
     for seed, (of_fold, rate) in enumerate(zip(prepared, rates, strict=True)):
         config.optimizer.learning_rate = rate
-        state = init_state(compiled, config, of_fold.train, widths, init_seed=seed, dropout_seed=seed)
+        state = init_state(compiled, config, of_fold.train, widths, Start(init_seed=seed, dropout_seed=seed))
         states.append(jax.tree.map(np.array, state))
     batches = [[np.arange(8), np.arange(8, 16)], [np.arange(30, 38), np.arange(3)], []]
     orders = [(p.train.lengths, batch) for p, batch in zip(prepared, batches, strict=True)]

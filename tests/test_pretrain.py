@@ -288,7 +288,7 @@ def test_blocks_of_logits_are_those_of_one_product(monkeypatch):
     vectors, table, bias = (random.normal(size=s).astype(np.float32) for s in ((3, 7, 4), (11, 4), (11,)))
     targets, weights = random.integers(0, 11, (3, 7)), random.integers(0, 2, (3, 7)).astype(np.float32)
     whole = token_losses(Guesses(vectors, table, bias, None), targets, weights)
-    monkeypatch.setattr("research.pretraining.objectives._BLOCK", 6)
+    monkeypatch.setattr("research.pretraining.objectives.BLOCK_TOKENS", 6)
     np.testing.assert_allclose(token_losses(Guesses(vectors, table, bias, None), targets, weights), whole, rtol=1e-5)
     logits = vectors @ table.T + bias
     losses = np.log(np.exp(logits).sum(axis=-1)) - np.take_along_axis(logits, targets[..., None], -1)[..., 0]

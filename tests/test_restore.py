@@ -26,7 +26,7 @@ from research.errors import UserError
 from research.json_files import write_json
 from research.runs import run_files
 from research.runs.checkpoints import Checkpoints
-from research.runs.code_hash import _KIND, model_code
+from research.runs.code_hash import KIND, model_code
 from research.runs.source import seen_by
 from tests.small import small_lstm
 
@@ -67,7 +67,7 @@ def test_that_the_code_of_its_model_has_changed_is_said(predicted, tmp_path, cap
     for code, words in (
         ("0123", ""),
         (model_code("recurrent.Recurrent"), ""),
-        (_KIND + "0123", "the code that it predicts by has changed since"),
+        (KIND + "0123", "the code that it predicts by has changed since"),
     ):
         write_json(tmp_path / "run" / run_files.RECORD, {"status": "done", "model_code": code})
         caplog.clear()

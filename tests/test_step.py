@@ -13,7 +13,7 @@ from research.data.tokenizer import Encoded
 from research.evaluation.scores import scores
 from research.runs.texts import RunSpec, prepare_texts
 from research.training import programs as of_programs
-from research.training.initial_state import init_state
+from research.training.initial_state import Start, init_state
 from research.training.metric_sums import Metrics, cross_entropy, measure, probabilities, summarise, zero
 from research.training.programs import Programs, programs_for
 from tests.evaluation import evaluate
@@ -29,7 +29,7 @@ def test_class_weights_weigh_the_loss(small_corpus):
     only_one = Batch(ids[1:], lengths[1:], np.array([1], np.int32), np.ones(1, np.float32))
 
     def step(weights, batch):
-        state = init_state(programs, config, texts, (8,), class_weights=np.array(weights, np.float32))
+        state = init_state(programs, config, texts, (8,), Start(class_weights=np.array(weights, np.float32)))
         return jax.tree.leaves(programs.train(state, batch)[0].params)
 
     for one, other in zip(step([0.0, 3.0], batch), step([1.0, 1.0], only_one), strict=True):
@@ -76,7 +76,7 @@ def test_dropout_is_drawn_anew_at_every_step_and_repeats_for_the_same_step(small
     batch = gather(prepared.train, np.arange(8), 8, (64,))
 
     def losses(dropout_seed):
-        state = init_state(programs, config, prepared.train, (64,), dropout_seed=dropout_seed)
+        state = init_state(programs, config, prepared.train, (64,), Start(dropout_seed=dropout_seed))
         found = []
         for _ in range(3):
             state, metrics = programs.train(state, batch)
@@ -139,7 +139,7 @@ def test_programs_of_earlier_variants_are_let_go(small_corpus):
         evaluate(programs_for(config, 2), state.variables, texts, (64,))
 
     texts = prepare_texts(RunSpec(load_config("mlp"), small_corpus, 5, 0, 0)).train
-    of_programs._programs.cache_clear()  # of other tests
+    of_programs.cached_programs.cache_clear()  # of other tests
     jax.clear_caches()
     before = steps()
     use(4)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from experiments.variants import every_variant, load_config, space_of
-from research.comparison.compare import compare
 from research.comparison.plan import Variant
 from research.comparison.tuning import SearchedVariant, SearchSpec, chosen_settings, draw, expected_best, tune
 from research.errors import UserError
+from tests.comparing import compare_into
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -66,12 +66,12 @@ def test_a_search_is_nested_and_blind_and_its_outcome_is_used(small_corpus, tmp_
     chosen = chosen_settings(folder, "linear", small_corpus, 2)
     configs = {run: (searched("linear").make(settings), ()) for run, settings in chosen.items()}
     variant = Variant("linear", load_config("linear"), (), configs)
-    out = compare([variant], small_corpus, tmp_path / "out", folds=2)
+    out = compare_into(tmp_path / "out", [variant], small_corpus, folds=2)
     for run, settings in chosen.items():
         used = json.loads((out / "linear" / run / "config.json").read_text())["settings"]
         assert used["training"]["l2"] == settings["training.l2"]
     with pytest.raises(UserError, match="was not tuned for repeat 1: call tune with --repeats=2"):
-        compare([variant], small_corpus, tmp_path / "out", folds=2, repeats=2)
+        compare_into(tmp_path / "out", [variant], small_corpus, folds=2, repeats=2)
 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("**/record.json")}
     again = tune(SearchSpec([searched("linear")], small_corpus, trials=4, folds=2), folder)

@@ -14,7 +14,7 @@ from research.runs.restore import restore
 from research.runs.texts import RunSpec, prepare_texts
 from research.runs.train import train
 from research.runs.warm_start import start_from_pretrained
-from research.training.initial_state import init_state
+from research.training.initial_state import Start, init_state
 from research.training.programs import Programs
 
 
@@ -129,7 +129,7 @@ def test_embeddings_start_from_them_and_fixed_ones_stay(small_corpus, some_vecto
     assert found.sum() > 100
     programs = Programs(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
-    state = init_state(programs, config, prepared.train, prepared.shapes.widths, start_from=start_from)
+    state = init_state(programs, config, prepared.train, prepared.shapes.widths, Start(start_from=start_from))
     after = restore(train(config, small_corpus, tmp_path / "run", folds=5)).variables
     tables = []
     if channels != "fixed":
@@ -151,4 +151,4 @@ def test_an_embedding_of_another_size_and_none_at_all_are_sentences(small_corpus
         programs = Programs(config, 2)
         start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
         with pytest.raises(UserError, match=message):
-            init_state(programs, config, prepared.train, prepared.shapes.widths, start_from=start_from)
+            init_state(programs, config, prepared.train, prepared.shapes.widths, Start(start_from=start_from))

@@ -7,6 +7,7 @@ shapes do not depend on the corpus.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -104,23 +105,11 @@ class Linear(nn.Module):
         of_words, of_pairs = jnp.split(scores, [token_ids.shape[1]], axis=1)
         return of_words + sum(jnp.pad(of_pairs / 2, ((0, 0), side, (0, 0))) for side in ((0, 1), (1, 0)))
 
-    def fit_constants(self, token_ids: jax.Array, lengths: jax.Array, labels: jax.Array) -> None:
-        """Sets the weights from the training texts: int32 [N, L], [N], [N]."""
-        ids, mask, nth = self.features(token_ids, lengths)
-        present = (mask & (nth == 0)).astype(jnp.float32)
-        # [features, classes]: how many texts of each class have the feature.
-        texts = jnp.zeros((self.kernel.shape[0], max(self.num_outputs, 2)))
-        texts = texts.at[ids, labels[:, None]].add(present)
-        all_texts = jnp.sum(texts, axis=1, keepdims=True)
-        if self.weighting == "tfidf":
-            weights = jnp.log((1.0 + ids.shape[0]) / (1.0 + all_texts)) + 1.0
-        else:
-            seen = (all_texts > 0).astype(jnp.float32)
-            inside, outside = (seen * (1.0 + counts) for counts in (texts, all_texts - texts))
-            shares = [counts / jnp.sum(counts, axis=0, keepdims=True) for counts in (inside, outside)]
-            weights = jnp.log(jnp.maximum(shares[0], 1e-30)) - jnp.log(jnp.maximum(shares[1], 1e-30))
-            weights = weights[:, -self.num_outputs :]  # of class 1 alone where there are two
-        self.weights.value = jnp.where(all_texts > 0, weights, 0.0)
+    @nn.nowrap
+    def fit_constants(self, texts: Encoded) -> dict[str, Any]:
+        """Return the constants that steps start from, computed from the training texts: the weights of the features."""
+        counts = count_features(texts, self.vocab_size, self.buckets)
+        return {"weights": weigh_features(counts, texts.labels, self.num_outputs, self.weighting)}
 
     @nn.nowrap
     def fit(

@@ -37,6 +37,10 @@ class Stopped(Exception):
     """Raised inside a call when the pool is closed before its end."""
 
 
+class WorkerLost(UserError):
+    """A worker process ended by itself, perhaps because memory ran out."""
+
+
 class _Call(NamedTuple):
     future: Future[Any]
     on_report: Callable[..., None]
@@ -116,7 +120,7 @@ class WorkerPool:
         """Wait shortly for the workers, hand on what they report and complete the futures of calls that ended.
 
         Raises:
-          UserError: a worker was lost.
+          WorkerLost: a worker was lost.
         """
         for pipe in wait(self._pipes, LISTEN_SECONDS):
             call = self._calls.get(pipe)
@@ -150,7 +154,7 @@ def _lost_is_an_error(title: str) -> Iterator[None]:
     try:
         yield
     except (EOFError, OSError) as error:
-        raise UserError(
+        raise WorkerLost(
             f"a process{f' that {title}' if title else ''} was lost, perhaps because memory ran out. The same command "
             "goes on. With fewer cores (taskset -c 0,1 before it) fewer processes share the memory"
         ) from error

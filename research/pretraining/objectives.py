@@ -20,7 +20,7 @@ from research.models.layers.vocabulary import Guesses
 
 MASKED = 0.15  # share of the tokens that are guessed
 _BY_MASK, _BY_RANDOM = 0.8, 0.1  # of these; the rest stay as they are
-_BLOCK = 512  # tokens whose logits are there at a time
+BLOCK_TOKENS = 512  # tokens whose logits are there at a time
 
 
 class Examples(NamedTuple):
@@ -152,7 +152,7 @@ def token_losses(guesses: Guesses, targets: jax.Array, weights: jax.Array) -> tu
       weights: float32 [B, P].
     """
     rows, count = targets.shape
-    blocks = min(count, -(-rows * count // _BLOCK))
+    blocks = min(count, -(-rows * count // BLOCK_TOKENS))
     width = -(-count // blocks)
 
     def in_blocks(array: jax.Array) -> jax.Array:

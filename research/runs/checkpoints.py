@@ -50,7 +50,8 @@ def _digests(folder: Path) -> str:
     )
 
 
-def _seal(folder: Path) -> None:
+def seal(folder: Path) -> None:
+    """Write the checksums of a step's files."""
     write_text(folder / _SEAL, _digests(folder))
 
 
@@ -146,7 +147,7 @@ class Checkpoints:
             make_folder(folder)
             # Of an earlier version, or its writer was killed before: beside sealed ones it would count as damaged.
             for unsealed in (folder / str(step) for step in intact if not (folder / str(step) / _SEAL).exists()):
-                _seal(unsealed)
+                seal(unsealed)
         with _ORBAX, _silent():  # Orbax warns of what it was asked for: that it may only read
             self._manager = ocp.CheckpointManager(
                 seen,
@@ -231,7 +232,7 @@ class Checkpoints:
                 self._manager.delete(step)  # kept before its quality was known
             metrics = {"selection": selection, "step": step, "seconds": seconds}
             self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
-            _seal(self._folder / str(step))
+            seal(self._folder / str(step))
             # Not by Orbax, which deletes before the seal: a kill then would leave one half deleted and one unsealed.
             steps = self._manager.all_steps()
             best = max(steps, key=lambda step: _score(self._manager.metrics(step)))

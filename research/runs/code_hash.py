@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_PACKAGE = Path(__file__).parent.parent
+PACKAGE = Path(__file__).parent.parent
 # Codes of one kind can be compared: other versions of Python write the same code otherwise, earlier ones of ours hashed
 # something else.
-_KIND = f"code3.{sys.version_info.major}.{sys.version_info.minor}-"
+KIND = f"code3.{sys.version_info.major}.{sys.version_info.minor}-"
 # What predicting needs beside the model itself, and what training does; with all that these import.
 _PREDICTING = ("data.tokenizer", "data.batches", "training.step", "training.programs")
 _TRAINING = ("runs.train",)
@@ -47,7 +47,7 @@ def was_trained_by_other_code(record: dict[str, Any], module: str) -> bool:
 
 
 def _differs(code: str | None, now: str) -> bool:
-    return (code or "").startswith(_KIND) and code != now
+    return (code or "").startswith(KIND) and code != now
 
 
 def _file_of(module: str) -> str:
@@ -60,20 +60,20 @@ def _hash(roots: Sequence[str]) -> str:
     while waiting:
         name = waiting.pop()
         if name not in found and (path := _path_of(name)) is not None:
-            found[name], imported = _parsed(path)
+            found[name], imported = parse_file(path)
             waiting += imported
-    return _KIND + hashlib.sha256("\0".join(found[name] for name in sorted(found)).encode()).hexdigest()[:16]
+    return KIND + hashlib.sha256("\0".join(found[name] for name in sorted(found)).encode()).hexdigest()[:16]
 
 
 def _path_of(name: str) -> Path | None:
     """Return the file of a module such as `models.layers.masks`; None if there is none, as for a function's name."""
-    path = _PACKAGE / name.replace(".", "/")
+    path = PACKAGE / name.replace(".", "/")
     found = [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()]
     return found[0] if found else None
 
 
 @functools.cache
-def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
+def parse_file(path: Path) -> tuple[str, tuple[str, ...]]:
     """Return the normalised code of a file, and the names of the modules of `research` that it imports."""
     tree = ast.parse(path.read_text("utf-8"))
     froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]

@@ -24,7 +24,7 @@ from research.runs.warm_start import start_from_pretrained, start_from_run
 from research.settings import PLACES, Config, config_hash, differences, repeat_of, to_dict
 from research.settings_validation import validate
 from research.training.early_stopping import chosen_by
-from research.training.initial_state import init_state
+from research.training.initial_state import Start, init_state
 from research.training.optimizers import limit_columns
 from research.training.programs import Programs, TrainData
 from research.training.step import TrainState
@@ -155,23 +155,20 @@ def fresh_state(programs: Programs, prepared: PreparedRun) -> TrainState:
     spec, texts, source = prepared.spec, prepared.texts, prepared.source
     training = spec.config.training
 
-    def start(fresh: dict[str, Any]) -> dict[str, Any]:
+    def start_from(fresh: dict[str, Any]) -> dict[str, Any]:
         if spec.config.optimizer.max_norm:
             limit_columns(fresh["params"], spec.config.optimizer.max_norm)  # raises where there is nothing to limit
         fresh = start_from_pretrained(programs.module, spec.config, texts, fresh)
         return fresh if source.run is None else start_from_run(fresh, source.run, texts.vocabulary)[0]
 
-    return init_state(
-        programs,
-        spec.config,
-        texts.train,
-        texts.shapes.widths,
+    begin = Start(
         init_seed=seed_of(spec, "init"),
         dropout_seed=seed_of(spec, "dropout"),
         class_weights=class_weights(prepared),
         num_steps=training.epochs * steps_per_epoch(len(texts.train.labels), training.batch_size),
-        start_from=start,
+        start_from=start_from,
     )
+    return init_state(programs, spec.config, texts.train, texts.shapes.widths, begin)
 
 
 def class_weights(prepared: PreparedRun) -> np.ndarray:

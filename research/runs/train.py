@@ -1,6 +1,7 @@
 """Train runs into their folders. A run is a function of (config, corpus, fold, repeat), interrupted or not."""
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ from research.training.programs import (
 )
 from research.training.sharding import ONE_DEVICE, Placement, share_rows
 from research.training.step import TrainState
+from research.training.whole_fit import is_fitted_whole, whole_fit_task
 
 OnProgress = Callable[[Run, float, float], None]  # (run, epochs done, a recent loss)
 
@@ -180,10 +182,14 @@ def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
     training, shapes = prepared[0].spec.config.training, prepared[0].texts.shapes
     data = [run.data for run in _pad(prepared, programs.placement)]
     times = [time.perf_counter()]
-    compile_programs(programs, programs.placement.put(fresh), data, training, shapes)
+    is_whole = is_fitted_whole(prepared[0].spec.config)
+    compile_programs(programs, programs.placement.put(fresh), data, None if is_whole else training, shapes)
     times.append(time.perf_counter())
-    task = classifier_task(programs, data, training, shapes)
-    saved = [SavedRun(run.run, run.spec.config.training, run.select) for run in prepared]
+    if is_whole:
+        task = whole_fit_task(programs, data, prepared[0].spec.config, shapes)
+    else:
+        task = classifier_task(programs, data, training, shapes)
+    saved = [SavedRun(run.run, _epochs_of(run.spec.config), run.select) for run in prepared]
     outcomes, earlier_seconds = train_epochs(saved, task, fresh, group.on_progress)
     times.append(time.perf_counter())
     done = [(run, best) for run, best in zip(prepared, outcomes, strict=True) if not isinstance(best, Diverged)]
@@ -209,6 +215,11 @@ def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
     for run, best in done:
         write_record(run.run.folder, "done", run.run.command, **run_facts(run, programs, best), **about)
     return [best if isinstance(best, Diverged) else None for best in outcomes]
+
+
+def _epochs_of(config: Config) -> Training:
+    """Return the training settings that decide which epochs there are; a fit of all texts at once is one epoch."""
+    return dataclasses.replace(config.training, epochs=1) if is_fitted_whole(config) else config.training
 
 
 class SavedRun(NamedTuple):

@@ -11,7 +11,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from research.parallel.worker_pool import WorkerPool, Workers
+from research.errors import UserError
+from research.parallel.worker_pool import WorkerLost, WorkerPool, Workers
 from research.serving.prediction_files import Chunk, csv_header, to_csv, to_jsonl
 
 if TYPE_CHECKING:  # imported where it is used: a process that only reads and writes starts without JAX
@@ -57,19 +58,29 @@ def predict_in_workers(
     Raises:
       UserError: the run cannot be restored, or a process was lost.
     """
+    try:
+        with WorkerPool(workers, (folder, output_format)) as pool:
+            yield from _in_order(pool, chunks, 2 * workers.count)
+    except WorkerLost as error:
+        raise UserError(
+            f"one of {workers.count} processes was lost, perhaps for want of memory: a smaller input takes fewer"
+        ) from error
+
+
+def _in_order(pool: WorkerPool, chunks: Iterable[Chunk], most: int) -> Iterator[tuple[Chunk, str]]:
+    """Yield each chunk and its output in the order of the chunks, of which at most `most` are pending."""
     pending: deque[tuple[Chunk, Future[str]]] = deque()
-    with WorkerPool(workers, (folder, output_format)) as pool:
-        for chunk in chunks:
-            while not pool.has_idle or len(pending) > 2 * workers.count:
-                pool.listen()
-                while pending and pending[0][1].done():
-                    oldest, output = pending.popleft()
-                    yield oldest, output.result()
-            pending.append((chunk, pool.submit(_predict_in_worker, chunk, title="predicted")))
-        for oldest, output in pending:
-            while not output.done():
-                pool.listen()
-            yield oldest, output.result()
+    for chunk in chunks:
+        while not pool.has_idle or len(pending) > most:
+            pool.listen()
+            while pending and pending[0][1].done():
+                oldest, output = pending.popleft()
+                yield oldest, output.result()
+        pending.append((chunk, pool.submit(_predict_in_worker, chunk)))
+    for oldest, output in pending:
+        while not output.done():
+            pool.listen()
+        yield oldest, output.result()
 
 
 def _predict_in_worker(shared: tuple[Path | str, OutputFormat], chunk: Chunk, report: Callable[..., None]) -> str:

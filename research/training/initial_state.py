@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,18 @@ from research.training.metric_sums import zero
 from research.training.optimizers import rates_of
 from research.training.programs import Programs
 from research.training.step import TrainState
+from research.training.whole_fit import is_fitted_whole
+
+
+class Start(NamedTuple):
+    """What differs between the first states of the runs of a variant."""
+
+    init_seed: int = 0  # of the run's "init" stream
+    dropout_seed: int = 0  # of the run's "dropout" stream
+    class_weights: np.ndarray | None = None  # float32 [C]; None: ones
+    num_steps: int = 1  # of the whole run
+    # Fresh variables -> those to start from.
+    start_from: Callable[[dict[str, Any]], dict[str, Any]] = lambda variables: variables
 
 
 def init_state(
@@ -25,12 +37,7 @@ def init_state(
     config: Config,
     train: Encoded,
     widths: tuple[int, ...],
-    *,
-    init_seed: int = 0,
-    dropout_seed: int = 0,
-    class_weights: np.ndarray | None = None,
-    num_steps: int = 1,
-    start_from: Callable[[dict[str, Any]], dict[str, Any]] = lambda variables: variables,
+    start: Start = Start(),
 ) -> TrainState:
     """Return a fresh state.
 
@@ -39,11 +46,7 @@ def init_state(
       config: its settings, of which the rates are read.
       train: the training texts; read by modules that fit constants on them (`fit_constants`).
       widths: of batches.
-      init_seed: of the run's "init" stream.
-      dropout_seed: of the run's "dropout" stream.
-      class_weights: float32 [C], ones if not given.
-      num_steps: of the whole run.
-      start_from: fresh variables -> those to start from.
+      start: what differs between the runs of a variant.
 
     Raises:
       UserError: the model takes more memory than there is.
@@ -51,26 +54,26 @@ def init_state(
     module = programs.module
     example = gather(train, np.arange(0), 1, widths)
     require_memory(jax.eval_shape(programs.init, jax.random.key(0), example.token_ids, example.lengths))
-    variables = dict(programs.init(jax.random.key(init_seed), example.token_ids, example.lengths))
-    if hasattr(module, "fit_constants"):
-        every = gather(train, np.arange(len(train.labels)), len(train.labels), widths)
-        fit = jax.jit(functools.partial(module.apply, method="fit_constants", mutable="constants"))
-        variables |= fit(variables, every.token_ids, every.lengths, every.labels)[1]
-    variables = start_from(variables)
+    variables = dict(programs.init(jax.random.key(start.init_seed), example.token_ids, example.lengths))
+    fits_whole = is_fitted_whole(config)
+    if hasattr(module, "fit_constants") and not fits_whole:
+        variables["constants"] = jax.tree.map(jnp.asarray, module.fit_constants(train))
+    variables = start.start_from(variables)
     params = variables.pop("params")
+    class_weights = start.class_weights
     if class_weights is None:
         class_weights = np.ones(max(module.num_outputs, 2), np.float32)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        dropout_seed=jnp.asarray(dropout_seed, jnp.uint32),
+        dropout_seed=jnp.asarray(start.dropout_seed, jnp.uint32),
         class_weights=jnp.asarray(class_weights, jnp.float32),
         num_texts=jnp.asarray(len(train.labels), jnp.float32),
-        num_steps=jnp.asarray(num_steps, jnp.float32),
+        num_steps=jnp.asarray(start.num_steps, jnp.float32),
         rates=rates_of(config.optimizer, config.training.l2),
         sums=jax.tree.map(jnp.asarray, zero(len(class_weights))),
         params=params,
         constants=variables,
-        opt_state=programs.init_optimizer(params),
+        opt_state={} if fits_whole else programs.init_optimizer(params),
     )
 
 

@@ -26,7 +26,7 @@ from research.training.loop import Call, Task, stack
 from research.training.metric_sums import Metrics, summarise, zero
 from research.training.optimizers import make_optimizer, without_rates
 from research.training.sharding import ONE_DEVICE, Placement
-from research.training.step import Capacity, DeviceTexts, TrainState, evaluate_step, pad_texts, take, train_step
+from research.training.step import Capacity, DeviceTexts, TrainState, evaluate_step, pad_texts, train_step, train_steps
 
 _EVALUATION_ROWS = 64  # of a batch; on CPU more would leave the processor's cache
 _MOST_STEPS = 16  # that one call of a program takes
@@ -104,60 +104,15 @@ def programs_for(config: Config, num_classes: int, placement: Placement = ONE_DE
         optimizer=given.optimizer,
         training=Training(**{n: getattr(given.training, n) for n in ("l2", "label_smoothing", "compute_dtype")}),
     )
-    return _programs(json.dumps(to_dict(read), sort_keys=True), num_classes, placement)
+    return cached_programs(json.dumps(to_dict(read), sort_keys=True), num_classes, placement)
 
 
 # Few, because a compiled program holds a thousand memory mappings on CPU and a process may have 65,530; runs of one
 # variant follow one another.
 @functools.lru_cache(maxsize=4)
-def _programs(config_json: str, num_classes: int, placement: Placement) -> Programs:
+def cached_programs(config_json: str, num_classes: int, placement: Placement) -> Programs:
+    """Return the programs of a config in JSON; see `programs_for`."""
     return Programs(config_from_dict(json.loads(config_json)), num_classes, placement)
-
-
-def train_steps(
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
-    placement: Placement,
-    states: TrainState,
-    texts: DeviceTexts,
-    index: jax.Array,
-    count: jax.Array,
-    *,
-    width: int,
-) -> tuple[TrainState, Metrics]:
-    """Take the first `count` of K steps of each run, so that a program is started once for many steps.
-
-    Args:
-      step: `train_step` of a variant.
-      placement: of the runs.
-      states: [R, ...], before the first step.
-      texts: [R, ...], the training texts.
-      index: int32 [R, K, B], the texts of each batch, -1 for filler; a run stands still where a batch is all filler.
-      count: int32 [], at most K.
-      width: that the batches are padded to.
-
-    Returns:
-      the states after the last step, and the metrics [R, ...] of all steps, which their `sums` hold as well.
-    """
-
-    alone = index.shape[0] == 1
-
-    def one_run(state: TrainState, texts: DeviceTexts, index: jax.Array) -> tuple[TrainState, Metrics]:
-        def one_step(i: jax.Array, loop: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            batch = take(texts, index[i], width)
-            state, metrics = step(loop[0], batch)
-            if not alone:
-                trains = jnp.any(batch.weights > 0)
-                state = jax.tree.map(lambda new, old: jnp.where(trains, new, old), state, loop[0])
-            # Step by step, so that an epoch's sums do not depend on where it was interrupted.
-            return state.replace(sums=state.sums.merge(metrics)), loop[1].merge(metrics)
-
-        nothing = jax.tree.map(jnp.asarray, zero(state.class_weights.shape[0]))
-        return jax.lax.fori_loop(0, count, one_step, (state, nothing))
-
-    if alone:
-        results = one_run(*jax.tree.map(lambda leaf: leaf[0], (states, texts, index)))
-        return placement.replicate(jax.tree.map(lambda leaf: leaf[None], results))
-    return placement.replicate(jax.vmap(one_run)(states, texts, index))
 
 
 class TrainData(NamedTuple):
@@ -229,15 +184,22 @@ def _put_texts(placement: Placement, data: Sequence[TrainData], shapes: Shapes) 
 
 
 def compile_programs(
-    programs: Programs, states: TrainState, data: Sequence[TrainData], training: Training, shapes: Shapes
+    programs: Programs, states: TrainState, data: Sequence[TrainData], training: Training | None, shapes: Shapes
 ) -> None:
-    """Compile every program of R runs, by calls that do nothing; arguments as of `fit` and `classifier_task`."""
+    """Compile every program of R runs, by calls that do nothing.
+
+    Args:
+      programs, data, shapes: as of `classifier_task`.
+      states: [R, ...], fresh.
+      training: the settings; None if no steps are taken.
+    """
     placement = programs.placement
-    texts, rows = _put_texts(placement, data, shapes), _batch_rows(training, data, placement)
-    filler = np.full((len(data), _steps_of_a_call(training, data), rows), -1, np.int32)
-    for width in _training_widths(shapes, training, data):
-        copy = placement.put(jax.tree.map(np.array, states))
-        _compile(functools.partial(programs.train_steps, copy, texts, placement.put_rows(filler, 2), 0, width=width))
+    if training is not None:
+        texts, rows = _put_texts(placement, data, shapes), _batch_rows(training, data, placement)
+        filler = np.full((len(data), _steps_of_a_call(training, data), rows), -1, np.int32)
+        for width in _training_widths(shapes, training, data):
+            arguments = placement.put(jax.tree.map(np.array, states)), texts, placement.put_rows(filler, 2), 0
+            _compile(functools.partial(programs.train_steps, *arguments, width=width))
     empty = np.empty(0, np.int32)
     for width in _evaluation_widths(shapes.widths):
         batch = stack([gather(run.validation, empty, _evaluation_rows(placement), (width,)) for run in data])

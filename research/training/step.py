@@ -1,5 +1,6 @@
 """The training step: a pure function `(state, batch) -> (state, metrics)`, compiled by `programs.py`."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +13,9 @@ from flax import struct
 from research.data.batches import Batch
 from research.data.tokenizer import PADDING_ID, Encoded
 from research.settings import Config, Optimizer
-from research.training.metric_sums import Metrics, cross_entropy, measure, probabilities
+from research.training.metric_sums import Metrics, cross_entropy, measure, probabilities, zero
 from research.training.optimizers import Rates, is_weight, limit_columns
+from research.training.sharding import Placement
 
 
 @struct.dataclass
@@ -157,6 +159,52 @@ def descend(
     if settings.max_norm:
         params = limit_columns(params, settings.max_norm)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+
+
+def train_steps(
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    placement: Placement,
+    states: TrainState,
+    texts: DeviceTexts,
+    index: jax.Array,
+    count: jax.Array,
+    *,
+    width: int,
+) -> tuple[TrainState, Metrics]:
+    """Take the first `count` of K steps of each run, so that a program is started once for many steps.
+
+    Args:
+      step: `train_step` of a variant.
+      placement: of the runs.
+      states: [R, ...], before the first step.
+      texts: [R, ...], the training texts.
+      index: int32 [R, K, B], the texts of each batch, -1 for filler; a run stands still where a batch is all filler.
+      count: int32 [], at most K.
+      width: that the batches are padded to.
+
+    Returns:
+      the states after the last step, and the metrics [R, ...] of all steps, which their `sums` hold as well.
+    """
+
+    alone = index.shape[0] == 1
+
+    def one_run(state: TrainState, texts: DeviceTexts, index: jax.Array) -> tuple[TrainState, Metrics]:
+        def one_step(i: jax.Array, loop: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            batch = take(texts, index[i], width)
+            state, metrics = step(loop[0], batch)
+            if not alone:
+                trains = jnp.any(batch.weights > 0)
+                state = jax.tree.map(lambda new, old: jnp.where(trains, new, old), state, loop[0])
+            # Step by step, so that an epoch's sums do not depend on where it was interrupted.
+            return state.replace(sums=state.sums.merge(metrics)), loop[1].merge(metrics)
+
+        nothing = jax.tree.map(jnp.asarray, zero(state.class_weights.shape[0]))
+        return jax.lax.fori_loop(0, count, one_step, (state, nothing))
+
+    if alone:
+        results = one_run(*jax.tree.map(lambda leaf: leaf[0], (states, texts, index)))
+        return placement.replicate(jax.tree.map(lambda leaf: leaf[None], results))
+    return placement.replicate(jax.vmap(one_run)(states, texts, index))
 
 
 def evaluate_step(

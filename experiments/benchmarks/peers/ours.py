@@ -21,7 +21,7 @@ from research.data.vocabulary import fit_vocabulary
 from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained
 from research.settings import Config, Data
-from research.training.initial_state import init_state
+from research.training.initial_state import Start, init_state
 from research.training.loop import fit, stack
 from research.training.programs import Programs, TrainData, classifier_task, programs_for
 from research.training.sharding import ONE_DEVICE
@@ -87,7 +87,7 @@ def populations(threads: int) -> dict[str, float]:
     rates = {}
     for size in (1, 8) if jax.default_backend() == "cpu" else (1, 8, 64, 256):
         widths = prepared.shapes.widths
-        fresh = [init_state(programs, config, prepared.train, widths, init_seed=seed) for seed in range(size)]
+        fresh = [init_state(programs, config, prepared.train, widths, Start(init_seed=seed)) for seed in range(size)]
         task = classifier_task(programs, [data] * size, config.training, prepared.shapes)
         seconds, start = 0.0, 0.0
         for states, _ in fit(task, ONE_DEVICE.put(stack(fresh)), 2, done=[0] * size):
@@ -109,7 +109,9 @@ def tuning(threads: int) -> dict[str, float]:
     config, prepared, order = peers.fine_tuning_data()
     programs = programs_for(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
-    state = init_state(programs, config, prepared.train, prepared.shapes.widths, num_steps=1000, start_from=start_from)
+    state = init_state(
+        programs, config, prepared.train, prepared.shapes.widths, Start(num_steps=1000, start_from=start_from)
+    )
     states, texts = _put(state, prepared)
     planned = list(blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.shapes.widths, 16))
     seconds = 0.0
