@@ -1,7 +1,10 @@
 """A run as a whole: exact, reproducible, resumable, and never looking at its test texts."""
 
 import json
+import traceback
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,7 +19,11 @@ from research.runs import run_files
 from research.runs.clearing import clear
 from research.runs.prepare import Run, class_weights, fresh_state, prepare_run, seed_of
 from research.runs.train import RunOptions
+from research.training import programs
+from research.training.loop import fit, stack
 from research.training.programs import programs_for
+from research.training.sharding import ONE_DEVICE
+from research.training.step import train_step
 from tests.small import contents, small_lstm
 
 LEARNS_FAST = (
@@ -333,3 +340,34 @@ def test_patience_stops_and_stays_stopped(small_corpus, tmp_path, monkeypatch):
     other = train(config, small_corpus, tmp_path / "other")
     assert (other / run_files.PREDICTIONS).read_bytes() == predictions
     assert (other / run_files.METRICS).read_bytes() == (folder / run_files.METRICS).read_bytes()
+
+
+def test_few_functions_stand_between_a_run_and_its_step(small_corpus, tmp_path, monkeypatch):
+    """A reader follows a gradient without going back and forth; docs/design.md lists the same functions."""
+    stacks = []
+
+    def watched(*arguments):
+        frames = [(Path(frame.filename).parts[-2:], frame.name) for frame in traceback.extract_stack()]
+        stacks.append([frame for frame in frames if frame[0][0] in ("runs", "training", "data", "models")])
+        return train_step(*arguments)
+
+    monkeypatch.setattr(programs, "train_step", watched)
+    programs.cached_programs.cache_clear()
+    train(small_lstm("--config.training.epochs=1"), small_corpus, tmp_path / "run")
+    programs.cached_programs.cache_clear()  # the watched one is not for others
+    assert stacks
+    for frames in stacks:
+        last = max(i for i, (file, _) in enumerate(frames) if file == ("runs", "train.py"))
+        assert len(frames) - 1 - last <= 5, frames
+
+
+def test_the_loop_moves_nothing_between_host_and_device_unasked(small_corpus, tmp_path):
+    """All transfers of an epoch are explicit: states and batches are put, and metrics are fetched."""
+    config = small_lstm("--config.training.epochs=2")
+    compiled = programs_for(config, 2)
+    prepared = prepare_run(Run(config, tmp_path / "run"), small_corpus, 5)
+    task = programs.classifier_task(compiled, [prepared.data], config.training, prepared.texts.shapes)
+    states = ONE_DEVICE.put(stack([fresh_state(compiled, prepared)]))
+    with jax.transfer_guard("disallow"):
+        epochs = [results for _, results in fit(task, states, 2, done=[0])]
+    assert [record["epoch"] for ((record, _),) in epochs] == [1, 2]

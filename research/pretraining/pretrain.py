@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from research.data.batches import steps_per_epoch
 from research.data.corpora import Corpus
@@ -153,7 +154,9 @@ def _task(programs: PretrainPrograms, prepared: PreparedStream, config: Config, 
         if len(prepared.validation.rows):
             rows = read_batches(prepared.validation, prepared.fill, training.batch_size, 0, epochs=1, shuffled=False)
             for n, batch in enumerate(rows):
-                sums = sums.merge(programs.evaluate(state.params, placement.put_rows(batch, 0), n))
+                sums = sums.merge(
+                    programs.evaluate(state.params, placement.put_rows(batch, 0), placement.put_shared(np.int32(n)))
+                )
         return stack([jax.device_get(sums)])
 
     return Task([steps], programs.step, calls, validate, summarise, placement)

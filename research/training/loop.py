@@ -82,7 +82,7 @@ def fit(
       and validation, `{"step", "epoch", "split", metric...}`. Training metrics are means over the epoch, during which
       the parameters changed.
     """
-    done, at_step, diverged = list(done), np.asarray(states.step), set[int]()
+    done, at_step, diverged = list(done), jax.device_get(states.step), set[int]()
     for number in range(min(done), epochs):
         trains = [r for r in range(len(done)) if r not in diverged and done[r] == number and not is_finished(r)]
         if not trains:
@@ -90,7 +90,7 @@ def fit(
         epoch = _Epoch(number, task.steps, {r: int(at_step[r]) - number * task.steps[r] for r in trains})
         states = _without_sums(task.placement, states, [r for r in trains if not epoch.taken[r]])
         states, lost = _train_epoch(task, epoch, states, hooks)
-        at_step = np.asarray(states.step)
+        at_step = jax.device_get(states.step)
         results: list[Result] = [lost.get(r) for r in range(len(done))]
         if len(lost) < len(trains):
             validated = task.validate(states)
@@ -141,7 +141,7 @@ def _read_losses(epoch: _Epoch, steps: int, metrics: Any, runs: set[int], hooks:
       runs: those that train.
       hooks: are told the losses.
     """
-    losses, weights, lost = np.atleast_1d(metrics.loss), np.atleast_1d(metrics.weight), {}
+    (losses, weights), lost = jax.device_get((metrics.loss, metrics.weight)), {}
     for r in sorted(runs):
         step = min(epoch.taken[r] + steps, epoch.steps[r])
         if np.isfinite(losses[r]):
@@ -178,7 +178,7 @@ def _diverged(step: int) -> Diverged:
 
 def _without_sums(placement: Placement, states: Any, runs: Sequence[int]) -> Any:
     """Return the states with the sums of some runs put to zero."""
-    sums = jax.tree.map(np.array, states.sums)
+    sums = jax.tree.map(np.array, jax.device_get(states.sums))
     for leaf in jax.tree.leaves(sums):
         leaf[list(runs)] = 0
     return states.replace(sums=placement.put(sums))
@@ -191,4 +191,4 @@ def stack(trees: Sequence[Any]) -> Any:
 
 def of_run(tree: Any, run: int) -> Any:
     """Return the arrays of one run on the host, copied: the next step is given the memory of its states."""
-    return jax.tree.map(lambda leaf: np.array(np.asarray(leaf)[run]), tree)
+    return jax.tree.map(lambda leaf: np.array(jax.device_get(leaf)[run]), tree)

@@ -169,7 +169,8 @@ def _classifier_calls(
             order = epoch_order(run.train.lengths, training.batch_size, run.order_seed, epoch)
             orders.append((run.train.lengths, order[taken[r] :] if r in taken else []))
         for index, count, width in blocks(orders, rows, widths, most):
-            yield Call((texts, placement.put_rows(index, 2), count), {"width": width}, count)
+            arguments = texts, placement.put_rows(index, 2), placement.put_shared(np.int32(count))
+            yield Call(arguments, {"width": width}, count)
 
     return calls
 
@@ -198,7 +199,8 @@ def compile_programs(
         texts, rows = _put_texts(placement, data, shapes), _batch_rows(training, data, placement)
         filler = np.full((len(data), _steps_of_a_call(training, data), rows), -1, np.int32)
         for width in _training_widths(shapes, training, data):
-            arguments = placement.put(jax.tree.map(np.array, states)), texts, placement.put_rows(filler, 2), 0
+            copies = placement.put(jax.tree.map(np.array, states))
+            arguments = copies, texts, placement.put_rows(filler, 2), placement.put_shared(np.int32(0))
             _compile(functools.partial(programs.train_steps, *arguments, width=width))
     empty = np.empty(0, np.int32)
     for width in _evaluation_widths(shapes.widths):

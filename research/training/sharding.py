@@ -52,13 +52,12 @@ class Placement:
         return self._put(tree, PartitionSpec(*[RUNS] * (self.run_shares > 1)))
 
     def put_rows(self, tree: Any, axis: int) -> Any:
-        """Put arrays [R, ...] whose `axis` holds the rows of a batch, a multiple of `row_shares`, on the devices.
+        """Put arrays [R, ...] whose `axis` holds the rows of a batch, a multiple of `row_shares`, on the devices."""
+        return self._put(tree, PartitionSpec(*[None] * axis, BATCH)) if self.row_shares > 1 else self.put(tree)
 
-        On the default device they stay as they are: a compiled function puts its arguments there in less time.
-        """
-        if self.mesh is None:
-            return tree
-        return self.put(tree) if self.run_shares > 1 else self._put(tree, PartitionSpec(*[None] * axis, BATCH))
+    def put_shared(self, tree: Any) -> Any:
+        """Put arrays that are equal for all runs and rows on every device."""
+        return self._put(tree, PartitionSpec())
 
     def _put(self, tree: Any, spec: PartitionSpec) -> Any:
         if self.mesh is None:
