@@ -53,7 +53,10 @@ def test_repeats_are_added_for_the_pairs_that_they_can_decide(easy, tmp_path, mo
         {"a": "other", "b": "linear", "verdict": "undecided"},
         {"a": "again", "b": "linear", "verdict": "equivalent"},
     ]
-    monkeypatch.setattr("research.comparison.compare.write_report", lambda folder: SimpleNamespace(pairs=pairs))
+    monkeypatch.setattr(
+        "research.comparison.compare.read_results", lambda folder: SimpleNamespace(pairs=pairs, spread=None)
+    )
+    monkeypatch.setattr("research.comparison.compare.write_results", lambda results, folder: None)
     compare_into(folder, {"linear": linear(1), "again": linear(3)}, easy, max_repeats=4, log=lines.append)
     assert "every pair is decided after 2 repeat(s); 4 of the allowed runs are not needed" in lines
     assert not (folder / "again" / "repeat2").exists()
@@ -175,6 +178,5 @@ def test_the_detectable_difference_is_said_before_training(easy, tmp_path):
     compare_into(tmp_path / "d", {"linear": linear(2), "other": linear(3)}, easy, repeats=1, log=one.append)
     assert "no difference can be told from luck" in one[0]
     few = {"variants": {"a": {}, "b": {}}, "folds": 2, "repeats": 1}
-    assert "no difference can be told from luck" in detectable_sentence(
-        tmp_path, few, Claims(looks=50, metric="accuracy"), 80
-    )
+    claims = Claims(looks=50, metric="accuracy")
+    assert "no difference can be told from luck" in detectable_sentence(few, claims, 80, None)

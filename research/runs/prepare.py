@@ -28,6 +28,7 @@ from research.training.initial_state import Start, init_state
 from research.training.optimizers import limit_columns
 from research.training.programs import Programs, TrainData
 from research.training.step import TrainState
+from research.training.whole_fit import is_fitted_whole
 
 # Parts of a run's description that may differ when the run is called again: a file may have been moved, and the hash is
 # that of the settings.
@@ -166,6 +167,7 @@ def fresh_state(programs: Programs, prepared: PreparedRun) -> TrainState:
         dropout_seed=seed_of(spec, "dropout"),
         class_weights=class_weights(prepared),
         num_steps=training.epochs * steps_per_epoch(len(texts.train.labels), training.batch_size),
+        takes_steps=not is_fitted_whole(spec.config),
         start_from=start_from,
     )
     return init_state(programs, spec.config, texts.train, texts.shapes.widths, begin)

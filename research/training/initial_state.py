@@ -18,7 +18,6 @@ from research.training.metric_sums import zero
 from research.training.optimizers import rates_of
 from research.training.programs import Programs
 from research.training.step import TrainState
-from research.training.whole_fit import is_fitted_whole
 
 
 class Start(NamedTuple):
@@ -28,6 +27,7 @@ class Start(NamedTuple):
     dropout_seed: int = 0  # of the run's "dropout" stream
     class_weights: np.ndarray | None = None  # float32 [C]; None: ones
     num_steps: int = 1  # of the whole run
+    takes_steps: bool = True  # False for a model that is fitted to all texts at once, see `whole_fit`
     # Fresh variables -> those to start from.
     start_from: Callable[[dict[str, Any]], dict[str, Any]] = lambda variables: variables
 
@@ -55,8 +55,7 @@ def init_state(
     example = gather(train, np.arange(0), 1, widths)
     require_memory(jax.eval_shape(programs.init, jax.random.key(0), example.token_ids, example.lengths))
     variables = dict(programs.init(jax.random.key(start.init_seed), example.token_ids, example.lengths))
-    fits_whole = is_fitted_whole(config)
-    if hasattr(module, "fit_constants") and not fits_whole:
+    if hasattr(module, "fit_constants") and start.takes_steps:
         variables["constants"] = jax.tree.map(jnp.asarray, module.fit_constants(train))
     variables = start.start_from(variables)
     params = variables.pop("params")
@@ -73,7 +72,7 @@ def init_state(
         sums=jax.tree.map(jnp.asarray, zero(len(class_weights))),
         params=params,
         constants=variables,
-        opt_state={} if fits_whole else programs.init_optimizer(params),
+        opt_state=programs.init_optimizer(params) if start.takes_steps else {},
     )
 
 
