@@ -72,7 +72,7 @@ def train_runs(
       test: as in `train_group`.
       workers: the processes that each train one run at a time. Runs that use all cores, or all runs without workers,
         are trained in this process.
-      most_together: runs of a group at most; by default 1 on CPU.
+      most_together: runs of a group at most for each device; by default 1 on CPU.
       hooks: progress, and the end of each run.
 
     Returns:
@@ -95,12 +95,16 @@ def train_runs(
         if of_workers:
             _train_in_workers({i: runs[i] for i in of_workers}, job, workers, hooks.on_progress, end)
         here += [i for i in others if i not in of_workers]
-    if most_together is None:
-        most_together = 1 if jax.default_backend() == "cpu" else MOST_TOGETHER
-    groups = group_runs([runs[i].config for i in here], most_together * len(jax.local_devices()))
-    for group in groups:
+    for group in group_runs([runs[i].config for i in here], _most_in_a_group(most_together) if here else 1):
         _train_in_this_process({here[i]: runs[here[i]] for i in group}, job, hooks.on_progress, end)
     return [outcomes[i] for i in range(len(runs))]
+
+
+def _most_in_a_group(of_a_device: int | None) -> int:
+    """Return how many runs this process trains at once; by default 1 a device on CPU, where groups are slower."""
+    if of_a_device is None:
+        of_a_device = 1 if jax.default_backend() == "cpu" else MOST_TOGETHER
+    return of_a_device * len(jax.local_devices())
 
 
 def uses_all_cores(config: Config) -> bool:
