@@ -1,7 +1,7 @@
 """Run many command lines of one program in one process: `child.py NAME`.
 
-Each line of standard input is a JSON list of arguments. The answer is a JSON list: the exit code (or the exception),
-standard error, and the names in the current folder.
+Each line of standard input is a JSON list of arguments. The answer is a JSON object: the exit code (or the exception),
+standard output, standard error, and the names in the current folder.
 """
 
 import contextlib
@@ -13,7 +13,6 @@ import os
 import sys
 from pathlib import Path
 
-import jax
 from absl import flags
 
 from experiments import program
@@ -21,23 +20,24 @@ from research.settings import Training
 
 
 def main(name: str) -> None:
-    jax.config.update("jax_num_cpu_devices", 2)
     module = importlib.import_module(f"experiments.{name}")
     command_lines, sys.stdin = sys.stdin, Path(os.devnull).open()  # noqa: SIM115 - open until the process ends
     for line in command_lines:
-        stderr, code = io.StringIO(), 0
+        stdout, stderr, code = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO(), 0
         for flag in list(flags.FLAGS):
             flags.FLAGS[flag].unparse()
         flags.FLAGS.unparse_flags()
         sys.argv = ["program", *json.loads(line)]
-        with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
+        with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stdout):
             try:
                 program.launch(module.main, trains=Training if inspect.signature(module.main).parameters else None)
             except SystemExit as end:
                 code = end.code or 0
             except BaseException as error:  # noqa: BLE001 - the test gets any exception
                 code = f"{type(error).__name__}: {error}"
-        print(json.dumps([code, stderr.getvalue(), sorted(path.name for path in Path().iterdir())]), flush=True)
+        stdout.flush()
+        answer = {"code": code, "out": stdout.buffer.getvalue().decode(), "err": stderr.getvalue()}
+        print(json.dumps(answer | {"names": sorted(path.name for path in Path().iterdir())}), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import jax
@@ -41,16 +42,32 @@ SLOW = {
     *("bert", "compare_flags", "comparison", "explain", "export", "hostile", "keras", "kills", "linear", "models"),
     *("population", "pretrain", "pretrain_runs", "processes", "programs", "recurrent", "settings", "sharing"),
 }
+# Files that need `./launch.sh test --all`: they kill real processes, start several that train together, open a browser,
+# or try thousands of inputs. In other files single tests are marked `extra`.
+EXTRA = {"compare_flags", "hostile", "kills", "page", "processes"}
 
 # Files that compare the bits of what users run. The others ask for values, of many programs that each run a few times:
 # without optimization these are compiled in half the time.
 OPTIMIZED = {"kills", "processes", "step", "training", "workers"}
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="run every test, also those that take long")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Mark tests by their file, and leave out those marked `extra` unless `--all` or a file is named."""
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW:
+        name = item.path.stem.removeprefix("test_")
+        if name in SLOW:
             item.add_marker("slow")
+        if name in EXTRA:
+            item.add_marker("extra")
+    names_files = any(Path(argument.partition("::")[0]).exists() for argument in config.invocation_params.args)
+    if not (config.getoption("--all") or names_files or "extra" in config.getoption("-m")):
+        extra = [item for item in items if item.get_closest_marker("extra")]
+        config.hook.pytest_deselected(items=extra)
+        items[:] = [item for item in items if not item.get_closest_marker("extra")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,25 +112,50 @@ def comparison(tmp_path, small_tsv):
 
 
 @pytest.fixture(scope="module")
-def ask():
-    """A function (program, folder to stand in, flags) -> (exit code, standard error, names in the folder).
+def command_line():
+    """A function (program, folder to stand in, flags) -> exit code, output, errors and the names in the folder.
 
-    The command lines of a program in a folder are run by one process, so that they cost little.
+    All command lines of a program in a folder are run by one process, so that they cost little.
     """
     with contextlib.ExitStack() as stack:
         children = {}
 
-        def ask(program, folder, flags):
+        def run(program, folder, flags):
             if (program, folder) not in children:
                 command = [sys.executable, "-P", str(ROOT / "tests" / "child.py"), program]
                 pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-                child = subprocess.Popen(command, cwd=folder, text=True, **pipes)
+                environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "COLUMNS": "200"}  # no worker processes
+                child = subprocess.Popen(command, cwd=folder, text=True, env=environment, **pipes)
                 children[program, folder] = stack.enter_context(child)
             child = children[program, folder]
             child.stdin.write(json.dumps(list(map(str, flags))) + "\n")
             child.stdin.flush()
             answer = child.stdout.readline()
             assert answer, child.stderr.read()
-            return json.loads(answer)
+            return SimpleNamespace(**json.loads(answer))
 
-        yield ask
+        yield run
+
+
+@pytest.fixture(scope="module")
+def ask(command_line):
+    """A function (program, folder to stand in, flags) -> (exit code, standard error, names in the folder)."""
+
+    def ask(program, folder, flags):
+        answer = command_line(program, folder, flags)
+        return answer.code, answer.err, answer.names
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def run(command_line):
+    """A function (program, *flags, cwd=, code=0) -> (standard output, standard error) of a command line."""
+
+    def run(program, *flags, cwd, code=0):
+        answer = command_line(program, cwd, flags)
+        assert answer.code == code, answer.err
+        assert "Traceback" not in answer.err
+        return answer.out, answer.err
+
+    return run

@@ -21,15 +21,11 @@ from tests.conftest import ROOT
 SMALL = ["--config.training.epochs=2"]
 
 
-def run(program, *flags, cwd, text=None, code=0, **environment):
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", f"experiments.{program}", *map(str, flags)],
-        cwd=cwd,
-        input=text,
-        capture_output=True,
-        env=os.environ | {"COLUMNS": "200"} | environment,
-        timeout=300,
-    )
+def run_process(program, *flags, cwd, text=None, code=0):
+    """What a program prints in a process of its own; with one CPU device it starts no worker processes."""
+    command = [sys.executable, "-P", "-m", f"experiments.{program}", *map(str, flags)]
+    environment = os.environ | {"COLUMNS": "200", "JAX_NUM_CPU_DEVICES": "1"}
+    done = subprocess.run(command, cwd=cwd, input=text, capture_output=True, env=environment, timeout=300)
     out, err = done.stdout.decode(), done.stderr.decode()
     assert done.returncode == code, err
     assert "Traceback" not in err
@@ -43,7 +39,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def compared(folder, small_tsv):
+def compared(folder, small_tsv, run):
     out, err = run(
         *("compare", "--variants=linear,lstm,luong:dot", f"--corpus={small_tsv}", "--folds=2", "--workdir=out", *SMALL),
         cwd=folder,
@@ -84,7 +80,7 @@ def test_every_text_is_tested_once_a_repeat(compared, small_corpus):
     assert sorted(ids) == sorted(small_corpus.ids)
 
 
-def test_compare_goes_on_and_is_extended(compared, small_tsv):
+def test_compare_goes_on_and_is_extended(compared, small_tsv, run):
     folder, _, _ = compared
     before = (folder / "lstm/fold0-repeat0/record.json").read_bytes()
     (folder / "lstm/fold1-repeat0/record.json").unlink()  # as if it had been killed there
@@ -113,7 +109,7 @@ def test_another_comparison_in_the_same_folder_is_refused(compared, small_tsv, a
     assert "--overwrite" in err
 
 
-def test_a_run_of_a_comparison_is_the_train_command_in_its_record(compared):
+def test_a_run_of_a_comparison_is_the_train_command_in_its_record(compared, run):
     folder, _, _ = compared
     there = folder / "luong-dot" / "fold1-repeat0"
     command = shlex.split(json.loads((there / "record.json").read_text())["command"])
@@ -123,7 +119,7 @@ def test_a_run_of_a_comparison_is_the_train_command_in_its_record(compared):
         assert (folder.parent / "RUN" / name).read_bytes() == (there / name).read_bytes()
 
 
-def test_train_says_from_where_it_goes_on(folder, small_tsv):
+def test_train_says_from_where_it_goes_on(folder, small_tsv, run):
     def stop(run, epochs, loss):
         if epochs >= 1:
             raise KeyboardInterrupt
@@ -135,7 +131,7 @@ def test_train_says_from_where_it_goes_on(folder, small_tsv):
     assert "begun was begun before and goes on: 1.0 epochs are done" in err
 
 
-def test_predict_does_not_write_over_its_input(folder):
+def test_predict_does_not_write_over_its_input(folder, run):
     (folder / "texts.txt").write_text("a fine film\n")
     same = ("--input=texts.txt", "--output=./texts.txt", "--overwrite")
     _, err = run("predict", f"--workdir={ROOT / 'tests' / 'data' / 'run'}", *same, cwd=folder, code=2)
@@ -143,7 +139,7 @@ def test_predict_does_not_write_over_its_input(folder):
     assert (folder / "texts.txt").read_text() == "a fine film\n"
 
 
-def test_cleaning_says_how_many_texts_are_dropped(folder):
+def test_cleaning_says_how_many_texts_are_dropped(folder, run):
     rows = [f"{word} film\t{label}" for word, label in (("good", 1), ("bad", 0)) for _ in range(12)]
     (folder / "copies.tsv").write_text("\n".join([*rows, *(f"number {n}\t{n % 2}" for n in range(30))]))
     command = ("train", "--config=mlp", "--corpus=copies.tsv", "--clean", "--workdir=cleaned", *SMALL)
@@ -151,7 +147,7 @@ def test_cleaning_says_how_many_texts_are_dropped(folder):
     assert "copies: 22 of 54 texts are dropped" in err
 
 
-def test_report_is_rebuilt_from_the_runs_alone(compared):
+def test_report_is_rebuilt_from_the_runs_alone(compared, run):
     folder, _, _ = compared
     expected = json.loads((folder / "comparison.json").read_text())["variants"]
     for name in ("results.csv", "comparison.json", "report.md"):
@@ -162,7 +158,7 @@ def test_report_is_rebuilt_from_the_runs_alone(compared):
     assert all(found[v["variant"]] == v for v in expected)
 
 
-def test_evaluate_scores_only_what_was_held_out(compared, small_tsv):
+def test_evaluate_scores_only_what_was_held_out(compared, small_tsv, run):
     folder, _, _ = compared
     there = folder / "lstm" / "fold0-repeat0"
     predictions = run_files.read_predictions(there)
@@ -180,7 +176,7 @@ def test_evaluate_scores_only_what_was_held_out(compared, small_tsv):
     assert "other.tsv:1: label 'positive' was not trained on, expected one of 0, 1" in err
 
 
-def test_evaluate_without_a_corpus_that_is_still_the_runs_own_is_a_sentence(folder, small_tsv):
+def test_evaluate_without_a_corpus_that_is_still_the_runs_own_is_a_sentence(folder, small_tsv, run):
     texts = folder / "mine.tsv"
     texts.write_bytes(small_tsv.read_bytes())
     run("train", "--config=mlp", "--corpus=mine.tsv", "--workdir=own", *SMALL, cwd=folder)
@@ -192,13 +188,13 @@ def test_evaluate_without_a_corpus_that_is_still_the_runs_own_is_a_sentence(fold
     assert "mine.tsv, which is not there: name it with --corpus" in err
 
 
-def test_predict_answers_line_for_line_in_a_new_process(compared):
+def test_predict_answers_line_for_line_in_a_new_process(compared, run):
     folder, _, _ = compared
     there = folder / "lstm" / "fold0-repeat0"
     texts = ["a fine film", "", "\u7535\u5f71\u5f88\u597d", "tab\there", "x " * 5000, "<b>bad</b>"]
     # With a byte-order mark, CRLF line ends, and no final newline.
     source = b"\xef\xbb\xbf" + "\r\n".join(texts).encode()
-    out, _ = run("predict", f"--workdir={there}", cwd=folder.parent, text=source)
+    out, _ = run_process("predict", f"--workdir={there}", cwd=folder.parent, text=source)
     answers = [json.loads(line) for line in out.splitlines()]
     assert [answer["text"] for answer in answers] == texts
     expected = restore(there).predict_proba(texts)
@@ -214,7 +210,7 @@ def test_predict_answers_line_for_line_in_a_new_process(compared):
     assert "exists already" in err
 
 
-def test_fixed_splits_are_used_as_they_are(folder, small_corpus):
+def test_fixed_splits_are_used_as_they_are(folder, small_corpus, run):
     data = folder / "splits"
     data.mkdir()
     rows = [f"{text}\t{label}\n" for text, label in zip(small_corpus.texts, small_corpus.labels, strict=True)]
@@ -231,7 +227,7 @@ def test_fixed_splits_are_used_as_they_are(folder, small_corpus):
     assert "a test split of its own" in err
 
 
-def test_a_config_file_of_the_users_own(folder, small_tsv):
+def test_a_config_file_of_the_users_own(folder, small_tsv, run):
     (folder / "mine.py").write_text(
         "from research.models import settings_for\nfrom research.settings import Config\n\n\n"
         "def get_config():\n    return Config(model=settings_for('mlp.MLP', hidden_size=9))\n"
@@ -283,7 +279,7 @@ def test_overwrite_removes_nothing_before_the_flags_are_known_to_fit(folder, sma
         assert run_files.is_finished(folder / "kept-too" / "linear" / "fold0-repeat0")
 
 
-def test_corpora_lists_what_there_is(folder):
+def test_corpora_lists_what_there_is(folder, run):
     out, _ = run("corpora", cwd=folder)
     assert "rotten_tomatoes" in out
     assert "imdb" in out
@@ -292,14 +288,14 @@ def test_corpora_lists_what_there_is(folder):
 @pytest.mark.parametrize(
     "program", ["train", "pretrain", "compare", "evaluate", "predict", "serve", "export", "report", "corpora"]
 )
-def test_help_says_what_the_program_does(program, folder):
+def test_help_says_what_the_program_does(program, folder, run):
     out, _ = run(program, "--help", cwd=folder)
     assert "./launch.sh" in out
     assert program == "corpora" or "--workdir" in out
     assert ("--config.optimizer.learning_rate=0.001: " in out) == (program in ("train", "pretrain", "compare"))
 
 
-def test_help_lists_the_settings_of_a_variant(folder):
+def test_help_lists_the_settings_of_a_variant(folder, run):
     out, _ = run("train", "--config=luong:dot", "--help", cwd=folder)
     config = load_config("luong:dot")
     listed = {f"--config.{name}={value}".lower() for name, _, value in leaves(config) if name in names_read(config)}
@@ -380,7 +376,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(program, flags, words, folder
     ],
 )
 def test_a_mistake_ends_a_process_so_too(program, flags, words, folder, small_tsv):
-    _, err = run(program, "--workdir=nowhere", f"--corpus={small_tsv}", *flags, cwd=folder, code=2)
+    _, err = run_process(program, "--workdir=nowhere", f"--corpus={small_tsv}", *flags, cwd=folder, code=2)
     assert words in err
     assert err.count("\n") == 1
     assert not (folder / "nowhere").exists()
@@ -402,12 +398,12 @@ def test_a_broken_corpus_is_named_by_file_and_line(content, words, folder, ask):
     assert err.count("\n") == 1
 
 
-def test_odd_but_sound_files_work(folder):
+def test_odd_but_sound_files_work(folder, run):
     """CRLF, a byte-order mark, no final newline, NUL, an empty text, a 10 MB line, duplicates, two classes by name."""
     rows = [f"text number {i} is {'fine' if i % 2 else 'dull'}\t{'pos' if i % 2 else 'neg'}" for i in range(24)]
     rows += ["\tneg", "a\x00b\tpos", "word " * 2_000_000 + "\tneg", "twice\tpos", "twice\tpos"]
     (folder / "odd.tsv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).encode())
     flags = ("--config=mlp", "--corpus=odd.tsv", "--workdir=odd", "--folds=3", "--config.training.epochs=1")
     run("train", *flags, cwd=folder)
-    out, _ = run("predict", "--workdir=odd", cwd=folder, text=b"\n")
+    out, _ = run_process("predict", "--workdir=odd", cwd=folder, text=b"\n")
     assert set(json.loads(out)["probabilities"]) == {"neg", "pos"}
