@@ -68,12 +68,12 @@ def _choose_texts(run: "RestoredRun", corpus: "Corpus") -> tuple[np.ndarray, str
 def _seen(run: "RestoredRun", corpus: "Corpus", chosen: np.ndarray) -> str:
     """Return the sentence on how many of the texts the run was trained on or chosen by."""
     from research.data.fingerprints import find_matches, fingerprint_corpus
-    from research.runs.source import seen_by
+    from research.runs.source import find_seen_texts
 
-    seen, is_known = seen_by(run.folder, run.described, corpus)
-    is_equal, is_near = find_matches(fingerprint_corpus(corpus)[chosen], seen)
+    seen = find_seen_texts(run.folder, run.description, corpus)
+    is_equal, is_near = find_matches(fingerprint_corpus(corpus)[chosen], seen.fingerprints)
     equal, near = int(is_equal.sum()), int(is_near.sum())
-    if not is_known and not equal:
+    if not seen.is_complete and not equal:
         return "it is not known whether the run was trained on some of these texts: an earlier version made it"
     if not equal and not near:
         return "the run was trained on none of these texts, nor on near copies of them"

@@ -101,14 +101,14 @@ def test_an_interrupt_behind_the_best_epoch_so_far_loses_nothing(small_corpus, t
         train(config, small_corpus, folder, options=RunOptions(on_progress=stop))
     progress = RunOptions(on_progress=lambda run, done, loss: went_on.append(done))
     train(config, small_corpus, folder, options=progress)
-    assert "begins anew" not in caplog.text
+    assert "starts from the beginning" not in caplog.text
     assert min(went_on) > 2
     assert contents(folder) == contents(train(config, small_corpus, tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("which", ["last", "best"])
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(small_corpus, tmp_path, monkeypatch, caplog, which):
-    """Training goes on from the one before, or begins anew where the best epoch's is lost."""
+    """Training resumes from the one before, or starts from the beginning if the best epoch is lost."""
     monkeypatch.setattr(history, "SAVE_SECONDS", 0.0)
     config = small_lstm(*LEARNS_FAST)
     whole = train(config, small_corpus, tmp_path / "whole")
@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(small_corpus, tmp_path
     largest.write_bytes(largest.read_bytes()[:-1])
     assert contents(train(config, small_corpus, tmp_path / "run")) == contents(whole)
     assert str(damaged) in caplog.text
-    assert ("begins anew" in caplog.text) == (which == "best")
+    assert ("starts from the beginning" in caplog.text) == (which == "best")
 
 
 def test_a_finished_run_is_not_trained_again(finished, small_corpus):

@@ -1,1 +1,1 @@
-"""Language models from texts without labels."""
+"""Pre-train language models on texts without labels."""

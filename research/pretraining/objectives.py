@@ -1,7 +1,7 @@
-"""What a model is pre-trained to do: guess masked tokens and the order of segments, or the next token.
+"""Define the objectives of pre-training: guess masked tokens and the order of segments, or guess the next token.
 
-Each makes examples of the rows of a batch, anew at every step, so that no epoch masks like another one; how well a
-module guesses them is measured in the same way.
+Examples are made from the rows of a batch at every step, so each epoch masks other tokens. Both objectives measure the
+guesses in the same way.
 """
 
 import operator
@@ -18,13 +18,13 @@ from research.data.word_pieces import Special
 from research.models.layers.masks import length_mask
 from research.models.layers.vocabulary import Guesses
 
-MASKED = 0.15  # share of the tokens that are guessed
-_BY_MASK, _BY_RANDOM = 0.8, 0.1  # of these; the rest stay as they are
-BLOCK_TOKENS = 512  # tokens whose logits are there at a time
+_GUESSED = 0.15  # the fraction of tokens that are guessed
+_MASKED, _RANDOM = 0.8, 0.1  # fractions of the guessed tokens; the others stay as they are
+CHUNK_TOKENS = 512  # tokens whose logits are computed at a time
 
 
 class Examples(NamedTuple):
-    """Rows [..., L] of tokens and P positions in each that are guessed, but for those of weight 0."""
+    """Rows of L tokens, and P positions in each row to guess; positions of weight 0 do not count."""
 
     token_ids: jax.Array  # int32 [..., L]
     segment_ids: jax.Array  # int32 [..., L]
@@ -37,9 +37,9 @@ class Examples(NamedTuple):
 
 @struct.dataclass
 class Sums:
-    """Over guesses, float32 []; they merge by addition."""
+    """Sums over guesses, float32 []; they merge by addition."""
 
-    loss: jax.Array  # nats
+    loss: jax.Array  # in nats
     weight: jax.Array
     correct: jax.Array
     order_loss: jax.Array
@@ -51,35 +51,33 @@ class Sums:
 
 
 def zero() -> Sums:
-    """The identity of `merge`."""
+    """Return the identity of `merge`."""
     return Sums(*(np.zeros((), np.float32) for _ in range(6)))
 
 
 def summarise(sums: Sums) -> dict[str, float]:
-    """Means: `loss` in nats a guessed token, `accuracy`, and the same of the order of segments where any is known."""
-    found = {name: float(value) for name, value in vars(jax.device_get(sums)).items()}
-    means = {name: found[name] / max(found["weight"], 1.0) for name in ("loss", "correct")}
-    result = {"loss": means["loss"], "accuracy": means["correct"]}
-    if found["order_weight"]:
-        result |= {
-            "order_loss": found["order_loss"] / found["order_weight"],
-            "order_accuracy": found["order_correct"] / found["order_weight"],
-        }
-    return result
+    """Return means: `loss` in nats per guessed token and `accuracy`; the same for the order of segments if known."""
+    total: Sums = jax.tree.map(float, jax.device_get(sums))
+    weight = max(total.weight, 1.0)
+    means = {"loss": total.loss / weight, "accuracy": total.correct / weight}
+    if total.order_weight:
+        means["order_loss"] = total.order_loss / total.order_weight
+        means["order_accuracy"] = total.order_correct / total.order_weight
+    return means
 
 
-def examples_of(objective: str, key: jax.Array, rows: Rows, special: Special | None, pieces: int) -> Examples:
-    """The examples of an objective.
+def make_examples(objective: str, key: jax.Array, rows: Rows, special: Special | None, num_ids: int) -> Examples:
+    """Make the examples of an objective.
 
     Args:
       objective: "masked" (Devlin et al. 2019, section 3.1) or "next".
-      key: of this step.
-      rows: [..., L].
-      special: ids of [CLS], [SEP], which are never guessed, and of [MASK]; None of a language model.
-      pieces: how many ids there are to draw a random one from.
+      key: the random key of this step.
+      rows: rows [..., L].
+      special: the ids of [CLS], [SEP] and [MASK]; None for "next". [CLS] and [SEP] are never guessed.
+      num_ids: the number of ids that random tokens are drawn from.
     """
     if objective == "masked":
-        token_ids, *guessed = mask_tokens(key, rows.token_ids, rows.lengths, special, pieces)
+        token_ids, *guessed = mask_tokens(key, rows.token_ids, rows.lengths, special, num_ids)
         return Examples(token_ids, rows.segment_ids, rows.lengths, *guessed, rows.order)
     width = rows.token_ids.shape[-1]
     positions = jnp.broadcast_to(jnp.arange(width - 1, dtype=jnp.int32), (*rows.lengths.shape, width - 1))
@@ -90,90 +88,96 @@ def examples_of(objective: str, key: jax.Array, rows: Rows, special: Special | N
 
 
 def mask_tokens(
-    key: jax.Array, token_ids: jax.Array, lengths: jax.Array, special: Special, pieces: int
+    key: jax.Array, token_ids: jax.Array, lengths: jax.Array, special: Special, num_ids: int
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Hides 15 % of each row's tokens: 80 % of them behind [MASK], 10 % behind a random one, the rest not at all.
+    """Choose 15 % of each row's tokens to guess, and replace 80 % of these by [MASK] and 10 % by a random token.
 
     Args:
-      key: of this step; each row draws its own part of what the key gives, however the rows are split up.
+      key: the random key of this step. A row draws the same numbers however the batch is divided.
       token_ids: int32 [..., L].
       lengths: int32 [...].
-      special: as in `examples_of`.
-      pieces: as in `examples_of`.
+      special: as in `make_examples`.
+      num_ids: as in `make_examples`.
 
     Returns:
-      the rows as the module sees them, int32 [..., L], and positions, targets and weights [..., P], P = 15 % of L. Of a
-      row with n tokens that are not special, round(0.15 n) weigh 1.
+      the rows with replaced tokens, int32 [..., L], and positions, targets and weights [..., P], where P is 15 % of L.
+      In a row with n tokens that are not special, round(0.15 n) positions have weight 1, the others 0.
     """
-    choose, how, which = jax.random.split(key, 3)
+    position_key, action_key, token_key = jax.random.split(key, 3)
     width = token_ids.shape[-1]
-    most = max(1, round(MASKED * width))
-    plain = length_mask(lengths.reshape(-1), width).reshape(token_ids.shape)
+    num_positions = max(1, round(_GUESSED * width))
+    is_plain = length_mask(lengths.reshape(-1), width).reshape(token_ids.shape)
     for token in (special.start, special.end):
-        plain &= token_ids != token
-    scores = jnp.where(plain, jax.random.uniform(choose, token_ids.shape), -1.0)
-    positions = jax.lax.top_k(scores, most)[1].astype(jnp.int32)
-    count = jnp.round(MASKED * plain.sum(axis=-1, keepdims=True)).astype(jnp.int32)
-    guessed = jax.lax.broadcasted_iota(jnp.int32, positions.shape, positions.ndim - 1) < count
+        is_plain &= token_ids != token
+    scores = jnp.where(is_plain, jax.random.uniform(position_key, token_ids.shape), -1.0)
+    positions = jax.lax.top_k(scores, num_positions)[1].astype(jnp.int32)
+    count = jnp.round(_GUESSED * is_plain.sum(axis=-1, keepdims=True)).astype(jnp.int32)
+    is_guessed = jax.lax.broadcasted_iota(jnp.int32, positions.shape, positions.ndim - 1) < count
     targets = jnp.take_along_axis(token_ids, positions, axis=-1)
-    chance = jax.random.uniform(how, targets.shape)
-    drawn = jax.random.randint(which, targets.shape, 0, pieces, jnp.int32)
-    shown = jnp.where(chance < _BY_MASK, special.mask, jnp.where(chance < _BY_MASK + _BY_RANDOM, drawn, targets))
-    shown = jnp.where(guessed, shown, targets)
-    hidden = jnp.put_along_axis(token_ids, positions, shown, axis=-1, inplace=False)
-    return hidden, positions, targets, guessed.astype(jnp.float32)
+    chance = jax.random.uniform(action_key, targets.shape)
+    random_ids = jax.random.randint(token_key, targets.shape, 0, num_ids, jnp.int32)
+    shown = jnp.where(chance < _MASKED, special.mask, jnp.where(chance < _MASKED + _RANDOM, random_ids, targets))
+    shown = jnp.where(is_guessed, shown, targets)
+    masked = jnp.put_along_axis(token_ids, positions, shown, axis=-1, inplace=False)
+    return masked, positions, targets, is_guessed.astype(jnp.float32)
 
 
 def measure(module: nn.Module, variables: dict[str, Any], examples: Examples, key: jax.Array | None = None) -> Sums:
-    """How well B rows are guessed; with dropout where there is a key."""
+    """Return how well a module guesses B rows of examples; with dropout if there is a key."""
     rngs = None if key is None else {"dropout": key}
-    token_ids, segment_ids, lengths, positions, targets, weights, order = examples
-    given = (token_ids, segment_ids, lengths, positions)
-    guesses: Guesses = module.apply(variables, *given, deterministic=key is None, rngs=rngs, method="guess")
-    loss, correct = token_losses(guesses, targets, weights)
-    of_order = (jnp.zeros(()),) * 3
+    inputs = (examples.token_ids, examples.segment_ids, examples.lengths, examples.positions)
+    guesses: Guesses = module.apply(variables, *inputs, deterministic=key is None, rngs=rngs, method="guess")
+    loss, correct = token_losses(guesses, examples.targets, examples.weights)
+    order_sums = (jnp.zeros(()),) * 3
     if guesses.order is not None:
-        known = (order >= 0).astype(jnp.float32)
-        losses, right = _cross_entropy(guesses.order.astype(jnp.float32), jnp.maximum(order, 0))
-        of_order = jnp.sum(losses * known), jnp.sum(known), jnp.sum(right * known)
-    return Sums(loss, jnp.sum(weights), correct, *of_order)
+        is_known = (examples.order >= 0).astype(jnp.float32)
+        losses, is_correct = _cross_entropy(guesses.order.astype(jnp.float32), jnp.maximum(examples.order, 0))
+        order_sums = jnp.sum(losses * is_known), jnp.sum(is_known), jnp.sum(is_correct * is_known)
+    return Sums(loss, jnp.sum(examples.weights), correct, *order_sums)
 
 
 def token_losses(guesses: Guesses, targets: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sums of the softmax cross-entropy over the vocabulary, and of the guesses that are right.
+    """Return the weighted sums of the softmax cross-entropy in nats, and of the correct guesses, float32 [].
 
-    A block of positions at a time: one product with the table of V words. Where there are several, their logits are not
-    kept but computed anew for the gradient, because [tokens, V] numbers are more than all else.
-    Blocks of a few hundred tokens were the fastest on CPU.
+    The logits of all tokens, [tokens, V], would need more memory than everything else. So they are computed for a chunk
+    of positions at a time, and again for the gradient. Chunks of a few hundred tokens were the fastest on CPU.
 
     Args:
-      guesses: of B rows with P positions.
+      guesses: the guesses for B rows with P positions.
       targets: int32 [B, P].
       weights: float32 [B, P].
     """
     rows, count = targets.shape
-    blocks = min(count, -(-rows * count // BLOCK_TOKENS))
-    width = -(-count // blocks)
+    chunks = min(count, -(-rows * count // CHUNK_TOKENS))
+    width = -(-count // chunks)
 
-    def in_blocks(array: jax.Array) -> jax.Array:
-        padding = [(0, 0), (0, blocks * width - count)] + [(0, 0)] * (array.ndim - 2)
-        return jnp.moveaxis(jnp.pad(array, padding).reshape(rows, blocks, width, *array.shape[2:]), 1, 0)
+    def in_chunks(array: jax.Array) -> jax.Array:
+        padding = [(0, 0), (0, chunks * width - count)] + [(0, 0)] * (array.ndim - 2)
+        return jnp.moveaxis(jnp.pad(array, padding).reshape(rows, chunks, width, *array.shape[2:]), 1, 0)
 
-    def of_block(block: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        vectors, targets, weights = block
+    def chunk_losses(chunk: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        vectors, targets, weights = chunk
         logits = jnp.einsum("bpe,ve->bpv", vectors, guesses.table, preferred_element_type=jnp.float32)
-        losses, right = _cross_entropy(logits + guesses.bias.astype(jnp.float32)[None, None], targets)
-        return jnp.sum(losses * weights), jnp.sum(right * weights)
+        losses, is_correct = _cross_entropy(logits + guesses.bias.astype(jnp.float32)[None, None], targets)
+        return jnp.sum(losses * weights), jnp.sum(is_correct * weights)
 
-    given = tuple(map(in_blocks, (guesses.vectors, targets, weights)))
-    if blocks == 1:
-        return of_block(jax.tree.map(lambda array: array[0], given))
-    losses, right = jax.lax.map(jax.checkpoint(of_block), given)
-    return jnp.sum(losses), jnp.sum(right)
+    arrays = tuple(map(in_chunks, (guesses.vectors, targets, weights)))
+    if chunks == 1:
+        return chunk_losses(jax.tree.map(lambda array: array[0], arrays))
+    losses, correct = jax.lax.map(jax.checkpoint(chunk_losses), arrays)
+    return jnp.sum(losses), jnp.sum(correct)
 
 
 def _cross_entropy(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """In nats, and 1 where no logit is above that of the target: float32 [..., V], int32 [...] -> float32 [...]."""
-    of_target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    right = (of_target >= jnp.max(logits, axis=-1)).astype(jnp.float32)
-    return jax.nn.logsumexp(logits, axis=-1) - of_target, jax.lax.stop_gradient(right)
+    """Return the cross-entropy in nats, and 1 if no logit exceeds the target's, else 0.
+
+    Args:
+      logits: float32 [..., V].
+      targets: int32 [...].
+
+    Returns:
+      two arrays float32 [...].
+    """
+    target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    is_correct = (target_logits >= jnp.max(logits, axis=-1)).astype(jnp.float32)
+    return jax.nn.logsumexp(logits, axis=-1) - target_logits, jax.lax.stop_gradient(is_correct)

@@ -1,4 +1,4 @@
-"""Prepare pre-training: check the settings, learn the vocabulary, and write the texts as tokens to disk."""
+"""Prepare pre-training: check the settings, learn the vocabulary, and write the tokens of the texts to disk."""
 
 import dataclasses
 import functools
@@ -26,25 +26,25 @@ from research.data.word_pieces import END, MASK, START, Special, learn_word_piec
 from research.errors import UserError
 from research.models import guesser_shapes, load_module
 from research.runs import run_files
-from research.runs.source import seen_by
+from research.runs.source import find_seen_texts
 from research.runs.texts import RunSpec
 from research.settings import Config, Optimizer, Pretraining, repeat_of
 from research.training.initial_state import require_memory
 
 
 class PreparedStream(NamedTuple):
-    """The texts as tokens on disk."""
+    """The texts as tokens on disk, with the tokenizer that made them."""
 
     tokenizer: str  # `tokenizer.json`
-    special: Special | None  # None of a language model
-    pieces: int  # ids that there are
+    special: Special | None  # the ids of special tokens; None for a language model
+    num_ids: int  # the number of token ids in use
     train: Stream
     validation: Stream  # may be empty
-    fill: Callable[..., Rows]
+    fill: Callable[..., Rows]  # see `make_row_filler`
 
 
 def for_pretraining(config: Config) -> Config:
-    """Return the settings to pre-train a variant: its model, its kind of tokens, and rates for small models."""
+    """Return the settings to pre-train a variant: its model, matching tokens, and an optimizer for small models."""
     if isinstance(config.training, Pretraining):
         return config
     data, masked = config.data, getattr(load_module(config.model.module), "objective", "") == "masked"
@@ -57,42 +57,44 @@ def for_pretraining(config: Config) -> Config:
 
 
 def resolve_pretraining_folds(texts: Corpus | TextFile, folds: int | None, fold: int) -> int:
-    """Return the number of folds; 0 if none is given, and then no fold is held out (see `pretraining_split`).
+    """Return the number of folds; 0 means that no fold is held out (see `pretraining_split`).
 
     Raises:
-      UserError: they do not go with the texts.
+      UserError: the texts cannot be split into these folds.
     """
     if isinstance(texts, TextFile):
         if folds or fold:
-            raise UserError(f"{texts.path} has no labels to make folds by, expected neither --folds nor --fold")
+            raise UserError(f"{texts.path} has no labels to make folds by; leave out --folds and --fold")
         return 0
     if fold and not folds and not texts.has("test"):
-        raise UserError(f"--fold is {fold}, expected --folds with it: without, no fold is held out")
+        raise UserError(f"--fold is {fold}, expected --folds with it; without --folds, no fold is held out")
     return resolve_folds(texts, folds or 0)
 
 
 def check_spec(spec: RunSpec) -> None:
-    """Check the settings.
+    """Check the settings of a pre-training run.
 
     Raises:
-      UserError: a setting is not read, does not fit another one, or takes more memory than there is.
+      UserError: a setting is not used, contradicts another one, or needs more memory than there is.
     """
     config = spec.config
     if spec.repeat < 0:
         raise UserError(f"--repeat is {spec.repeat}, expected at least 0")
     require_memory(guesser_shapes(config))
     masked = load_module(config.model.module).objective == "masked"
-    data, least = config.data, 5 if masked else 2
+    data, shortest = config.data, 5 if masked else 2
     if masked != (data.tokens == "pieces"):
         expected = "pieces" if masked else "words or characters"
-        raise UserError(f"config.data.tokens is {data.tokens}, expected {expected} of {config.model.module}")
-    if data.max_length < least:
-        raise UserError(f"config.data.max_length is {data.max_length}, expected at least {least} to have what to guess")
+        raise UserError(f"config.data.tokens is {data.tokens}, expected {expected} for {config.model.module}")
+    if data.max_length < shortest:
+        raise UserError(
+            f"config.data.max_length is {data.max_length}, expected at least {shortest}, to leave a token to guess"
+        )
     if masked and data.vocab_size < 20:
-        raise UserError(f"config.data.vocab_size is {data.vocab_size}, expected at least 20 to make pieces of")
+        raise UserError(f"config.data.vocab_size is {data.vocab_size}, expected at least 20 for a vocabulary of pieces")
     if data.train_size and not (spec.folds or _has_test(spec)):
-        raise UserError("config.data.train_size is not read in pre-training without --folds, expected 0")
-    unread = {
+        raise UserError("config.data.train_size is not read in pre-training without --folds; leave it out")
+    unused = {
         "init_from": config.init_from != "none",
         "data.vectors": data.vectors != "none",
         "data.stop_words": masked and data.stop_words != "none",
@@ -100,8 +102,8 @@ def check_spec(spec: RunSpec) -> None:
         "optimizer.name=lbfgs": config.optimizer.name == "lbfgs",
         "optimizer.max_norm": config.optimizer.max_norm > 0,
     }
-    if wrong := [name for name, is_set in unread.items() if is_set]:
-        raise UserError(f"config.{wrong[0]} is not read in pre-training, expected it as it is by default")
+    if wrong := [name for name, is_set in unused.items() if is_set]:
+        raise UserError(f"config.{wrong[0]} is not read in pre-training; leave it out")
 
 
 def _has_test(spec: RunSpec) -> bool:
@@ -113,44 +115,54 @@ def check_batch(training: Pretraining, devices: int) -> None:
     parts = training.accumulation * devices
     if training.batch_size % parts:
         raise UserError(
-            f"config.training.batch_size is {training.batch_size}, expected a multiple of {parts}: of "
+            f"config.training.batch_size is {training.batch_size}, expected a multiple of {parts}, which is "
             f"config.training.accumulation={training.accumulation} times {devices} device(s)"
         )
 
 
 def split_texts(spec: RunSpec) -> tuple[Part, Part]:
-    """Return the texts to train on, and those for validation.
+    """Return the training texts and the validation texts. A file is read completely, so errors come before writing.
 
     Raises:
-      UserError: there are none to train on, or a line of a file cannot be read; it is read through, so that nothing is
-        written before that is known.
+      UserError: there are fewer than two texts, or a line of the file cannot be read.
     """
     texts = spec.corpus
     if isinstance(texts, TextFile):
         if sum(1 for _ in texts) < 2:
-            raise UserError(f"{texts.path}: fewer than two texts, expected one to train on and one to look at")
+            raise UserError(f"{texts.path}: fewer than two texts, expected one to train on and one for validation")
         return Part(texts, None), Part(texts, None, held_out=True)
-    which = {"folds": spec.folds, "fold": spec.fold, "repeat": repeat_of(spec.config, "split", spec.repeat)}
-    split = pretraining_split(texts, spec.config.seed, **which, train_size=spec.config.data.train_size)
+    split = pretraining_split(
+        texts,
+        spec.config.seed,
+        folds=spec.folds,
+        fold=spec.fold,
+        repeat=repeat_of(spec.config, "split", spec.repeat),
+        train_size=spec.config.data.train_size,
+    )
     return Part(texts, split.train), Part(texts, split.validation, held_out=True)
 
 
 def write_seen(folder: Path, train: Part, validation: Part, weights: str) -> None:
-    """Write which texts are seen, here or earlier by the encoder that the model starts from, unless that was done."""
+    """Write the fingerprints of the texts seen in this run and by the encoder that it starts from, if not done yet."""
     if (folder / run_files.SEEN).exists():
         return
-    before, is_known = no_fingerprints(), True
+    earlier = no_fingerprints()
     if weights not in ("none", *NAMES):
-        before, is_known = seen_by(Path(weights), read_pretraining(weights), None)
-    if not is_known:  # a file that lacks some would pass for all
-        return
-    count = len(before) + sum(1 for part in (train, validation) for _ in part)
-    run_files.write_seen(folder, itertools.chain([before], train.fingerprints(), validation.fingerprints()), count)
+        seen = find_seen_texts(Path(weights), read_pretraining(weights), None)
+        if not seen.is_complete:  # without the file, later runs know that the texts are unknown
+            return
+        earlier = seen.fingerprints
+    count = len(earlier) + sum(1 for part in (train, validation) for _ in part)
+    run_files.write_seen(folder, itertools.chain([earlier], train.fingerprints(), validation.fingerprints()), count)
 
 
 def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -> PreparedStream:
-    """Learn the vocabulary and write the tokens, unless that was done before the run was interrupted."""
-    data, batch = spec.config.data, spec.config.training.batch_size
+    """Learn the vocabulary and write the tokens, unless this was done before an interruption.
+
+    Raises:
+      UserError: the tokenizer lacks special tokens, or the texts have no tokens.
+    """
+    data, batch_size = spec.config.data, spec.config.training.batch_size
     path = folder / run_files.TOKENIZER
     if path.exists():
         tokenizer = read_tokenizer(path.read_text("utf-8"))
@@ -167,16 +179,15 @@ def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -
             raise UserError(f"{data.weights}: its tokenizer has no {', '.join(missing)}, expected that of a BERT")
         special = Special(*(vocabulary[token] for token in (START, END, MASK)))
     write_text(path, text)
-    most, end = (data.max_length, None) if special is None else ((data.max_length - 3) // 2, special.end)
+    most, end = data.max_length, None
+    if special is not None:  # a row is [CLS] a [SEP] b [SEP]
+        most, end = (data.max_length - 3) // 2, special.end
     write = functools.partial(
         write_stream, encode=make_raw_encoder(tokenizer, data), vocab_size=data.vocab_size, most=most, end=end
     )
-    streams = (
-        write(folder / run_files.STREAM / "train", train),
-        write(folder / run_files.STREAM / "validation", validation),
-    )
-    if not len(streams[0].rows):
-        raise UserError(f"{spec.corpus.name}: its texts hold no token, expected some to train on")
-    return PreparedStream(
-        text, special, len(vocabulary), *streams, make_row_filler(objective, (batch, data.max_length), special)
-    )
+    train_stream = write(folder / run_files.STREAM / "train", train)
+    validation_stream = write(folder / run_files.STREAM / "validation", validation)
+    if not len(train_stream.rows):
+        raise UserError(f"{spec.corpus.name}: its texts have no tokens, expected some to train on")
+    fill = make_row_filler(objective, (batch_size, data.max_length), special)
+    return PreparedStream(text, special, len(vocabulary), train_stream, validation_stream, fill)

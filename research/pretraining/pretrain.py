@@ -1,10 +1,11 @@
-"""Pre-train on texts without labels, into a run's folder: BERT's two tasks, or a language model's one.
+"""Pre-train on texts without labels, into a run folder, by the two tasks of BERT or as a language model.
 
-A classifier can start from the result: from an encoder as `bert:RUN/encoder`, from the parameters of a recurrent
-variant by `init_from=RUN`. A run is a function of (config, texts, fold, repeat), interrupted or not. It is trained by
-the same loop and saved by the same code as a classifier.
+A classifier can start from the result: from an encoder as the variant `bert:RUN/encoder`, or from the parameters of a
+recurrent variant with `--config.init_from=RUN`. The result depends on (config, texts, fold, repeat), and not on
+interruptions. Classifiers are trained by the same loop and saved by the same code.
 """
 
+import functools
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -55,25 +56,25 @@ def pretrain(
     repeat: int = 0,
     options: RunOptions = RunOptions(),
 ) -> Path:
-    """Pre-train a model into a folder, or go on where that was interrupted.
+    """Pre-train a model into a folder, or resume it if it was interrupted.
 
     Args:
-      config: of `for_pretraining`.
-      texts: a corpus, whose labels are not read, or a plain file, by name or path too.
-      workdir: the run's folder; made if there is none.
-      folds: of a cross-validation: trains only on the training texts of `fold`. Without folds it trains on all texts
-        but those of a test or validation split, or a fiftieth of them (at most 1,000) if there is none.
+      config: settings as returned by `for_pretraining`.
+      texts: a corpus, whose labels are not read, or a plain file; also its name or path.
+      workdir: the run's folder, created if it does not exist.
+      folds: the number of folds of a cross-validation; then only the training texts of `fold` are used. Without folds,
+        all texts are used except the test and validation splits. If there is neither split, a fiftieth of the texts
+        (at most 1,000) is used for validation.
       fold: the fold that is held out.
-      repeat: which repetition: own split, initialisation, order, masks and dropout.
-      options: how it is trained.
+      repeat: the number of the repetition; each has its own split, initialisation, data order, masks and dropout.
+      options: how to train.
 
     Returns:
-      the folder, with `config.json`, `tokenizer.json`, `checkpoints/`, `metrics.jsonl`, `record.json` and, of a
-      "masked" model, `encoder/`.
+      the run's folder. For a "masked" model, it contains `encoder/`.
 
     Raises:
-      UserError: a setting, fold or text that does not fit, or a folder that holds something else.
-      Diverged: the loss is not finite any more.
+      UserError: a setting, fold or text is wrong, or the folder holds something else.
+      Diverged: the loss is no longer finite.
     """
     if not isinstance(texts, (Corpus, TextFile)):
         texts = open_texts(str(texts))
@@ -101,12 +102,12 @@ class _Job(NamedTuple):
 
 
 def _pretrain(job: _Job, options: RunOptions) -> None:
-    """Train from the texts to the record."""
+    """Prepare the texts, train, and write the encoder and the record."""
     spec, folder, config = job.spec, job.folder, job.spec.config
     start = time.perf_counter()
     write_seen(folder, job.train, job.validation, config.data.weights)
     prepared = prepare_stream(spec, job.train, job.validation, folder)
-    programs = pretrain_programs(config, prepared.special, prepared.pieces, job.placement)
+    programs = pretrain_programs(config, prepared.special, prepared.num_ids, job.placement)
     steps = steps_per_epoch(len(prepared.train.rows), config.training.batch_size)
     fresh = init_state(
         programs,
@@ -132,19 +133,19 @@ def _pretrain(job: _Job, options: RunOptions) -> None:
         "seconds": {"prepare": round(prepare_seconds, 3), "train": round(train_seconds, 3)},
         "shared_among": job.placement.row_shares,
     }
-    del prepared, task  # they read the files
+    del prepared, task  # they have the files of the stream open
     shutil.rmtree(folder / run_files.STREAM)
     write_record(folder, "done", options.command, **facts)
 
 
 def _task(programs: PretrainPrograms, prepared: PreparedStream, config: Config, order_seed: int) -> Task:
-    """Return the task of pre-training one model; arrays have a leading axis of one run, [1, ...]."""
+    """Return the task of pre-training one model. Arrays have a leading axis of one run, [1, ...]."""
     training, placement = config.training, programs.placement
     steps = steps_per_epoch(len(prepared.train.rows), training.batch_size)
 
     def calls(epoch: int, taken: Mapping[int, int]) -> Iterator[Call]:
-        rest = {"epochs": epoch + 1, "taken": epoch * steps + taken[0]}
-        for rows in read_batches(prepared.train, prepared.fill, training.batch_size, order_seed, shuffled=True, **rest):
+        read = functools.partial(read_batches, prepared.train, prepared.fill, training.batch_size, order_seed)
+        for rows in read(epochs=epoch + 1, taken=epoch * steps + taken[0], shuffled=True):
             parts = jax.tree.map(lambda leaf: leaf.reshape(1, training.accumulation, -1, *leaf.shape[1:]), rows)
             yield Call((placement.put_rows(parts, 2),), {}, 1)
 
@@ -152,39 +153,38 @@ def _task(programs: PretrainPrograms, prepared: PreparedStream, config: Config, 
         """Return the sums of the validation rows, [1], with the same masks after every epoch."""
         sums = zero()
         if len(prepared.validation.rows):
-            rows = read_batches(prepared.validation, prepared.fill, training.batch_size, 0, epochs=1, shuffled=False)
-            for n, batch in enumerate(rows):
-                sums = sums.merge(
-                    programs.evaluate(state.params, placement.put_rows(batch, 0), placement.put_shared(np.int32(n)))
-                )
+            batches = read_batches(prepared.validation, prepared.fill, training.batch_size, 0, epochs=1, shuffled=False)
+            for n, rows in enumerate(batches):
+                number = placement.put_shared(np.int32(n))
+                sums = sums.merge(programs.evaluate(state.params, placement.put_rows(rows, 0), number))
         return stack([jax.device_get(sums)])
 
     return Task([steps], programs.step, calls, validate, summarise, placement)
 
 
 def _facts(prepared: PreparedStream, best: PretrainState, steps: int) -> dict[str, Any]:
-    """Return what the record says of a finished run."""
+    """Return the facts that the record states about a finished run."""
     return {
         "best_epoch": int(best.step) // steps,
         "rows": {"train": len(prepared.train.rows), "validation": len(prepared.validation.rows)},
         "tokens": {"train": len(prepared.train.tokens), "validation": len(prepared.validation.tokens)},
         "ordered_rows": int(prepared.train.rows[:, 3].sum()),
-        "words": prepared.pieces,
+        "words": prepared.num_ids,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
     }
 
 
 def _start_from(config: Config) -> Callable[[Any], Any]:
-    """Return what puts the weights of the encoder that the settings name, if any, into fresh parameters."""
+    """Return a function that puts the weights of the encoder that the settings name, if any, into fresh parameters."""
     weights = config.data.weights
     return lambda params: params if weights == "none" else bert_files.place(params, read_weights(weights), weights)
 
 
 def _write_encoder(folder: Path, config: Config, params: Any, tokenizer: str) -> None:
-    """Write a BertForPreTraining, whose output layer is the embedding's table."""
+    """Write a BertForPreTraining, whose output layer shares the table of the embedding."""
     tensors = bert_files.tensors_of(params)
     tensors = {name if name.startswith("cls.") else f"bert.{name}": tensor for name, tensor in tensors.items()}
-    described = run_files.read_json(folder.parent / run_files.CONFIG)
-    bert_files.write_folder(folder, config, "BertForPreTraining", tensors, tokenizer, described)
-    if (folder.parent / run_files.SEEN).exists():  # otherwise nobody can tell what its own source has seen
+    description = run_files.read_json(folder.parent / run_files.CONFIG)
+    bert_files.write_folder(folder, config, "BertForPreTraining", tensors, tokenizer, description)
+    if (folder.parent / run_files.SEEN).exists():  # it does not if the texts of the run's own source are unknown
         shutil.copyfile(folder.parent / run_files.SEEN, folder / run_files.SEEN)

@@ -15,7 +15,7 @@ from research.data.token_stream import Rows
 from research.data.word_pieces import Special
 from research.models import build, config_from_dict, init_guesser
 from research.models.kernels.options import Kernels
-from research.pretraining.objectives import Examples, Sums, examples_of, measure, zero
+from research.pretraining.objectives import Examples, Sums, make_examples, measure, zero
 from research.settings import Config, Data, Pretraining, to_dict
 from research.training.optimizers import Rates, make_optimizer, rates_of, without_rates
 from research.training.programs import for_each_run, jit_compiled
@@ -25,34 +25,34 @@ from research.training.step import descend, in_dtype
 
 @struct.dataclass
 class PretrainState:
-    """All that a step reads beside its rows. Random keys are derived from `seed` and `step`, so none is kept."""
+    """All that a step reads besides its rows. Random keys are derived from `seed` and `step`, so none is stored."""
 
     step: jax.Array  # int32 []
-    seed: jax.Array  # uint32 [], of masks and dropout
-    num_steps: jax.Array  # float32 [], of the whole run
+    seed: jax.Array  # uint32 [], for masks and dropout
+    num_steps: jax.Array  # float32 [], total number of steps of the run
     rates: Rates
-    sums: Sums  # of the epoch so far
+    sums: Sums  # sums over the epoch so far
     params: Any
     opt_state: Any
 
 
 class PretrainPrograms:
-    """The compiled functions.
+    """The compiled functions of a model; each is compiled on its first call.
 
     placement: where the arrays are.
     init: `(key) -> variables`.
-    step: `(states, rows [1, K, B / K, ...]) -> (states, sums)`, one step of the optimizer of one run, on arrays with a
-      leading axis of runs, [1, ...]; the states are donated.
-    evaluate: `(params [1, ...], rows [B, ...], number) -> sums`; the number of the batch draws its masks.
+    step: `(states, rows [1, K, B / K, ...]) -> (states, sums)`, one optimizer step of one run. Arrays have a leading
+      axis of one run, [1, ...]. The states are donated.
+    evaluate: `(params [1, ...], rows [B, ...], number) -> sums`; the number of the batch is the seed of its masks.
     """
 
-    def __init__(self, config: Config, special: Special | None, pieces: int, placement: Placement = ONE_DEVICE):
-        """Compile on first use; `special` and `pieces` as in `objectives.examples_of`."""
+    def __init__(self, config: Config, special: Special | None, num_ids: int, placement: Placement = ONE_DEVICE):
+        """Define the functions; `special` and `num_ids` as in `objectives.make_examples`."""
         self.placement = placement
         kernels = Kernels(mesh=placement.row_mesh)
         self.module = build(config.model, vocab_size=config.data.vocab_size, num_outputs=1, kernels=kernels)
         self.optimizer = make_optimizer(config.optimizer, self.module)
-        examples = functools.partial(examples_of, self.module.objective, special=special, pieces=pieces)
+        examples = functools.partial(make_examples, self.module.objective, special=special, num_ids=num_ids)
         step = functools.partial(pretrain_step, self.module, self.optimizer, config, examples)
         self.init = jax.jit(functools.partial(init_guesser, self.module))
         evaluate = functools.partial(_evaluate, self.module, config, examples)
@@ -67,21 +67,21 @@ class PretrainPrograms:
 
 
 def pretrain_programs(
-    config: Config, special: Special | None, pieces: int, placement: Placement = ONE_DEVICE
+    config: Config, special: Special | None, num_ids: int, placement: Placement = ONE_DEVICE
 ) -> PretrainPrograms:
-    """Return the programs, shared by all runs that differ in nothing that a step reads."""
+    """Return the programs of a model. Runs whose steps read the same settings share them."""
     read = Config(
         model=config.model,
         data=Data(vocab_size=config.data.vocab_size),
         optimizer=without_rates(config).optimizer,
         training=Pretraining(compute_dtype=config.training.compute_dtype),
     )
-    return _programs(json.dumps(to_dict(read), sort_keys=True), special, pieces, placement)
+    return _programs(json.dumps(to_dict(read), sort_keys=True), special, num_ids, placement)
 
 
 @functools.lru_cache(maxsize=2)
-def _programs(config_json: str, special: Special | None, pieces: int, placement: Placement) -> PretrainPrograms:
-    return PretrainPrograms(config_from_dict(json.loads(config_json)), special, pieces, placement)
+def _programs(config_json: str, special: Special | None, num_ids: int, placement: Placement) -> PretrainPrograms:
+    return PretrainPrograms(config_from_dict(json.loads(config_json)), special, num_ids, placement)
 
 
 def init_state(
@@ -96,12 +96,12 @@ def init_state(
     """Return a fresh state.
 
     Args:
-      programs: of the config.
-      config: of which the rates are read.
-      init_seed: of the run's "init" stream.
-      seed: of its "dropout" stream.
-      num_steps: of the whole run.
-      start_from: fresh parameters -> those to start from.
+      programs: the programs for `config`.
+      config: the settings; only the rates are read.
+      init_seed: the seed of the run's "init" stream.
+      seed: the seed of its "dropout" stream.
+      num_steps: the total number of steps of the run.
+      start_from: replaces fresh parameters by those to start from.
     """
     params = start_from(programs.init(jax.random.key(init_seed))["params"])
     return PretrainState(
@@ -123,22 +123,22 @@ def pretrain_step(
     state: PretrainState,
     rows: Rows,
 ) -> tuple[PretrainState, Sums]:
-    """Take one step on the mean loss of a guessed token and, if it is known, of the order of segments.
+    """Take one step on the mean loss per guessed token plus, where known, the mean loss of the order of segments.
 
     Args:
       module: the model.
       optimizer: its Optax chain.
       config: its settings.
-      examples_of_rows: makes examples with a key.
-      state: before the step.
-      rows: [K, B / K, ...]: K parts, whose gradients are summed one after the other, which comes to the gradient of
-        the batch.
+      examples_of_rows: makes examples from a random key and rows.
+      state: the state before the step.
+      rows: [K, B / K, ...], a batch in K parts. Their gradients are added one after another, which gives the gradient
+        of the whole batch.
 
     Returns:
-      the state after the step, and the sums of the batch before it.
+      the state after the step, and the sums of the batch with the parameters before it.
     """
-    of_examples, of_dropout = jax.random.split(jax.random.fold_in(jax.random.key(state.seed), state.step))
-    examples = examples_of_rows(of_examples, rows)
+    example_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(state.seed), state.step))
+    examples = examples_of_rows(example_key, rows)
     tokens = jnp.maximum(jnp.sum(examples.weights), 1.0)
     ordered = jnp.maximum(jnp.sum(examples.order >= 0).astype(jnp.float32), 1.0)
 
@@ -147,16 +147,17 @@ def pretrain_step(
         sums = measure(module, variables, part, key)
         return sums.loss / tokens + sums.order_loss / ordered, sums
 
-    def add(found: tuple[Any, Sums], given: tuple[Examples, jax.Array]) -> tuple[tuple[Any, Sums], None]:
-        (_, sums), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params, *given)
-        return (jax.tree.map(jnp.add, found[0], gradients), found[1].merge(sums)), None
+    def add_part(totals: tuple[Any, Sums], part: tuple[Examples, jax.Array]) -> tuple[tuple[Any, Sums], None]:
+        gradients_before, sums_before = totals
+        (_, sums), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params, *part)
+        return (jax.tree.map(jnp.add, gradients_before, gradients), sums_before.merge(sums)), None
 
     parts = rows.lengths.shape[0]
-    nothing = jax.tree.map(jnp.zeros_like, state.params), jax.tree.map(jnp.asarray, zero())
+    zeros = jax.tree.map(jnp.zeros_like, state.params), jax.tree.map(jnp.asarray, zero())
     if parts == 1:
-        (gradients, sums), _ = add(nothing, (jax.tree.map(lambda leaf: leaf[0], examples), of_dropout))
+        (gradients, sums), _ = add_part(zeros, (jax.tree.map(lambda leaf: leaf[0], examples), dropout_key))
     else:
-        (gradients, sums), _ = jax.lax.scan(add, nothing, (examples, jax.random.split(of_dropout, parts)))
+        (gradients, sums), _ = jax.lax.scan(add_part, zeros, (examples, jax.random.split(dropout_key, parts)))
     state = descend(optimizer, config.optimizer, state, gradients)
     return state.replace(sums=state.sums.merge(sums)), sums
 
@@ -169,5 +170,6 @@ def _evaluate(
     rows: Rows,
     number: jax.Array,
 ) -> Sums:
+    """Return the sums of one validation batch, with the masks that its number draws."""
     examples = examples_of_rows(jax.random.key(number), rows)
     return measure(module, in_dtype({"params": params}, config.training.compute_dtype), examples)

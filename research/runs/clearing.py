@@ -1,21 +1,25 @@
-"""Remove the files of an earlier run or comparison from a folder, and nothing else."""
+"""Remove the files of an earlier run or comparison from a folder, and no other files."""
 
 import shutil
 from pathlib import Path
 
 from research.errors import UserError
 from research.runs import run_files
-from research.runs.claim import locked, remove_if_empty, require_free
+from research.runs.claim import lock_folder, remove_if_empty, require_free
 from research.runs.plan_file import read_plan
 
-_OF_COMPARISON = (
+_RUN_FILES = (
+    *(run_files.RECORD, run_files.PREDICTIONS, run_files.METRICS, run_files.SEEN, run_files.TOKENIZER),
+    run_files.CONFIG,  # last: while it exists, the folder is known to hold a run
+)
+_COMPARISON_FILES = (
     *(run_files.PLAN, "results.csv", "comparison.json", "report.md", "report.html", "report.tex"),
     *(f"plots/{name}.png" for name in ("scores", "accuracy", "curves", "cost", "calibration", "confusion", "settings")),
 )
 
 
 def clear(folder: Path) -> None:
-    """Remove a run or a comparison, and nothing else that lies in the folder.
+    """Remove the run or comparison in a folder, and no other files.
 
     Raises:
       UserError: the folder is not empty and holds neither, or another process writes into it.
@@ -23,7 +27,7 @@ def clear(folder: Path) -> None:
     if not (folder / run_files.PLAN).exists() and not run_files.is_run(folder):
         require_free(folder)
         return
-    with locked(folder):
+    with lock_folder(folder):
         if (folder / run_files.PLAN).exists():
             _clear_comparison(folder)
         else:
@@ -36,32 +40,21 @@ def _clear_comparison(folder: Path) -> None:
     every_run = [run for variant in variants for run in variant.glob("*repeat*/")]
     for path in (*variants, *every_run, folder / "plots", folder / "tensorboard"):
         if path.is_symlink():
-            raise UserError(f"{path} is a link, and what it leads to is not deleted: remove the link")
+            raise UserError(f"{path} is a link, and its target is not deleted; remove the link")
     for run in every_run:
-        with locked(run):
+        with lock_folder(run):
             _clear_run(run)
         remove_if_empty(run)
     for variant in variants:
         remove_if_empty(variant)
-    for name in _OF_COMPARISON:
+    for name in _COMPARISON_FILES:
         (folder / name).unlink(missing_ok=True)
     remove_if_empty(folder / "plots")
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
 def _clear_run(folder: Path) -> None:
-    files = (
-        folder / name
-        for name in (
-            run_files.RECORD,
-            run_files.PREDICTIONS,
-            run_files.METRICS,
-            run_files.SEEN,
-            run_files.TOKENIZER,
-            run_files.CONFIG,
-        )
-    )
-    for path in (*files, *folder.glob("*.tmp")):
+    for path in (*(folder / name for name in _RUN_FILES), *folder.glob("*.tmp")):
         path.unlink(missing_ok=True)
     for name in (run_files.CHECKPOINTS, run_files.ENCODER, run_files.STREAM):
         shutil.rmtree(folder / name, ignore_errors=True)

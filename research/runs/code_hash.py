@@ -1,6 +1,6 @@
-"""Hash the code that a run's training and predicting depend on, so that results of edited code are told apart.
+"""Hash the code that training and prediction depend on, to notice results of code that was edited since.
 
-Comments, docstrings, formatting and the words of error messages are left out: none of them changes a result.
+Comments, docstrings, formatting and the text of error messages are left out, because they do not change a result.
 """
 
 import ast
@@ -12,72 +12,72 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent.parent
-# Codes of one kind can be compared: other versions of Python write the same code otherwise, earlier ones of ours hashed
-# something else.
+# Only hashes with the same prefix can be compared. Each Python version prints the same code differently, and earlier
+# versions of this file hashed other things.
 KIND = f"code3.{sys.version_info.major}.{sys.version_info.minor}-"
-# What predicting needs beside the model itself, and what training does; with all that these import.
+# Modules that prediction needs in addition to the model, and modules that training needs; with all that they import.
 _PREDICTING = ("data.tokenizer", "data.batches", "training.step", "training.programs")
 _TRAINING = ("runs.train",)
 
 
 @functools.cache
-def model_code(module: str) -> str:
+def hash_model_code(module: str) -> str:
     """Return a hash of the code that predicts: the model, the tokenizer, and all that they import.
 
     Args:
       module: `settings.model.module`, such as `recurrent.Recurrent`.
     """
-    return _hash((_file_of(module), *_PREDICTING))
+    return _hash((f"models.{module.partition('.')[0]}", *_PREDICTING))
 
 
 @functools.cache
-def training_code() -> str:
-    """Return a hash of the code that trains any variant: data, splits and training, and all that they import."""
+def hash_training_code() -> str:
+    """Return a hash of the code that trains any variant: data, splits, training, and all that they import."""
     return _hash(_TRAINING)
 
 
 def predicts_by_other_code(record: dict[str, Any], module: str) -> bool:
-    """Return whether a run, by its `record.json`, had other predicting code than there is now."""
-    return _differs(record.get("model_code"), model_code(module))
+    """Return whether the code that predicts has changed since a run wrote its `record.json`."""
+    return _differs(record.get("model_code"), hash_model_code(module))
 
 
 def was_trained_by_other_code(record: dict[str, Any], module: str) -> bool:
-    """Return whether a run, by its `record.json`, had other training code than there is now."""
-    return predicts_by_other_code(record, module) or _differs(record.get("training_code"), training_code())
+    """Return whether the code that trains or predicts has changed since a run wrote its `record.json`."""
+    return predicts_by_other_code(record, module) or _differs(record.get("training_code"), hash_training_code())
 
 
-def _differs(code: str | None, now: str) -> bool:
-    return (code or "").startswith(KIND) and code != now
-
-
-def _file_of(module: str) -> str:
-    return f"models.{module.partition('.')[0]}"
+def _differs(recorded: str | None, current: str) -> bool:
+    return recorded is not None and recorded.startswith(KIND) and recorded != current
 
 
 def _hash(roots: Sequence[str]) -> str:
-    found: dict[str, str] = {}
-    waiting = list(roots)
-    while waiting:
-        name = waiting.pop()
-        if name not in found and (path := _path_of(name)) is not None:
-            found[name], imported = parse_file(path)
-            waiting += imported
-    return KIND + hashlib.sha256("\0".join(found[name] for name in sorted(found)).encode()).hexdigest()[:16]
+    """Return the hash of some modules and of all that they import, directly or not."""
+    code: dict[str, str] = {}
+    queue = list(roots)
+    while queue:
+        name = queue.pop()
+        path = _path_of(name)
+        if name not in code and path is not None:
+            code[name], imported = parse_file(path)
+            queue += imported
+    return KIND + hashlib.sha256("\0".join(code[name] for name in sorted(code)).encode()).hexdigest()[:16]
 
 
 def _path_of(name: str) -> Path | None:
-    """Return the file of a module such as `models.layers.masks`; None if there is none, as for a function's name."""
+    """Return the file of a module such as `models.layers.masks`; None if `name` is no module but, say, a function."""
     path = PACKAGE / name.replace(".", "/")
-    found = [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()]
-    return found[0] if found else None
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
 
 
 @functools.cache
 def parse_file(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Return the normalised code of a file, and the names of the modules of `research` that it imports."""
+    """Return the normalised code of a file, and the names that it imports from `research`."""
     tree = ast.parse(path.read_text("utf-8"))
-    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    names = [n for node in froms for n in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))]
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     imported = tuple(name.removeprefix("research.") for name in names if name.startswith("research."))
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:

@@ -1,4 +1,4 @@
-"""Count the floating-point operations of a traced program. Loops count as often as they run; XLA counts them once."""
+"""Count the floating-point operations of a traced program. Unlike XLA, count a loop's body as often as it runs."""
 
 import functools
 import math
@@ -15,35 +15,35 @@ from research.settings import Config
 from research.training.programs import Programs
 from research.training.step import evaluate_step
 
-_ONE_EACH = (
+_ONE_PER_OUTPUT = (
     *("add", "sub", "mul", "div", "max", "min", "neg", "abs", "pow", "integer_pow", "square", "sqrt", "rsqrt"),
     *("exp", "exp2", "log", "log1p", "expm1", "tanh", "logistic", "sin", "cos", "erf", "add_any"),
 )
-_OF_INPUTS = ("reduce_sum", "reduce_max", "reduce_min", "cumsum", "cumlogsumexp", "cummax", "scatter-add")
+_ONE_PER_INPUT = ("reduce_sum", "reduce_max", "reduce_min", "cumsum", "cumlogsumexp", "cummax", "scatter-add")
 
 
 def flops_per_text(programs: Programs, config: Config, variables: dict[str, Any], example: Batch) -> int:
-    """Return the operations of predicting one text.
+    """Return the number of floating-point operations that predict one text.
 
     Args:
-      programs: of the variant; they keep the result for each width.
-      config: its settings.
-      variables: of the model.
+      programs: the variant's programs; they cache the result for each width.
+      config: the variant's settings.
+      variables: the model's variables.
       example: a batch of one text, [1, W].
     """
     width = example.token_ids.shape[1]
     if width not in programs.flops:
-        module = with_kernels(programs.module, Kernels(plain=True))  # whose loops say how often they run
+        module = with_kernels(programs.module, Kernels(plain=True))  # plain loops state their length
         programs.flops[width] = count_flops(functools.partial(evaluate_step, module, config), variables, example)
     return programs.flops[width]
 
 
 def count_flops(program: Callable[..., Any], *arguments: Any) -> int:
-    """Return the multiplications, additions and functions of floats in one call; a product of matrices counts 2 n m k.
+    """Return the number of floating-point operations of one call; a product [n, m] x [m, k] counts 2 n m k.
 
     Args:
       program: a function that JAX can trace.
-      *arguments: of the call; only their shapes and dtypes matter.
+      *arguments: its arguments; only their shapes and dtypes matter.
     """
     return _count(jax.make_jaxpr(program)(*arguments).jaxpr)
 
@@ -62,8 +62,8 @@ def _count(jaxpr: Any) -> int:
             total += max(map(_count, inner))
         elif name.startswith("custom_vjp_call") or name.startswith("custom_jvp_call"):
             total += _count(next(iter(inner)))  # the function itself, not its derivatives
-        elif name in _ONE_EACH + _OF_INPUTS:
-            counted = equation.invars[0] if name in _OF_INPUTS else equation.outvars[0]
+        elif name in _ONE_PER_OUTPUT + _ONE_PER_INPUT:
+            counted = equation.invars[0] if name in _ONE_PER_INPUT else equation.outvars[0]
             if jax.numpy.issubdtype(counted.aval.dtype, jax.numpy.floating):
                 total += math.prod(counted.aval.shape)
         else:

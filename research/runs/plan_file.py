@@ -1,4 +1,4 @@
-"""Read a comparison's `plan.json` and check it: the file may be damaged, newer than this code, or made to harm."""
+"""Read a comparison's `plan.json` and check it: it may be damaged, malicious, or written by a newer version."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from research.json_files import missing_in
 from research.runs import run_files
 
 MOST_REPEATS = 1000
-# What a plan must have to be read, with the types of the values.
+# The required fields of a plan, and the types of their values.
 _PLAN_NEEDS = {
     "corpus": {"name": str, "checksum": str, "texts": int},
     "classes": list,
@@ -28,10 +28,10 @@ _VARIANT_NEEDS = {
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """Return the checked plan of a comparison. Its folders all lie inside the comparison's own.
+    """Return the checked plan of a comparison. All its folders are inside the comparison's folder.
 
     Raises:
-      UserError: the folder holds no comparison, or its plan is damaged, or of a version that this one cannot read.
+      UserError: the folder holds no comparison, or its plan is damaged or of another version.
     """
     path = folder / run_files.PLAN
     if not path.exists():
@@ -39,23 +39,23 @@ def read_plan(folder: Path) -> dict[str, Any]:
     plan = run_files.read_json(path)
     if problem := _problem_of_plan(plan):
         raise UserError(
-            f"{path}: {problem}; the file is damaged, or a newer version wrote it: name another --workdir, or mend it"
+            f"{path}: {problem}. The file is damaged, or a newer version wrote it; repair it, or name another --workdir"
         )
     return plan
 
 
 def _problem_of_plan(plan: Any) -> str:
-    """Return what is wrong with a plan, in words; empty where nothing is."""
+    """Return what is wrong with a plan, in words; empty if nothing is."""
     if problem := missing_in(plan, _PLAN_NEEDS):
         return problem
     if plan["folds"] < 0 or not 1 <= plan["repeats"] <= MOST_REPEATS or not plan["variants"]:
         return f"folds={plan['folds']}, repeats={plan['repeats']} and {len(plan['variants'])} variants"
     for name, entry in plan["variants"].items():
         if problem := missing_in(entry, _VARIANT_NEEDS):
-            return f"of the variant {name!r} {problem}"
+            return f"in the variant {name!r} {problem}"
         if entry["folder"] != run_files.folder_name(entry["folder"]) or entry["folder"] in ("", ".", ".."):
             return f"the folder of the variant {name!r} is {entry['folder']!r}, expected one of this comparison's own"
     folders = [entry["folder"] for entry in plan["variants"].values()]
-    if twice := [name for name in folders if folders.count(name) > 1]:
-        return f"two variants have the folder {twice[0]!r}"
+    if repeated := [name for name in folders if folders.count(name) > 1]:
+        return f"two variants have the folder {repeated[0]!r}"
     return ""

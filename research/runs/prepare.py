@@ -1,4 +1,4 @@
-"""Prepare runs: check what they ask for, and gather all that their training needs, before anything is written."""
+"""Prepare runs: check their settings, and gather all that training needs, before anything is written."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from research.errors import UserError
 from research.json_files import write_json
 from research.models import config_from_dict
 from research.runs import run_files
-from research.runs.checkpoints import fingerprint
+from research.runs.checkpoints import checkpoints_checksum
 from research.runs.claim import claim_folder
 from research.runs.source import Source, read_source, source_folder
 from research.runs.texts import RunSpec, RunTexts, prepare_texts
@@ -30,8 +30,8 @@ from research.training.programs import Programs, TrainData
 from research.training.step import TrainState
 from research.training.whole_fit import is_fitted_whole
 
-# Parts of a run's description that may differ when the run is called again: a file may have been moved, and the hash is
-# that of the settings.
+# Parts of a run's description that may differ when the same command is repeated: files may have been moved, and the
+# hash depends on their paths.
 _MAY_DIFFER = (
     "hash:",
     *(f"settings.{place}:" for place in PLACES),
@@ -44,14 +44,14 @@ _MAY_DIFFER = (
 
 
 class Run(NamedTuple):
-    """A run to be trained, and the folder to keep it in."""
+    """A run to train, and the folder to save it in."""
 
     config: Config
     folder: Path
     fold: int = 0
     repeat: int = 0
-    command: str = ""  # that does the same; kept in the record
-    overwrite: bool = False  # removes what the folder holds of an earlier run
+    command: str = ""  # a command line that trains the same run; saved in the record
+    overwrite: bool = False  # whether to remove an earlier run from the folder
 
 
 class PreparedRun(NamedTuple):
@@ -60,7 +60,7 @@ class PreparedRun(NamedTuple):
     run: Run
     spec: RunSpec
     texts: RunTexts
-    source: Source  # that it starts from
+    source: Source  # what the run starts from
 
     @property
     def select(self) -> str:
@@ -69,7 +69,7 @@ class PreparedRun(NamedTuple):
 
     @property
     def data(self) -> TrainData:
-        """What the training loop reads."""
+        """The data that the training loop reads."""
         return TrainData(self.texts.train, self.texts.validation, seed_of(self.spec, "order"))
 
 
@@ -77,8 +77,8 @@ def prepare_run(run: Run, corpus: Corpus, folds: int | None) -> PreparedRun | No
     """Prepare a run; return None if it is finished.
 
     Raises:
-      UserError: a setting, fold or repeat that does not fit, a folder that holds something else, or a source that the
-        run cannot start from.
+      UserError: a setting, fold or repeat is wrong, the folder holds something else, or the run cannot start from its
+        source.
     """
     if run.repeat < 0:
         raise UserError(f"--repeat is {run.repeat}, expected at least 0")
@@ -94,7 +94,7 @@ def claim_run(folder: Path, description: dict[str, Any]) -> Iterator[None]:
     """Claim the folder of a run and write its description.
 
     Args:
-      folder: made if there is none.
+      folder: the run's folder, created if it does not exist.
       description: the content of `config.json`.
 
     Raises:
@@ -107,7 +107,7 @@ def claim_run(folder: Path, description: dict[str, Any]) -> Iterator[None]:
 
 
 def describe(spec: RunSpec) -> dict[str, Any]:
-    """Return what `config.json` says of a run, so that another run in its folder is noticed."""
+    """Return the content of `config.json`, by which another run in the same folder is noticed."""
     data, source = spec.config.data, source_folder(spec)
     checksums = {}
     if data.vectors != "none":
@@ -115,7 +115,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     if data.weights != "none":
         checksums["weights_checksum"] = weights_checksum(data.weights)
     if source is not None:
-        checksums["init_from_checksum"] = fingerprint(source / run_files.CHECKPOINTS)
+        checksums["init_from_checksum"] = checkpoints_checksum(source / run_files.CHECKPOINTS)
     return {
         "hash": config_hash(spec.config),
         "settings": to_dict(spec.config),
@@ -128,15 +128,15 @@ def describe(spec: RunSpec) -> dict[str, Any]:
 
 
 def holds_finished(folder: Path, description: dict[str, Any]) -> bool:
-    """Return whether the folder holds the described run, finished.
+    """Return whether the folder holds the described run and it is finished.
 
     Raises:
-      UserError: it holds another run.
+      UserError: the folder holds another run.
     """
     if not run_files.is_run(folder):
         return False
     saved = run_files.read_json(folder / run_files.CONFIG)
-    with contextlib.suppress(KeyError):  # settings that were added after it was written have their defaults
+    with contextlib.suppress(KeyError):  # settings that were added since have their defaults
         saved["settings"] = to_dict(config_from_dict(saved["settings"]))
     changed = [change for change in differences(saved, description) if not change.startswith(_MAY_DIFFER)]
     if changed:
@@ -158,11 +158,11 @@ def fresh_state(programs: Programs, prepared: PreparedRun) -> TrainState:
 
     def start_from(fresh: dict[str, Any]) -> dict[str, Any]:
         if spec.config.optimizer.max_norm:
-            limit_columns(fresh["params"], spec.config.optimizer.max_norm)  # raises where there is nothing to limit
+            limit_columns(fresh["params"], spec.config.optimizer.max_norm)  # raises UserError if it limits nothing
         fresh = start_from_pretrained(programs.module, spec.config, texts, fresh)
-        return fresh if source.run is None else start_from_run(fresh, source.run, texts.vocabulary)[0]
+        return fresh if source.run is None else start_from_run(fresh, source.run, texts.vocabulary).variables
 
-    begin = Start(
+    start = Start(
         init_seed=seed_of(spec, "init"),
         dropout_seed=seed_of(spec, "dropout"),
         class_weights=class_weights(prepared),
@@ -170,15 +170,15 @@ def fresh_state(programs: Programs, prepared: PreparedRun) -> TrainState:
         takes_steps=not is_fitted_whole(spec.config),
         start_from=start_from,
     )
-    return init_state(programs, spec.config, texts.train, texts.shapes.widths, begin)
+    return init_state(programs, spec.config, texts.train, texts.shapes.widths, start)
 
 
 def class_weights(prepared: PreparedRun) -> np.ndarray:
-    """Return float32 [C]: ones, or N / (C * count) as scikit-learn's "balanced"."""
-    count = label_counts(prepared)
+    """Return the weights of the classes, float32 [C]: ones, or N / (C * count) as scikit-learn's "balanced"."""
+    counts = label_counts(prepared)
     if prepared.spec.config.training.class_weights == "none":
-        return np.ones(len(count), np.float32)
-    return (count.sum() / (len(count) * np.maximum(count, 1))).astype(np.float32)
+        return np.ones(len(counts), np.float32)
+    return (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
 
 
 def label_counts(prepared: PreparedRun) -> np.ndarray:

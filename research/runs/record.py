@@ -1,4 +1,4 @@
-"""Record a run: how it ended, what is known of it, and with which versions on which machine it was made."""
+"""Record a run: how it ended, its facts, and the versions and machine that made it."""
 
 import functools
 import importlib.metadata
@@ -16,7 +16,7 @@ from research.data.batches import gather
 from research.json_files import write_json
 from research.machine import available_cores, peak_memory
 from research.runs import run_files
-from research.runs.code_hash import model_code, training_code
+from research.runs.code_hash import hash_model_code, hash_training_code
 from research.runs.flops import flops_per_text
 from research.runs.prepare import PreparedRun, label_counts
 from research.runs.warm_start import start_from_run
@@ -27,7 +27,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tok
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, machine, commit, date and peak memory of this process."""
+    """Return the versions, machine, commit, date and peak memory of this process."""
     return {
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -39,16 +39,16 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_record(folder: Path, status: str, command: str, **about: Any) -> None:
+def write_record(folder: Path, status: str, command: str, **facts: Any) -> None:
     """Write a run's `record.json`.
 
     Args:
-      folder: of the run.
+      folder: the run's folder.
       status: "done", "diverged" or "failed".
-      command: that does the same.
-      **about: what is known of the run, as JSON values.
+      command: a command line that trains the same run.
+      **facts: other facts about the run, as JSON values.
     """
-    write_json(folder / run_files.RECORD, {"status": status, "command": command} | about | environment())
+    write_json(folder / run_files.RECORD, {"status": status, "command": command} | facts | environment())
 
 
 @functools.cache
@@ -80,30 +80,30 @@ def _commit() -> str:
 
 
 def epoch_of(records: Sequence[dict[str, Any]], best: TrainState) -> int:
-    """Return the epoch that ended with a state, by the records of `metrics.jsonl`."""
+    """Return the epoch after which a run had the state `best`, from the records of `metrics.jsonl`."""
     return next(record["epoch"] for record in records if record["step"] == int(best.step))
 
 
 def run_facts(prepared: PreparedRun, programs: Programs, best: TrainState) -> dict[str, Any]:
-    """Return what the record says of a finished run."""
+    """Return the facts that the record states about a finished run."""
     folder, spec, texts, source = prepared.run.folder, prepared.spec, prepared.texts, prepared.source
-    width = -(-max(1, int(np.median(texts.train.lengths))) // 8) * 8  # of a text of median length
+    width = -(-max(1, int(np.median(texts.train.lengths))) // 8) * 8  # of the median text, padded to a multiple of 8
     example = gather(texts.train, np.arange(0), 1, (width,))
     facts = {
         "best_epoch": epoch_of(run_files.read_metrics(folder), best),
         "near_copies": source.near_copies,
-        "knows_what_sources_saw": source.is_known,
+        "knows_what_sources_saw": source.seen.is_complete,
         "chosen_by": prepared.select,
         "texts": {name: len(part) for name, part in texts.split._asdict().items()},
         "label_counts": label_counts(prepared).tolist(),
         "predictions_sha256": run_files.predictions_checksum(folder),
         "words": len(texts.vocabulary),
-        "words_with_vectors": 0 if texts.vectors is None else int(texts.vectors[1].sum()),
+        "words_with_vectors": 0 if texts.vectors is None else int(texts.vectors.has_vector.sum()),
         "flops_per_text": flops_per_text(programs, spec.config, best.variables, example),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
-        "model_code": model_code(spec.config.model.module),
-        "training_code": training_code(),
+        "model_code": hash_model_code(spec.config.model.module),
+        "training_code": hash_training_code(),
     }
     if source.run is not None:
-        facts["init_from"] = start_from_run(best.variables, source.run, texts.vocabulary)[1]._asdict()
+        facts["init_from"] = start_from_run(best.variables, source.run, texts.vocabulary).report._asdict()
     return facts

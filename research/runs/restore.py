@@ -1,4 +1,4 @@
-"""A run restored from its folder alone: settings, tokenizer and best checkpoint."""
+"""Restore a run from its folder alone: settings, tokenizer and best checkpoint."""
 
 import contextlib
 import copy
@@ -29,54 +29,60 @@ from research.training.programs import Programs, evaluate_runs, evaluation_batch
 from research.training.sharding import ONE_DEVICE
 
 _LOG = logging.getLogger("research")
-# What is read of a run's config.json.
-_DESCRIBED = ("settings", "hash", "classes", "corpus.name", "corpus.checksum", "folds", "fold", "repeat", "widths")
+# The required fields of a run's config.json.
+_REQUIRED = ("settings", "hash", "classes", "corpus.name", "corpus.checksum", "folds", "fold", "repeat", "widths")
 
 
-class Restored:
-    """What a run has learnt, with labels or without them; made by `restore` or `restore_source`."""
+class RestoredModel:
+    """The settings, vocabulary and variables of a run, with labels or without; made by `restore_source`.
 
-    def __init__(self, folder: Path, described: dict[str, Any]):
+    Attributes:
+      folder: the run's folder.
+      description: the content of its `config.json`.
+      has_changed_code: whether the code that predicts has changed since the run was trained.
+    """
+
+    def __init__(self, folder: Path, description: dict[str, Any]):
         from tokenizers import Tokenizer  # imported here, so that training imports without it
 
-        there = described.keys() | {f"corpus.{name}" for name in described.get("corpus", ())}
-        if missing := [name for name in _DESCRIBED if name not in there]:
+        present = description.keys() | {f"corpus.{name}" for name in description.get("corpus", ())}
+        if missing := [name for name in _REQUIRED if name not in present]:
             raise UserError(f"{folder / run_files.CONFIG}: no {missing[0]!r}, expected the config.json of a run")
         try:
-            self.config = config_from_dict(described["settings"])
+            self.config = config_from_dict(description["settings"])
             for name, field, value in leaves(self.config):
                 check_value(f"config.{name}", field, value)
         except UserError as error:
             raise UserError(f"{folder / run_files.CONFIG}: {error}") from error
         self.folder = folder
-        self.described = described
-        self.class_names: tuple[str, ...] = tuple(described["classes"])
-        self.hash: str = described["hash"]
-        self._corpus: dict[str, Any] = described["corpus"]
+        self.description = description
+        self.class_names: tuple[str, ...] = tuple(description["classes"])
+        self.hash: str = description["hash"]
+        self._corpus: dict[str, Any] = description["corpus"]
         self.corpus_name: str = self._corpus["name"]
-        self._widths: tuple[int, ...] = tuple(described["widths"])
+        self._widths: tuple[int, ...] = tuple(description["widths"])
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / run_files.TOKENIZER))
         except Exception as error:  # the library raises nothing narrower
             raise UserError(f"{folder / run_files.TOKENIZER}: cannot be read ({error})") from error
         self.vocabulary: dict[str, int] = self._tokenizer.get_vocab()  # word -> id
-        _require_own(folder, run_files.TOKENIZER, "words", len(self.vocabulary))
+        _require_recorded(folder, run_files.TOKENIZER, "words", len(self.vocabulary))
         if max(self.vocabulary.values(), default=0) >= self.config.data.vocab_size:
             raise UserError(
-                f"{folder / run_files.TOKENIZER} has other ids than the model has words, expected the run's own"
+                f"{folder / run_files.TOKENIZER}: its ids exceed the model's vocabulary, expected the run's own file"
             )
-        self.is_of_other_code = predicts_by_other_code(_record(folder), self.config.model.module)
-        if self.is_of_other_code:
-            _say_other_code(folder)
-        # With the leading axis of runs that compiled functions have.
+        self.has_changed_code = predicts_by_other_code(_read_intact_record(folder), self.config.model.module)
+        if self.has_changed_code:
+            _warn_of_changed_code(folder)
+        # Compiled functions expect a leading axis of runs.
         self._variables = jax.device_put(jax.tree.map(lambda leaf: leaf[None], self._restore_variables(folder)))
 
     def _shapes(self) -> Any:
-        """Of the variables that the model has."""
+        """Return the shapes of the model's variables."""
         return guesser_shapes(self.config)
 
     def _restore_variables(self, folder: Path) -> dict[str, Any]:
-        """Of the best epoch: nothing else of its state is looked at, so that it may be any version's."""
+        """Return the variables of the best epoch. Only they are read, so any version may have saved the state."""
         folder = folder / run_files.CHECKPOINTS
         if not folder.is_dir():
             raise UserError(f"{folder}: no checkpoints, expected a run that reached its first save")
@@ -85,7 +91,7 @@ class Restored:
             if step is None:
                 raise UserError(f"{folder}: empty, expected a run that reached its first save")
             saved = checkpoints.restore(step)
-        _require_own(folder.parent, run_files.CHECKPOINTS, "best_epoch", _epoch_of(folder.parent, step))
+        _require_recorded(folder.parent, run_files.CHECKPOINTS, "best_epoch", _epoch_of(folder.parent, step))
         variables = {"params": saved["params"], **saved.get("constants", {})}
         if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, self._shapes()):
             raise UserError(
@@ -95,72 +101,79 @@ class Restored:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """Of the best epoch: parameters, and what was fitted or drawn before the first step."""
+        """The variables of the best epoch: parameters, and constants that were fitted before the first step."""
         return jax.tree.map(lambda leaf: leaf[0], self._variables)
 
     def is_own_corpus(self, corpus: Corpus) -> bool:
-        """Whether the run was trained on this very corpus."""
+        """Return whether the run was trained on this corpus, compared by checksum."""
         return corpus.checksum == self._corpus["checksum"]
 
     def as_trained_on(self, corpus: Corpus) -> Corpus:
-        """The corpus cleaned, where it is the run's own one and was cleaned before training; else as it is."""
+        """Return the corpus cleaned as for training if it is the run's own one; otherwise return it unchanged."""
         if not self._corpus.get("cleaned"):
             return corpus
         cleaned = clean(corpus, self.class_names)
         return cleaned if self.is_own_corpus(cleaned) else corpus
 
     def own_corpus(self) -> Corpus:
-        """The corpus that the run was trained on, from where it was.
+        """Return the corpus that the run was trained on, read from its original place.
 
         Raises:
-          UserError: it is not there any more, or is another one now.
+          UserError: the corpus is gone or has changed.
         """
         return reload_corpus(self._corpus, self.class_names)
 
     def split(self, corpus: Corpus) -> Split:
-        """The split of the run's own corpus: what it trained on, chose on, and never saw."""
-        return split_of_description(self.described, corpus)
+        """Return the run's split of its own corpus into train, validation and test."""
+        return split_from_description(self.description, corpus)
 
 
 @functools.cache
-def _say_other_code(folder: Path) -> None:
-    """Once for all that restores the run."""
-    _LOG.warning("%s: the code that it predicts by has changed since; it may predict otherwise than it did", folder)
+def _warn_of_changed_code(folder: Path) -> None:
+    """Warn once, however often the run is restored."""
+    _LOG.warning("%s: the code of its model has changed since it was trained; predictions may differ", folder)
 
 
 def _epoch_of(folder: Path, step: int) -> int | None:
-    """That ended with a step, where it is known."""
+    """Return the epoch that ended with a step; None if the metrics do not say it."""
     records = []
     with contextlib.suppress(UserError):
         records = run_files.read_metrics(folder)
     return next((r["epoch"] for r in records if r["split"] == "validation" and r["step"] == step), None)
 
 
-def _require_own(folder: Path, part: str, name: str, found: Any) -> None:
-    """Raises UserError where a finished run has recorded another value than is found in a part of it."""
-    record = _record(folder)
-    if record.get("status") == "done" and found is not None and record.get(name, found) != found:
-        what = f"{name} {found}, expected {record[name]} as {run_files.RECORD} says"
-        raise UserError(f"{folder / part}: {what}; it was damaged, or is another run's")
+def _require_recorded(folder: Path, part: str, name: str, value: Any) -> None:
+    """Raise UserError if a finished run recorded another value than the one read from a part of its folder."""
+    record = _read_intact_record(folder)
+    if record.get("status") == "done" and value is not None and record.get(name, value) != value:
+        raise UserError(
+            f"{folder / part}: {name} {value}, expected {record[name]} as {run_files.RECORD} says; it was damaged, or "
+            "belongs to another run"
+        )
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    """A run's `record.json`; empty where it is damaged, since what is needed to restore the run stands elsewhere."""
+def _read_intact_record(folder: Path) -> dict[str, Any]:
+    """Return a run's `record.json`; empty if it is missing or damaged, because a run can be restored without it."""
     with contextlib.suppress(UserError):
         return run_files.read_record(folder)
     return {}
 
 
-def split_of_description(described: dict[str, Any], corpus: Corpus) -> Split:
-    """The split of its own corpus that a run with this `config.json` has."""
-    config = config_from_dict(described["settings"])
-    which = {name: described[name] for name in ("folds", "fold", "repeat")}
-    which["repeat"] = repeat_of(config, "split", which["repeat"])
-    return pretraining_split(corpus, config.seed, **which, train_size=config.data.train_size)
+def split_from_description(description: dict[str, Any], corpus: Corpus) -> Split:
+    """Return the split of a run's own corpus, from the content of the run's `config.json`."""
+    config = config_from_dict(description["settings"])
+    return pretraining_split(
+        corpus,
+        config.seed,
+        folds=description["folds"],
+        fold=description["fold"],
+        repeat=repeat_of(config, "split", description["repeat"]),
+        train_size=config.data.train_size,
+    )
 
 
-class RestoredRun(Restored):
-    """A trained variant that predicts; made by `restore`."""
+class RestoredRun(RestoredModel):
+    """A trained classifier that predicts; made by `restore`."""
 
     @functools.cached_property
     def _programs(self) -> Programs:
@@ -172,37 +185,40 @@ class RestoredRun(Restored):
 
     @property
     def module(self) -> nn.Module:
-        """The variant."""
+        """The classifier's module."""
         return self._programs.module
 
     @property
     def every_width(self) -> tuple[int, ...]:
-        """Widths of batches for which programs may be compiled once and for all: the last holds any text."""
+        """The widths of batches that programs can be compiled for in advance; any text fits into the last."""
         longest = self.config.data.max_length
         return *(width for width in self._widths if width < longest), longest
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Texts as token ids."""
+        """Return texts as token ids."""
         return encode_texts(self._tokenizer, texts, self.config.data, self.vocabulary)
 
     def words(self, text: str) -> list[tuple[str, int]]:
-        """The tokens that are read of a text, as they are written there, with their ids."""
+        """Return the tokens of a text that the model reads, as they are spelt in the text, with their ids."""
         return split_text(self._tokenizer, text, self.config.data)
 
     def on(self, device: jax.Device) -> "RestoredRun":
-        """The same run, predicting on this device."""
+        """Return the same run with its variables on a device, where it then predicts."""
         other = copy.copy(self)
         other._variables = jax.device_put(self._variables, device)
         return other
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Class probabilities.
+        """Return the class probabilities of texts.
 
         Args:
-          texts: N texts; an empty one is a text like any other.
+          texts: N texts; empty texts are allowed.
 
         Returns:
           float32 [N, C], columns in the order of `class_names`.
+
+        Raises:
+          UserError: `texts` is not a sequence of strings.
         """
         if isinstance(texts, str):
             raise UserError("texts is one text, expected a list of texts")
@@ -211,38 +227,41 @@ class RestoredRun(Restored):
                 raise UserError(f"texts[{i}] is not a string, expected a list of texts")
         encoded = self.encode(texts)
         batches = evaluation_batches([encoded], self._widths, ONE_DEVICE)
-        return evaluate_runs(self._programs, self._variables, batches, [len(texts)])[1][0]
+        _, probabilities = evaluate_runs(self._programs, self._variables, batches, [len(texts)])
+        return probabilities[0]
 
     def probabilities(self, batch: Batch) -> np.ndarray:
-        """float32 [B, C] of one padded batch, whose shape is compiled for if it is new."""
-        of_one_run = jax.tree.map(lambda array: array[None], batch)
-        return np.asarray(self._programs.evaluate(self._variables, of_one_run)[1])[0]
+        """Return the class probabilities of a padded batch, float32 [B, C]. Each new shape is compiled."""
+        _, probabilities = self._programs.evaluate(self._variables, jax.tree.map(lambda array: array[None], batch))
+        return np.asarray(probabilities)[0]
 
 
 def restore(folder: Path | str) -> RestoredRun:
-    """Restores a run from its folder, on whatever device there is.
+    """Restore a classifier from its run folder, on any device.
 
     Raises:
-      UserError: the folder holds no run that reached its first save, or a damaged one, or one without labels.
+      UserError: the folder holds no run, a damaged run, a run without a checkpoint, or one trained without labels.
     """
     run = restore_source(folder)
     if not isinstance(run, RestoredRun):
-        raise UserError(f"{folder} was pre-trained without labels and predicts none; --config.init_from starts from it")
+        raise UserError(
+            f"{folder} was pre-trained without labels and predicts none; to start a classifier from it, "
+            f"use --config.init_from={folder}"
+        )
     return run
 
 
-def restore_source(folder: Path | str) -> Restored:
-    """What another run may start from: a classifier, or what was pre-trained.
+def restore_source(folder: Path | str) -> RestoredModel:
+    """Restore a run that another run may start from: a classifier or a pre-trained model.
 
     Raises:
-      UserError: the folder holds no run that reached its first save, or a damaged one.
+      UserError: the folder holds no run, a damaged run, or a run without a checkpoint.
     """
-    described = run_files.read_json(Path(folder) / run_files.CONFIG)
-    if not isinstance(described, dict) or not all(
-        isinstance(described.get(n, {}), dict) for n in ("settings", "corpus")
-    ):
-        raise UserError(
-            f"{Path(folder) / run_files.CONFIG}: no object with settings, expected the config.json of a run"
-        )
-    kind = Restored if is_pretraining(described.get("settings", {})) else RestoredRun
-    return kind(Path(folder), described)
+    path = Path(folder) / run_files.CONFIG
+    description = run_files.read_json(path)
+    parts = [description.get(name, {}) for name in ("settings", "corpus")] if isinstance(description, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
+        raise UserError(f"{path}: no object with settings, expected the config.json of a run")
+    if is_pretraining(description.get("settings", {})):
+        return RestoredModel(Path(folder), description)
+    return RestoredRun(Path(folder), description)

@@ -1,5 +1,6 @@
-"""Reading and writing run folders: the one place that knows their files. All but `metrics.jsonl`,
-which grows by whole lines, are there whole or not at all.
+"""Read and write the files of run folders. Only this file knows their names and formats.
+
+Each file appears complete or not at all, except `metrics.jsonl`, which grows line by line.
 """
 
 import hashlib
@@ -24,25 +25,25 @@ CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 PREDICTIONS = "predictions.npz"
 RECORD = "record.json"
-SEEN = "seen_texts.npy"  # fingerprints of the texts that a run, and those that it started from, have seen
-ENCODER = "encoder"  # of a pre-trained one, as HuggingFace's libraries lay it out
-STREAM = "stream"  # the tokens that it is trained on, while it is
-PLAN = "plan.json"  # of a comparison: its variants and runs
+SEEN = "seen_texts.npy"  # fingerprints of the texts seen by a run and by the runs that it started from
+ENCODER = "encoder"  # a pre-trained encoder in the layout of HuggingFace's libraries
+STREAM = "stream"  # the tokens of pre-training; exists only during training
+PLAN = "plan.json"  # a comparison's variants and runs
+LOCK = "lock"  # exists while a process writes; a killed process leaves it
 _SEEN_DTYPE = "[('words', '<u8'), ('sketch', '<u2', (12,)), ('trained', '?')]"  # `data.fingerprints.FINGERPRINT`
-LOCK = "lock"  # there while a process writes, and where one was killed
 
 
 class Predictions(NamedTuple):
-    """What a run says about the texts that were held out from it."""
+    """A run's predictions for N texts that were held out from it, in C classes."""
 
     id: np.ndarray  # str [N], content hash and occurrence
     label: np.ndarray  # int32 [N]
     probabilities: np.ndarray  # float32 [N, C]
-    group: np.ndarray | None = None  # int32 [N], equal for texts that are no independent evidence; None where unknown
+    group: np.ndarray | None = None  # int32 [N], equal for texts that depend on each other; None if unknown
 
 
 def read_json(path: Path) -> Any:
-    """Reads JSON.
+    """Return the content of a JSON file.
 
     Raises:
       UserError: the file is missing or not JSON.
@@ -50,19 +51,20 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        a_run = min((*path.parent.glob(f"*/{CONFIG}"), *path.parent.glob(f"*/*/{CONFIG}")), default=path).parent
-        if path.name == CONFIG and (a_run != path.parent or (path.parent / PLAN).exists()):
-            raise UserError(f"{path.parent} is a comparison, expected a run of it, such as {a_run}") from None
+        runs = (*path.parent.glob(f"*/{CONFIG}"), *path.parent.glob(f"*/*/{CONFIG}"))
+        example = min(runs, default=path).parent
+        if path.name == CONFIG and (runs or (path.parent / PLAN).exists()):
+            raise UserError(f"{path.parent} is a comparison, expected a run of it, such as {example}") from None
         raise UserError(f"{path}: no such file, expected a run folder that `train` or `compare` wrote") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """`record.json`, which is written last; empty where there is none.
+    """Return the content of `record.json`, which is written last; empty if there is no such file.
 
     Raises:
-      UserError: it is not JSON, or no object.
+      UserError: the file is not JSON, or not an object.
     """
     path = folder / RECORD
     record = read_json(path) if path.exists() else {}
@@ -72,7 +74,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def write_metrics(folder: Path, records: Iterable[dict[str, Any]], *, append: bool) -> None:
-    """Writes records of evaluations, one JSON object a line."""
+    """Write the records of evaluations to `metrics.jsonl`, one JSON object per line."""
     lines = "".join(json.dumps(record) + "\n" for record in records)
     if append:
         with (folder / METRICS).open("a", encoding="utf-8", newline="\n") as file:
@@ -82,18 +84,18 @@ def write_metrics(folder: Path, records: Iterable[dict[str, Any]], *, append: bo
 
 
 def sync_metrics(folder: Path) -> None:
-    """Waits until `metrics.jsonl` is on the disk, if there is one."""
+    """Wait until `metrics.jsonl` is on the disk, if it exists."""
     if (folder / METRICS).exists():
         sync_file(folder / METRICS)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The records in `metrics.jsonl`, each with `step`, `epoch` and `split`; none where there is no such file.
+    """Return the records in `metrics.jsonl`, each with `step`, `epoch` and `split`; none if there is no such file.
 
-    A torn last line is left out.
+    An incomplete last line is left out.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the file is damaged.
     """
     path = folder / METRICS
     if not path.exists():
@@ -104,53 +106,60 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     for number, record in enumerate(records, 1):
-        values = dict.fromkeys({"loss", "accuracy"} & set(record), (int, float)) if isinstance(record, dict) else {}
-        if problem := missing_in(record, {"step": int, "epoch": int, "split": str} | values):
+        needs: dict[str, Any] = {"step": int, "epoch": int, "split": str}
+        if isinstance(record, dict):
+            needs |= dict.fromkeys({"loss", "accuracy"} & record.keys(), (int, float))
+        if problem := missing_in(record, needs):
             raise UserError(f"{path}:{number}: {problem}; the file is damaged")
     return records
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:
-    """Writes plain arrays; nothing in the file needs unpickling."""
+    """Write `predictions.npz`; its arrays are plain, so reading them needs no unpickling."""
     with whole_file(folder / PREDICTIONS) as file:
         np.savez_compressed(file, **{name: array for name, array in predictions._asdict().items() if array is not None})
 
 
 def read_predictions(folder: Path) -> Predictions:
-    """Reads `predictions.npz`.
+    """Return the content of `predictions.npz`.
 
     Raises:
-      UserError: it is missing or damaged.
+      UserError: the file is missing or damaged.
     """
     path = folder / PREDICTIONS
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = Predictions(arrays["id"], arrays["label"], arrays["probabilities"], arrays.get("group"))
+            predictions = Predictions(arrays["id"], arrays["label"], arrays["probabilities"], arrays.get("group"))
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    if not _fit(found):
+    if not _are_consistent(predictions):
         raise UserError(f"{path}: its arrays do not fit each other, expected those that a run writes")
-    return found
+    return predictions
 
 
-def _fit(predictions: Predictions) -> bool:
-    """Whether arrays are what `Predictions` says of each other."""
-    texts, label, probabilities, group = predictions
-    kinds = (texts.dtype.kind, label.dtype.kind, probabilities.dtype.kind)
-    if kinds != ("U", "i", "f") or (texts.ndim, label.ndim, probabilities.ndim) != (1, 1, 2):
+def _are_consistent(predictions: Predictions) -> bool:
+    """Return whether the arrays have the kinds and shapes that `Predictions` states."""
+    ids, label, probabilities, group = predictions
+    kinds = (ids.dtype.kind, label.dtype.kind, probabilities.dtype.kind)
+    if kinds != ("U", "i", "f") or (ids.ndim, label.ndim, probabilities.ndim) != (1, 1, 2):
         return False
-    if not len(texts) == len(label) == len(probabilities) == len(texts if group is None else group):
+    if not len(ids) == len(label) == len(probabilities) == len(ids if group is None else group):
         return False
     is_class = np.all((label >= 0) & (label < probabilities.shape[1]))
     return bool(is_class and np.isfinite(probabilities).all())
 
 
 def write_seen(folder: Path, parts: Iterable[np.ndarray], count: int) -> None:
-    """Writes fingerprints (`data.fingerprints.FINGERPRINT`), `count` in all, which need not fit into memory."""
-    path = folder / SEEN
+    """Write the fingerprints of seen texts, which need not fit into memory.
+
+    Args:
+      folder: the run's folder.
+      parts: one or more arrays of `data.fingerprints.FINGERPRINT`.
+      count: the total number of fingerprints.
+    """
     parts = iter(parts)
     first = next(parts)
-    with whole_file(path) as file:
+    with whole_file(folder / SEEN) as file:
         header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": (count,)}
         np.lib.format.write_array_header_1_0(file, header)
         for part in itertools.chain([first], parts):
@@ -158,7 +167,7 @@ def write_seen(folder: Path, parts: Iterable[np.ndarray], count: int) -> None:
 
 
 def read_seen(folder: Path) -> np.ndarray | None:
-    """The fingerprints in a folder, mapped into memory; None where an earlier version, or somebody else, made it.
+    """Return the fingerprints in a folder, mapped into memory; None if there is no such file.
 
     Raises:
       UserError: the file is damaged.
@@ -167,33 +176,33 @@ def read_seen(folder: Path) -> np.ndarray | None:
     if not path.exists():
         return None
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        fingerprints = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    if str(found.dtype) != _SEEN_DTYPE or found.ndim != 1:
+    if str(fingerprints.dtype) != _SEEN_DTYPE or fingerprints.ndim != 1:
         raise UserError(f"{path}: no fingerprints of texts, expected those that a run writes")
-    return found
+    return fingerprints
 
 
 def predictions_checksum(folder: Path) -> str:
-    """SHA-256 of `predictions.npz`; empty where there is none."""
+    """Return the SHA-256 of `predictions.npz`; empty if there is no such file."""
     path = folder / PREDICTIONS
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
 
 def has_changed_predictions(folder: Path) -> bool:
-    """Whether `predictions.npz` is not what a finished run has written; of an earlier version's run nobody knows."""
-    written = read_record(folder).get("predictions_sha256")
-    return written is not None and written != predictions_checksum(folder)
+    """Return whether `predictions.npz` was changed after the run wrote it; False if the run recorded no checksum."""
+    recorded = read_record(folder).get("predictions_sha256")
+    return recorded is not None and recorded != predictions_checksum(folder)
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run ended well: its record is written last."""
+    """Return whether the run is complete; its record is written last."""
     return read_record(folder).get("status") == "done"
 
 
 def is_run(folder: Path) -> bool:
-    """Whether it holds a run, finished or not; other programs write a `config.json` too."""
+    """Return whether a folder holds a run, finished or not; other programs write a `config.json` too."""
     if not (folder / CONFIG).exists():
         return False
     try:
@@ -203,20 +212,20 @@ def is_run(folder: Path) -> bool:
 
 
 def has_diverged(folder: Path) -> bool:
-    """Whether the run ended because its loss was not finite any more; it would do so again."""
+    """Return whether the run ended because its loss was not finite; it would do so again."""
     return read_record(folder).get("status") == "diverged"
 
 
 def has_ended(folder: Path) -> bool:
-    """Whether nothing is left of the run to be trained."""
+    """Return whether the run is finished or diverged, so that there is nothing left to train."""
     return read_record(folder).get("status") in ("done", "diverged")
 
 
 def folder_name(variant: str) -> str:
-    """A name that is safe on every file system and for rsync: `luong:general` -> `luong-general`."""
+    """Return a name that is safe on every file system and for rsync: `luong:general` -> `luong-general`."""
     return re.sub(r"[^\w.=+-]", "-", variant.replace("[", "--").replace(",", "--").replace("]", ""), flags=re.ASCII)
 
 
 def run_name(fold: int, repeat: int, folds: int) -> str:
-    """The folder of a run below its variant's."""
+    """Return the name of a run's folder inside its variant's folder."""
     return f"fold{fold}-repeat{repeat}" if folds else f"repeat{repeat}"

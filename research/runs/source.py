@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,29 +17,47 @@ from research.errors import UserError
 from research.json_files import missing_in
 from research.models import load_module
 from research.runs import run_files
-from research.runs.restore import Restored, restore_source, split_of_description
+from research.runs.restore import RestoredModel, restore_source, split_from_description
 from research.runs.texts import RunSpec, split_of
 
 _LOG = logging.getLogger("research")
-_SHOWN = 60  # characters of a text in a message
-_MOST_ANCESTORS = 16  # of a run: folders that were made anew may name each other in a circle
+_EXAMPLE_LENGTH = 60  # characters of a text shown in a message
+_MAX_ANCESTORS = 16  # how far sources are followed; folders that were trained again may name each other in a circle
+# The required fields of the `config.json` of a run that kept no fingerprints.
+_NEEDS = {
+    "settings": {"data": dict, "training": dict, "model": dict},
+    "corpus": {"checksum": str},
+    "classes": list,
+    "folds": int,
+    "fold": int,
+    "repeat": int,
+}
+
+
+class SeenTexts(NamedTuple):
+    """The texts that a run or an encoder, and all that it started from, have seen."""
+
+    fingerprints: np.ndarray  # `data.fingerprints.FINGERPRINT` [N]
+    is_complete: bool  # False if an earlier version trained one of them and its texts cannot be found
+
+
+_UNKNOWN = SeenTexts(no_fingerprints(), is_complete=False)
 
 
 class Source(NamedTuple):
-    """The run or encoder that a run starts from."""
+    """What a run starts from: a run, a pre-trained encoder, both, or nothing."""
 
-    run: Restored | None  # whose parameters are taken
-    seen: np.ndarray  # fingerprints of the texts that it, or an encoder, or what these started from, have seen
-    is_known: bool  # whether these are all; else an earlier version trained some of them, and nobody can tell
-    near_copies: int  # held-out texts of which near copies are among them
+    run: RestoredModel | None  # its parameters are used
+    seen: SeenTexts
+    near_copies: int  # number of held-out texts with near copies among the seen texts
 
 
 def source_folder(spec: RunSpec) -> Path | None:
-    """The folder of the run to start from, if any; {fold} and {repeat} in its name are those of the spec."""
-    return _folder_named(spec.config.init_from, spec.fold, spec.repeat)
+    """Return the folder of the run to start from, if any, with {fold} and {repeat} in its name filled in."""
+    return _resolve_init_from(spec.config.init_from, spec.fold, spec.repeat)
 
 
-def _folder_named(init_from: str, fold: int, repeat: int) -> Path | None:
+def _resolve_init_from(init_from: str, fold: int, repeat: int) -> Path | None:
     if init_from == "none":
         return None
     return Path(init_from.replace("{fold}", str(fold)).replace("{repeat}", str(repeat)))
@@ -48,13 +67,14 @@ def read_source(spec: RunSpec, split: Split) -> Source:
     """Return the source that the settings name.
 
     Raises:
-      UserError: it cannot be restored, it has seen texts that are held out here, or the model cannot start so.
+      UserError: the source cannot be restored, it has seen texts that are held out here, or the model cannot start from
+        a run.
     """
     folder, model = source_folder(spec), spec.config.model.module
     if folder is not None and hasattr(load_module(model), "fit_constants"):
         raise UserError(f"config.init_from is {str(folder)!r}, expected none: {model} starts from its training texts")
     run = None if folder is None else restore_source(folder)
-    return Source(run, *_require_unseen_sources(spec, split))
+    return _check_sources(spec, split)._replace(run=run)
 
 
 def check_source(spec: RunSpec) -> None:
@@ -66,121 +86,133 @@ def check_source(spec: RunSpec) -> None:
     config = spec.config
     if (config.init_from, config.data.weights) == ("none", "none"):
         return
-    _require_unseen_sources(spec, split_of(spec))
+    _check_sources(spec, split_of(spec))
 
 
-def _require_unseen_sources(spec: RunSpec, split: Split) -> tuple[np.ndarray, bool, int]:
-    """Return what the sources have seen, whether that is all, and the number of near copies among held-out texts."""
+def _check_sources(spec: RunSpec, split: Split) -> Source:
+    """Return what the sources have seen, without restoring the run.
+
+    Raises:
+      UserError: they have seen held-out texts.
+    """
     weights, folder = spec.config.data.weights, source_folder(spec)
     sources = []
     if weights not in ("none", *NAMES):
         sources.append((f"config.data.weights: {weights}", Path(weights), read_pretraining(weights)))
     if folder is not None:
         sources.append((f"config.init_from: {folder}", folder, run_files.read_json(folder / run_files.CONFIG)))
-    seen, is_known, near_copies = [no_fingerprints()], True, 0
-    for name, path, described in sources:
-        of_source, is_all = seen_by(path, described, spec.corpus)
-        seen.append(of_source)
-        is_known &= is_all
-        near_copies += _require_unseen(of_source, spec.corpus, split, name)
-    return np.concatenate(seen), is_known, near_copies
+    every_seen, near_copies = [], 0
+    for name, path, description in sources:
+        seen = find_seen_texts(path, description, spec.corpus)
+        near_copies += _require_unseen(seen.fingerprints, spec.corpus, split, name)
+        every_seen.append(seen)
+    return Source(None, _merge(every_seen), near_copies)
 
 
-# What is read of the `config.json` of a run that an earlier version made.
-_NEEDS = {
-    "settings": {"data": dict, "training": dict, "model": dict},
-    "corpus": {"checksum": str},
-    "classes": list,
-    "folds": int,
-    "fold": int,
-    "repeat": int,
-}
+def _merge(parts: Sequence[SeenTexts]) -> SeenTexts:
+    fingerprints = np.concatenate([no_fingerprints(), *[part.fingerprints for part in parts]])
+    return SeenTexts(fingerprints, all(part.is_complete for part in parts))
 
 
-def seen_by(folder: Path, described: dict[str, Any], corpus: Corpus | None, depth: int = 0) -> tuple[np.ndarray, bool]:
-    """Return the fingerprints of the texts that a run and its own sources have seen, and whether these are all.
+def find_seen_texts(
+    folder: Path, description: dict[str, Any], corpus: Corpus | None, *, ancestors: int = 0
+) -> SeenTexts:
+    """Return the texts that a run or encoder, and all that it started from, have seen.
 
-    Runs of an earlier version kept no fingerprints. They are computed from the run's corpus where that is still there;
-    otherwise a warning says once that nobody can tell.
+    Earlier versions kept no fingerprints. They are computed from the run's corpus if it is still there. Otherwise, a
+    warning says once that the texts are unknown.
 
     Args:
-      folder: of a run or an encoder.
-      described: its `config.json` or `pretraining.json`; empty of an encoder that is not ours.
-      corpus: one that it may have been trained on.
+      folder: the folder of a run or an encoder.
+      description: its `config.json` or `pretraining.json`; empty for an encoder that was not trained here.
+      corpus: a corpus that it may have been trained on.
+      ancestors: how many sources were followed to get here.
+
+    Raises:
+      UserError: the description or the file of fingerprints is damaged.
     """
-    found = run_files.read_seen(folder)
-    if found is not None:
-        return found, True
-    if not described:
-        return no_fingerprints(), True
-    if problem := missing_in(described, _NEEDS):
-        raise UserError(f"{folder}: what it says of its training has {problem}, expected a run that `train` wrote")
-    seen, is_known = [no_fingerprints()], depth < _MOST_ANCESTORS
+    fingerprints = run_files.read_seen(folder)
+    if fingerprints is not None:
+        return SeenTexts(fingerprints, is_complete=True)
+    if not description:
+        return SeenTexts(no_fingerprints(), is_complete=True)
+    if problem := missing_in(description, _NEEDS):
+        raise UserError(f"{folder}: its description of the training has {problem}, expected a run that `train` wrote")
+    parts = [_compute_seen_texts(description, corpus)]
+    for path, earlier in _sources_of(description):
+        if earlier is None or ancestors == _MAX_ANCESTORS:
+            parts.append(_UNKNOWN)
+        else:
+            parts.append(find_seen_texts(path, earlier, corpus, ancestors=ancestors + 1))
+    seen = _merge(parts)
+    if not seen.is_complete and not ancestors:
+        _warn_of_unknown_texts(folder)
+    return seen
+
+
+def _compute_seen_texts(description: dict[str, Any], corpus: Corpus | None) -> SeenTexts:
+    """Return the texts that a run itself has seen, from its corpus: `corpus` or the file that it was trained on."""
     try:
-        is_same = corpus is not None and described["corpus"]["checksum"] == corpus.checksum
-        own = corpus if is_same else reload_corpus(described["corpus"], tuple(described["classes"]))
-        split = split_of_description(described, own)
-        seen.append(fingerprint_run(own, split.train, split.validation))
+        own_corpus = corpus
+        if corpus is None or description["corpus"]["checksum"] != corpus.checksum:
+            own_corpus = reload_corpus(description["corpus"], tuple(description["classes"]))
+        split = split_from_description(description, own_corpus)
+        return SeenTexts(fingerprint_run(own_corpus, split.train, split.validation), is_complete=True)
     except (UserError, KeyError):
-        is_known = False
-    for path, of_path in _sources_of(described) if depth < _MOST_ANCESTORS else ():
-        earlier, is_all = (no_fingerprints(), False) if of_path is None else seen_by(path, of_path, corpus, depth + 1)
-        seen.append(earlier)
-        is_known &= is_all
-    if not is_known and not depth:
-        _say_unknown(folder)
-    return np.concatenate(seen), is_known
+        return _UNKNOWN
 
 
-def _sources_of(described: dict[str, Any]) -> list[tuple[Path, dict[str, Any] | None]]:
-    """Return the folders that a run started from, with what they say of themselves; None of one that is gone."""
-    settings, found = described["settings"], []
+def _sources_of(description: dict[str, Any]) -> list[tuple[Path, dict[str, Any] | None]]:
+    """Return the folders that a run started from, with their descriptions; None for a folder that is gone."""
+    settings, sources = description["settings"], []
     weights = settings["data"].get("weights", "none")
     if weights not in ("none", *NAMES):
-        found.append((Path(weights), read_pretraining(weights) if Path(weights).is_dir() else None))
-    before = _folder_named(settings.get("init_from", "none"), described["fold"], described["repeat"])
-    if before is not None:
-        found.append((before, run_files.read_json(before / run_files.CONFIG) if run_files.is_run(before) else None))
-    return found
+        sources.append((Path(weights), read_pretraining(weights) if Path(weights).is_dir() else None))
+    folder = _resolve_init_from(settings.get("init_from", "none"), description["fold"], description["repeat"])
+    if folder is not None:
+        sources.append((folder, run_files.read_json(folder / run_files.CONFIG) if run_files.is_run(folder) else None))
+    return sources
 
 
 @functools.cache
-def _say_unknown(folder: Path) -> None:
-    """Warn once, however many runs start from it."""
+def _warn_of_unknown_texts(folder: Path) -> None:
+    """Warn once for each source, however many runs start from it."""
     _LOG.warning(
-        "%s: an earlier version trained it and did not keep which texts it saw, so nobody can tell whether held-out "
+        "%s: an earlier version trained this run and did not record its texts, so it is unknown whether held-out "
         "texts are among them",
         folder,
     )
 
 
 def _require_unseen(seen: np.ndarray, corpus: Corpus, split: Split, name: str) -> int:
-    """Return the number of held-out texts with near copies among the seen ones.
+    """Return the number of held-out texts that have near copies among the seen texts.
 
     Raises:
-      UserError: held-out texts were trained on, or test texts chose an epoch.
+      UserError: the source was trained on held-out texts, or chose its epoch by texts of the test split.
     """
     if not len(seen):
         return 0
-    ours = fingerprint_corpus(corpus)
-    # Copies of a text that the run trains on itself are its own affair, which the audit of the corpus tells.
-    seen = seen[~np.isin(seen["words"], ours[split.train]["words"])]
-    equal, near = find_matches(ours[split.test], seen)
-    # Texts that chose an epoch before may choose one again.
-    equal_too, near_too = find_matches(ours[split.validation], seen[np.asarray(seen["trained"])])
-    if count := int(equal.sum() + equal_too.sum()):
-        first = [*split.test[equal], *split.validation[equal_too]][0]
-        example = " ".join(corpus.texts[first].split())[:_SHOWN]
+    prints = fingerprint_corpus(corpus)
+    # Texts that this run trains on too are no leak of the source; the audit of the corpus reports their copies.
+    seen = seen[~np.isin(seen["words"], prints[split.train]["words"])]
+    equal, near = find_matches(prints[split.test], seen)
+    # Texts that chose the source's epoch may choose an epoch again.
+    equal_validation, near_validation = find_matches(prints[split.validation], seen[np.asarray(seen["trained"])])
+    if count := int(equal.sum() + equal_validation.sum()):
+        first = [*split.test[equal], *split.validation[equal_validation]][0]
+        example = " ".join(corpus.texts[first].split())[:_EXAMPLE_LENGTH]
         raise UserError(
-            f"{name} was trained on {count:,} of the texts that are held out here, such as {example!r}, whatever file "
-            "they came from; expected a run of the same fold, repeat and seed, or one on other texts"
+            f"{name} was trained on {count:,} of the texts that are held out here, such as {example!r} (compared by "
+            "their words, not by their file); start from a run of the same fold, repeat and seed, or from one trained "
+            "on other texts"
         )
-    count = int(near.sum() + near_too.sum())
+    count = int(near.sum() + near_validation.sum())
     if count:
-        _say_near(name, count)
+        _warn_of_near_copies(name, count)
     return count
 
 
 @functools.cache
-def _say_near(name: str, count: int) -> None:
+def _warn_of_near_copies(name: str, count: int) -> None:
+    """Warn once for each source and number of texts."""
     _LOG.warning("%s was trained on near copies of %d of the texts that are held out here", name, count)

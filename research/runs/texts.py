@@ -1,4 +1,4 @@
-"""What a run trains on: its split of a corpus, the vocabulary of its training texts, and all its texts as token ids."""
+"""Prepare the texts of a run: split the corpus, fit the vocabulary on the training texts, and encode all texts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from research.training.step import Capacity
 
 
 class RunSpec(NamedTuple):
-    """What a run is a function of."""
+    """All that determines the result of a run."""
 
     config: Config
     corpus: Corpus | TextFile  # a plain file only in pre-training
@@ -29,14 +29,20 @@ class RunSpec(NamedTuple):
     repeat: int
 
 
+class WordVectors(NamedTuple):
+    """The word vectors that an embedding of V words starts from."""
+
+    values: np.ndarray  # float32 [V, D]
+    has_vector: np.ndarray  # bool [V], which rows of `values` are vectors
+
+
 class RunTexts(NamedTuple):
     """The texts of a run, encoded with its vocabulary."""
 
     split: Split
     vocabulary: dict[str, int]
     tokenizer: str  # `tokenizer.json`
-    # Rows that the embeddings start from, float32 [V, D], and which of them have a vector, bool [V].
-    vectors: tuple[np.ndarray, np.ndarray] | None
+    vectors: WordVectors | None
     train: Encoded
     validation: Encoded
     test: Encoded
@@ -48,7 +54,7 @@ class _Tokens(NamedTuple):
 
     vocabulary: dict[str, int]
     tokenizer: str
-    vectors: tuple[np.ndarray, np.ndarray] | None
+    vectors: WordVectors | None
     parts: Sequence[Encoded]  # of train, validation and test
     lengths: np.ndarray  # int [N], of all texts
 
@@ -74,7 +80,7 @@ def prepare_texts(spec: RunSpec) -> RunTexts:
     tokenize = _tokens_of_words if data.weights == "none" else _tokens_of_pieces
     tokens = tokenize(spec.corpus, split, data)
     train, validation, test = tokens.parts
-    # From the lengths of all texts, so that every fold uses the same programs; widths change only the padding.
+    # All texts determine the shapes, so that every fold uses the same programs; widths change only the padding.
     capacity = Capacity(tokens=int(tokens.lengths.sum()), texts=len(tokens.lengths))
     return RunTexts(
         split=split,
@@ -96,13 +102,13 @@ def _widths(config: Config, lengths: np.ndarray) -> tuple[int, ...]:
 
 
 def _tokens_of_words(corpus: Corpus, split: Split, data: Data) -> _Tokens:
-    """Encode with the vocabulary of the training split and, if there are vectors, of their words."""
-    interned = intern_corpus(corpus, data)
-    vocabulary, rows = fit_vocabulary(interned, split.train, data.vocab_size), None
+    """Encode with the vocabulary of the training split, extended by the words of the word vectors if there are any."""
+    interned, rows = intern_corpus(corpus, data), None
+    vocabulary = fit_vocabulary(interned, split.train, data.vocab_size)
     if data.vectors != "none":
         vectors = read_vectors(data.vectors, interned.words, commonest=data.vocab_size)
         vocabulary = extend_vocabulary(vocabulary, vectors, data.vocab_size)
-        rows = embedding_rows(vectors, vocabulary, data.vocab_size)
+        rows = WordVectors(*embedding_rows(vectors, vocabulary, data.vocab_size))
     tokenizer = build_tokenizer(vocabulary, data).to_str(pretty=True)
     parts = [encode(interned, vocabulary, corpus.labels, part, data) for part in split]
     lengths = np.minimum(np.diff(interned.offsets), data.max_length)

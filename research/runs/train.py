@@ -1,4 +1,4 @@
-"""Train runs into their folders. A run is a function of (config, corpus, fold, repeat), interrupted or not."""
+"""Train runs into their folders. The result depends on (config, corpus, fold, repeat), and not on interruptions."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from research.data.fingerprints import fingerprint_run
 from research.errors import Diverged
 from research.runs import run_files
 from research.runs.clearing import clear
-from research.runs.multihost import checkpoints_of, local_folder
+from research.runs.multihost import local_folder, open_checkpoints
 from research.runs.prepare import PreparedRun, Run, claim_run, describe, fresh_state, prepare_run
 from research.runs.record import epoch_of, run_facts, write_record
 from research.runs.resume import History
@@ -44,11 +44,11 @@ def ignore_progress(run: Run, epochs: float, loss: float) -> None:
 
 
 class RunOptions(NamedTuple):
-    """How a single run is trained; none of it changes the result."""
+    """How to train a single run; no option changes the result."""
 
-    command: str = ""  # that does the same; kept in the record
-    overwrite: bool = False  # removes what the folder holds of an earlier run, once all else is known to fit
-    devices: int = 0  # that share each batch; 0 takes as many as pay for themselves
+    command: str = ""  # a command line that trains the same run; saved in the record
+    overwrite: bool = False  # whether to remove an earlier run from the folder, after everything else is checked
+    devices: int = 0  # number of devices that share each batch; 0 uses as many as make training faster
     on_progress: OnProgress = ignore_progress
 
 
@@ -62,23 +62,23 @@ def train(
     repeat: int = 0,
     options: RunOptions = RunOptions(),
 ) -> Path:
-    """Train one run into a folder, or go on with one that was interrupted.
+    """Train one run into a folder, or resume it if it was interrupted.
 
     Args:
-      config: the variant.
-      corpus: labelled texts, a known corpus's name or a path.
-      workdir: the run's folder; made if there is none.
-      folds: of the cross-validation, default 5; not with a corpus that has a test split.
+      config: the variant's settings.
+      corpus: labelled texts, or the name or path of a corpus.
+      workdir: the run's folder, created if it does not exist.
+      folds: the number of folds, 5 by default; leave it out if the corpus has a test split.
       fold: the fold that is held out as test.
-      repeat: which repetition: own split, initialisation, order and dropout.
-      options: how it is trained.
+      repeat: the number of the repetition; each has its own split, initialisation, data order and dropout.
+      options: how to train.
 
     Returns:
-      the folder, with the files of the run-folder contract.
+      the run's folder.
 
     Raises:
-      UserError: a setting or fold that does not fit, or a folder that holds something else.
-      Diverged: the loss is not finite any more; the best state before is kept.
+      UserError: a setting or fold is wrong, or the folder holds something else.
+      Diverged: the loss is no longer finite; the best state before is saved.
     """
     if not isinstance(corpus, Corpus):
         corpus = load(corpus)
@@ -100,18 +100,18 @@ def train_group(
     placement: Placement = ONE_DEVICE,
     on_progress: OnProgress = ignore_progress,
 ) -> list[Diverged | None]:
-    """Train runs of equal programs and numbers of epochs together.
+    """Train runs with equal programs and numbers of epochs together.
 
     Args:
-      runs: the runs; those that are finished are skipped.
+      runs: the runs; finished ones are skipped.
       corpus: labelled texts.
       folds: as in `train`.
-      test: False for trials, which never look at the test texts and leave no predictions.
+      test: whether to evaluate the test texts; False for tuning trials, which must not see them.
       placement: the devices.
-      on_progress: called now and then; an exception that it raises ends training.
+      on_progress: called regularly; an exception that it raises ends training.
 
     Returns:
-      for each run what ended it early, or None.
+      for each run, the error that ended it early, or None.
 
     Raises:
       UserError: as in `train`.
@@ -131,7 +131,7 @@ def train_group(
 
 
 def check_run(run: Run, corpus: Corpus, folds: int | None) -> None:
-    """Do what a run does before it writes anything.
+    """Check everything that a run checks before it writes anything.
 
     Raises:
       UserError: as in `train`.
@@ -140,29 +140,30 @@ def check_run(run: Run, corpus: Corpus, folds: int | None) -> None:
 
 
 def _fresh_states(prepared: Sequence[PreparedRun], placement: Placement) -> tuple[Programs, TrainState]:
-    """Return the programs of runs and their states [R, ...]; before anything is written, for settings may not fit."""
+    """Return the programs and the fresh states [R, ...] of runs. Raise UserError if their settings do not fit."""
     spec = prepared[0].spec
     programs = programs_for(spec.config, len(spec.corpus.class_names), placement)
     return programs, stack([fresh_state(programs, run) for run in _pad(prepared, placement)])
 
 
 def _pad(items: Sequence[Any], placement: Placement) -> list[Any]:
-    """Repeat the last item until every device has equally many; nothing reads what becomes of the repeated ones."""
+    """Repeat the last item until every device has equally many; results of the repeated items are not read."""
     return [*items, *[items[-1]] * (-len(items) % placement.run_shares)]
 
 
 @contextlib.contextmanager
 def _open_folder(prepared: PreparedRun) -> Iterator[None]:
-    """Claim the folder of a run and write what it begins with."""
+    """Claim the folder of a run and write the files that exist before training."""
     run, texts, source = prepared.run, prepared.texts, prepared.source
     description = describe(prepared.spec) | {"widths": list(texts.shapes.widths)}
     if run.overwrite:
         clear(run.folder)
     with claim_run(run.folder, description):
         write_text(run.folder / run_files.TOKENIZER, texts.tokenizer)
-        if source.is_known:  # a file that lacks some texts would pass for complete
-            seen = fingerprint_run(prepared.spec.corpus, texts.split.train, texts.split.validation)
-            run_files.write_seen(run.folder, [seen, source.seen], len(seen) + len(source.seen))
+        if source.seen.is_complete:  # without the file, later runs know that the texts are unknown
+            own = fingerprint_run(prepared.spec.corpus, texts.split.train, texts.split.validation)
+            earlier = source.seen.fingerprints
+            run_files.write_seen(run.folder, [own, earlier], len(own) + len(earlier))
         yield
 
 
@@ -177,7 +178,7 @@ class _Group(NamedTuple):
 
 
 def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
-    """Train from the first step to the records; return for each run what ended it early."""
+    """Compile, train, test and write the records; return for each run the error that ended it early, or None."""
     prepared, programs = group.prepared, group.programs
     training, shapes = prepared[0].spec.config.training, prepared[0].texts.shapes
     data = [run.data for run in _pad(prepared, programs.placement)]
@@ -208,7 +209,7 @@ def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
         "trained_together": len(prepared),
         "shared_among": programs.placement.row_shares,
     }
-    # The records come last: runs that have none yet need nothing of what they did together.
+    # All records are written last, so that any run of an interrupted group can be resumed without the others.
     for run, best in zip(prepared, outcomes, strict=True):
         if isinstance(best, Diverged):
             write_record(run.run.folder, "diverged", run.run.command, error=str(best), **about)
@@ -218,12 +219,12 @@ def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
 
 
 def _epochs_of(config: Config) -> Training:
-    """Return the training settings that decide which epochs there are; a fit of all texts at once is one epoch."""
+    """Return the training settings of the epochs; a model that is fitted to all texts at once has one epoch."""
     return dataclasses.replace(config.training, epochs=1) if is_fitted_whole(config) else config.training
 
 
 class SavedRun(NamedTuple):
-    """A run whose epochs are logged and saved in its folder."""
+    """A run whose epochs `train_epochs` logs and saves."""
 
     run: Run
     training: Training | Pretraining
@@ -233,16 +234,16 @@ class SavedRun(NamedTuple):
 def train_epochs(
     runs: Sequence[SavedRun], task: Task, fresh: Any, on_progress: OnProgress
 ) -> tuple[list[Any | Diverged], float]:
-    """Train all epochs, log and save them, from the last checkpoints if there are any.
+    """Train all epochs, log them and save checkpoints; start from the last checkpoints if there are any.
 
     Args:
-      runs: R runs, or fewer: states behind theirs are not trained.
-      task: what is trained.
+      runs: at most R runs; further states are padding and are not trained.
+      task: the training task.
       fresh: the states [R, ...] before the first step.
-      on_progress: called now and then; an exception that it raises ends training.
+      on_progress: called regularly; an exception that it raises ends training.
 
     Returns:
-      for each run its best state or what ended it early; and the mean of the seconds up to the checkpoints.
+      for each run, its best state or the error that ended it early; and the mean seconds of training before this call.
     """
     with contextlib.ExitStack() as checkpoints:
         histories = [_open_history(r, run, task, fresh, checkpoints) for r, run in enumerate(runs)]
@@ -270,26 +271,24 @@ def train_epochs(
                     ended[r] = results[r]
                 elif results[r] is not None:
                     history.add(results[r], functools.partial(of_run, states, r))
-            del states  # its memory is given to the next step
+            del states  # the next step reuses their memory
         outcomes = [ended[r] if r in ended else history.best() for r, history in enumerate(histories)]
         return outcomes, float(np.mean([history.seconds_before for history in histories]))
 
 
 def _open_history(r: int, saved: SavedRun, task: Task, fresh: Any, checkpoints: contextlib.ExitStack) -> History:
-    """Open the checkpoints of a run, which `checkpoints` closes, and read its epochs."""
-    folder, template = (
-        saved.run.folder,
-        jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), fresh),
-    )
-    opened = checkpoints.enter_context(checkpoints_of(folder / run_files.CHECKPOINTS, template))
+    """Open the checkpoints of a run and read its saved epochs. The exit stack `checkpoints` closes them."""
+    folder = saved.run.folder
+    template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), fresh)
+    opened = checkpoints.enter_context(open_checkpoints(folder / run_files.CHECKPOINTS, template))
     return History(folder, saved.training, opened, select=saved.select, steps=task.steps[r])
 
 
 def _test(programs: Programs, done: Sequence[tuple[PreparedRun, TrainState]]) -> None:
-    """Write the metrics of each run's test texts and their probabilities.
+    """Evaluate the test texts of each run, and write their metrics and predictions.
 
-    Those written before an interruption stay: what is left of a group may round otherwise. It is evaluated again all
-    the same, which takes a moment, because the record says how long that takes.
+    Predictions written before an interruption are kept, because a smaller group may round differently. Such runs are
+    evaluated again nevertheless, because the record states how long that takes.
     """
     placement, widths = programs.placement, done[0][0].texts.shapes.widths
     texts = _pad([run.texts.test for run, _ in done], placement)

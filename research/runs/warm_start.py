@@ -1,5 +1,6 @@
-"""What fresh variables start from where they do not start at random: vectors of words, the weights of an encoder, or
-the parameters of another run, as far as they fit; its words are found by name, not by number.
+"""Start a run from word vectors, an encoder's weights or another run's parameters, instead of at random.
+
+Parameters of another run are used as far as their names and shapes match. Its word vectors are matched by word.
 """
 
 from typing import Any, NamedTuple
@@ -12,26 +13,33 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from research.data.pretrained_encoders import read_weights
 from research.errors import UserError
-from research.runs.restore import Restored
+from research.runs.restore import RestoredModel
 from research.runs.texts import RunTexts
 from research.settings import Config
 
 
-class Taken(NamedTuple):
-    """What became of each parameter, by names like `forwards_0/kernel`."""
+class StartReport(NamedTuple):
+    """What happened to each parameter, by names like `forwards_0/kernel`."""
 
-    taken: list[str]
-    fresh: list[str]  # the other run has none of that name
-    misshaped: list[str]  # left fresh too; with both shapes
-    skipped: list[str]  # of the other run, without a place here
-    words: int  # that both vocabularies have: the rows taken of an embedding
+    taken: list[str]  # copied from the other run
+    fresh: list[str]  # random, because the other run has no parameter of that name
+    misshaped: list[str]  # random, because the shapes differ; the entry states both
+    skipped: list[str]  # parameters of the other run without a counterpart here
+    words: int  # words in both vocabularies; their rows of the embedding are copied
+
+
+class WarmStart(NamedTuple):
+    """The variables that a run starts from, and what happened to each parameter."""
+
+    variables: dict[str, Any]
+    report: StartReport
 
 
 def start_from_pretrained(module: nn.Module, config: Config, texts: RunTexts, fresh: dict[str, Any]) -> dict[str, Any]:
-    """Fresh variables with the vectors or weights that the settings name, if any.
+    """Return fresh variables with the word vectors or the encoder's weights that the settings name, if any.
 
     Raises:
-      UserError: the module has no embedding of that size, or no place for the weights.
+      UserError: the module has no embedding of that size, or cannot use the weights.
     """
     if texts.vectors is not None:
         fresh = start_from_vectors(fresh, *texts.vectors)
@@ -43,63 +51,69 @@ def start_from_pretrained(module: nn.Module, config: Config, texts: RunTexts, fr
     return fresh
 
 
-def start_from_vectors(variables: dict[str, Any], values: np.ndarray, found: np.ndarray) -> dict[str, Any]:
-    """Puts the found rows into every embedding; the others keep their direction at the spread of those (Kim 2014).
+def start_from_vectors(variables: dict[str, Any], values: np.ndarray, has_vector: np.ndarray) -> dict[str, Any]:
+    """Return variables with word vectors in every embedding.
+
+    The rows of words without a vector are scaled to the standard deviation of the vectors (Kim 2014).
 
     Args:
-      variables: fresh ones of a module.
-      values: float32 [vocab_size, features].
-      found: bool [vocab_size], which rows of `values` are vectors.
+      variables: fresh variables of a module.
+      values: float32 [vocab_size, features], the vectors.
+      has_vector: bool [vocab_size], which rows of `values` are vectors.
 
     Raises:
       UserError: the model has no embedding, or one of another size.
     """
-    tables = []
+    shapes = []
 
-    def put(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+    def replace(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         if path[-1].key != "embedding":
             return leaf
-        tables.append(leaf.shape)
+        shapes.append(leaf.shape)
         if leaf.shape != values.shape:
+            size = values.shape[1]
             raise UserError(
-                f"the vectors have {values.shape[1]} numbers a word and the model's embedding has {leaf.shape[1]}, "
-                f"expected config.model.embedding_size (of bert hidden_size) to be {values.shape[1]}"
+                f"the vectors have {size} numbers per word, but the model's embedding has {leaf.shape[1]}; "
+                f"use --config.model.embedding_size={size} (for bert, --config.model.hidden_size={size})"
             )
-        spread = np.float32(values[found].std()) / jnp.std(leaf)
-        return jnp.where(found[:, None], values, leaf * spread)
+        spread = np.float32(values[has_vector].std()) / jnp.std(leaf)
+        return jnp.where(has_vector[:, None], values, leaf * spread)
 
-    variables = jax.tree_util.tree_map_with_path(put, variables)
-    if not tables:
+    variables = jax.tree_util.tree_map_with_path(replace, variables)
+    if not shapes:
         raise UserError("config.data.vectors is set, expected none: the model has no embedding that starts from them")
     return variables
 
 
-def start_from_run(fresh: dict[str, Any], source: Restored, vocabulary: dict[str, int]) -> tuple[dict[str, Any], Taken]:
-    """The variables of `source` where fresh ones of that name have their shape; rows of an embedding by their words.
+def start_from_run(fresh: dict[str, Any], source: RestoredModel, vocabulary: dict[str, int]) -> WarmStart:
+    """Return fresh variables, replaced by those of another run with the same name and shape.
 
     Args:
       fresh: the variables of a fresh state.
       source: the run to start from.
-      vocabulary: word -> row of the embeddings here.
-
-    Returns:
-      the variables to start from, and what became of each.
+      vocabulary: word -> row of the embeddings in `fresh`.
     """
     ours, theirs = flatten_dict(fresh), flatten_dict(source.variables)
-    both = [(row, source.vocabulary[word]) for word, row in vocabulary.items() if word in source.vocabulary]
-    rows, their_rows = np.array(both, np.int32).reshape(-1, 2).T
-    result = dict(ours)
-    found = Taken([], [], [], ["/".join(path[1:]) for path in theirs if path not in ours], len(rows))
+    shared = [(row, source.vocabulary[word]) for word, row in vocabulary.items() if word in source.vocabulary]
+    rows, their_rows = np.array(shared, np.int32).reshape(-1, 2).T
+    skipped = [_name(path) for path in theirs if path not in ours]
+    report = StartReport(taken=[], fresh=[], misshaped=[], skipped=skipped, words=len(rows))
+    variables = dict(ours)
     for path, leaf in ours.items():
-        name, other = "/".join(path[1:]), theirs.get(path)
+        name, other = _name(path), theirs.get(path)
         if other is None:
-            found.fresh.append(name)
+            report.fresh.append(name)
         elif path[-1] == "embedding" and leaf.shape[1:] == other.shape[1:]:
-            result[path] = jnp.asarray(leaf).at[rows].set(other[their_rows])
-            found.taken.append(name)
+            variables[path] = jnp.asarray(leaf).at[rows].set(other[their_rows])
+            report.taken.append(name)
         elif leaf.shape == other.shape:
-            result[path] = jnp.asarray(other)
-            found.taken.append(name)
+            variables[path] = jnp.asarray(other)
+            report.taken.append(name)
         else:
-            found.misshaped.append(f"{name} {list(other.shape)} there, {list(leaf.shape)} here")
-    return unflatten_dict(result), found
+            report.misshaped.append(f"{name} {list(other.shape)} there, {list(leaf.shape)} here")
+    return WarmStart(unflatten_dict(variables), report)
+
+
+def _name(path: tuple[str, ...]) -> str:
+    """Return the name of a parameter without its collection."""
+    return "/".join(path[1:])

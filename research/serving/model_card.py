@@ -30,7 +30,7 @@ def render_card(folder: Path, run: RestoredRun, checked: str) -> str:
       checked: a sentence that says how the exported model was compared with the run.
     """
     record = run_files.read_record(folder)
-    config, data = run.described, run.config.data
+    config, data = run.description, run.config.data
     texts = ", ".join(f"{count:,} {name}" for name, count in record.get("texts", {}).items())
     held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"
     versions = "; ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
@@ -52,7 +52,7 @@ Predicts which of {len(run.class_names)} classes a text belongs to, with probabi
 
 ## Results
 
-{_scores(folder, run.is_of_other_code)}
+{_scores(folder, run.has_changed_code)}
 
 ## Limits
 
