@@ -1,4 +1,4 @@
-"""Checkpoints: what is kept, and many runs saving at once in one process."""
+"""Checkpoints: which are kept, how damage is noticed, and how many runs save at once in one process."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ def test_the_best_and_the_last_are_kept(tmp_path):
     with Checkpoints(tmp_path / "c", state(0)) as checkpoints:
         assert checkpoints.last_step() is None
         assert checkpoints.best_step() is None
-        for step, selection in ((1, 0.5), (2, 0.8), (3, 0.8), (4, 0.6)):  # of equals the earlier
+        for step, selection in ((1, 0.5), (2, 0.8), (3, 0.8), (4, 0.6)):  # 2 and 3 are equal: the earlier one is kept
             checkpoints.save(state(step), selection=selection)
         assert (checkpoints.best_step(), checkpoints.last_step()) == (2, 4)
     assert steps_in(tmp_path / "c") == [2, 4]
@@ -39,18 +39,23 @@ def test_the_best_and_the_last_are_kept(tmp_path):
         assert (checkpoints.best_step(), checkpoints.last_step()) == (2, 4)
 
 
-def test_what_was_saved_before_goes_when_the_next_is_sealed(tmp_path, monkeypatch):
-    """Else a kill in between could leave one that is half deleted and one that nobody vouches for."""
-    seal, there = checkpoints.seal, []
-    monkeypatch.setattr(checkpoints, "seal", lambda folder: (there.append(steps_in(tmp_path / "c")), seal(folder)))
+def test_earlier_checkpoints_are_deleted_after_the_next_is_sealed(tmp_path, monkeypatch):
+    """Otherwise a kill in between could leave one half-deleted checkpoint and one without a seal."""
+    seal, steps_when_sealed = checkpoints.seal, []
+
+    def record_and_seal(folder):
+        steps_when_sealed.append(steps_in(tmp_path / "c"))
+        seal(folder)
+
+    monkeypatch.setattr(checkpoints, "seal", record_and_seal)
     with Checkpoints(tmp_path / "c") as saved:
         for step in (1, 2, 3):
             saved.save(state(step), selection=float(step))
-    assert there == [[1], [1, 2], [2, 3]]
+    assert steps_when_sealed == [[1], [1, 2], [2, 3]]
     assert steps_in(tmp_path / "c") == [3]
 
 
-def test_a_state_comes_back_as_it_was(tmp_path):
+def test_a_restored_state_equals_the_saved_one(tmp_path):
     with Checkpoints(tmp_path / "c", state(0)) as checkpoints:
         checkpoints.save(state(7, 1 / 3), selection=0.0)
         restored = checkpoints.restore(7)
@@ -60,8 +65,8 @@ def test_a_state_comes_back_as_it_was(tmp_path):
         checkpoints.restore(8)
 
 
-def test_runs_side_by_side_save_without_meeting(tmp_path):
-    """Orbax's saves share process-wide state: where they overlap they fail or wait for ever."""
+def test_many_runs_save_at_once(tmp_path):
+    """Orbax's saves share process-wide state; without the lock they would fail or hang."""
 
     def run(number):
         with Checkpoints(tmp_path / f"{number}", state(0)) as checkpoints:
@@ -87,21 +92,22 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def flip_the_highest(path):
+def flip_highest_bit(path):
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 128  # what was text is no UTF-8 then
+    content[len(content) // 2] ^= 128  # makes text invalid UTF-8
     path.write_bytes(content)
 
 
 DAMAGES = {
     "a bit flipped": flip,
-    "the highest bit flipped": flip_the_highest,
+    "the highest bit flipped": flip_highest_bit,
     "truncated": truncate,
     "missing": lambda path: path.unlink(),
 }
 
 
-def two_steps(folder):
+def save_two_steps(folder):
+    """Save the steps 1 (the best) and 2; return the non-empty files of each."""
     with Checkpoints(folder, state(0)) as checkpoints:
         checkpoints.save(state(1, 0.25), selection=0.9)
         checkpoints.save(state(2, 0.5), selection=0.1)
@@ -109,9 +115,8 @@ def two_steps(folder):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_step_is_passed_over_with_a_warning(tmp_path, caplog, damage):
-    """Whichever of its files it is."""
-    files = [path.relative_to(tmp_path / "0") for path in two_steps(tmp_path / "0")[1]]
+def test_a_checkpoint_with_any_damaged_file_is_ignored_with_a_warning(tmp_path, caplog, damage):
+    files = [path.relative_to(tmp_path / "0") for path in save_two_steps(tmp_path / "0")[1]]
     assert len(files) > 4
     for number, file in enumerate(files, start=1):
         folder = tmp_path / str(number)
@@ -129,8 +134,8 @@ def test_a_damaged_step_is_passed_over_with_a_warning(tmp_path, caplog, damage):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_where_no_step_is_intact_nothing_is_changed(tmp_path, damage):
-    for files in two_steps(tmp_path / "c"):
+def test_nothing_is_changed_if_no_checkpoint_is_intact(tmp_path, damage):
+    for files in save_two_steps(tmp_path / "c"):
         DAMAGES[damage](files[-1])
     before = sorted(tmp_path.rglob("*"))
     for read_only in (True, False):
@@ -139,8 +144,8 @@ def test_where_no_step_is_intact_nothing_is_changed(tmp_path, damage):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_checkpoints_that_an_earlier_version_wrote_are_read(tmp_path):
-    two_steps(tmp_path / "c")
+def test_checkpoints_of_an_earlier_version_are_read(tmp_path):
+    save_two_steps(tmp_path / "c")
     for seal in tmp_path.rglob("files.sha256"):
         seal.unlink()
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
@@ -151,8 +156,8 @@ def test_checkpoints_that_an_earlier_version_wrote_are_read(tmp_path):
             assert (checkpoints.last_step(), checkpoints.best_step()) == (1, 1)
 
 
-def test_a_step_whose_writer_was_killed_before_it_was_sealed_counts_later_too(tmp_path):
-    """It was the only one, the one before it being deleted; then another is saved, and sealed."""
+def test_a_checkpoint_whose_writer_was_killed_before_sealing_is_sealed_later(tmp_path):
+    """Otherwise it would count as damaged as soon as the next checkpoint is sealed."""
     with Checkpoints(tmp_path / "c", state(0)) as checkpoints:
         checkpoints.save(state(1, 0.25), selection=0.9)
     (tmp_path / "c" / "1" / "files.sha256").unlink()

@@ -1,6 +1,6 @@
-"""Real processes killed at random moments, in the midst of a save too, and started again: nothing differs in the end.
+"""Processes that are killed at random moments, even during a save, and started again give the same results.
 
-A sample; `KILLS=50 ./launch.sh test tests/test_kills.py -n0 -s` kills that often, and says how often it did.
+This is a sample. `KILLS=50 ./launch.sh test tests/test_kills.py -n0 -s` kills more often and prints a summary.
 """
 
 import os
@@ -16,7 +16,7 @@ import pytest
 from research import restore
 from research.runs import run_files
 from research.runs.checkpoints import Checkpoints
-from research.runs.claim import locked
+from research.runs.claim import lock_folder
 from tests.conftest import ROOT
 
 KILLS = int(os.environ.get("KILLS", "1"))
@@ -55,24 +55,24 @@ def finish(process):
 
 
 def outcome(workdir):
-    """What must not differ: metrics and predictions to the byte, and the parameters."""
-    found = {}
+    """Return what must be equal for each run: the bytes of its files, its probabilities and its checkpoints."""
+    outcomes = {}
     for record in sorted(workdir.rglob(run_files.RECORD)):
-        folder = record.parent
+        folder, run = record.parent, str(record.parent.relative_to(workdir))
         for name in (run_files.METRICS, run_files.PREDICTIONS, run_files.TOKENIZER):
-            found[str(folder.relative_to(workdir)), name] = (folder / name).read_bytes()
-        found[str(folder.relative_to(workdir)), "parameters"] = restore(folder).predict_proba(["a fine film", "dull"])
+            outcomes[run, name] = (folder / name).read_bytes()
+        outcomes[run, "probabilities"] = restore(folder).predict_proba(["a fine film", "dull"])
         with Checkpoints(folder / run_files.CHECKPOINTS, read_only=True) as checkpoints:
-            found[str(folder.relative_to(workdir)), "steps"] = (checkpoints.best_step(), checkpoints.last_step())
-    return found
+            outcomes[run, "steps"] = (checkpoints.best_step(), checkpoints.last_step())
+    return outcomes
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_killed_process_goes_on_as_if_it_had_not_been(name, small_tsv, tmp_path):
-    for whole in ("first", "whole"):  # the second with programs that are compiled already, as the others
+def test_a_killed_process_resumes_with_the_same_result(name, small_tsv, tmp_path):
+    for workdir in ("compiling", "uninterrupted"):  # the first call fills the compilation cache
         begin = time.monotonic()
-        finish(start(COMMANDS[name], small_tsv, tmp_path / whole))
-    duration, expected = time.monotonic() - begin, outcome(tmp_path / "whole")
+        finish(start(COMMANDS[name], small_tsv, tmp_path / workdir))
+    duration, expected = time.monotonic() - begin, outcome(tmp_path / "uninterrupted")
     chance, kills, ended = random.Random(0), 0, 0
     while kills < KILLS:
         workdir = tmp_path / f"killed{ended}"
@@ -80,39 +80,39 @@ def test_a_killed_process_goes_on_as_if_it_had_not_been(name, small_tsv, tmp_pat
             process = start(COMMANDS[name], small_tsv, workdir)
             try:
                 process.communicate(timeout=chance.uniform(0.3, 0.9) * duration)
-                break  # it came to its end
+                break  # it finished before the kill
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
                 kills += 1
         finish(start(COMMANDS[name], small_tsv, workdir))
-        found = outcome(workdir)
-        assert found.keys() == expected.keys()
+        resumed = outcome(workdir)
+        assert resumed.keys() == expected.keys()
         for key, value in expected.items():
-            np.testing.assert_equal(found[key], value, err_msg=f"{key} after {kills} kills")
+            np.testing.assert_equal(resumed[key], value, err_msg=f"{key} after {kills} kills")
         ended += 1
-    print(f"{name}: {kills} kills, {ended} runs or comparisons carried to their end, no difference")
+    print(f"{name}: {kills} kills, {ended} runs or comparisons finished, no difference")
 
 
 def has_checkpoint(folder):
     try:
         return any(folder.rglob("[0-9]*/files.sha256"))
-    except FileNotFoundError:  # another one was replaced meanwhile
+    except FileNotFoundError:  # a checkpoint was deleted meanwhile
         return False
 
 
 @pytest.mark.parametrize(("name", "number"), [("train", signal.SIGTERM), ("compare", signal.SIGINT)])
-def test_a_signal_saves_and_leaves_with_a_line_that_says_how_to_go_on(name, number, small_tsv, tmp_path):
+def test_a_signal_saves_and_ends_with_a_line_that_says_how_to_resume(name, number, small_tsv, tmp_path):
     command = [*COMMANDS[name], "--config.training.epochs=500", "--config.training.patience=0"]
     process = start(command, small_tsv, tmp_path / "run")
     deadline = time.monotonic() + 120
     while not has_checkpoint(tmp_path / "run") and time.monotonic() < deadline:
         time.sleep(0.1)
-    os.killpg(process.pid, number)  # as a terminal and a cluster do: those that it started hear of it too
+    os.killpg(process.pid, number)  # as terminals and clusters do: child processes get it too
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130, error
     assert error.strip().endswith("stopped; the same command goes on from here")
     assert "Traceback" not in error
-    for lock in (tmp_path / "run").rglob(run_files.LOCK):  # one that could not save in time leaves its lock
-        with locked(lock.parent):  # which keeps nobody out
+    for lock in (tmp_path / "run").rglob(run_files.LOCK):  # a process that could not save in time leaves its lock
+        with lock_folder(lock.parent):  # a lock left behind does not block others
             pass

@@ -154,7 +154,7 @@ def test_tensorboard_reads_the_curves_of_every_run(comparison):
 def test_a_comparison_is_not_taken_for_a_run(comparison):
     with pytest.raises(UserError, match=r"is a comparison, expected a run of it"):
         run_files.read_json(comparison / run_files.CONFIG)
-    with pytest.raises(UserError, match="holds a comparison, expected no folder there"):
+    with pytest.raises(UserError, match="holds a comparison, not a run"):
         require_free(comparison)
     assert default_repeats(comparison, FOLDS) == 2
     assert (default_repeats(comparison / "new", FOLDS), default_repeats(comparison / "new", 0)) == (1, 5)

@@ -26,7 +26,7 @@ from experiments.progress import reporting
 from experiments.studies import study as studies
 from research.atomic_files import make_folder
 from research.json_files import write_json
-from research.runs import run_files
+from research.runs.claim import require_free
 from research.runs.clearing import clear
 
 _NEEDS = {
@@ -52,7 +52,7 @@ def main() -> None:
     studies.require_peers(_NEEDS)
     start = time.perf_counter()
     folder = Path(FLAGS.workdir)
-    run_files.require_free(folder)
+    require_free(folder)
     make_folder(folder)
     if FLAGS.profile:
         _profile_step(folder)

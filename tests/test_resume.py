@@ -1,4 +1,6 @@
-"""Which epoch is chosen, when training stops, and what is made of records that do not fit their checkpoints."""
+"""The choice of the epoch, early stopping, and records that do not match the checkpoints of a resumed run."""
+
+import functools
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,12 +26,12 @@ class State:
 
 
 def epochs_of(folder, validated, *, steps=10, select="accuracy", **settings):
-    """How many epochs a run with these (accuracy, loss) of validation is trained for, and which is chosen."""
+    """Return how many epochs a run trains with these validation results (accuracy, loss), and which is best."""
     checkpoints = MemoryCheckpoints(folder / "none", None)
     history = History(folder, Training(**settings), checkpoints, select=select, steps=steps)
     for epoch, (accuracy, loss) in enumerate(validated, 1):
         at = {"step": epoch * steps, "epoch": epoch, "accuracy": accuracy, "loss": loss}
-        history.add([at | {"split": split} for split in ("train", "validation")], lambda at=at: State(at["step"]))
+        history.add([at | {"split": split} for split in ("train", "validation")], functools.partial(State, at["step"]))
         if history.is_over:
             break
     return epoch, int(history.best().step) // steps
@@ -46,22 +48,22 @@ FALLING = [(0.5, 0.7 - n / 100) for n in range(20)] + [(0.5, 0.8)] * 30
         (FLAT, {"min_steps": 0}, 4, 1),
         (FLAT, {"min_steps": 200}, 20, 1),  # 20 epochs of 10 steps
         (FLAT, {"min_steps": 200, "patience": 0, "epochs": 30}, 30, 1),
-        (FLAT, {"min_steps": 10_000, "epochs": 7}, 7, 1),  # so many epochs and no more, whatever the steps
+        (FLAT, {"min_steps": 10_000, "epochs": 7}, 7, 1),  # never more epochs than `epochs`
         (RISING, {"min_steps": 0}, 23, 20),
-        (FALLING, {"min_steps": 0}, 23, 20),  # a lower loss is worth waiting for, and breaks the tie
+        (FALLING, {"min_steps": 0}, 23, 20),  # a falling loss prevents stopping, and breaks ties
     ],
 )
-def test_training_ends_when_neither_score_nor_loss_improve(tmp_path, epochs, settings, ends, chosen):
+def test_training_stops_when_neither_score_nor_loss_improve(tmp_path, epochs, settings, ends, chosen):
     assert epochs_of(tmp_path, epochs, **settings) == (ends, chosen)
 
 
-def test_equal_scores_are_told_apart_by_their_loss(tmp_path):
+def test_the_loss_breaks_ties_of_equal_scores(tmp_path):
     validated = [(0.75, 0.6), (0.75, 0.5), (0.75, 0.55), (0.74, 0.4)]
     for select, chosen in (("accuracy", 2), ("log_loss", 4), ("last", 4)):
         assert epochs_of(tmp_path, validated, select=select, epochs=4) == (4, chosen)
 
 
-def test_few_validation_texts_choose_by_loss_and_unbalanced_ones_by_macro_f1():
+def test_the_default_score_is_the_loss_for_few_texts_and_macro_f1_for_unbalanced_ones():
     even, rare = np.arange(400) % 2, (np.arange(400) % 10 == 0).astype(int)
     chosen = {n: chosen_by(Training(), labels, n) for labels, n in ((even, 49), (even, 50))}
     assert chosen == {49: "log_loss", 50: "accuracy"}
@@ -72,11 +74,7 @@ def test_few_validation_texts_choose_by_loss_and_unbalanced_ones_by_macro_f1():
 @pytest.mark.parametrize(
     ("rows", "settings", "words"),
     [
-        (
-            300,
-            {},
-            "7 steps an epoch, 24 validation texts; no run is stopped before 60 epochs; the epoch is",
-        ),
+        (300, {}, "7 steps an epoch, 24 validation texts; no run is stopped before 60 epochs; the epoch is"),
         (300, {}, "on validation texts whose accuracy is off by up to 20 points by luck"),
         (300, {"epochs": 2}, "2 epoch(s) are 14 steps, in which few models learn"),
         (900, {"select": "accuracy"}, "the epoch is chosen by accuracy on"),
@@ -85,36 +83,36 @@ def test_few_validation_texts_choose_by_loss_and_unbalanced_ones_by_macro_f1():
         (6000, {}, None),
     ],
 )
-def test_what_follows_from_few_texts_is_said(rows, settings, words):
+def test_the_protocol_sentence_warns_of_few_texts(rows, settings, words):
     corpus = make_corpus("c", {"all": [Row(f"text {n}", str(n % 2), "", "") for n in range(rows)]})
-    found = protocol_sentence(corpus, Config(model=settings_for("mlp.MLP"), training=Training(**settings)), 5)
-    assert words in found if words else not found
+    sentence = protocol_sentence(corpus, Config(model=settings_for("mlp.MLP"), training=Training(**settings)), 5)
+    assert words in sentence if words else not sentence
 
 
 @pytest.fixture(scope="module")
 def finished(small_corpus, tmp_path_factory):
-    return train(small_lstm(), small_corpus, tmp_path_factory.mktemp("history") / "run")
+    return train(small_lstm(), small_corpus, tmp_path_factory.mktemp("resume") / "run")
 
 
-@pytest.mark.parametrize("left", [0, 1, 2, 4])
-def test_epochs_that_are_not_recorded_are_not_pretended(finished, small_corpus, left):
-    """The last checkpoint is of the third epoch; records of each epoch are two."""
+@pytest.mark.parametrize("lines", [0, 1, 2, 4])
+def test_a_run_whose_metrics_lack_epochs_is_not_resumed(finished, small_corpus, lines):
+    """The last checkpoint is of the third epoch, and each epoch has two records."""
     before = {
         name: (finished / name).read_bytes() for name in (run_files.METRICS, run_files.RECORD, run_files.PREDICTIONS)
     }
     for name in (run_files.RECORD, run_files.PREDICTIONS):
         (finished / name).unlink()
-    lines = before[run_files.METRICS].splitlines(keepends=True)
-    (finished / run_files.METRICS).write_bytes(b"".join(lines[:left]))
-    if not left:
+    records = before[run_files.METRICS].splitlines(keepends=True)
+    (finished / run_files.METRICS).write_bytes(b"".join(records[:lines]))
+    if not lines:
         (finished / run_files.METRICS).unlink()
-    with pytest.raises(UserError, match=r"metrics\.jsonl lacks epochs of the 3 that the checkpoint of step"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl lacks some of the 3 epochs before the checkpoint of step"):
         train(small_lstm(), small_corpus, finished)
     for name, content in before.items():
         (finished / name).write_bytes(content)
 
 
-def test_a_run_without_its_record_ends_as_it_was(finished, small_corpus):
+def test_a_finished_run_without_its_record_writes_it_again(finished, small_corpus):
     before = {name: (finished / name).read_bytes() for name in (run_files.METRICS, run_files.PREDICTIONS)}
     (finished / run_files.RECORD).unlink()
     train(small_lstm(), small_corpus, finished)

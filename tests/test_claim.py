@@ -1,4 +1,4 @@
-"""Two processes never write into one folder."""
+"""A folder is claimed by one process at a time, and only if it holds nothing else."""
 
 import os
 import signal
@@ -11,26 +11,31 @@ from research import train
 from research.errors import UserError
 from research.json_files import write_json
 from research.runs import run_files
-from research.runs.claim import locked
+from research.runs.claim import lock_folder
 from research.runs.clearing import clear
 from tests.comparing import compare_into
 from tests.small import small_lstm
 
-HOLD = (
-    "import sys, time; from pathlib import Path; from research.runs.claim import locked\n"
-    "with locked(Path(sys.argv[1])):\n"
-)
-HOLD += "    print('locked', flush=True)\n    time.sleep(60)"
+HOLD_LOCK = """
+import sys, time
+from pathlib import Path
+from research.runs.claim import lock_folder
+with lock_folder(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture
 def writer():
-    """Starts a process that keeps a folder to itself."""
+    """Return a function that starts a process which locks a folder."""
     started = []
 
     def start(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        process = subprocess.Popen([sys.executable, "-P", "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", HOLD_LOCK, str(folder)], stdout=subprocess.PIPE, text=True
+        )
         started.append(process)
         assert process.stdout.readline() == "locked\n"
         return process
@@ -41,7 +46,7 @@ def writer():
         process.communicate()
 
 
-def test_a_second_writer_is_refused_with_the_first_ones_host_and_pid(small_corpus, tmp_path, writer):
+def test_a_second_writer_is_refused_and_the_message_names_the_first(small_corpus, tmp_path, writer):
     config, first = small_lstm("--config.training.epochs=1"), writer(tmp_path / "run")
     with pytest.raises(UserError, match=f"run is being written by process {first.pid} on {os.uname().nodename}"):
         train(config, small_corpus, tmp_path / "run")
@@ -53,7 +58,7 @@ def test_a_second_writer_is_refused_with_the_first_ones_host_and_pid(small_corpu
         clear(tmp_path / "run")
 
 
-def test_the_lock_of_a_dead_process_keeps_nobody_out(small_corpus, tmp_path, writer):
+def test_the_lock_of_a_killed_process_does_not_block_others(small_corpus, tmp_path, writer):
     first = writer(tmp_path / "run")
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
@@ -63,14 +68,14 @@ def test_the_lock_of_a_dead_process_keeps_nobody_out(small_corpus, tmp_path, wri
     assert not (folder / run_files.LOCK).exists()
 
 
-def test_a_lock_is_left_whatever_happens(tmp_path):
-    with pytest.raises(ZeroDivisionError), locked(tmp_path):
+def test_a_lock_is_released_after_an_error_and_excludes_a_second_one(tmp_path):
+    with pytest.raises(ZeroDivisionError), lock_folder(tmp_path):
         assert (tmp_path / run_files.LOCK).exists()
         raise ZeroDivisionError
     with (
-        locked(tmp_path),
+        lock_folder(tmp_path),
         pytest.raises(UserError, match=f"process {os.getpid()} on"),
-        locked(tmp_path),
+        lock_folder(tmp_path),
     ):
         pass
     assert not list(tmp_path.iterdir())
@@ -80,27 +85,27 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / run_files.LOCK).symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match="cannot be written to"), locked(tmp_path / "run"):
+    with pytest.raises(UserError, match="cannot be written to"), lock_folder(tmp_path / "run"):
         pass
     assert (tmp_path / "victim").read_text() == "precious"
 
 
-def test_overwrite_removes_what_a_killed_process_left(small_corpus, tmp_path, writer):
+def test_overwrite_removes_the_files_of_a_killed_process(small_corpus, tmp_path, writer):
     folder = compare_into(tmp_path / "c", {"lstm": small_lstm("--config.training.epochs=1")}, small_corpus, folds=2)
-    of_run = folder / "lstm" / "fold0-repeat0"
-    killed = writer(of_run)
+    run = folder / "lstm" / "fold0-repeat0"
+    killed = writer(run)
     with pytest.raises(UserError, match="fold0-repeat0 is being written by process"):
         clear(folder)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    (of_run / "metrics.jsonl.tmp").write_text("half")
-    assert (of_run / run_files.LOCK).exists()
+    (run / "metrics.jsonl.tmp").write_text("half")
+    assert (run / run_files.LOCK).exists()
     clear(folder)
     assert not folder.exists()
 
 
-def test_a_config_of_another_program_is_no_run(small_corpus, tmp_path):
-    """A folder of HuggingFace's libraries has a `config.json` too."""
+def test_a_folder_with_a_config_of_another_program_is_refused(small_corpus, tmp_path):
+    """Folders of HuggingFace's libraries contain a `config.json` too."""
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "tokenizer.json").write_text("{}")
     for call in (clear, lambda folder: train(small_lstm("--config.training.epochs=1"), small_corpus, folder)):
