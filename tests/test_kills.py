@@ -25,7 +25,7 @@ import runpy, sys
 sys.path.insert(0, {str(ROOT)!r})
 from experiments import devices
 from tests import saving
-saving.often()
+saving.save_often()
 devices.set_up_process = saving.set_up
 sys.argv = sys.argv[1:]
 runpy.run_module("experiments." + sys.argv[0], run_name="__main__")

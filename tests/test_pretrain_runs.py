@@ -1,4 +1,4 @@
-"""Pre-training as a whole: killed and resumed to the byte, what it leaves is started from, mistakes are sentences."""
+"""Runs of pre-training: they resume exactly, classifiers start from them, and texts they have seen are not held out."""
 
 import json
 import shutil
@@ -20,8 +20,7 @@ from research.data.safetensors import read_tensors
 from research.errors import UserError
 from research.pretraining.preparation import for_pretraining
 from research.pretraining.pretrain import pretrain
-from research.runs import resume as history
-from research.runs import run_files
+from research.runs import resume, run_files
 from research.runs.prepare import Run, fresh_state, prepare_run
 from research.runs.restore import restore_source
 from research.runs.train import RunOptions
@@ -29,33 +28,25 @@ from research.serving.huggingface import write_encoder
 from research.training.programs import programs_for
 from tests.comparing import compare_into
 from tests.conftest import ROOT
+from tests.pretraining import SIZES, flags, small_config
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
-SIZES = {
-    "bert:tiny": (
-        *("model.hidden_size=16", "model.feed_forward=32", "model.layers=1"),
-        *("data.max_length=24", "data.vocab_size=300"),
-    ),
-    "lstm": ("model.embedding_size=8", "model.hidden_size=16", "data.max_length=24", "data.vocab_size=300"),
-}
-SMALL = ("training.epochs=3", "training.batch_size=16")
-# A checkpoint after every few steps.
+SHORT = ("training.epochs=3", "training.batch_size=16")
+FAST_CLASSIFIER = flags("training.epochs=1", "data.max_length=8")
+SEEN = r"was trained on \d+ of the texts that are held out here"
+# Saves a checkpoint every few steps.
 PROGRAM = """
 import runpy, sys
-from research.runs import resume as history
-history.SAVE_SECONDS = 0.1
+from research.runs import resume
+resume.SAVE_SECONDS = 0.1
 sys.argv = sys.argv[1:]
 runpy.run_module("experiments.pretrain", run_name="__main__")
 """
 
 
-def flags_of(variant, *overrides):
-    return [f"--config.{override}" for override in (*SIZES[variant], *SMALL, *overrides)]
-
-
 def config_of(variant, *overrides):
-    return load_config(variant, flags_of(variant, *overrides), for_pretraining)
+    return small_config(variant, *SHORT, *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +59,13 @@ def plain(small_tsv, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(plain, tmp_path_factory):
-    """A run of bert."""
+    """A pre-training run of a small BERT."""
     return pretrain(config_of("bert:tiny"), plain, tmp_path_factory.mktemp("encoder") / "run")
 
 
 @pytest.fixture(scope="module")
 def language_models(small_corpus, tmp_path_factory):
-    """Runs of lstm on the training texts of two folds of two, by a folder's name for each."""
+    """Language models pre-trained on the training texts of each of two folds; returns the name with {fold} in it."""
     folder = tmp_path_factory.mktemp("lm")
     for fold in (0, 1):
         pretrain(config_of("lstm"), small_corpus, folder / f"fold{fold}", folds=2, fold=fold)
@@ -82,14 +73,14 @@ def language_models(small_corpus, tmp_path_factory):
 
 
 def contents(folder):
-    """The bytes that must not differ between two makings of a run."""
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("encoder/*")}
-    found |= {name: (folder / name).read_bytes() for name in (run_files.METRICS, run_files.TOKENIZER, run_files.CONFIG)}
+    """Return the bytes that must be equal in two runs of the same settings."""
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("encoder/*")}
+    files |= {name: (folder / name).read_bytes() for name in (run_files.METRICS, run_files.TOKENIZER, run_files.CONFIG)}
     leaves = jax.tree.leaves(restore_source(folder).variables)
-    return found | {"parameters": b"".join(np.asarray(leaf).tobytes() for leaf in leaves)}
+    return files | {"parameters": b"".join(np.asarray(leaf).tobytes() for leaf in leaves)}
 
 
-def test_a_run_leaves_what_others_start_from(encoder):
+def test_a_run_writes_an_encoder_and_a_record(encoder):
     assert sorted(path.name for path in encoder.iterdir()) == [
         *("checkpoints", "config.json", "encoder", "metrics.jsonl", "record.json", "seen_texts.npy", "tokenizer.json")
     ]
@@ -102,19 +93,19 @@ def test_a_run_leaves_what_others_start_from(encoder):
     assert {"accuracy", "order_loss", "order_accuracy"} < records[0].keys()
 
 
-def test_a_killed_process_goes_on_as_if_it_had_not_been(plain, tmp_path):
+def test_a_killed_process_resumes_with_the_same_result(plain, tmp_path):
     def start(name):
         command = ["--config=bert:tiny", f"--corpus={plain}", f"--workdir={tmp_path / name}"]
-        command += flags_of("bert:tiny", "training.epochs=8")
+        command += flags(*SIZES["bert:tiny"], *SHORT, "training.epochs=8")
         arguments = [sys.executable, "-P", "-c", PROGRAM, "pretrain", *command]
         return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    whole = start("whole")
-    _, error = whole.communicate(timeout=120)
-    assert whole.returncode == 0, error
+    undisturbed = start("undisturbed")
+    _, error = undisturbed.communicate(timeout=120)
+    assert undisturbed.returncode == 0, error
     killed, deadline = start("killed"), time.monotonic() + 120
     steps = []
-    while time.monotonic() < deadline and len(steps) < 2:  # in the midst of training, where there is a checkpoint
+    while time.monotonic() < deadline and len(steps) < 2:  # until there are two checkpoints
         steps = list((tmp_path / "killed").glob("checkpoints/[0-9]*/files.sha256"))
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
@@ -123,12 +114,12 @@ def test_a_killed_process_goes_on_as_if_it_had_not_been(plain, tmp_path):
     resumed = start("killed")
     _, error = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, error
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
 
 
-def test_interrupted_anywhere_it_goes_on_as_if_it_never_was(encoder, plain, tmp_path, monkeypatch):
-    """Between two steps of an epoch, which is where Ctrl-C and SIGTERM end it; several times over."""
-    monkeypatch.setattr(history, "SAVE_SECONDS", 1e9)
+def test_an_interrupted_run_resumes_with_the_same_result(encoder, plain, tmp_path, monkeypatch):
+    """It is interrupted twice between two steps of an epoch, as by Ctrl-C and SIGTERM."""
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 1e9)
     ticks = []
 
     def stop(run, done, loss):
@@ -146,179 +137,116 @@ def test_interrupted_anywhere_it_goes_on_as_if_it_never_was(encoder, plain, tmp_
 
 @pytest.fixture(scope="module")
 def others(small_corpus):
-    """Sentences that are not in the small corpus."""
+    """A corpus of sentences that are not in the small corpus."""
     whole, known = load("rotten_tomatoes"), set(small_corpus.texts)
     rows = [Row(text, str(label), "", "f") for text, label in zip(whole.texts, whole.labels, strict=True)]
     return make_corpus("others", {"all": [row for row in rows if row.text not in known][:120]})
 
 
-def test_an_encoder_is_opened_by_its_folder_and_beside_it_starts_one_at_random(encoder, others, tmp_path):
-    fast = ["--config.training.epochs=1", "--config.data.max_length=8"]
-    variants = expand([f"bert:{encoder / 'encoder'}"], fast, ["data.from_scratch=false,true"])
+def test_a_classifier_starts_from_an_encoder_or_with_the_same_model_at_random(encoder, others, tmp_path):
+    variants = expand([f"bert:{encoder / 'encoder'}"], FAST_CLASSIFIER, ["data.from_scratch=false,true"])
     names = ["bert:encoder[data.from_scratch=false]", "bert:encoder[data.from_scratch=true]"]
     assert [variant.name for variant in variants] == names
     train(variants[1].config, others, tmp_path / "run")
     started = {}
     for variant in variants:
-        begun = prepare_run(Run(variant.config, tmp_path / "x"), others, None)
-        state = fresh_state(programs_for(begun.spec.config, 2), begun)
+        prepared = prepare_run(Run(variant.config, tmp_path / "x"), others, None)
+        state = fresh_state(programs_for(prepared.spec.config, 2), prepared)
         started[variant.config.data.from_scratch] = jax.device_get(state.params)
-    there = restore_source(encoder).variables["params"]
+    pretrained = restore_source(encoder).variables["params"]
     for name in ("encoder", "pooler"):
-        same = jax.tree.map(lambda a, b: np.array_equal(a, b), started[False][name], there[name])
-        assert all(jax.tree.leaves(same))
-    table = [started[which]["encoder"]["embedding"]["embedding"] for which in (False, True)]
-    assert table[0].shape == table[1].shape
-    assert not np.array_equal(*table)
+        jax.tree.map(np.testing.assert_array_equal, started[False][name], pretrained[name])
+    tables = [started[from_scratch]["encoder"]["embedding"]["embedding"] for from_scratch in (False, True)]
+    assert tables[0].shape == tables[1].shape
+    assert not np.array_equal(*tables)
 
 
-def test_an_encoder_is_gone_on_with_on_other_texts(encoder, small_tsv, tmp_path):
-    """With its own tokenizer, and from all of its tensors: those of the output layers too."""
+def test_pre_training_continues_from_an_encoder_on_other_texts(encoder, small_tsv, tmp_path):
+    """It uses the encoder's tokenizer and all of its tensors, also those of the output layers."""
     source = encoder / "encoder"
-    config = load_config(f"bert:{source}", [f"--config.{override}" for override in SMALL], for_pretraining)
+    config = load_config(f"bert:{source}", flags(*SHORT), for_pretraining)
     folder = pretrain(config, str(small_tsv), tmp_path / "more")
-    assert (
-        json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
-        == (json.loads((source / "tokenizer.json").read_text())["model"]["vocab"])
-    )
+    vocabularies = [json.loads((path / "tokenizer.json").read_text())["model"]["vocab"] for path in (folder, source)]
+    assert vocabularies[0] == vocabularies[1]
     assert run_files.read_metrics(folder)[0]["loss"] < run_files.read_metrics(encoder)[0]["loss"]
     names = [read_tensors(path / "model.safetensors").keys() for path in (source, folder / "encoder")]
     assert names[0] == names[1]
     assert "cls.predictions.transform.LayerNorm.weight" in names[0]
 
 
-def test_a_language_model_is_started_from_by_word_and_name(language_models, small_corpus, tmp_path):
-    config = load_config("lstm", [*flags_of("lstm")[:2], f"--config.init_from={language_models}"])
+def test_a_classifier_starts_from_a_language_model_by_word_and_name(language_models, small_corpus, tmp_path):
+    config = load_config("lstm", flags(*SIZES["lstm"][:2], f"init_from={language_models}"))
     for fold in (0, 1):
-        begun = prepare_run(Run(config, tmp_path / "run", fold), small_corpus, 2)
-        params = jax.device_get(fresh_state(programs_for(begun.spec.config, 2), begun).params)
-        there = restore_source(language_models.replace("{fold}", str(fold)))
-        theirs = there.variables["params"]
+        prepared = prepare_run(Run(config, tmp_path / "run", fold), small_corpus, 2)
+        params = jax.device_get(fresh_state(programs_for(prepared.spec.config, 2), prepared).params)
+        source = restore_source(language_models.replace("{fold}", str(fold)))
+        theirs = source.variables["params"]
         for name in ("bias", "kernel", "recurrent_kernel"):
             np.testing.assert_array_equal(params["forwards_0"][name], theirs["forwards_0"][name])
-        words = begun.texts.vocabulary.keys() & there.vocabulary.keys()
+        words = prepared.texts.vocabulary.keys() & source.vocabulary.keys()
         assert len(words) > 250
         for word in words:
-            row, other = begun.texts.vocabulary[word], there.vocabulary[word]
+            row, other = prepared.texts.vocabulary[word], source.vocabulary[word]
             np.testing.assert_array_equal(
                 params["embedding"]["embedding"][row], theirs["embedding"]["embedding"][other]
             )
 
 
-def test_each_fold_starts_from_its_own_one(language_models, small_corpus, tmp_path):
-    fast = [*flags_of("lstm")[:2], "--config.training.epochs=1", "--config.data.train_size=60"]
-    variants = expand(["lstm"], fast, [f"init_from=none,{language_models}"])
+def test_each_fold_starts_from_its_own_language_model(language_models, small_corpus, tmp_path):
+    settings = flags(*SIZES["lstm"][:2], "training.epochs=1", "data.train_size=60")
+    variants = expand(["lstm"], settings, [f"init_from=none,{language_models}"])
     folder = compare_into(tmp_path / "table", variants, small_corpus, folds=2)
     records = [run_files.read_json(path) for path in sorted(folder.glob("lstm--init_from=*/*/record.json"))]
     assert len(records) == 4
     assert sum("forwards_0/kernel" in record.get("init_from", {}).get("taken", []) for record in records) == 2
 
 
-def test_texts_that_were_pre_trained_on_are_not_held_out(language_models, small_corpus, tmp_path):
+def test_a_language_model_that_has_seen_held_out_texts_is_refused(language_models, small_corpus, tmp_path):
     source = language_models.replace("{fold}", "0")
-    config = load_config("lstm", [*flags_of("lstm")[:2], f"--config.init_from={source}"])
-    with pytest.raises(UserError, match=r"was trained on \d+ of the texts that are held out here"):
+    config = load_config("lstm", flags(*SIZES["lstm"][:2], f"init_from={source}"))
+    with pytest.raises(UserError, match=SEEN):
         train(config, small_corpus, tmp_path / "run", folds=2, fold=1)
-    whole = pretrain(config_of("lstm", "training.epochs=1"), small_corpus, tmp_path / "whole")
-    config.init_from = str(whole)
-    with pytest.raises(UserError, match=r"was trained on \d+ of the texts that are held out here"):
+    source = pretrain(config_of("lstm", "training.epochs=1"), small_corpus, tmp_path / "without_folds")
+    config.init_from = str(source)
+    with pytest.raises(UserError, match=SEEN):
         train(config, small_corpus, tmp_path / "run", folds=2, fold=1)
 
 
-def test_an_encoder_says_what_it_was_pre_trained_on(small_corpus, tmp_path):
+def test_an_encoder_that_has_seen_held_out_texts_is_refused(small_corpus, tmp_path):
     folder = pretrain(config_of("bert:tiny", "training.epochs=1"), small_corpus, tmp_path / "mlm", folds=2, fold=0)
-    config = load_config(f"bert:{folder / 'encoder'}", ["--config.training.epochs=1", "--config.data.max_length=8"])
+    config = load_config(f"bert:{folder / 'encoder'}", FAST_CLASSIFIER)
     train(config, small_corpus, tmp_path / "run", folds=2, fold=0)
-    with pytest.raises(UserError, match=r"data\.weights: .* was trained on \d+ of the texts that are held out here"):
+    with pytest.raises(UserError, match=rf"data\.weights: .* {SEEN}"):
         train(config, small_corpus, tmp_path / "other", folds=2, fold=1)
 
 
 @pytest.mark.parametrize("variant", ["bert:tiny", "lstm"])
-def test_lines_of_a_plain_file_that_were_pre_trained_on_are_not_held_out(plain, small_corpus, tmp_path, variant):
+def test_lines_of_a_plain_file_count_as_seen_texts(plain, small_corpus, tmp_path, variant):
     folder = pretrain(config_of(variant, "training.epochs=1"), plain, tmp_path / "run")
-    fast = ["--config.training.epochs=1", "--config.data.max_length=8"]
     if variant == "lstm":
-        config = load_config("lstm", [*flags_of("lstm")[:2], *fast, f"--config.init_from={folder}"])
+        config = load_config("lstm", [*flags(*SIZES["lstm"][:2]), *FAST_CLASSIFIER, f"--config.init_from={folder}"])
     else:
         assert (folder / "encoder" / run_files.SEEN).read_bytes() == (folder / run_files.SEEN).read_bytes()
         shutil.move(folder / "encoder", tmp_path / "encoder")
         shutil.rmtree(folder)
-        config = load_config(f"bert:{tmp_path / 'encoder'}", fast)
-    with pytest.raises(UserError, match=r"was trained on \d+ of the texts that are held out here"):
+        config = load_config(f"bert:{tmp_path / 'encoder'}", FAST_CLASSIFIER)
+    with pytest.raises(UserError, match=SEEN):
         train(config, small_corpus, tmp_path / "other")
 
 
-def test_what_an_encoder_was_fine_tuned_on_goes_with_its_export(encoder, small_tsv, small_corpus, tmp_path):
-    """And what it had been pre-trained on, on other texts, before."""
-    fast = ["--config.training.epochs=1", "--config.data.max_length=8"]
-    half = tmp_path / "half.tsv"
-    half.write_text("".join(f"{n} odd words {n % 7}\t{n % 2}\n" for n in range(40)))
+def test_an_exported_encoder_keeps_the_texts_of_fine_tuning_and_pre_training(small_corpus, tmp_path):
+    fine_tuning = tmp_path / "fine_tuning.tsv"
+    fine_tuning.write_text("".join(f"{n} odd words {n % 7}\t{n % 2}\n" for n in range(40)))
     pretrained = pretrain(config_of("bert:tiny", "training.epochs=1"), small_corpus, tmp_path / "mlm", folds=2, fold=0)
-    run = train(load_config(f"bert:{pretrained / 'encoder'}", fast), half, tmp_path / "run")
+    run = train(load_config(f"bert:{pretrained / 'encoder'}", FAST_CLASSIFIER), fine_tuning, tmp_path / "run")
     shutil.rmtree(pretrained)
     exported = write_encoder(run, tmp_path / "exported")
-    config = load_config(f"bert:{exported}", fast)
-    for corpus, fold in ((half, 1), (small_corpus, 1)):
-        with pytest.raises(UserError, match=r"data\.weights: .* was trained on \d+ of the texts that are held out"):
+    config = load_config(f"bert:{exported}", FAST_CLASSIFIER)
+    for corpus, fold in ((fine_tuning, 1), (small_corpus, 1)):
+        with pytest.raises(UserError, match=rf"data\.weights: .* {SEEN}"):
             train(config, corpus, tmp_path / "other", folds=2, fold=fold)
 
 
-def test_what_was_pre_trained_predicts_nothing(encoder):
+def test_a_pre_trained_run_is_not_restored_as_a_classifier(encoder):
     with pytest.raises(UserError, match="was pre-trained without labels and predicts none"):
         restore(encoder)
-
-
-MISTAKES = {
-    "cnn": ("cnn", (), {}, r"cnn\.CNN cannot be pre-trained, expected a variant of bert, lstm, gru or rnn"),
-    "bilstm": ("bilstm", (), {}, "sees the words that a language model is to guess"),
-    "parts": ("lstm", ("training.accumulation=3",), {}, "batch_size is 16, expected a multiple of 3"),
-    "words": ("bert:tiny", ("data.tokens=words",), {}, "tokens is words, expected pieces"),
-    "pieces": ("lstm", ("data.tokens=pieces",), {}, "tokens is pieces, expected words or characters"),
-    "short": ("bert:tiny", ("data.max_length=4",), {}, "max_length is 4, expected at least 5"),
-    "pieces_few": ("bert:tiny", ("data.vocab_size=10",), {}, "vocab_size is 10, expected at least 20"),
-    "init": ("lstm", ("init_from=x",), {}, "init_from is not read in pre-training"),
-    "size": ("lstm", ("data.train_size=9",), {}, "train_size is not read in pre-training without --folds"),
-    "fold": ("lstm", (), {"fold": 2}, "--fold is 2, expected --folds with it"),
-    "folds": ("lstm", (), {"folds": 2, "fold": 2}, "--fold is 2, expected 0 to 1"),
-    "repeat": ("lstm", (), {"repeat": -1}, "--repeat is -1, expected at least 0"),
-    "heads": ("bert:tiny", ("model.heads=3",), {}, "heads is 3, expected a divisor of 16"),
-    "memory": ("lstm", ("model.hidden_size=3000000",), {}, "which take"),
-}
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_sentences(name, small_corpus, tmp_path):
-    variant, overrides, which, words = MISTAKES[name]
-    given = flags_of(variant, *overrides) if variant in SIZES else []
-    with pytest.raises(UserError, match=words):
-        pretrain(load_config(variant, given, for_pretraining), small_corpus, tmp_path / "run", **which)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_plain_file_has_no_folds_and_needs_texts(tmp_path):
-    (tmp_path / "x.txt").write_text("one text\n")
-    with pytest.raises(UserError, match="has no labels to make folds by"):
-        pretrain(config_of("lstm"), tmp_path / "x.txt", tmp_path / "run", folds=2)
-    with pytest.raises(UserError, match="fewer than two texts, expected one to train on and one to look at"):
-        pretrain(config_of("lstm"), tmp_path / "x.txt", tmp_path / "run")
-    (tmp_path / "x.txt").write_text("one text\n" * 90 + "a\ttab\n")
-    with pytest.raises(UserError, match=r"x\.txt:91: a tab where the first line has none"):
-        pretrain(config_of("lstm"), tmp_path / "x.txt", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--config=bert:tiny"], "--corpus is missing"),
-        (["--corpus=x.txt", "--workdir=run"], "x.txt: no such file or folder"),
-        (["--corpus=imdb", "--workdir=run", "--config.training.patience=2"], "there is no setting 'training.patience'"),
-        (["--corpus=imdb", "--workdir=run", "--unlabelled"], "--unlabelled is no flag of this program, expected"),
-    ],
-)
-def test_wrong_flags_end_in_a_sentence_and_2(flags, words, tmp_path_factory, ask):
-    code, said, there = ask("pretrain", tmp_path_factory.getbasetemp(), flags)
-    assert code == 2, said
-    assert words in said
-    assert said.count("\n") == 1
-    assert "run" not in there

@@ -20,15 +20,15 @@ from research.data.tokenizer import (
     read_tokenizer,
     set_truncation,
 )
-from research.data.unlabelled_texts import Part, TextFile, pretraining_split
+from research.data.unlabelled_texts import Part, TextFile
 from research.data.vocabulary import learn_vocabulary
 from research.data.word_pieces import END, MASK, START, Special, learn_word_pieces
 from research.errors import UserError
 from research.models import guesser_shapes, load_module
 from research.runs import run_files
 from research.runs.source import find_seen_texts
-from research.runs.texts import RunSpec
-from research.settings import Config, Optimizer, Pretraining, repeat_of
+from research.runs.texts import RunSpec, split_of
+from research.settings import Config, Optimizer, Pretraining
 from research.training.initial_state import require_memory
 
 
@@ -131,14 +131,7 @@ def split_texts(spec: RunSpec) -> tuple[Part, Part]:
         if sum(1 for _ in texts) < 2:
             raise UserError(f"{texts.path}: fewer than two texts, expected one to train on and one for validation")
         return Part(texts, None), Part(texts, None, held_out=True)
-    split = pretraining_split(
-        texts,
-        spec.config.seed,
-        folds=spec.folds,
-        fold=spec.fold,
-        repeat=repeat_of(spec.config, "split", spec.repeat),
-        train_size=spec.config.data.train_size,
-    )
+    split = split_of(spec)
     return Part(texts, split.train), Part(texts, split.validation, held_out=True)
 
 

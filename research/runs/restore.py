@@ -17,13 +17,13 @@ from research.data.batches import Batch
 from research.data.corpora import Corpus
 from research.data.splits import Split
 from research.data.tokenizer import Encoded, encode_texts, split_text
-from research.data.unlabelled_texts import pretraining_split
 from research.errors import UserError
 from research.models import config_from_dict, guesser_shapes
 from research.runs import run_files
 from research.runs.checkpoints import Checkpoints
 from research.runs.code_hash import predicts_by_other_code
-from research.settings import is_pretraining, leaves, repeat_of
+from research.runs.texts import RunSpec, split_of
+from research.settings import is_pretraining, leaves
 from research.settings_validation import check_value
 from research.training.programs import Programs, evaluate_runs, evaluation_batches, programs_for
 from research.training.sharding import ONE_DEVICE
@@ -124,7 +124,7 @@ class RestoredModel:
         return reload_corpus(self._corpus, self.class_names)
 
     def split(self, corpus: Corpus) -> Split:
-        """Return the run's split of its own corpus into train, validation and test."""
+        """Return the split of the run's own corpus into train, validation and test."""
         return split_from_description(self.description, corpus)
 
 
@@ -162,14 +162,7 @@ def _read_intact_record(folder: Path) -> dict[str, Any]:
 def split_from_description(description: dict[str, Any], corpus: Corpus) -> Split:
     """Return the split of a run's own corpus, from the content of the run's `config.json`."""
     config = config_from_dict(description["settings"])
-    return pretraining_split(
-        corpus,
-        config.seed,
-        folds=description["folds"],
-        fold=description["fold"],
-        repeat=repeat_of(config, "split", description["repeat"]),
-        train_size=config.data.train_size,
-    )
+    return split_of(RunSpec(config, corpus, description["folds"], description["fold"], description["repeat"]))
 
 
 class RestoredRun(RestoredModel):

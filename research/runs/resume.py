@@ -54,8 +54,8 @@ class History:
         self._started = self._saved_at = time.monotonic()
         self.epochs = validated[-1]["epoch"] if validated else 0  # the number of completed epochs
         self.is_over = self._is_last(self.epochs)
-        kept = [r for r in records if self.is_over or r["split"] != "test"]
-        run_files.write_metrics(folder, kept, append=False)
+        records = [r for r in records if self.is_over or r["split"] != "test"]
+        run_files.write_metrics(folder, records, append=False)
 
     def _saved_epochs(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any] | None]:
         """Return the records up to the last checkpoint, the validation records among them, and the best of these.

@@ -10,11 +10,11 @@ from research.data.corpora import Corpus
 from research.data.splits import Split, split_corpus
 from research.data.tokenized_corpus import encode_corpus, intern_corpus
 from research.data.tokenizer import Encoded, build_tokenizer, encode, pretrained_tokenizer
-from research.data.unlabelled_texts import TextFile
+from research.data.unlabelled_texts import TextFile, pretraining_split
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
 from research.data.vocabulary import fit_vocabulary
 from research.models import load_module
-from research.settings import Config, Data, repeat_of
+from research.settings import Config, Data, Pretraining, repeat_of
 from research.training.programs import Shapes
 from research.training.step import Capacity
 
@@ -66,8 +66,15 @@ def split_of(spec: RunSpec) -> Split:
       UserError: the fold does not fit the corpus.
     """
     config = spec.config
-    which = {"folds": spec.folds, "fold": spec.fold, "repeat": repeat_of(config, "split", spec.repeat)}
-    return split_corpus(spec.corpus, config.seed, **which, train_size=config.data.train_size)
+    arguments = {
+        "folds": spec.folds,
+        "fold": spec.fold,
+        "repeat": repeat_of(config, "split", spec.repeat),
+        "train_size": config.data.train_size,
+    }
+    if isinstance(config.training, Pretraining):
+        return pretraining_split(spec.corpus, config.seed, **arguments)
+    return split_corpus(spec.corpus, config.seed, **arguments)
 
 
 def prepare_texts(spec: RunSpec) -> RunTexts:

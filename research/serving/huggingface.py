@@ -46,7 +46,7 @@ def write_encoder(run_folder: Path | str, folder: Path | str) -> Path:
         tensors |= {"classifier.weight": kernel.T, "classifier.bias": bias}
     tokenizer = (Path(run_folder) / run_files.TOKENIZER).read_text("utf-8")
     with whole_folder(folder) as unfinished:
-        bert_files.write_folder(unfinished, run.config, architecture, tensors, tokenizer, run.described, settings)
+        bert_files.write_folder(unfinished, run.config, architecture, tensors, tokenizer, run.description, settings)
         if (Path(run_folder) / run_files.SEEN).exists():  # runs of earlier versions have none
             shutil.copyfile(Path(run_folder) / run_files.SEEN, unfinished / run_files.SEEN)
     return folder
