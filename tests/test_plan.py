@@ -79,7 +79,7 @@ def test_nothing_outside_of_a_comparison_is_overwritten(mine, small_corpus, wher
 def test_links_are_not_followed_when_a_comparison_is_overwritten(mine):
     change(mine, lambda plan: plan["variants"].update(cnn=plan["variants"]["mlp"] | {"folder": "cnn"}))
     (mine / "cnn").symlink_to(mine.parent / "neighbour" / "mlp")
-    with pytest.raises(UserError, match="cnn is a link, and what it leads to is not deleted"):
+    with pytest.raises(UserError, match="cnn is a link, and its target is not deleted"):
         clear(mine)
     (mine / "cnn").unlink()
     (mine / "plots").rename(mine / "own")

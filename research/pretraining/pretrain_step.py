@@ -66,9 +66,7 @@ class PretrainPrograms:
         )
 
 
-def pretrain_programs(
-    config: Config, special: Special | None, num_ids: int, placement: Placement = ONE_DEVICE
-) -> PretrainPrograms:
+def pretrain_programs(config: Config, special: Special | None, num_ids: int, placement: Placement) -> PretrainPrograms:
     """Return the programs of a model. Runs whose steps read the same settings share them."""
     read = Config(
         model=config.model,

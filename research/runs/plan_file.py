@@ -39,7 +39,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     plan = run_files.read_json(path)
     if problem := _problem_of_plan(plan):
         raise UserError(
-            f"{path}: {problem}. The file is damaged, or a newer version wrote it; repair it, or name another --workdir"
+            f"{path}: {problem}; the file is damaged, or a newer version wrote it. Repair it, or name another --workdir"
         )
     return plan
 

@@ -126,8 +126,8 @@ def train_group(
         for run in unfinished:
             claims.enter_context(_open_folder(run))
         group = _Group(unfinished, programs, test, time.perf_counter() - start, on_progress)
-        ended = iter(_train(group, fresh))
-    return [None if run is None else next(ended) for run in prepared]
+        errors = iter(_train(group, fresh))
+    return [None if run is None else next(errors) for run in prepared]
 
 
 def check_run(run: Run, corpus: Corpus, folds: int | None) -> None:
@@ -193,9 +193,9 @@ def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
     saved = [SavedRun(run.run, _epochs_of(run.spec.config), run.select) for run in prepared]
     outcomes, earlier_seconds = train_epochs(saved, task, fresh, group.on_progress)
     times.append(time.perf_counter())
-    done = [(run, best) for run, best in zip(prepared, outcomes, strict=True) if not isinstance(best, Diverged)]
-    if group.test and done:
-        _test(programs, done)
+    finished = [(run, best) for run, best in zip(prepared, outcomes, strict=True) if not isinstance(best, Diverged)]
+    if group.test and finished:
+        _test(programs, finished)
     times.append(time.perf_counter())
     compiling, training_time, evaluating = np.diff(times)
     seconds = {
@@ -204,7 +204,7 @@ def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
         "train": training_time + earlier_seconds,
         "evaluate": evaluating,
     }
-    about = {
+    common_facts = {
         "seconds": {name: round(float(value) / len(prepared), 3) for name, value in seconds.items()},
         "trained_together": len(prepared),
         "shared_among": programs.placement.row_shares,
@@ -212,9 +212,9 @@ def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
     # All records are written last, so that any run of an interrupted group can be resumed without the others.
     for run, best in zip(prepared, outcomes, strict=True):
         if isinstance(best, Diverged):
-            write_record(run.run.folder, "diverged", run.run.command, error=str(best), **about)
-    for run, best in done:
-        write_record(run.run.folder, "done", run.run.command, **run_facts(run, programs, best), **about)
+            write_record(run.run.folder, "diverged", run.run.command, error=str(best), **common_facts)
+    for run, best in finished:
+        write_record(run.run.folder, "done", run.run.command, **run_facts(run, programs, best), **common_facts)
     return [best if isinstance(best, Diverged) else None for best in outcomes]
 
 
@@ -253,26 +253,26 @@ def train_epochs(
                 if is_end or histories[r].is_due():
                     histories[r].save(of_run(states, r))
 
-        epochs, others = runs[0].training.epochs, range(len(runs), len(task.steps))
+        epochs, padding = runs[0].training.epochs, range(len(runs), len(task.steps))
         resumed = [history.resume(of_run(fresh, r)) for r, history in enumerate(histories)]
         every_epoch = fit(
             task,
-            task.placement.put(stack(resumed + [of_run(fresh, r) for r in others])),
+            task.placement.put(stack(resumed + [of_run(fresh, r) for r in padding])),
             epochs,
-            done=[history.epochs for history in histories] + [epochs for _ in others],
+            done=[history.epochs for history in histories] + [epochs for _ in padding],
             is_finished=lambda r: histories[r].is_over,
             hooks=Hooks(lambda r, done, loss: on_progress(runs[r].run, done, loss), on_checkpoint),
         )
-        ended: dict[int, Diverged] = {}
+        errors: dict[int, Diverged] = {}
         for states, results in every_epoch:
             for r, history in enumerate(histories):
                 if isinstance(results[r], Diverged):
                     history.save_best()
-                    ended[r] = results[r]
+                    errors[r] = results[r]
                 elif results[r] is not None:
                     history.add(results[r], functools.partial(of_run, states, r))
             del states  # the next step reuses their memory
-        outcomes = [ended[r] if r in ended else history.best() for r, history in enumerate(histories)]
+        outcomes = [errors[r] if r in errors else history.best() for r, history in enumerate(histories)]
         return outcomes, float(np.mean([history.seconds_before for history in histories]))
 
 
@@ -284,24 +284,24 @@ def _open_history(r: int, saved: SavedRun, task: Task, fresh: Any, checkpoints: 
     return History(folder, saved.training, opened, select=saved.select, steps=task.steps[r])
 
 
-def _test(programs: Programs, done: Sequence[tuple[PreparedRun, TrainState]]) -> None:
+def _test(programs: Programs, finished: Sequence[tuple[PreparedRun, TrainState]]) -> None:
     """Evaluate the test texts of each run, and write their metrics and predictions.
 
     Predictions written before an interruption are kept, because a smaller group may round differently. Such runs are
     evaluated again nevertheless, because the record states how long that takes.
     """
-    placement, widths = programs.placement, done[0][0].texts.shapes.widths
-    texts = _pad([run.texts.test for run, _ in done], placement)
-    variables = placement.put(stack(_pad([best.variables for _, best in done], placement)))
+    placement, widths = programs.placement, finished[0][0].texts.shapes.widths
+    texts = _pad([run.texts.test for run, _ in finished], placement)
+    variables = placement.put(stack(_pad([best.variables for _, best in finished], placement)))
     batches = evaluation_batches(texts, widths, placement)
     metrics, probabilities = evaluate_runs(programs, variables, batches, [len(part.labels) for part in texts])
-    for r, (prepared, best) in enumerate(done):
+    for r, (prepared, best) in enumerate(finished):
         corpus, folder, test = prepared.spec.corpus, prepared.run.folder, prepared.texts.split.test
         if _is_tested(folder):
             continue
         records = [record for record in run_files.read_metrics(folder) if record["split"] != "test"]
-        at = {"step": int(best.step), "epoch": epoch_of(records, best), "split": "test"}
-        run_files.write_metrics(folder, [*records, at | summarise(of_run(metrics, r))], append=False)
+        record = {"step": int(best.step), "epoch": epoch_of(records, best), "split": "test"}
+        run_files.write_metrics(folder, [*records, record | summarise(of_run(metrics, r))], append=False)
         ids, labels, groups = corpus.ids[test], corpus.labels[test], corpus.groups[test]
         run_files.write_predictions(folder, run_files.Predictions(ids, labels, probabilities[r], groups))
 
