@@ -91,5 +91,5 @@ def test_where_one_is_lost_all_end_and_go_on_together(undisturbed, small_tsv, tm
 def test_each_has_to_see_the_same_folder_and_flags_that_fit(small_tsv, tmp_path):
     code, _, errors = ended(start(small_tsv, tmp_path / "run", "--devices=1"))[0]
     assert code == 2
-    assert "--devices is 1, expected none: several processes use all of theirs, 2" in errors
+    assert "--devices is 1, expected no such flag: several processes use all 2 devices" in errors
     assert not (tmp_path / "run").exists()
