@@ -91,7 +91,7 @@ def test_runs_of_a_model_that_was_edited_meanwhile_are_told(easy, tmp_path, monk
     assert not any("other code" in line for line in lines)
     monkeypatch.setattr("research.runs.code_hash.training_code", lambda: "another")
     compare_into(folder, {"linear": linear(1)}, easy, repeats=2, log=lines.append)
-    assert "1 of them were made by other code; --overwrite makes all of them anew" in lines
+    assert "1 of them were made by other code; --overwrite trains all runs again" in lines
 
 
 def test_what_is_overwritten_is_begun_anew(easy, tmp_path):
@@ -155,7 +155,7 @@ def test_what_was_trained_untuned_is_not_tuned_later(easy, tmp_path):
     variant = Variant("linear", linear(1), ("--config=linear",))
     compare_into(tmp_path / "c", [variant], easy, repeats=1)
     tuned = variant._replace(tuned={"repeat0": (linear(1), ("--config=linear",))})
-    with pytest.raises(UserError, match="tuned otherwise"):
+    with pytest.raises(UserError, match="tuned differently"):
         compare_into(tmp_path / "c", [tuned], easy, repeats=1)
     assert "tuned" not in read_plan(tmp_path / "c")["variants"]["linear"]
 

@@ -159,7 +159,7 @@ def _read_losses(
         for r, step in step_of.items():  # before any report, which may raise: a state that diverged is not saved
             if not np.isfinite(losses[r]):
                 failures[r] = _diverged(epoch.number * epoch.steps[r] + step)
-        good_runs -= failures.keys()
+        good_runs.difference_update(failures)
         for r in sorted(good_runs):
             loss = float(losses[r]) / max(float(weights[r]), 1.0)
             hooks.on_progress(r, epoch.number + step_of[r] / epoch.steps[r], loss)
