@@ -1,14 +1,15 @@
-"""Processes that save a checkpoint after every few steps, so that many kills meet one."""
+"""Save a checkpoint every few steps, so that many kills happen while one is written."""
 
 from experiments import devices
-from research.runs import resume as history
+from research.runs import resume
 
 
 def often():
-    history.SAVE_SECONDS = 0.1
+    """Save often in this process."""
+    resume.SAVE_SECONDS = 0.1
 
 
 def set_up(set_up=devices.set_up_process):
-    """Of the processes that a comparison trains in."""
+    """Set up a worker process that saves often."""
     often()
     set_up()

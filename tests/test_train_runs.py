@@ -141,7 +141,7 @@ def test_a_run_that_diverges_harms_no_other(small_corpus, tmp_path):
     assert run_files.has_diverged(tmp_path / "a" / "1")
 
 
-def test_an_interrupted_group_ends_as_if_it_had_not_been_interrupted(small_corpus, tmp_path, monkeypatch):
+def test_an_interrupted_group_ends_like_an_uninterrupted_one(small_corpus, tmp_path, monkeypatch):
     """One run loses its last checkpoint, so the other is ahead of it and waits."""
     configs = [lstm(), lstm("--config.seed=1")]
     train_group(runs_in(tmp_path / "whole", *configs), small_corpus)
