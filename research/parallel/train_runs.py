@@ -108,7 +108,7 @@ def train_runs(
 
 
 def _most_in_group(per_device: int | None) -> int:
-    """Return the maximum number of runs of a group; the default is one for each device on CPU, where groups are slow."""
+    """Return the maximum number of runs of a group; by default one for each device on CPU, where groups are slow."""
     if per_device is None:
         per_device = 1 if jax.default_backend() == "cpu" else MOST_TOGETHER
     return per_device * len(jax.local_devices())

@@ -1,8 +1,8 @@
 """The training loop: it trains one or more runs together, epoch after epoch.
 
-The next states depend on nothing but the states, so that a run that is resumed from a saved state ends as if it had
-never been interrupted. The loop reads and writes no files. Its caller saves and logs, through `Hooks` and after each
-epoch. States, texts and batches have a leading axis of runs, [R, ...].
+An epoch is a function of the states. So a run that is resumed from a saved state ends as if it had never been
+interrupted. The loop reads and writes no files. Its caller saves and logs, through `Hooks` and after each epoch.
+States, texts and batches have a leading axis of runs, [R, ...].
 """
 
 import collections
