@@ -1,9 +1,9 @@
-"""Comparisons in one call, for tests that look at what is in the folder."""
+"""Make a comparison in one call, for tests that check the files of its folder."""
 
 from research.comparison.compare import ComparisonSpec, compare
 
 
 def compare_into(folder, variants, corpus, log=lambda line: None, **spec):
-    """Compare variants in a folder, which is returned; `spec` as of `ComparisonSpec`."""
+    """Compare variants in a folder, and return the folder; `spec` are more fields of `ComparisonSpec`."""
     compare(ComparisonSpec(variants, corpus, **spec), folder, log=log)
     return folder

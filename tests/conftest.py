@@ -40,15 +40,15 @@ ROOT = Path(__file__).parent.parent
 # Files that take longer than a few seconds: `./launch.sh test -m "not slow"` does without them.
 SLOW = {
     *("bert", "compare_flags", "comparison", "explain", "export", "hostile", "keras", "kills", "linear", "models"),
-    *("multihost", "population", "pretrain", "pretrain_runs", "programs", "recurrent", "settings", "sharing"),
+    *("multihost", "pretrain", "pretrain_runs", "programs", "recurrent", "settings", "sharding", "train_runs"),
 }
 # Files that need `./launch.sh test --all`: they kill real processes, start several that train together, open a browser,
 # or try thousands of inputs. In other files single tests are marked `extra`.
-EXTRA = {"compare_flags", "hostile", "kills", "page", "processes"}
+EXTRA = {"compare_flags", "hostile", "kills", "multihost", "page"}
 
 # Files that compare the bits of what users run. The others ask for values, of many programs that each run a few times:
 # without optimization these are compiled in half the time.
-OPTIMIZED = {"kills", "multihost", "step", "training", "workers"}
+OPTIMIZED = {"kills", "multihost", "step", "training", "worker_pool"}
 
 
 def pytest_addoption(parser):

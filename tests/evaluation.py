@@ -1,4 +1,4 @@
-"""One run's texts evaluated, as a population of one."""
+"""Evaluate the texts of a single run, for tests."""
 
 import jax
 
@@ -8,9 +8,8 @@ from research.training.sharding import ONE_DEVICE
 
 
 def evaluate(programs, variables, texts, widths):
-    """The metrics of N texts and their class probabilities float32 [N, C], in the order of the texts."""
-    one = jax.tree.map(lambda leaf: leaf[None], variables)
-    metrics, results = evaluate_runs(
-        programs, one, evaluation_batches([texts], widths, ONE_DEVICE), [len(texts.labels)]
-    )
+    """Return the metrics of N texts and their class probabilities float32 [N, C], in the order of the texts."""
+    variables = jax.tree.map(lambda leaf: leaf[None], variables)
+    batches = evaluation_batches([texts], widths, ONE_DEVICE)
+    metrics, results = evaluate_runs(programs, variables, batches, [len(texts.labels)])
     return of_run(metrics, 0), results[0]

@@ -1,4 +1,4 @@
-"""The small model that tests train, the article's LSTM in few numbers for few epochs; and what its run must be."""
+"""A small LSTM that tests train for few epochs, and the files of its run that must not change."""
 
 from experiments.variants import load_config
 from research.runs import run_files
@@ -7,11 +7,11 @@ SIZES = ("--config.model.embedding_size=8", "--config.model.hidden_size=16", "--
 
 
 def small_lstm(*overrides):
-    """Its config, with `--config.FIELD=VALUE` on top."""
+    """Return its config, with overrides `--config.FIELD=VALUE`."""
     return load_config("lstm", [*SIZES, *overrides])
 
 
 def contents(folder):
-    """The bytes that must not differ between two makings of the same run."""
+    """Return the bytes of the files that are equal whenever the same run is trained."""
     names = (run_files.METRICS, run_files.PREDICTIONS, run_files.TOKENIZER, run_files.CONFIG)
     return {name: (folder / name).read_bytes() for name in names}

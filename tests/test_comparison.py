@@ -1,4 +1,4 @@
-"""Comparisons from Python: adding repeats until all is decided, and what is said on the way."""
+"""Comparisons from Python: repeats are added until every pair is decided, and the user is told why."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("no_plots")
 
 @pytest.fixture
 def easy():
-    """Texts whose label is one of their words."""
+    """A corpus with one word in each text that tells its label."""
     rows = [Row(f"text {i} is {'fine' if i % 2 else 'dull'}", str(i % 2), "", f"f:{i}") for i in range(60)]
     test = [Row(f"a test {i} was {'fine' if i % 2 else 'dull'}", str(i % 2), "", f"f:{i}") for i in range(80)]
     return make_corpus("easy", {"train": rows, "test": test})
@@ -32,13 +32,13 @@ def linear(epochs):
 
 
 def test_numbers_of_repeats_that_do_not_fit_are_refused(easy, tmp_path):
-    for given, words in (
+    for repeats, message in (
         ({"repeats": 3, "max_repeats": 2}, "--max_repeats is 2, expected 3, as --repeats, to 1000"),
         ({"repeats": 3, "max_repeats": 2000}, "--max_repeats is 2000"),
         ({"repeats": 0}, "--repeats is 0"),
     ):
-        with pytest.raises(UserError, match=words):
-            compare_into(tmp_path / "c", {"linear": linear(1)}, easy, **given)
+        with pytest.raises(UserError, match=message):
+            compare_into(tmp_path / "c", {"linear": linear(1)}, easy, **repeats)
     with pytest.raises(UserError, match="expected at least one variant"):
         compare_into(tmp_path / "c", {}, easy)
     with pytest.raises(UserError, match="--baseline is 'cnn'"):
@@ -46,8 +46,8 @@ def test_numbers_of_repeats_that_do_not_fit_are_refused(easy, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
-def test_repeats_are_added_for_the_pairs_that_they_can_decide(easy, tmp_path, monkeypatch):
-    """Those of variants that are not named stay as they are, whatever their verdict."""
+def test_repeats_are_added_only_for_pairs_of_variants_that_are_named(easy, tmp_path, monkeypatch):
+    """Undecided pairs with a variant from an earlier call are not waited for."""
     folder, lines = compare_into(tmp_path / "c", {"linear": linear(1), "other": linear(2)}, easy, repeats=2), []
     pairs = [
         {"a": "other", "b": "linear", "verdict": "undecided"},
@@ -62,13 +62,13 @@ def test_repeats_are_added_for_the_pairs_that_they_can_decide(easy, tmp_path, mo
     assert not (folder / "again" / "repeat2").exists()
 
 
-def test_a_comparison_from_python_names_no_command_that_would_make_another(easy, tmp_path):
+def test_a_comparison_from_python_names_no_command(easy, tmp_path):
     folder = compare_into(tmp_path / "c", {"mine": linear(1)}, easy, repeats=1)
     assert json.loads((folder / "mine" / "repeat0" / "record.json").read_text())["command"] == ""
     assert "made by `research.compare`, from Python" in (folder / "report.md").read_text()
 
 
-def test_a_comparison_goes_on_whose_vectors_lie_elsewhere_now(easy, tmp_path):
+def test_a_comparison_can_be_extended_after_its_vectors_were_moved(easy, tmp_path):
     config = load_config("mlp", ["--config.model.embedding_size=2", "--config.training.epochs=1"])
     (tmp_path / "a.txt").write_text("fine 0.5 1\ndull -1 0.5\n")
     for name in ("b.txt", "other.txt"):
@@ -85,16 +85,16 @@ def test_a_comparison_goes_on_whose_vectors_lie_elsewhere_now(easy, tmp_path):
         compare_into(folder, with_vectors("other.txt"), easy, repeats=2)
 
 
-def test_runs_of_a_model_that_was_edited_meanwhile_are_told(easy, tmp_path, monkeypatch):
+def test_runs_of_a_model_that_was_edited_since_are_reported(easy, tmp_path, monkeypatch):
     folder, lines = compare_into(tmp_path / "c", {"linear": linear(1)}, easy, repeats=1), []
     compare_into(folder, {"linear": linear(1)}, easy, repeats=1, log=lines.append)
     assert not any("other code" in line for line in lines)
     monkeypatch.setattr("research.runs.code_hash.training_code", lambda: "another")
     compare_into(folder, {"linear": linear(1)}, easy, repeats=2, log=lines.append)
-    assert "1 of them were made by other code; --overwrite makes all of them anew" in lines
+    assert "1 of them were made by other code; --overwrite trains all runs again" in lines
 
 
-def test_what_is_overwritten_is_begun_anew(easy, tmp_path):
+def test_overwriting_removes_the_runs_of_the_earlier_comparison(easy, tmp_path):
     compare_into(tmp_path / "c", {"linear": linear(1)}, easy, repeats=2)
     with pytest.raises(UserError, match="--baseline is 'cnn'"):
         compare_into(tmp_path / "c", {"linear": linear(1)}, easy, claims=Claims(baseline="cnn"), overwrite=True)
@@ -119,7 +119,7 @@ def test_repeats_are_added_only_while_a_pair_is_undecided(easy, tmp_path):
 
 
 def test_repeats_added_by_hand_are_looks_too(easy, tmp_path):
-    """As the report says, and `report --margin` keeps, whatever the claims of the call."""
+    """Every call of `compare` with another number of repeats counts as a look, and the report says so."""
     variants = {"linear": linear(2), "other": linear(3)}
     for repeats, looks in ((2, 1), (2, 1), (4, 2), (3, 3)):
         compare_into(tmp_path / "c", variants, easy, repeats=repeats, command=f"compare --repeats={repeats}")
@@ -136,8 +136,8 @@ def transformer(heads):
     return dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=1))
 
 
-def test_a_variant_that_never_began_binds_nobody(easy, tmp_path):
-    """Its mistake is noticed when it is to be trained; what the folder holds already stays."""
+def test_a_variant_without_runs_can_be_replaced(easy, tmp_path):
+    """A mistake in its settings is noticed when training begins, and the other variants stay in the folder."""
     compare_into(tmp_path / "c", {"linear": linear(1)}, easy, repeats=1)
     with pytest.raises(UserError, match="heads"):
         compare_into(tmp_path / "c", {"transformer": transformer(3)}, easy, repeats=1)
@@ -151,21 +151,21 @@ def test_a_variant_that_never_began_binds_nobody(easy, tmp_path):
         compare_into(tmp_path / "c", {"transformer": transformer(4)}, easy, repeats=1)
 
 
-def test_what_was_trained_untuned_is_not_tuned_later(easy, tmp_path):
+def test_a_variant_with_untuned_runs_cannot_become_tuned(easy, tmp_path):
     variant = Variant("linear", linear(1), ("--config=linear",))
     compare_into(tmp_path / "c", [variant], easy, repeats=1)
     tuned = variant._replace(tuned={"repeat0": (linear(1), ("--config=linear",))})
-    with pytest.raises(UserError, match="tuned otherwise"):
+    with pytest.raises(UserError, match="tuned differently"):
         compare_into(tmp_path / "c", [tuned], easy, repeats=1)
     assert "tuned" not in read_plan(tmp_path / "c")["variants"]["linear"]
 
 
-def test_looking_more_often_makes_each_look_stricter():
+def test_more_looks_raise_the_level_of_each_interval():
     assert level_of(1, Claims()) == pytest.approx(0.95)
     assert level_of(2, Claims(looks=5)) == pytest.approx(1 - 0.05 / 10)
 
 
-def test_the_detectable_difference_is_said_before_training(easy, tmp_path):
+def test_the_detectable_difference_is_logged_before_training(easy, tmp_path):
     lines = []
     compare_into(tmp_path / "c", {"linear": linear(2), "other": linear(3)}, easy, repeats=3, log=lines.append)
     assert lines[0].startswith(

@@ -88,5 +88,5 @@ def test_when_one_is_lost_all_end_and_resume_together(undisturbed, small_tsv, tm
 def test_several_processes_refuse_a_number_of_devices(small_tsv, tmp_path):
     code, _, errors = wait(start(small_tsv, tmp_path / "run", "--devices=1"))[0]
     assert code == 2
-    assert "--devices is 1, expected none: several processes use all of theirs, 2" in errors
+    assert "--devices is 1, expected no such flag: several processes use all 2 devices" in errors
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Optimizers and schedules: a contract over all of them, and each against its definition."""
+"""Optimizers and schedules: a contract that all optimizers keep, and each one against its definition."""
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +21,15 @@ class Layered:
     layer_pattern = r"block_(\d+)"
 
 
+NAMES = Optimizer.__dataclass_fields__["name"].metadata["choices"]
 PARAMS = {"matrix": jnp.array([[1.0, -2.0], [3.0, 4.0]]), "bias": jnp.array([1.0, -1.0])}
 GRADIENTS = {"matrix": jnp.array([[0.1, 0.2], [-0.3, 0.4]]), "bias": jnp.array([0.5, -0.5])}
 
-
-NAMES = Optimizer.__dataclass_fields__["name"].metadata["choices"]
 BEST = {"matrix": jnp.array([[0.5, 1.0], [-1.0, 2.0]]), "bias": jnp.array([-1.0, 0.5])}
 
 
 def distance(params):
-    """A parabola that is narrower in some directions than in others."""
+    """Return a quadratic loss that is steeper in some directions than in others."""
     return sum(jnp.sum((1 + jnp.arange(a.size).reshape(a.shape)) * jnp.square(a - BEST[n])) for n, a in params.items())
 
 
@@ -59,7 +58,7 @@ def reference_steps(optimizer, count=3):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_optimizer_finds_the_lowest_point_by_one_program(name):
+def test_every_optimizer_finds_the_minimum_with_one_compilation(name):
     rate = {"sgd": 0.02, "adadelta": 20.0, "lbfgs": 1e-3}.get(name, 0.05)
     schedule = "constant" if name == "lbfgs" else "linear"
     settings, traced, count = Optimizer(name=name, learning_rate=rate, schedule=schedule), [], 400
@@ -74,18 +73,18 @@ def test_every_optimizer_finds_the_lowest_point_by_one_program(name):
         updates, state = optimizer.update(gradients, state, params, **inputs)
         return optax.apply_updates(params, updates), state
 
-    params, state = PARAMS, jax.tree.map(np.asarray, optimizer.init(PARAMS))  # weak types are no types of their own
-    kinds = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
+    params, state = PARAMS, jax.tree.map(np.asarray, optimizer.init(PARAMS))  # without JAX's weak types
+    types = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
     for number in range(count):
         params, state = step(params, state, jnp.int32(number))
     assert float(distance(params)) < 1e-3 < float(distance(PARAMS))
-    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) == kinds
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) == types
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
     assert len(traced) == 1
 
 
 def test_the_schedule_is_part_of_the_optimizer():
-    """Of plain descent, whose steps are the rate's share of the gradient."""
+    """A step of SGD is the gradient times the rate."""
     settings = Optimizer(name="sgd", learning_rate=0.1, schedule="linear")
     moved = jax.tree.map(lambda a, b: a - b, PARAMS, steps(settings, count=4))  # at 1, 3/4, 1/2 and 1/4
     for name, gradient in GRADIENTS.items():
@@ -113,23 +112,23 @@ def matrices(params):
         ),
     ],
 )
-def test_names_are_the_optimizers_of_optax(settings, reference):
+def test_optimizers_are_those_of_optax(settings, reference):
     for one, other in zip(jax.tree.leaves(steps(settings)), jax.tree.leaves(reference_steps(reference)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "lbfgs"])
-def test_decay_shrinks_matrices_and_leaves_biases(name):
-    """Without a gradient, decay moves a matrix towards 0 - flax's own example once moved it away."""
+def test_weight_decay_shrinks_matrices_and_not_biases(name):
+    """Without a gradient, decay moves a matrix towards 0; with a wrong sign it would grow."""
     settings = Optimizer(name=name, learning_rate=0.1, weight_decay=0.5)
-    nothing = jax.tree.map(jnp.zeros_like, PARAMS)
-    after = optax.apply_updates(PARAMS, first_update(settings, nothing, PARAMS))
+    zeros = jax.tree.map(jnp.zeros_like, PARAMS)
+    after = optax.apply_updates(PARAMS, first_update(settings, zeros, PARAMS))
     assert (jnp.abs(after["matrix"]) < jnp.abs(PARAMS["matrix"])).all()
     np.testing.assert_array_equal(after["bias"], PARAMS["bias"])
 
 
 def test_a_bias_of_several_axes_does_not_decay():
-    """Those of the GRU and of attention have two."""
+    """The biases of the GRU and of attention have two axes."""
     settings, params = Optimizer(weight_decay=0.5), {"gru": {"bias": jnp.ones((2, 3)), "kernel": jnp.ones((2, 3))}}
     updates = first_update(settings, jax.tree.map(jnp.zeros_like, params), params)
     assert (updates["gru"]["kernel"] < 0).all()
@@ -157,41 +156,39 @@ def test_a_bias_of_several_axes_does_not_decay():
 def test_layers_are_counted_from_the_input(name, expected):
     programs = Programs(load_config(name), 2)
     ids, lengths = np.zeros((1, 8), np.int32), np.ones(1, np.int32)
-    found = {}
-    for path, depth in jax.tree_util.tree_leaves_with_path(
-        layer_depths(programs.init(jax.random.key(0), ids, lengths)["params"], programs.module)
-    ):
-        found |= {key.key: depth for key in path}
-    assert {part: found[part] for part in expected} == expected
+    params = programs.init(jax.random.key(0), ids, lengths)["params"]
+    depth_of = {}
+    for path, depth in jax.tree_util.tree_leaves_with_path(layer_depths(params, programs.module)):
+        depth_of |= {key.key: depth for key in path}
+    assert {name: depth_of[name] for name in expected} == expected
 
 
 LAYERS = {"embedding": jnp.ones((2, 2)), "block_0": jnp.ones(2), "block_1": jnp.ones((2, 2)), "head": jnp.ones(2)}
 
 
-def moved(settings):
-    """How far each layer is moved by a gradient of ones."""
+def move(settings):
+    """Return how far a gradient of ones moves each layer in the first step."""
     updates = first_update(settings, jax.tree.map(jnp.ones_like, LAYERS), LAYERS)
     return {name: float(-update.mean()) for name, update in updates.items()}
 
 
-def test_the_rate_falls_from_layer_to_layer():
-    found = moved(Optimizer(name="sgd", learning_rate=1.0, layer_decay=0.5))
-    assert found == {"embedding": 0.125, "block_0": 0.25, "block_1": 0.5, "head": 1.0}
+def test_layer_decay_lowers_the_rate_of_each_lower_layer():
+    moves = move(Optimizer(name="sgd", learning_rate=1.0, layer_decay=0.5))
+    assert moves == {"embedding": 0.125, "block_0": 0.25, "block_1": 0.5, "head": 1.0}
 
 
-def test_frozen_layers_do_not_move_and_have_no_part_in_the_norm_that_is_clipped():
+def test_frozen_layers_do_not_move_and_do_not_count_in_the_norm_that_is_clipped():
     settings = Optimizer(name="sgd", learning_rate=1.0, weight_decay=0.5, clip_norm=1.0, frozen=2, layer_decay=0.5)
-    found = moved(settings)
-    assert found["embedding"] == found["block_0"] == 0
-    alone = {name: LAYERS[name] for name in ("block_1", "head")}
-    clipped = 1 / optax.tree.norm(alone)
-    assert found["head"] == pytest.approx(float(clipped))
-    assert found["block_1"] == pytest.approx(0.5 * float(clipped + 0.5))
+    moves = move(settings)
+    assert moves["embedding"] == moves["block_0"] == 0
+    clipped = 1 / optax.tree.norm({name: LAYERS[name] for name in ("block_1", "head")})
+    assert moves["head"] == pytest.approx(float(clipped))
+    assert moves["block_1"] == pytest.approx(0.5 * float(clipped + 0.5))
     with pytest.raises(UserError, match="frozen is 4, expected at most 3"):
-        moved(Optimizer(frozen=4))
+        move(Optimizer(frozen=4))
 
 
-def test_clipping_limits_the_whole_gradient():
+def test_clipping_limits_the_norm_of_the_global_gradient():
     after = steps(Optimizer(name="sgd", learning_rate=1.0, clip_norm=0.01), count=1)
     moved = jax.tree.map(lambda a, b: a - b, after, PARAMS)
     assert optax.tree.norm(moved) == pytest.approx(0.01, rel=1e-4)
@@ -215,25 +212,25 @@ def test_schedules_are_those_of_optax(schedule, warmup, count):
         "cosine": optax.cosine_decay_schedule(1.0, left),
     }[schedule]
     expected = optax.join_schedules([optax.linear_schedule(0.0, 1.0, max(warm, 1)), falls], [warm])
-    found = factors(Optimizer(schedule=schedule, warmup=warmup), count)
-    np.testing.assert_allclose(found, [float(expected(step)) for step in range(count)], atol=1e-6)
-    assert max(found) > 0  # however few the steps, one of them learns
+    shares = factors(Optimizer(schedule=schedule, warmup=warmup), count)
+    np.testing.assert_allclose(shares, [float(expected(step)) for step in range(count)], atol=1e-6)
+    assert max(shares) > 0  # however few the steps, one of them changes the parameters
 
 
-def test_the_rate_falls_with_the_root_of_the_steps_after_warming_up():
+def test_rsqrt_falls_with_the_root_of_the_steps_after_the_warmup():
     settings = Optimizer(schedule="rsqrt", warmup=0.25)
     np.testing.assert_allclose(factors(settings, 4), [0, 1, 0.7071068, 0.5773503], atol=1e-6)
     np.testing.assert_allclose(factors(settings, 2), [1, 1], atol=1e-6)  # too few to warm up
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "rsqrt"])
-def test_a_single_step_of_any_schedule_learns(schedule):
+def test_a_run_of_one_step_learns_with_any_schedule(schedule):
     settings = Optimizer(schedule=schedule, warmup=0.1)
     updates = first_update(settings, GRADIENTS, PARAMS)
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(updates))
 
 
-def test_columns_are_limited():
+def test_columns_of_the_head_are_scaled_down_to_the_maximum_norm():
     params = {"head": {"kernel": jnp.array([[3.0, 0.3], [4.0, 0.4]]), "bias": jnp.ones(2)}, "x": jnp.ones(1)}
     limited = limit_columns(params, 2.0)
     np.testing.assert_allclose(jnp.linalg.norm(limited["head"]["kernel"], axis=0), [2.0, 0.5], rtol=1e-6)

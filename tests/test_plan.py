@@ -1,4 +1,4 @@
-"""A comparison's `plan.json` as others may leave it: damaged, of a newer version, or made to harm."""
+"""A damaged, newer or malicious `plan.json` is refused, and nothing outside of the comparison is deleted."""
 
 import json
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("no_plots")
 
 @pytest.fixture(scope="module")
 def finished(small_corpus, tmp_path_factory):
-    """A comparison of one run, and a neighbour whose runs are not its own."""
+    """A folder with a comparison, and a second comparison that the first must not touch."""
     folder = tmp_path_factory.mktemp("plan")
     config = load_config("mlp", ["--config.training.epochs=1", "--config.model.embedding_size=2"])
     for name in ("mine", "neighbour"):
@@ -26,7 +26,7 @@ def finished(small_corpus, tmp_path_factory):
 
 @pytest.fixture
 def mine(finished):
-    """The comparison, with its plan as it was after each test."""
+    """The first comparison; its plan is restored after each test."""
     plan = finished / "mine" / run_files.PLAN
     before = plan.read_bytes()
     yield finished / "mine"
@@ -56,19 +56,19 @@ EDITS = {
 }
 
 
-@pytest.mark.parametrize("words", EDITS)
-def test_a_damaged_or_newer_plan_is_a_sentence(mine, small_corpus, words):
-    change(mine, EDITS[words])
+@pytest.mark.parametrize("problem", EDITS)
+def test_a_damaged_or_newer_plan_is_refused_with_its_problem(mine, small_corpus, problem):
+    change(mine, EDITS[problem])
     config = load_config("mlp", ["--config.training.epochs=1", "--config.model.embedding_size=2"])
     for use in (lambda: write_report(mine), lambda: compare_into(mine, {"mlp": config}, small_corpus, folds=2)):
         with pytest.raises(UserError, match="the file is damaged") as caught:
             use()
-        assert words in str(caught.value)
+        assert problem in str(caught.value)
 
 
-@pytest.mark.parametrize("where", ["../neighbour/mlp", "/tmp", "..", "", "mlp/../../neighbour/mlp"])
-def test_nothing_outside_of_a_comparison_is_overwritten(mine, small_corpus, where):
-    change(mine, lambda plan: plan["variants"]["mlp"].update(folder=where))
+@pytest.mark.parametrize("folder", ["../neighbour/mlp", "/tmp", "..", "", "mlp/../../neighbour/mlp"])
+def test_nothing_outside_of_a_comparison_is_overwritten(mine, folder):
+    change(mine, lambda plan: plan["variants"]["mlp"].update(folder=folder))
     for use in (lambda: clear(mine), lambda: write_report(mine)):
         with pytest.raises(UserError, match="expected one of this comparison's own"):
             use()

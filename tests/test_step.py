@@ -1,4 +1,4 @@
-"""One step and one evaluation: what weighs, what merges, what is drawn anew."""
+"""One training step and one evaluation: class weights, merged metrics, dropout, and which settings are compiled."""
 
 import gc
 
@@ -12,15 +12,14 @@ from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
 from research.evaluation.scores import scores
 from research.runs.texts import RunSpec, prepare_texts
-from research.training import programs as of_programs
 from research.training.initial_state import Start, init_state
 from research.training.metric_sums import Metrics, cross_entropy, measure, probabilities, summarise, zero
-from research.training.programs import Programs, programs_for
+from research.training.programs import Programs, cached_programs, programs_for
 from tests.evaluation import evaluate
 from tests.small import small_lstm
 
 
-def test_class_weights_weigh_the_loss(small_corpus):
+def test_class_weights_weigh_the_loss():
     config = small_lstm()
     programs = Programs(config, 2)
     texts = Encoded(np.array([2, 3], np.int32), np.array([0, 1, 2]), np.array([0, 1], np.int32))
@@ -66,8 +65,8 @@ def test_evaluation_weighs_every_text_once(small_corpus):
     assert scores(metrics.confusion)["accuracy"] == summarise(metrics)["accuracy"]
 
 
-def test_dropout_is_drawn_anew_at_every_step_and_repeats_for_the_same_step(small_corpus):
-    """With a learning rate of 0 nothing but the masks changes the loss of a batch."""
+def test_dropout_masks_differ_between_steps_and_are_equal_for_the_same_step(small_corpus):
+    """With a learning rate of 0, only the masks change the loss of a batch."""
     config = small_lstm(
         "--config.model.dropout=0.5", "--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0"
     )
@@ -75,21 +74,21 @@ def test_dropout_is_drawn_anew_at_every_step_and_repeats_for_the_same_step(small
     programs = Programs(config, 2)
     batch = gather(prepared.train, np.arange(8), 8, (64,))
 
-    def losses(dropout_seed):
+    def train(dropout_seed):
         state = init_state(programs, config, prepared.train, (64,), Start(dropout_seed=dropout_seed))
-        found = []
+        losses = []
         for _ in range(3):
             state, metrics = programs.train(state, batch)
-            found.append(float(metrics.loss))
-        return found
+            losses.append(float(metrics.loss))
+        return losses
 
-    first = losses(1)
+    first = train(1)
     assert len(set(first)) == 3
-    assert losses(1) == first
-    assert not set(losses(2)) & set(first)
+    assert train(1) == first
+    assert not set(train(2)) & set(first)
 
 
-def test_what_a_step_does_not_read_or_takes_as_data_compiles_nothing_anew():
+def test_settings_that_are_not_compiled_share_a_program():
     def programs_with(setting):
         return programs_for(small_lstm("--config.optimizer.weight_decay=0.1", f"--config.{setting}"), 2)
 
@@ -105,7 +104,7 @@ def test_what_a_step_does_not_read_or_takes_as_data_compiles_nothing_anew():
 
 @pytest.mark.parametrize("field", ["optimizer.learning_rate=0.01", "optimizer.weight_decay=0.5", "training.l2=5"])
 def test_rates_reach_the_step(small_corpus, field):
-    """Two settings that share a program do not share their numbers."""
+    """Two configs that share a program train with their own rates."""
     name, _, value = field.partition("=")
     prepared = prepare_texts(RunSpec(small_lstm(), small_corpus, 5, 0, 0))
     moved = []
@@ -123,11 +122,11 @@ def test_rates_reach_the_step(small_corpus, field):
     assert max(changes) > 1e-4
 
 
-def test_programs_of_earlier_variants_are_let_go(small_corpus):
-    """A process may have 65,530 memory mappings and a variant's programs take thousands: not all can be kept."""
+def test_programs_of_earlier_variants_are_deleted(small_corpus):
+    """A process may have 65,530 memory mappings, and the programs of a variant need thousands."""
 
-    def steps():
-        """Compiled training steps that are still in memory, told from small programs by what they return."""
+    def count_steps():
+        """Return the number of compiled training steps in memory."""
         gc.collect()
         modules = [e.hlo_modules()[0] for e in jax.devices()[0].client.live_executables()]
         return sum("train_step" in module.to_string()[:20_000] for module in modules)
@@ -139,14 +138,14 @@ def test_programs_of_earlier_variants_are_let_go(small_corpus):
         evaluate(programs_for(config, 2), state.variables, texts, (64,))
 
     texts = prepare_texts(RunSpec(load_config("mlp"), small_corpus, 5, 0, 0)).train
-    of_programs.cached_programs.cache_clear()  # of other tests
+    cached_programs.cache_clear()  # which may hold programs of other tests
     jax.clear_caches()
-    before = steps()
+    before = count_steps()
     use(4)
-    assert steps() > before
+    assert count_steps() > before
     for hidden_size in range(5, 11):
         use(hidden_size)
-    assert steps() <= before + 4
+    assert count_steps() <= before + 4
 
 
 @pytest.mark.parametrize("classes", [1, 3])

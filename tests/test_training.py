@@ -1,12 +1,11 @@
-"""A run as a whole: exact, reproducible, resumable, and never looking at its test texts."""
+"""A complete run: it is reproducible and resumable, and its test texts influence nothing."""
 
 import json
-import traceback
-from pathlib import Path
+import shutil
 
-import jax
 import numpy as np
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
 from experiments.variants import load_config
 from research import restore, train
@@ -14,16 +13,11 @@ from research.data.corpora import make_corpus
 from research.data.reader import Row
 from research.errors import UserError
 from research.parallel.train_runs import train_runs
-from research.runs import resume as history
-from research.runs import run_files
+from research.runs import resume, run_files
 from research.runs.clearing import clear
 from research.runs.prepare import Run, class_weights, fresh_state, prepare_run, seed_of
 from research.runs.train import RunOptions
-from research.training import programs
-from research.training.loop import fit, stack
 from research.training.programs import programs_for
-from research.training.sharding import ONE_DEVICE
-from research.training.step import train_step
 from tests.small import contents, small_lstm
 
 LEARNS_FAST = (
@@ -58,12 +52,12 @@ def test_a_run_leaves_the_files_of_the_contract(finished, small_corpus):
     assert test["accuracy"] == (predictions.probabilities.argmax(axis=1) == predictions.label).mean()
 
 
-def test_the_same_run_again_is_the_same_to_the_byte(finished, small_corpus, tmp_path):
+def test_the_same_run_has_the_same_bytes(finished, small_corpus, tmp_path):
     assert contents(train(small_lstm(), small_corpus, tmp_path / "again")) == contents(finished)
 
 
 def test_a_run_among_others_is_what_it_is_alone(finished, small_corpus, tmp_path):
-    """One after the other on one device, as everywhere on CPU unless more devices are asked for."""
+    """On CPU, runs are trained one after the other on one device, unless a user sets another number of devices."""
     runs = [Run(small_lstm(), tmp_path / f"{fold}", fold) for fold in (1, 0, 2)]
     for run in runs:
         assert train_runs([run], small_corpus) == [None]
@@ -72,9 +66,9 @@ def test_a_run_among_others_is_what_it_is_alone(finished, small_corpus, tmp_path
 
 
 @pytest.mark.parametrize("save_seconds", [0.0, 1e9])
-def test_an_interrupted_run_goes_on_as_if_it_never_was(finished, small_corpus, tmp_path, monkeypatch, save_seconds):
-    """With a checkpoint each epoch, and with none at all."""
-    monkeypatch.setattr(history, "SAVE_SECONDS", save_seconds)
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(finished, small_corpus, tmp_path, monkeypatch, save_seconds):
+    """With a checkpoint after each epoch, and without any checkpoint."""
+    monkeypatch.setattr(resume, "SAVE_SECONDS", save_seconds)
 
     class Killed(Exception):
         pass
@@ -89,9 +83,9 @@ def test_an_interrupted_run_goes_on_as_if_it_never_was(finished, small_corpus, t
     assert contents(train(small_lstm(), small_corpus, tmp_path / "run")) == contents(finished)
 
 
-def test_an_interrupt_behind_the_best_epoch_so_far_loses_nothing(small_corpus, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(history, "SAVE_SECONDS", 1e9)
-    config, folder, went_on = small_lstm("--config.training.select=last"), tmp_path / "run", []
+def test_an_interrupt_after_the_best_epoch_so_far_loses_nothing(small_corpus, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 1e9)
+    config, folder, progress = small_lstm("--config.training.select=last"), tmp_path / "run", []
 
     def stop(run, done, loss):
         if len(run_files.read_metrics(folder)) == 4:  # two epochs, of train and validation
@@ -99,17 +93,17 @@ def test_an_interrupt_behind_the_best_epoch_so_far_loses_nothing(small_corpus, t
 
     with pytest.raises(KeyboardInterrupt):
         train(config, small_corpus, folder, options=RunOptions(on_progress=stop))
-    progress = RunOptions(on_progress=lambda run, done, loss: went_on.append(done))
-    train(config, small_corpus, folder, options=progress)
+    options = RunOptions(on_progress=lambda run, done, loss: progress.append(done))
+    train(config, small_corpus, folder, options=options)
     assert "starts from the beginning" not in caplog.text
-    assert min(went_on) > 2
+    assert min(progress) > 2
     assert contents(folder) == contents(train(config, small_corpus, tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("which", ["last", "best"])
-def test_a_damaged_checkpoint_costs_time_and_nothing_else(small_corpus, tmp_path, monkeypatch, caplog, which):
-    """Training resumes from the one before, or starts from the beginning if the best epoch is lost."""
-    monkeypatch.setattr(history, "SAVE_SECONDS", 0.0)
+@pytest.mark.parametrize("damaged", ["last", "best"])
+def test_a_damaged_checkpoint_costs_only_time(small_corpus, tmp_path, monkeypatch, caplog, damaged):
+    """Training resumes from the checkpoint before it, or starts again if that of the best epoch is lost."""
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
     config = small_lstm(*LEARNS_FAST)
     whole = train(config, small_corpus, tmp_path / "whole")
     best = run_files.read_json(whole / run_files.RECORD)["best_epoch"]
@@ -124,12 +118,13 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(small_corpus, tmp_path
         int(path.name) for path in (tmp_path / "run" / run_files.CHECKPOINTS).iterdir() if path.name.isdigit()
     )
     assert len(steps) == 2
-    damaged = tmp_path / "run" / run_files.CHECKPOINTS / str(steps[which == "last"])
-    largest = max((path for path in damaged.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    step = steps[-1] if damaged == "last" else steps[0]
+    folder = tmp_path / "run" / run_files.CHECKPOINTS / str(step)
+    largest = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:-1])
     assert contents(train(config, small_corpus, tmp_path / "run")) == contents(whole)
-    assert str(damaged) in caplog.text
-    assert ("starts from the beginning" in caplog.text) == (which == "best")
+    assert str(folder) in caplog.text
+    assert ("starts from the beginning" in caplog.text) == (damaged == "best")
 
 
 def test_a_finished_run_is_not_trained_again(finished, small_corpus):
@@ -142,12 +137,12 @@ def test_a_finished_run_is_not_trained_again(finished, small_corpus):
     assert (finished / run_files.RECORD).stat().st_mtime_ns == before
 
 
-def test_other_settings_in_the_same_folder_are_refused_by_name(finished, small_corpus):
+def test_other_settings_in_the_same_folder_are_refused_and_listed(finished, small_corpus):
     with pytest.raises(UserError, match=r"settings\.optimizer\.learning_rate: 0\.001 -> 0\.01"):
         train(small_lstm("--config.optimizer.learning_rate=0.01"), small_corpus, finished)
 
 
-def test_what_else_lies_in_a_folder_is_left_alone(small_corpus, tmp_path):
+def test_other_files_in_a_folder_are_left_alone(small_corpus, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="neither a run nor a comparison"):
         train(small_lstm(), small_corpus, tmp_path)
@@ -164,25 +159,23 @@ def test_clearing_removes_the_run_and_nothing_else(small_corpus, tmp_path):
 
 
 def test_the_best_epoch_by_validation_is_restored(small_corpus, tmp_path):
-    """Checkpoints are the best and the last, and the predictions are those of the best."""
+    """The checkpoints of the best and of the last epoch are kept."""
     folder = train(small_lstm(*LEARNS_FAST), small_corpus, tmp_path / "run")
     losses = [r["loss"] for r in run_files.read_metrics(folder) if r["split"] == "validation"]
     best = int(np.argmin(losses)) + 1
-    assert 1 < best < 12, "the fixture should overfit, so that best and last differ"
+    assert 1 < best < 12, "the model should overfit, so that the best and the last epoch differ"
     assert run_files.read_json(folder / run_files.RECORD)["best_epoch"] == best
     steps = sorted(int(path.name) for path in (folder / run_files.CHECKPOINTS).iterdir() if path.name.isdigit())
     assert steps == [6 * best, 6 * 12]
 
 
 def test_test_texts_influence_nothing(small_corpus, tmp_path):
-    """Other test texts: the same vocabulary, epochs and validation metrics, to the byte."""
+    """With other test texts, vocabulary, epochs and validation metrics are the same to the byte."""
     texts = list(zip(small_corpus.texts, small_corpus.labels.astype(str), strict=True))
     train_rows = [Row(text, label, "", "") for text, label in texts[:160]]
     folders = []
-    for name, test in (
-        ("a", texts[160:]),
-        ("b", [(f"other words {i}", label) for i, (_, label) in enumerate(texts[:40])]),
-    ):
+    other_texts = [(f"other words {i}", label) for i, (_, label) in enumerate(texts[:40])]
+    for name, test in (("a", texts[160:]), ("b", other_texts)):
         corpus = make_corpus("c", {"train": train_rows, "test": [Row(text, label, "", "") for text, label in test]})
         folders.append(train(small_lstm(), corpus, tmp_path / name))
     a, b = ([r for r in run_files.read_metrics(folder) if r["split"] != "test"] for folder in folders)
@@ -197,24 +190,11 @@ def test_seeds_folds_and_repeats_are_different_runs(finished, small_corpus, tmp_
     assert metrics[0] != metrics[1] != metrics[2] != metrics[0]
 
 
-def test_nothing_is_compiled_after_the_warm_up(small_corpus, tmp_path):
-    config = small_lstm("--config.model.hidden_size=17")  # programs of its own
-    counts = []
-
-    def count(run, done, loss):
-        compiled = programs_for(config, 2)
-        counts.append((compiled.train_steps._cache_size(), compiled.evaluate._cache_size()))
-
-    train(config, small_corpus, tmp_path / "run", options=RunOptions(on_progress=count))
-    assert len(counts) >= 3
-    assert len(set(counts)) == 1
-
-
 def test_a_restored_run_predicts_what_training_recorded(finished, small_corpus):
     run = restore(finished)
     predictions = run_files.read_predictions(finished)
-    where = {identity: i for i, identity in enumerate(small_corpus.ids)}
-    texts = [small_corpus.texts[where[identity]] for identity in predictions.id]
+    index_of = {text_id: i for i, text_id in enumerate(small_corpus.ids)}
+    texts = [small_corpus.texts[index_of[text_id]] for text_id in predictions.id]
     np.testing.assert_allclose(run.predict_proba(texts), predictions.probabilities, atol=1e-6)
     shuffled = np.random.default_rng(0).permutation(len(texts))
     np.testing.assert_allclose(
@@ -225,9 +205,7 @@ def test_a_restored_run_predicts_what_training_recorded(finished, small_corpus):
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
-def test_a_damaged_folder_is_a_sentence(finished, tmp_path, name):
-    import shutil
-
+def test_a_damaged_file_of_a_run_is_named(finished, tmp_path, name):
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     (folder / name).write_text("{")
@@ -239,15 +217,13 @@ def test_a_damaged_folder_is_a_sentence(finished, tmp_path, name):
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-40], lambda b: b"", lambda b: b[:99] + bytes([b[99] ^ 1]) + b[100:]])
-def test_damaged_predictions_are_a_sentence(finished, tmp_path, damage):
+def test_damaged_predictions_are_refused(finished, tmp_path, damage):
     (tmp_path / run_files.PREDICTIONS).write_bytes(damage((finished / run_files.PREDICTIONS).read_bytes()))
     with pytest.raises(UserError, match=r"predictions\.npz: cannot be read"):
         run_files.read_predictions(tmp_path)
 
 
 def test_restoring_imports_models_only_from_this_package(finished, tmp_path):
-    import shutil
-
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -268,8 +244,6 @@ def test_three_classes_use_softmax(small_corpus, tmp_path):
 
 
 def test_balanced_class_weights_are_those_of_scikit_learn(small_corpus, tmp_path):
-    from sklearn.utils.class_weight import compute_class_weight
-
     rows = [Row(text, str(int(i % 5 == 0)), "", "") for i, text in enumerate(small_corpus.texts)]
     config = small_lstm("--config.training.class_weights=balanced")
     prepared = prepare_run(Run(config, tmp_path / "run"), make_corpus("c", {"all": rows}), 5)
@@ -279,13 +253,13 @@ def test_balanced_class_weights_are_those_of_scikit_learn(small_corpus, tmp_path
 
 @pytest.mark.parametrize("source", ["split", "init", "order", "dropout"])
 def test_one_stream_alone_can_differ_between_repeats(small_corpus, tmp_path, source):
-    """What is drawn for repeat 1 is what is drawn for repeat 0, but for the one source."""
+    """Repeats 0 and 1 draw the same random numbers, except for the one source."""
     config = small_lstm(f"--config.varies={source}")
-    found = []
+    draws = []
     for repeat in (0, 1):
         prepared = prepare_run(Run(config, tmp_path / "run", repeat=repeat), small_corpus, 5)
         state = fresh_state(programs_for(config, 2), prepared)
-        found.append(
+        draws.append(
             {
                 "split": prepared.texts.split.test.tolist(),
                 "init": np.asarray(state.params["head"]["kernel"]).tolist(),
@@ -293,24 +267,24 @@ def test_one_stream_alone_can_differ_between_repeats(small_corpus, tmp_path, sou
                 "dropout": int(state.dropout_seed),
             }
         )
-    assert [name for name in found[0] if found[0][name] != found[1][name]] == [source]
+    assert [name for name in draws[0] if draws[0][name] != draws[1][name]] == [source]
 
 
-def test_a_model_that_no_memory_holds_is_refused_before_anything_is_written(small_corpus, tmp_path):
+def test_a_model_that_is_too_large_for_memory_is_refused_before_anything_is_written(small_corpus, tmp_path):
     config = load_config("lstm", ["--config.model.hidden_size=3000000"])
     with pytest.raises(UserError, match=r"the model has [\d,]+ parameters, which take [\d,]+ GB in training"):
         train(config, small_corpus, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_batch_larger_than_the_corpus_is_the_whole_of_it(small_corpus, tmp_path):
+def test_a_batch_size_larger_than_the_corpus_makes_one_batch_of_all_texts(small_corpus, tmp_path):
     batches = (0, 100_000_000)
     folders = [train(small_lstm(f"--config.training.batch_size={b}"), small_corpus, tmp_path / f"{b}") for b in batches]
     first, second = (run_files.read_predictions(folder).probabilities for folder in folders)
-    np.testing.assert_allclose(first, second, atol=1e-6)  # in another order
+    np.testing.assert_allclose(first, second, atol=1e-6)  # not equal, because sums are in another order
 
 
-def test_patience_stops_and_stays_stopped(small_corpus, tmp_path, monkeypatch):
+def test_a_run_that_stopped_early_is_not_trained_further(small_corpus, tmp_path, monkeypatch):
     flags = (
         "--config.training.epochs=40",
         "--config.training.select=log_loss",
@@ -322,14 +296,14 @@ def test_patience_stops_and_stays_stopped(small_corpus, tmp_path, monkeypatch):
     best = run_files.read_json(folder / run_files.RECORD)["best_epoch"]
     assert epochs[-1] == best + 2 < 40
     predictions, metrics = ((folder / name).read_bytes() for name in (run_files.PREDICTIONS, run_files.METRICS))
-    # Killed after the last checkpoint and before the record: it does not train on.
+    # A run that was killed between the last checkpoint and the record is not trained further.
     (folder / run_files.RECORD).unlink()
-    progress = RunOptions(on_progress=lambda run, done, loss: pytest.fail("trained on"))
+    progress = RunOptions(on_progress=lambda run, done, loss: pytest.fail("trained further"))
     train(config, small_corpus, folder, options=progress)
     assert (folder / run_files.PREDICTIONS).read_bytes() == predictions
     assert (folder / run_files.METRICS).read_bytes() == metrics
-    # Interrupted before: it ends as if it had not been.
-    monkeypatch.setattr(history, "SAVE_SECONDS", 0.0)
+    # A run that was interrupted earlier stops at the same epoch.
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
 
     def interrupt(run, done, loss):
         if done >= 2:
@@ -340,34 +314,3 @@ def test_patience_stops_and_stays_stopped(small_corpus, tmp_path, monkeypatch):
     other = train(config, small_corpus, tmp_path / "other")
     assert (other / run_files.PREDICTIONS).read_bytes() == predictions
     assert (other / run_files.METRICS).read_bytes() == (folder / run_files.METRICS).read_bytes()
-
-
-def test_few_functions_stand_between_a_run_and_its_step(small_corpus, tmp_path, monkeypatch):
-    """A reader follows a gradient without going back and forth; docs/design.md lists the same functions."""
-    stacks = []
-
-    def watched(*arguments):
-        frames = [(Path(frame.filename).parts[-2:], frame.name) for frame in traceback.extract_stack()]
-        stacks.append([frame for frame in frames if frame[0][0] in ("runs", "training", "data", "models")])
-        return train_step(*arguments)
-
-    monkeypatch.setattr(programs, "train_step", watched)
-    programs.cached_programs.cache_clear()
-    train(small_lstm("--config.training.epochs=1"), small_corpus, tmp_path / "run")
-    programs.cached_programs.cache_clear()  # the watched one is not for others
-    assert stacks
-    for frames in stacks:
-        last = max(i for i, (file, _) in enumerate(frames) if file == ("runs", "train.py"))
-        assert len(frames) - 1 - last <= 5, frames
-
-
-def test_the_loop_moves_nothing_between_host_and_device_unasked(small_corpus, tmp_path):
-    """All transfers of an epoch are explicit: states and batches are put, and metrics are fetched."""
-    config = small_lstm("--config.training.epochs=2")
-    compiled = programs_for(config, 2)
-    prepared = prepare_run(Run(config, tmp_path / "run"), small_corpus, 5)
-    task = programs.classifier_task(compiled, [prepared.data], config.training, prepared.texts.shapes)
-    states = ONE_DEVICE.put(stack([fresh_state(compiled, prepared)]))
-    with jax.transfer_guard("disallow"):
-        epochs = [results for _, results in fit(task, states, 2, done=[0])]
-    assert [record["epoch"] for ((record, _),) in epochs] == [1, 2]

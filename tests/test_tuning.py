@@ -1,4 +1,4 @@
-"""Searches: equal budgets, nested in folds, blind to test texts."""
+"""Tuning: every variant has the same number of trials, each fold chooses alone, and no trial reads test texts."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from tests.comparing import compare_into
 pytestmark = pytest.mark.usefixtures("no_plots")
 
 
-def test_trials_fill_the_space_and_more_begin_with_the_fewer():
+def test_trials_fill_the_space_and_more_trials_begin_with_the_same_ones():
     space = {"a": ("log", 1e-4, 1e-1), "b": ("uniform", 10, 20), "c": ("choice", "x", "y")}
     few, many = draw(space, 5, seed=1), draw(space, 64, seed=1)
     assert many[:5] == few
@@ -42,7 +42,7 @@ def test_the_expected_best_is_the_mean_over_all_draws():
         assert expected_best(scores)[k - 1] == pytest.approx(brute)
 
 
-def searched(name):
+def searched_variant(name):
     fast = ["--config.training.epochs=4"]
 
     def make(settings):
@@ -51,20 +51,21 @@ def searched(name):
     return SearchedVariant(name, space_of(name), make)
 
 
-def test_a_search_is_nested_and_blind_and_its_outcome_is_used(small_corpus, tmp_path):
+def test_a_search_reads_no_test_texts_and_its_choice_is_used(small_corpus, tmp_path):
     folder = tmp_path / "search"
-    found = tune(SearchSpec([searched("linear")], small_corpus, trials=3, folds=2), folder)
+    search = tune(SearchSpec([searched_variant("linear")], small_corpus, trials=3, folds=2), folder)
     assert len(list(folder.glob("linear/trial*/fold*/record.json"))) == 6
     assert not list(folder.glob("**/predictions.npz"))
     for metrics in folder.glob("**/metrics.jsonl"):
         assert "test" not in {json.loads(line)["split"] for line in metrics.read_text().splitlines()}
-    assert all(len(of_run) == 3 for of_run in found["variants"]["linear"]["validation_accuracy"].values())
-    chosen_among = found["variants"]["linear"]["validation_score"]
-    assert found["variants"]["linear"]["chosen"] == {run: int(np.argmax(s)) for run, s in chosen_among.items()}
-    assert all(score < 0 for of_run in chosen_among.values() for score in of_run)  # log loss: few validation texts
+    entry = search["variants"]["linear"]
+    assert all(len(accuracies) == 3 for accuracies in entry["validation_accuracy"].values())
+    assert entry["chosen"] == {run: int(np.argmax(scores)) for run, scores in entry["validation_score"].items()}
+    # With few validation texts, the score is the negative log loss.
+    assert all(score < 0 for scores in entry["validation_score"].values() for score in scores)
 
     chosen = chosen_settings(folder, "linear", small_corpus, 2)
-    configs = {run: (searched("linear").make(settings), ()) for run, settings in chosen.items()}
+    configs = {run: (searched_variant("linear").make(settings), ()) for run, settings in chosen.items()}
     variant = Variant("linear", load_config("linear"), (), configs)
     out = compare_into(tmp_path / "out", [variant], small_corpus, folds=2)
     for run, settings in chosen.items():
@@ -74,12 +75,12 @@ def test_a_search_is_nested_and_blind_and_its_outcome_is_used(small_corpus, tmp_
         compare_into(tmp_path / "out", [variant], small_corpus, folds=2, repeats=2)
 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("**/record.json")}
-    again = tune(SearchSpec([searched("linear")], small_corpus, trials=4, folds=2), folder)
+    longer = tune(SearchSpec([searched_variant("linear")], small_corpus, trials=4, folds=2), folder)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
-    assert again["variants"]["linear"]["settings"][:3] == found["variants"]["linear"]["settings"]
+    assert longer["variants"]["linear"]["settings"][:3] == entry["settings"]
     with pytest.raises(UserError, match="holds another search, expected one on this corpus"):
-        tune(SearchSpec([searched("linear")], small_corpus, trials=3, folds=3), folder)
+        tune(SearchSpec([searched_variant("linear")], small_corpus, trials=3, folds=3), folder)
     with pytest.raises(UserError, match=r"--trials is 8, expected 4, as .* has of linear, or linear in --variants"):
-        tune(SearchSpec([searched("mlp")], small_corpus, trials=8, folds=2), folder)  # budgets would not be equal
+        tune(SearchSpec([searched_variant("mlp")], small_corpus, trials=8, folds=2), folder)
     with pytest.raises(UserError, match="has no lstm, expected one of linear"):
         chosen_settings(folder, "lstm", small_corpus, 2)

@@ -1,1 +1,1 @@
-"""Variants times runs on a corpus: a folder with its table and report."""
+"""Compare variants over many runs on a corpus, in a folder with its table and report."""

@@ -1,4 +1,4 @@
-"""A comparison: variants x runs on one corpus, in a folder that can be resumed and extended."""
+"""Compare variants over folds and repeats of one corpus, in a folder that can be resumed and extended."""
 
 import contextlib
 import dataclasses
@@ -37,26 +37,27 @@ from research.settings import Config
 from research.settings_validation import validate
 from research.training.early_stopping import protocol_sentence
 
-REPEATS = 5  # with a test split; 1 with cross-validation, whose folds are repeats of a kind
-OnProgress = Callable[[str, float, float], None]  # (run, runs done in all, a recent loss)
+REPEATS = 5  # with a test split; with cross-validation 1, because its folds are repeats already
+OnProgress = Callable[[str, float, float], None]  # (title of a run, total of runs done, a recent loss)
 
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonSpec:
-    """What to compare.
+    """The variants, the corpus and the protocol of a comparison.
 
     Attributes:
       variants: name -> config, or `Variant`s.
-      corpus: labelled texts, a known corpus's name or a path.
-      folds: of the cross-validation, default 5; not with a corpus that has a test split.
-      repeats: default those that the folder holds, in a new one 5 with a test split, else 1.
-      max_repeats: if given, repeats are added one by one up to it while a pair is undecided. The intervals are then
-        those of all looks that may be taken, so that stopping at a good moment does not raise the rate of errors.
-      claims: which pairs the report compares, by which metric and margin; default those that the folder holds, in a
-        new one each variant with the baseline, by `default_metric`.
-      corpus_flags: how the `train` command names the corpus; kept in the records.
-      command: the command that does the same; kept in the report.
-      overwrite: removes what the folder holds of an earlier comparison or run, once all else is known to fit.
+      corpus: labelled texts, the name of a known corpus, or a path.
+      folds: number of folds of the cross-validation, by default 5; None for a corpus with a test split.
+      repeats: number of repeats. The default is the number that the folder holds; in a new folder it is 5 with a test
+        split, else 1.
+      max_repeats: if given, repeats are added one by one up to this number while a pair is undecided. The intervals
+        then allow for every look that may be taken, so that stopping at a good moment does not raise the error rate.
+      claims: the pairs that the report compares, with metric and margin. The default is the claims that the folder
+        holds; in a new folder each variant is compared with the baseline, by `default_metric`.
+      corpus_flags: the flags that name the corpus in a `train` command; kept in the records.
+      command: the command that makes the same comparison; kept in the report.
+      overwrite: whether to remove an earlier comparison or run from the folder. It is removed after all other checks.
     """
 
     variants: Mapping[str, Config] | Sequence[Variant]
@@ -81,22 +82,22 @@ def compare(
     """Train every variant over folds and repeats and write the report; finished runs are not repeated.
 
     Args:
-      spec: what to compare.
-      workdir: the comparison's folder; one with fewer variants or repeats is extended.
+      spec: the variants, the corpus and the protocol.
+      workdir: the folder of the comparison. A folder with fewer variants or repeats is extended.
       workers: as in `train_runs`.
       on_progress: called now and then.
-      log: called with a line before training, for each finished run, and after each look at the table.
+      log: called with a line before training, for each run that ends, and after each look at the table.
 
     Returns:
       the results, as the folder's report shows them.
 
     Raises:
-      UserError: settings that do not fit, or a folder that holds another comparison.
+      UserError: settings do not fit, or the folder holds another comparison.
     """
     folder = Path(workdir)
     comparison = _resolve(spec, folder)
     notes = _notes(comparison)
-    release_memory()  # of files that were read
+    release_memory()  # that reading files has taken
     if spec.overwrite:
         extend_plan(None, comparison)
         for variant in comparison.variants:
@@ -112,7 +113,7 @@ def compare(
             plan["repeats"] = max(plan["repeats"], repeats)
             write_json(folder / run_files.PLAN, plan)
             is_new = _train_unfinished(folder, comparison, repeats, workers, _Board(on_progress, log))
-            release_memory()  # to matplotlib
+            release_memory()  # before matplotlib needs some
             results = read_results(folder) if is_new or seen is None else seen
             write_results(results, folder)
             if len(comparison.looks) > 1:
@@ -125,7 +126,7 @@ def compare(
 
 
 def _resolve(spec: ComparisonSpec, folder: Path) -> Comparison:
-    """Check what is asked for, and fill in the defaults."""
+    """Check a specification, and fill in the defaults."""
     variants = spec.variants
     if isinstance(variants, Mapping):
         variants = [Variant(name, config) for name, config in variants.items()]
@@ -142,21 +143,21 @@ def _resolve(spec: ComparisonSpec, folder: Path) -> Comparison:
     for variant in variants:
         validate(variant.config)
         for repeat in range(last):
-            variant.of_run(0, repeat, folds)  # raises for tuned settings that are missing
-        split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # raises for too many folds
+            variant.of_run(0, repeat, folds)  # raises if tuned settings are missing
+        split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # raises if there are too many folds
     looks = range(repeats, last + 1)
     return Comparison(variants, corpus, folds, looks, spec.claims, spec.command, tuple(spec.corpus_flags))
 
 
 def default_repeats(folder: Path | None, folds: int) -> int:
-    """Return how many repeats are taken by default: as many as the folder holds, in a new one 1 with folds, else 5."""
+    """Return the default number of repeats: the number that the folder holds; in a new folder 1 with folds, else 5."""
     if folder is not None and (folder / run_files.PLAN).exists():
         return read_plan(folder)["repeats"]
     return 1 if folds else REPEATS
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """Return what the size of the corpus means for the variants, a sentence each with the variants that it is about."""
+    """Return warnings about the size of the corpus, each with the variants that it is about."""
     variants_of: dict[str, list[str]] = {}
     for variant in comparison.variants:
         sentences = (
@@ -165,8 +166,11 @@ def _notes(comparison: Comparison) -> list[str]:
         )
         for sentence in filter(None, sentences):
             variants_of.setdefault(sentence, []).append(variant.name)
-    count = len(comparison.names)
-    return [f"{s} ({'every variant' if len(v) == count else ', '.join(v)})" for s, v in variants_of.items()]
+    notes = []
+    for sentence, names in variants_of.items():
+        about = "every variant" if len(names) == len(comparison.names) else ", ".join(names)
+        notes.append(f"{sentence} ({about})")
+    return notes
 
 
 def _results_so_far(folder: Path) -> Results | None:
@@ -176,14 +180,14 @@ def _results_so_far(folder: Path) -> Results | None:
 
 
 def _lines_before(folder: Path, plan: dict[str, Any], comparison: Comparison, seen: Results | None) -> list[str]:
-    """Return what a user should know before training."""
+    """Return the lines that a user should read before training."""
     lines = []
     if others := sorted(plan["variants"].keys() - comparison.names):
         lines.append(
-            f"{folder} also holds {', '.join(others)}, by earlier commands; table and claims are of all of them"
+            f"{folder} also holds {', '.join(others)}, from earlier commands; table and claims include all of them"
         )
     if plan["repeats"] > comparison.looks[-1]:
-        lines.append(f"{folder} holds {plan['repeats']} repeats, and table and claims are of all of them")
+        lines.append(f"{folder} holds {plan['repeats']} repeats; table and claims include all of them")
     corpus = comparison.corpus
     tested = corpus.splits != "validation" if comparison.folds else corpus.splits == "test"
     texts = len(np.unique(corpus.groups[tested]))
@@ -192,11 +196,14 @@ def _lines_before(folder: Path, plan: dict[str, Any], comparison: Comparison, se
 
 
 def _verdict_of_look(results: Results, comparison: Comparison, repeats: int) -> tuple[str, bool]:
-    """Return a line about a look at the table, and whether every pair is decided."""
-    pairs = [pair for pair in results.pairs if {pair["a"], pair["b"]} <= comparison.names]  # others have fewer repeats
+    """Return a line that sums up the table after some repeats, and whether every pair is decided."""
+    # Pairs with a variant that this call does not train have fewer repeats.
+    pairs = [pair for pair in results.pairs if {pair["a"], pair["b"]} <= comparison.names]
     undecided = sum(pair["verdict"] == "undecided" for pair in pairs)
     untrained = sum(pair["verdict"] == NOT_TRAINED for pair in pairs)
-    note = f"{untrained} pair(s) have a variant that was not trained, which no repeat mends. " if untrained else ""
+    note = ""
+    if untrained:
+        note = f"{untrained} pair(s) have a variant that was not trained; more repeats will not change that. "
     if pairs and not undecided:
         spared = (comparison.looks[-1] - repeats) * len(comparison.variants) * (comparison.folds or 1)
         every = "every pair of trained variants" if untrained else "every pair"
@@ -206,13 +213,13 @@ def _verdict_of_look(results: Results, comparison: Comparison, repeats: int) -> 
 
 
 def _runs_of(folder: Path, comparison: Comparison, repeats: int) -> dict[str, Run]:
-    """Return all runs by their titles, one variant after the other, so that each program is compiled once."""
+    """Return all runs by title, one variant after the other, so that each program is compiled once."""
     runs, folds = {}, comparison.folds
     for variant, repeat, fold in itertools.product(comparison.variants, range(repeats), range(folds or 1)):
         name, (config, flags) = run_files.run_name(fold, repeat, folds), variant.of_run(fold, repeat, folds)
-        which = (*((f"--folds={folds}", f"--fold={fold}") if folds else ()), f"--repeat={repeat}", "--workdir=RUN")
-        flags = (*flags, *comparison.corpus_flags, *which)
-        command = f"./launch.sh train {shlex.join(flags)}" if variant.flags else ""  # from Python there is none
+        fold_flags = (f"--folds={folds}", f"--fold={fold}") if folds else ()
+        flags = (*flags, *comparison.corpus_flags, *fold_flags, f"--repeat={repeat}", "--workdir=RUN")
+        command = f"./launch.sh train {shlex.join(flags)}" if variant.flags else ""  # a call from Python has none
         path = folder / run_files.folder_name(variant.name) / name
         runs[f"{variant.name} {name.replace('-', ' ')}"] = Run(config, path, fold, repeat, command)
     return runs
@@ -224,13 +231,14 @@ def _train_unfinished(
     """Train the runs that are not finished; return whether there were any."""
     runs = _runs_of(folder, comparison, repeats)
     ended = [run for run in runs.values() if run_files.has_ended(run.folder)]
+    ended_folders = {run.folder for run in ended}
     if ended:
         board.log(f"{len(ended)} of {len(runs)} runs are finished already")
-    modules = [(run_files.read_record(run.folder), run.config.model.module) for run in ended]
-    if others := sum(was_trained_by_other_code(*of_run) for of_run in modules):
-        board.log(f"{others} of them were made by other code; --overwrite makes all of them anew")
-    unfinished = [run for run in runs.values() if run not in ended]
-    for run in unfinished:  # before any run is trained in vain
+    outdated = [r for r in ended if was_trained_by_other_code(run_files.read_record(r.folder), r.config.model.module)]
+    if outdated:
+        board.log(f"{len(outdated)} of them were made by other code; --overwrite trains all runs again")
+    unfinished = [run for run in runs.values() if run.folder not in ended_folders]
+    for run in unfinished:  # all of them, before any is trained
         check_source(RunSpec(run.config, comparison.corpus, comparison.folds, run.fold, run.repeat))
     board.start(runs, ended)
     hooks = RunHooks(board.on_progress, board.on_run_end)
@@ -239,22 +247,22 @@ def _train_unfinished(
 
 
 class _Board:
-    """Adds up how far the runs are, and logs how each ended."""
+    """Adds up the progress of all runs, and logs how each run ended."""
 
     def __init__(self, on_progress: OnProgress, log: Callable[[str], None]):
         self._report, self.log = on_progress, log
         self._titles: dict[Path, str] = {}
-        self._ended: set[Path] = set()  # before this call
-        self._done: dict[Path, float] = {}  # share of each run
+        self._ended: set[Path] = set()  # the runs that ended before this call
+        self._done: dict[Path, float] = {}  # the share of each run that is done
 
     def start(self, runs: Mapping[str, Run], ended: Sequence[Run]) -> None:
-        """Begin with these runs, by title, of which some ended before."""
+        """Begin with runs, by title; `ended` are those that ended before this call."""
         self._titles = {run.folder: title for title, run in runs.items()}
         self._ended = {run.folder for run in ended}
         self._done = {}
 
     def on_progress(self, run: Run, epochs: float, loss: float) -> None:
-        """Report a run's progress as a number of runs done in all."""
+        """Report the progress of a run as the total of runs done."""
         self._done[run.folder] = epochs / run.config.training.epochs
         self._report(self._titles[run.folder], len(self._ended) + sum(self._done.values()), loss)
 
@@ -267,17 +275,17 @@ class _Board:
 
 
 def _describe_end(run: Run, outcome: Outcome) -> str:
-    """Say how a run ended; record a failure that is not the user's."""
+    """Return how a run ended, as a phrase; write the record of a run that failed."""
     if isinstance(outcome, Diverged):
         return f"diverged ({outcome})"
     if outcome is not None:
         problem = f"{type(outcome).__name__}: {outcome}".splitlines()[0]
-        shown = "".join(traceback.format_exception(outcome))
-        with contextlib.suppress(OSError):  # if it cannot be written either, the run counts as unfinished
-            write_record(run.folder, "failed", run.command, error=problem, traceback=shown)
+        trace = "".join(traceback.format_exception(outcome))
+        with contextlib.suppress(OSError):  # a run without a record counts as unfinished
+            write_record(run.folder, "failed", run.command, error=problem, traceback=trace)
         return f"failed ({problem})"
     record = run_files.read_record(run.folder)
     test = next(r for r in run_files.read_metrics(run.folder) if r["split"] == "test")
     seconds = record["seconds"]["compile"] + record["seconds"]["train"]
-    which = "the last" if run.config.training.select == "last" else "chosen"
-    return f"test accuracy {test['accuracy']:.4f}, epoch {record['best_epoch']}, {which}, {seconds:.1f} s"
+    origin = "the last" if run.config.training.select == "last" else "chosen"
+    return f"test accuracy {test['accuracy']:.4f}, epoch {record['best_epoch']}, {origin}, {seconds:.1f} s"

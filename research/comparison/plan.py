@@ -1,4 +1,4 @@
-"""The plan of a comparison, kept in its `plan.json`: variants, folds, repeats, looks and claims."""
+"""Make and extend the plan of a comparison, its `plan.json`: variants, folds, repeats, looks and claims."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,17 +20,17 @@ from research.settings import PLACES, Config, differences, to_dict
 
 
 class Variant(NamedTuple):
-    """A model with its settings under the name that tables give it."""
+    """A model and its settings, under the name that it has in tables."""
 
     name: str
     config: Config
-    flags: tuple[str, ...] = ()  # of the `train` command that does the same
-    # Where settings were tuned: name of a run -> its config and flags; with a test split "repeat0" is for every repeat.
+    flags: tuple[str, ...] = ()  # the flags of the `train` command that does the same
+    # Tuned settings: name of a run -> its config and flags. With a test split, "repeat0" stands for every repeat.
     tuned: Mapping[str, tuple[Config, tuple[str, ...]]] | None = None
 
     @property
     def source(self) -> str:
-        """The name that `--config` takes."""
+        """The value of `--config` that names the variant."""
         return self.flags[0].removeprefix("--config=")
 
     def of_run(self, fold: int, repeat: int, folds: int) -> tuple[Config, tuple[str, ...]]:
@@ -48,15 +48,15 @@ class Variant(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What is compared, checked and with all defaults filled in."""
+    """A `ComparisonSpec` that was checked, with all defaults filled in."""
 
     variants: Sequence[Variant]
     corpus: Corpus
     folds: int  # 0 with a test split
     looks: range  # the numbers of repeats after which the table is looked at
-    claims: Claims | None  # None: those that the folder holds, in a new one the default
-    command: str = ""  # that does the same
-    corpus_flags: tuple[str, ...] = ()  # how the `train` command names the corpus
+    claims: Claims | None  # None means those that the folder holds; in a new folder, the default
+    command: str = ""  # the command that makes the same comparison
+    corpus_flags: tuple[str, ...] = ()  # the flags that name the corpus in a `train` command
 
     @property
     def names(self) -> set[str]:
@@ -65,14 +65,14 @@ class Comparison(NamedTuple):
 
 
 def extend_plan(folder: Path | None, comparison: Comparison) -> dict[str, Any]:
-    """Return the plan of a comparison, which extends the plan that the folder holds, if any.
+    """Return the plan of a comparison. It extends the plan that the folder holds, if any.
 
-    A user who adds repeats after a look at the table may go on until the table pleases. So the intervals allow for
-    every number of repeats after which the folder's table is looked at, now or in an earlier call. Claims that are made
-    when there are results already stand beside those that were made before (`first_claims`).
+    A user who sees the table before adding repeats may go on until the table pleases. So the intervals allow for every
+    number of repeats after which the table of the folder is looked at, now or in an earlier call. If there are results
+    already, new claims do not replace the first ones: the report shows both (`first_claims`).
 
     Raises:
-      UserError: the folder holds another comparison, or a variant is named twice, or the baseline is none of them.
+      UserError: the folder holds another comparison, a variant is named twice, or the baseline is not a variant.
     """
     _require_different(comparison.variants)
     plan, claims = _new_plan(comparison), comparison.claims
@@ -99,7 +99,7 @@ def extend_plan(folder: Path | None, comparison: Comparison) -> dict[str, Any]:
         plan["metric_by_default"] = claims.metric != "accuracy"
     plan["claims"] = claims._replace(looks=len(plan["looks"]))._asdict()
     plan["first_claims"] = first if has_results else plan["claims"]
-    baseline_of(list(plan["variants"]), claims)  # raises for a baseline that is no variant
+    baseline_of(list(plan["variants"]), claims)  # raises if the baseline is not a variant
     return plan
 
 
@@ -128,7 +128,7 @@ def _require_same(folder: Path, saved: Mapping[str, Any], comparison: Comparison
     """Raise UserError if a folder holds a comparison on other texts or folds."""
     changed = []
     if saved["corpus"]["checksum"] != comparison.corpus.checksum:
-        changed.append(f"the corpus {saved['corpus']['name']} of other content")
+        changed.append(f"the corpus {saved['corpus']['name']} with other texts")
     if saved["folds"] != comparison.folds:
         changed.append(f"{saved['folds']} folds")
     if changed:
@@ -138,17 +138,18 @@ def _require_same(folder: Path, saved: Mapping[str, Any], comparison: Comparison
 
 
 def _started_variants(folder: Path, saved: Mapping[str, Any]) -> set[str]:
-    """Return the variants of which a run has started. Of the others, nothing in the folder can differ."""
+    """Return the variants with a run that has started. The settings of the others may still change."""
     entries = saved["variants"].items()
     return {name for name, entry in entries if any((folder / entry["folder"]).glob(f"*/{run_files.CONFIG}"))}
 
 
 def _runs_of(folder: Path, saved: Mapping[str, Any], name: str) -> list[Path]:
+    """Return the folders of a variant's runs that have a record."""
     return [path.parent for path in (folder / saved["variants"][name]["folder"]).glob(f"*/{run_files.RECORD}")]
 
 
 def _continued(saved: Mapping[str, Any], comparison: Comparison, started: set[str]) -> dict[str, Any]:
-    """Return what a plan takes over from the saved one; `started` are the variants with runs."""
+    """Return the entries that a plan takes over from the saved one; `started` are the variants with runs."""
     looks, names = comparison.looks, started | comparison.names
     commands = dict.fromkeys([*saved.get("earlier_commands", []), saved["command"]])
     return {
@@ -161,6 +162,7 @@ def _continued(saved: Mapping[str, Any], comparison: Comparison, started: set[st
 
 
 def _entry(variant: Variant) -> dict[str, Any]:
+    """Return the entry of a variant in `plan.json`."""
     entry = {"folder": run_files.folder_name(variant.name), "settings": to_dict(variant.config)}
     if variant.tuned is not None:
         entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
@@ -168,12 +170,16 @@ def _entry(variant: Variant) -> dict[str, Any]:
 
 
 def _require_same_settings(folder: Path, name: str, saved: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
-    """Raise UserError if a variant in a folder has other settings; settings added since then have their defaults."""
+    """Raise UserError if a variant in a folder has other settings.
+
+    Settings that did not exist when the plan was written count as their defaults. The content of files is compared by
+    each run.
+    """
     changed = differences(to_dict(config_from_dict(saved["settings"])), entry["settings"])
-    changed = [change for change in changed if change.partition(":")[0] not in PLACES]  # compared by its runs
+    changed = [change for change in changed if change.partition(":")[0] not in PLACES]
     is_tuned_alike = ("tuned" in entry) == ("tuned" in saved)
     if not is_tuned_alike or not entry.get("tuned", {}).items() >= saved.get("tuned", {}).items():
-        changed.append("tuned otherwise")
+        changed.append("tuned differently")
     if changed:
         raise UserError(
             f"{folder} holds {name} with other settings ({'; '.join(changed)}); "
@@ -182,21 +188,21 @@ def _require_same_settings(folder: Path, name: str, saved: Mapping[str, Any], en
 
 
 def detectable_sentence(plan: Mapping[str, Any], claims: Claims, texts: int, seen: Spread | None) -> str:
-    """Say before training which differences the comparison will be able to tell.
+    """Return a sentence for the user before training: which differences the comparison can detect.
 
     Args:
-      plan: of the comparison.
-      claims: what it compares.
-      texts: different test texts or groups.
+      plan: the plan of the comparison.
+      claims: the pairs, metric and margin.
+      texts: the number of different test texts or groups.
       seen: the spread of the differences of earlier runs, if any.
     """
     pairs = len(pairs_of(list(plan["variants"]), claims))
     if not pairs:
         return "one variant: nothing to compare it with"
     if not plan["folds"] and plan["repeats"] == 1:
-        return "one run a variant: no difference can be told from luck, expected at least --repeats=2"
+        return "one run a variant: no difference can be told from luck; use at least --repeats=2"
     if seen is None and claims.metric != "accuracy":  # `typical_spread` is for accuracy
-        return f"what can be told by {NAMES[claims.metric]} is not known before the first runs"
+        return f"which differences in {NAMES[claims.metric]} can be detected is not known before the first runs"
     least = detectable_difference(
         seen or typical_spread(plan["folds"]),
         texts=texts,
@@ -205,11 +211,11 @@ def detectable_sentence(plan: Mapping[str, Any], claims: Claims, texts: int, see
         level=level_of(pairs, claims),
     )
     origin = "as seen so far" if seen else "as is typical"
-    shown = f"{least:.3f} nats" if unit_of(claims.metric) == "nats" else f"{100 * least:.1f} points"
-    found = f"a true difference of {shown} is found four times in five"
+    size = f"{least:.3f} nats" if unit_of(claims.metric) == "nats" else f"{100 * least:.1f} points"
+    outlook = f"a true difference of {size} is found four times in five"
     if least > 1 and unit_of(claims.metric) == "points":
-        found = "no difference can be told from luck, expected more repeats or fewer pairs"
+        outlook = "no difference can be told from luck; use more repeats or compare fewer pairs"
     return (
         f"{texts:,} different test texts or groups, {plan['repeats'] * (plan['folds'] or 1)} runs a variant, "
-        f"{pairs} pair(s): with spreads {origin}, {found}"
+        f"{pairs} pair(s): with spreads {origin}, {outlook}"
     )

@@ -1,8 +1,8 @@
-"""Equal budgets: as many trials of settings for every variant, chosen on validation, nested in each fold.
+"""Tune every variant with the same number of trials, separately in each fold.
 
-A trial is a setting of the fields that a variant's space names. The trials are the same in every fold; each fold (and
-repeat) chooses among them by its own validation texts, in runs that never look at test texts, so no setting has seen
-the texts that it is tested on.
+A trial is one choice of values for the settings in a variant's space. All folds try the same trials. Each fold (and
+repeat) chooses among them by its own validation texts, in runs that never read test texts. So the choice does not
+depend on the texts that it is tested on.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ Space = Mapping[str, tuple]  # field -> ("log", low, high), ("uniform", low, hig
 
 
 class SearchedVariant(NamedTuple):
-    """A variant, the space that its settings are drawn from, and how drawn settings make a config."""
+    """A variant, the space of its settings, and a function that makes a config of values from the space."""
 
     name: str
     space: Space
@@ -44,16 +44,16 @@ class SearchedVariant(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SearchSpec:
-    """What to search.
+    """The variants, the corpus and the budget of a search.
 
     Attributes:
-      variants: what is tuned.
+      variants: the variants to tune.
       corpus: labelled texts.
-      trials: of each variant.
+      trials: number of trials of each variant.
       folds: as in `compare`.
-      repeats: of the cross-validation that is to be tuned for; not read with a test split, which no trial looks at.
-      seed: of the trials.
-      command: the command that does the same; kept in the file.
+      repeats: number of repeats of the cross-validation. It is ignored with a test split, because no trial reads it.
+      seed: the seed of the drawn values.
+      command: the command that makes the same search; kept in the file.
     """
 
     variants: Sequence[SearchedVariant]
@@ -66,15 +66,15 @@ class SearchSpec:
 
 
 def draw(space: Space, trials: int, seed: int) -> list[dict[str, Any]]:
-    """Return quasi-random settings: a scrambled Sobol sequence over the space.
+    """Draw quasi-random values: a scrambled Sobol sequence over the space.
 
     Args:
-      space: of a variant.
-      trials: how many.
-      seed: of the scrambling; more trials of the same seed begin with the fewer.
+      space: the space of a variant.
+      trials: number of trials.
+      seed: the seed of the scrambling. With the same seed, more trials begin with the same values as fewer trials.
 
     Returns:
-      field -> value, a dictionary a trial; floats to three significant digits, so that they can be typed again.
+      for each trial, field -> value. Floats have three significant digits, so that they can be typed again.
 
     Raises:
       UserError: an entry of the space is of no known kind.
@@ -108,20 +108,20 @@ def tune(
     """Train every trial of every variant in every fold and write `tuned.json`; finished runs are not repeated.
 
     Args:
-      spec: what to search.
-      workdir: the search's folder; one with fewer trials, variants or repeats is extended.
+      spec: the variants, the corpus and the budget.
+      workdir: the folder of the search. A folder with fewer trials, variants or repeats is extended.
       workers: as in `train_runs`.
-      on_progress: called now and then with (run, runs done in all, a recent loss).
+      on_progress: called when a run ends, with (folder of its trial, total of runs done, nan).
 
     Returns:
-      the content of `tuned.json`: for each variant its trials, their validation scores in each run, and which was
-      chosen.
+      the content of `tuned.json`: for each variant its trials, their validation scores in each run, and the trial that
+      each run chose.
 
     Raises:
-      UserError: settings that do not fit, or a folder that holds something else.
+      UserError: settings do not fit, or the folder holds something else.
     """
     folds = resolve_folds(spec.corpus, spec.folds)
-    split_corpus(spec.corpus, 0, folds=folds, fold=0, repeat=0)  # raises for too many folds
+    split_corpus(spec.corpus, 0, folds=folds, fold=0, repeat=0)  # raises if there are too many folds
     places = [(fold, repeat) for repeat in range(spec.repeats if folds else 1) for fold in range(folds or 1)]
     with claim_folder(workdir, is_ours=(workdir / TUNED).exists()):
         search = _open_search(workdir, spec, folds)
@@ -130,11 +130,11 @@ def tune(
         finished = itertools.count(1)
 
         def on_run_end(run: Run, outcome: Exception | None) -> None:
-            if outcome is not None and not isinstance(outcome, Diverged):  # that is the worst of all trials
+            if outcome is not None and not isinstance(outcome, Diverged):  # a diverged trial has the lowest score
                 raise outcome
             on_progress(str(run.folder.relative_to(workdir).parent), next(finished), float("nan"))
 
-        runs = [run for of_variant in trials.values() for run in of_variant]
+        runs = list(itertools.chain.from_iterable(trials.values()))
         hooks = RunHooks(on_run_end=on_run_end)
         train_runs(runs, spec.corpus, folds=folds, test=False, workers=workers, hooks=hooks)
         for variant in spec.variants:
@@ -149,7 +149,7 @@ def _trials_of(
 ) -> list[Run]:
     """Return the runs of a variant's trials, one trial after the other."""
     configs = [variant.make(drawn) for drawn in draw(variant.space, spec.trials, spec.seed)]
-    tokenize_corpus(spec.corpus, configs[0].data)  # raises for missing packages before any run begins
+    tokenize_corpus(spec.corpus, configs[0].data)  # raises if a package is missing, before any run begins
     folder = workdir / run_files.folder_name(variant.name)
     return [
         Run(config, folder / f"trial{trial}" / run_files.run_name(fold, repeat, folds), fold, repeat)
@@ -159,7 +159,7 @@ def _trials_of(
 
 
 def _outcome(variant: SearchedVariant, spec: SearchSpec, trials: Sequence[Run], folds: int) -> dict[str, Any]:
-    """Return what `tuned.json` says of a variant."""
+    """Return the entry of a variant in `tuned.json`."""
     folders: dict[str, list[Path]] = {}
     for run in trials:
         folders.setdefault(run_files.run_name(run.fold, run.repeat, folds), []).append(run.folder)
@@ -175,7 +175,7 @@ def _outcome(variant: SearchedVariant, spec: SearchSpec, trials: Sequence[Run], 
 
 
 def _open_search(workdir: Path, spec: SearchSpec, folds: int) -> dict[str, Any]:
-    """Check that the folder holds the same search, if any, and write what it is now."""
+    """Check that the folder holds the same search, if any, and write the new `tuned.json`."""
     search: dict[str, Any] = {"corpus": spec.corpus.checksum, "folds": folds, "seed": spec.seed}
     variants = {}
     if (workdir / TUNED).exists():
@@ -195,45 +195,47 @@ def _open_search(workdir: Path, spec: SearchSpec, folds: int) -> dict[str, Any]:
 
 
 def _read_search(workdir: Path) -> dict[str, Any]:
+    """Read and check the `tuned.json` of a folder."""
     path = workdir / TUNED
-    found = run_files.read_json(path)
-    problem = missing_in(found, {"corpus": str, "folds": int, "seed": int, "variants": dict})
-    for name, of_variant in {} if problem else found["variants"].items():
-        if wrong := missing_in(of_variant, {"settings": list, "chosen": dict}):
-            problem = f"of the variant {name!r} {wrong}"
+    search = run_files.read_json(path)
+    problem = missing_in(search, {"corpus": str, "folds": int, "seed": int, "variants": dict})
+    if not problem:
+        for name, entry in search["variants"].items():
+            if missing := missing_in(entry, {"settings": list, "chosen": dict}):
+                problem = f"in the variant {name!r} {missing}"
     if problem:
         raise UserError(f"{path}: {problem}; the file is damaged, or a newer version wrote it")
-    return found
+    return search
 
 
 def chosen_settings(workdir: Path, variant: str, corpus: Corpus, folds: int) -> dict[str, dict[str, Any]]:
-    """Return the settings that a search chose for a variant, by the name of the run: `fold0-repeat0`, or "repeat0".
+    """Return the settings that a search chose for a variant, by the name of the run ("fold0-repeat0", or "repeat0").
 
     Raises:
-      UserError: no search is there, it was on another corpus or split, or the variant was not part of it.
+      UserError: the folder holds no search or one on another corpus or split, or the search lacks the variant.
     """
     if not (workdir / TUNED).exists():
         raise UserError(f"{workdir}: no {TUNED}, expected a folder that `tune` wrote")
-    found = _read_search(workdir)
-    if found["corpus"] != corpus.checksum or found["folds"] != folds:
+    search = _read_search(workdir)
+    if search["corpus"] != corpus.checksum or search["folds"] != folds:
         raise UserError(f"{workdir} holds another search, expected one on this corpus and number of folds")
-    if variant not in found["variants"]:
-        raise UserError(f"{workdir} has no {variant}, expected one of {', '.join(found['variants'])}")
-    of_variant = found["variants"][variant]
-    return {run: of_variant["settings"][trial] for run, trial in of_variant["chosen"].items()}
+    if variant not in search["variants"]:
+        raise UserError(f"{workdir} has no {variant}, expected one of {', '.join(search['variants'])}")
+    entry = search["variants"][variant]
+    return {run: entry["settings"][trial] for run, trial in entry["chosen"].items()}
 
 
 def _accuracy(folder: Path) -> float:
-    """Return the validation accuracy of the epoch that was chosen; 0 if training diverged."""
+    """Return the validation accuracy of the best epoch; 0 if training diverged."""
     if run_files.has_diverged(folder):
         return 0.0
     return _validation_record(folder, run_files.read_record(folder)["best_epoch"])["accuracy"]
 
 
 def _score(folder: Path) -> float:
-    """Return what a trial is chosen by: the validation score that "auto" chooses epochs by, whatever the trial's own.
+    """Return the validation score that trials are compared by; a run that diverged has the lowest of all.
 
-    A run that diverged has the lowest of all.
+    It is the score that `training.select` "auto" would choose, even if the trial itself chooses its epoch otherwise.
     """
     if run_files.has_diverged(folder):
         return _LOWEST
@@ -252,7 +254,7 @@ def expected_best(scores: np.ndarray) -> np.ndarray:
     """Return the expected validation score of the best of k trials, for k = 1 ... n (Dodge et al. 2019, eq. 5).
 
     Args:
-      scores: float [n], of n trials.
+      scores: float [n], the scores of n trials.
 
     Returns:
       float64 [n].

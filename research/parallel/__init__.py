@@ -1,1 +1,1 @@
-"""Many runs at once on one machine."""
+"""Train many runs at once on one machine."""

@@ -1,4 +1,4 @@
-"""Run a job so that a signal ends it only where it allows that."""
+"""Run a job that a signal stops only at the points that the job chooses."""
 
 import threading
 from collections.abc import Callable
@@ -11,10 +11,11 @@ Result = TypeVar("Result")
 
 
 def run_interruptibly(job: Callable[[Callable[[], None]], Result]) -> Result:
-    """Run a job in a thread of its own, so that Ctrl-C cannot break in between two steps, and return its result.
+    """Run a job in a separate thread, so that Ctrl-C cannot interrupt it in the middle of a step; return its result.
 
     Args:
-      job: takes `check`, which it calls where it may be ended: after Ctrl-C or SIGTERM, `check` raises `Stopped`.
+      job: a function of `check`. It calls `check` wherever it may stop. `check` raises `Stopped` once the main thread
+        has received an exception, such as that of Ctrl-C or SIGTERM.
     """
     stop = threading.Event()
 
@@ -23,8 +24,8 @@ def run_interruptibly(job: Callable[[Callable[[], None]], Result]) -> Result:
             raise Stopped
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        future = pool.submit(job, check)
         try:
+            future = pool.submit(job, check)
             while not future.done():
                 wait([future], LISTEN_SECONDS)
         except BaseException:

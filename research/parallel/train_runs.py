@@ -1,8 +1,7 @@
 """Train many runs on one machine.
 
-On CPU, each run is trained by a worker process on a core of its own: one small recurrence cannot use two cores, and two
-runs can. On an accelerator, runs of equal programs are trained as a group in one program, and the devices share the
-runs of a group.
+On CPU, worker processes train one run each, on one core each: one small recurrence cannot use two cores, but two runs
+can. On an accelerator, one program trains a group of runs together, and the devices share the runs of a group.
 """
 
 import collections
@@ -11,6 +10,7 @@ import gc
 import json
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
@@ -30,19 +30,21 @@ from research.settings import Config, to_dict
 from research.training.optimizers import without_rates
 from research.training.sharding import share_runs
 
-Outcome = Exception | None  # what a run failed with
-MOST_TOGETHER = 256  # runs of a group; fewer if the device's memory cannot hold them
+Outcome = Exception | None  # the error that a run failed with, or None
+MOST_TOGETHER = 256  # runs of a group on each device; fewer if the memory cannot hold them
 
 
 class RunHooks(NamedTuple):
-    """What the caller of `train_runs` is told; an exception that a hook raises stops all runs."""
+    """The callbacks of `train_runs`."""
 
+    # Called now and then, perhaps from another thread. If it raises KeyboardInterrupt, all runs stop.
     on_progress: OnProgress = ignore_progress
+    # Called when a run ends or is skipped. If it raises an exception, all runs stop.
     on_run_end: Callable[[Run, Outcome], None] = lambda run, outcome: None
 
 
 class _Job(NamedTuple):
-    """What all runs of a call have in common."""
+    """The arguments of `train_group` that all runs of a call share."""
 
     corpus: Corpus
     folds: int | None
@@ -61,22 +63,22 @@ def train_runs(
 ) -> list[Outcome]:
     """Train runs into their folders, as many at once as the machine can.
 
-    In a worker process a run is bit for bit what it is alone. In a group its steps are those that it would take alone
-    but for rounding, and its batches may be padded further.
+    A worker process trains a run to the same bits as if it were the only run. In a group, the steps of a run are the
+    same except for rounding, and its batches may have more padding.
 
     Args:
-      runs: the runs, those of a variant one after the other. Finished and diverged ones are skipped, but count in what
-        is trained together, so that what an interruption left is trained as it would have been.
+      runs: the runs, those of a variant one after the other. Finished and diverged runs are skipped. They count when
+        runs are grouped, so that a resumed call trains the other runs in the same groups.
       corpus: labelled texts.
       folds: as in `train`.
       test: as in `train_group`.
-      workers: the processes that each train one run at a time. Runs that use all cores, or all runs without workers,
-        are trained in this process.
-      most_together: runs of a group at most for each device; by default 1 on CPU.
-      hooks: progress, and the end of each run.
+      workers: the worker processes, which train one run at a time each. Runs that use all cores are trained in this
+        process, and without workers all runs are.
+      most_together: the maximum number of runs of a group on each device; by default 1 on CPU.
+      hooks: the callbacks for progress and the end of each run.
 
     Returns:
-      for each run what it failed with, or None.
+      for each run the error that it failed with, or None.
 
     Raises:
       UserError: as in `train`, or a worker process was lost.
@@ -87,45 +89,51 @@ def train_runs(
         outcomes[i] = outcome
         hooks.on_run_end(runs[i], outcome)
 
-    here = list(range(len(runs)))
+    def train_here(group: Sequence[int]) -> None:
+        _train_in_this_process({i: runs[i] for i in group}, job, hooks.on_progress, end)
+
+    left = list(range(len(runs)))
     if workers is not None:
-        here = [i for i, run in enumerate(runs) if run_files.has_ended(run.folder)]
-        others = [i for i in range(len(runs)) if i not in here]
-        of_workers = [i for i in others if not uses_all_cores(runs[i].config)]
-        if of_workers:
-            _train_in_workers({i: runs[i] for i in of_workers}, job, workers, hooks.on_progress, end)
-        here += [i for i in others if i not in of_workers]
-    for group in group_runs([runs[i].config for i in here], _most_in_a_group(most_together) if here else 1):
-        _train_in_this_process({here[i]: runs[here[i]] for i in group}, job, hooks.on_progress, end)
+        ended = [i for i in left if run_files.has_ended(runs[i].folder)]
+        for i in ended:  # first: a folder that holds another run is noticed before others are trained
+            train_here([i])
+        in_workers = [i for i in left if i not in ended and not uses_all_cores(runs[i].config)]
+        if in_workers:
+            _train_in_workers({i: runs[i] for i in in_workers}, job, workers, hooks.on_progress, end)
+        left = [i for i in left if i not in outcomes]
+    if left:
+        for group in group_runs([runs[i].config for i in left], _most_in_group(most_together)):
+            train_here([left[i] for i in group])
     return [outcomes[i] for i in range(len(runs))]
 
 
-def _most_in_a_group(of_a_device: int | None) -> int:
-    """Return how many runs this process trains at once; by default 1 a device on CPU, where groups are slower."""
-    if of_a_device is None:
-        of_a_device = 1 if jax.default_backend() == "cpu" else MOST_TOGETHER
-    return of_a_device * len(jax.local_devices())
+def _most_in_group(per_device: int | None) -> int:
+    """Return the maximum number of runs of a group; by default one for each device on CPU, where groups are slow."""
+    if per_device is None:
+        per_device = 1 if jax.default_backend() == "cpu" else MOST_TOGETHER
+    return per_device * len(jax.local_devices())
 
 
 def uses_all_cores(config: Config) -> bool:
-    """Return whether all cores train one run: the products of a pretrained encoder are large enough for that."""
+    """Return whether one run can use all cores: the matrix products of a pretrained encoder are large enough."""
     return config.data.weights != "none"
 
 
 def group_runs(configs: Sequence[Config], most_together: int) -> list[list[int]]:
-    """Return which runs can be trained in one program: they differ in nothing but data."""
-    alike: dict[str, list[int]] = {}
+    """Return groups of at most `most_together` runs, as indices. The runs of a group have the same `program_key`."""
+    runs_of: dict[str, list[int]] = {}
     for i, config in enumerate(configs):
-        alike.setdefault(program_key(config), []).append(i)
+        runs_of.setdefault(program_key(config), []).append(i)
     return [
-        group[start : start + most_together]
-        for group in alike.values()
-        for start in range(0, len(group), most_together)
+        runs[start : start + most_together] for runs in runs_of.values() for start in range(0, len(runs), most_together)
     ]
 
 
 def program_key(config: Config) -> str:
-    """Return what a compiled program and its number of epochs depend on; the rest, such as seeds and rates, is data."""
+    """Return the settings that decide the compiled program and the number of epochs, as JSON.
+
+    The other settings, such as seeds and rates, may differ between the runs of a group.
+    """
     settings = to_dict(without_rates(config))
     settings["seed"] = settings["varies"] = 0
     for name in ("class_weights", "patience", "min_steps", "select"):
@@ -136,8 +144,8 @@ def program_key(config: Config) -> str:
 def _train_in_this_process(
     runs: dict[int, Run], job: _Job, on_progress: OnProgress, end: Callable[[int, Outcome], None]
 ) -> None:
-    """Train a group of runs, by number; in halves, and halves of these, if the device's memory cannot hold it."""
-    waiting: list[tuple[list[int], list[str]]] = [(list(runs), [])]  # and the tracebacks of larger groups
+    """Train a group of runs, by number. If the device's memory cannot hold a group, each half is tried alone."""
+    waiting: list[tuple[list[int], list[str]]] = [(list(runs), [])]  # groups, with the tracebacks of larger groups
     while waiting:
         group, failures = waiting.pop()
         for i in group:
@@ -151,11 +159,11 @@ def _train_in_this_process(
         except (UserError, Stopped):
             raise
         except Exception as error:  # noqa: BLE001 - one failure must not end the runs of other programs
-            shown = "".join(traceback.format_exception(error))
+            trace = "".join(traceback.format_exception(error))
             traceback.clear_frames(error.__traceback__)  # they hold arrays on the device
             if len(group) > 1 and _is_out_of_memory(error):
                 half = len(group) // 2
-                waiting += [(group[half:], [*failures, shown]), (group[:half], [*failures, shown])]
+                waiting += [(group[half:], [*failures, trace]), (group[:half], [*failures, trace])]
                 continue
             for earlier in failures:
                 error.add_note(f"Before, trained together with more runs:\n{earlier}")
@@ -165,9 +173,9 @@ def _train_in_this_process(
 
 
 def _train_interruptibly(runs: Sequence[Run], job: _Job, on_progress: OnProgress) -> list[Outcome]:
-    devices = len(jax.local_devices())
-    each = -(-len(runs) // devices)  # runs of a device
-    placement = share_runs(-(-len(runs) // each))
+    """Train a group on as few devices as its largest share needs."""
+    runs_per_device = -(-len(runs) // len(jax.local_devices()))
+    placement = share_runs(-(-len(runs) // runs_per_device))
 
     def train(check: Callable[[], None]) -> list[Outcome]:
         def report(run: Run, epochs: float, loss: float) -> None:
@@ -180,7 +188,7 @@ def _train_interruptibly(runs: Sequence[Run], job: _Job, on_progress: OnProgress
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether fewer runs at once may succeed where these failed."""
+    """Return whether the memory did not suffice, so that fewer runs at once may succeed."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
@@ -191,18 +199,20 @@ def _train_in_workers(
     on_progress: OnProgress,
     end: Callable[[int, Outcome], None],
 ) -> None:
-    """Train runs, by number, each in a worker process as `train_group` trains it alone."""
+    """Train runs, by number, one at a time in each worker process."""
     for vectors in {run.config.data.vectors for run in runs.values()} & ASSETS.keys():
-        fetch(vectors)  # not in each process
-    fingerprint_corpus(job.corpus)  # if that takes long it is cached on disk, for all processes
+        fetch(vectors)  # once, and not in each process
+    fingerprint_corpus(job.corpus)  # if that takes long, the result is cached on disk for all processes
     keys = {i: program_key(run.config) for i, run in runs.items()}
-    waiting, training, last = list(runs), {}, ""
-    pool = WorkerPool(workers._replace(count=min(workers.count, len(runs))), job)
-    with pool:
+    waiting, training = list(runs), dict[Future[Outcome], int]()
+    compiled: dict[int, str] = {}  # worker -> the key of the program that it has compiled
+    with WorkerPool(workers._replace(count=min(workers.count, len(runs))), job) as pool:
         while waiting or training:
             while waiting and pool.has_idle:
-                i = next_run(waiting, keys, last, {keys[other] for other in training.values()})
+                worker = pool.next_worker
+                i = next_run(waiting, keys, compiled.get(worker, ""), {keys[other] for other in training.values()})
                 waiting.remove(i)
+                compiled[worker] = keys[i]
                 run, settings = runs[i], to_dict(runs[i].config)
                 report = functools.partial(on_progress, run)
                 arguments = run._replace(config=None), settings, keys[i]
@@ -211,7 +221,6 @@ def _train_in_workers(
             pool.listen()
             for future in [future for future in training if future.done()]:
                 i = training.pop(future)
-                last = keys[i]
                 error = future.exception()
                 if isinstance(error, UserError):
                     raise error
@@ -219,30 +228,34 @@ def _train_in_workers(
 
 
 def next_run(waiting: Sequence[int], keys: Sequence[str] | dict[int, str], own: str, others: set[str]) -> int:
-    """Return which run a worker trains next, so that no two workers compile the same program if that can be helped.
+    """Return the run that a worker trains next, so that as few workers as possible compile the same program.
 
-    The first worker begins with the first program, the others with the last ones, which usually are the larger ones.
-    So no large program is left to the end, when every worker would have to compile it or wait.
+    The first worker begins with the first program, the others with the last programs, which are usually larger. So no
+    large program is left to the end, when every worker would have to compile it or wait.
 
     Args:
-      waiting: numbers of the runs that are left.
+      waiting: the numbers of the runs that are left.
       keys: run -> `program_key`.
-      own: the program that the worker has compiled.
-      others: programs that other workers train by.
+      own: the key of the program that the worker has compiled, or "".
+      others: the keys of the programs that other workers are using.
     """
-    left = collections.Counter(keys[i] for i in waiting)
-    fresh = [program for program in left if program not in others]
-    preferred = (own, *(fresh[-1:] if others else fresh[:1]), left.most_common(1)[0][0])
-    program = next(program for program in preferred if program in left)
-    return next(i for i in waiting if keys[i] == program)
+    counts = collections.Counter(keys[i] for i in waiting)
+    unused = [key for key in counts if key not in others]
+    if own in counts:
+        chosen = own
+    elif unused:
+        chosen = unused[-1] if others else unused[0]
+    else:
+        chosen = counts.most_common(1)[0][0]
+    return next(i for i in waiting if keys[i] == chosen)
 
 
-_compiled = ""  # in a worker process: the key of its compiled programs
+_compiled = ""  # in a worker process: the key of the program that it has compiled
 
 
 def _train_in_worker(job: _Job, run: Run, settings: dict[str, Any], key: str, report: Callable[..., None]) -> Outcome:
     global _compiled
-    if key != _compiled:  # some 50 MB a variant
+    if key != _compiled:  # the programs of a variant take about 50 MB
         jax.clear_caches()
         gc.collect()  # programs refer to one another
         release_memory()

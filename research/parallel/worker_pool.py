@@ -1,8 +1,8 @@
-"""A pool of worker processes, each on a core of its own. Training and prediction use the same one.
+"""A pool of worker processes with one core each, for training and prediction.
 
-On CPU, runs in worker processes take 0.7 of the time of runs in threads: in one process XLA divides each product among
-all cores, and runs wait for one another, for Python and for memory. A worker computes with one thread, so that a run
-ends with the same bits on any number of cores.
+On CPU, runs in worker processes take 0.7 of the time of runs in threads. In one process, XLA divides each product among
+all cores, and runs wait for each other, for Python and for memory. A worker computes with one thread, so that the bits
+of a run do not depend on the number of cores.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from research.errors import UserError
 
-# A signal may reach another thread than the main one, which then learns of it when it wakes up the next time.
+# The system may deliver a signal to another thread. The main thread notices it only when it wakes up the next time.
 LISTEN_SECONDS = 0.5
 _REPORT_SECONDS = 0.2  # between two reports of a call
 
@@ -29,12 +29,12 @@ _REPORT_SECONDS = 0.2  # between two reports of a call
 class Workers(NamedTuple):
     """The worker processes that a program may use."""
 
-    count: int  # at most as many as this process may use cores
-    set_up: Callable[[], None]  # called in each before JAX starts; importable
+    count: int  # at most the number of cores that this process may use
+    set_up: Callable[[], None]  # an importable function, called in each worker before JAX starts
 
 
 class Stopped(Exception):
-    """Raised inside a call when the pool is closed before its end."""
+    """Raised inside a call when the pool is closed before the call ends."""
 
 
 class WorkerLost(UserError):
@@ -48,18 +48,18 @@ class _Call(NamedTuple):
 
 
 class WorkerPool:
-    """Worker processes that call functions `function(shared, *arguments, report)`; a context manager.
+    """Worker processes that call `function(shared, *arguments, report)`; a context manager.
 
-    `report(*values)` hands values to the caller's `on_report` now and then, and raises `Stopped` when the pool is
-    closed. Leaving the context stops all calls and waits for the workers. Ctrl-C and SIGTERM do not reach the workers:
-    the process that started them decides when they stop. They end when it ends, however it does.
+    `report(*values)` passes values to the caller's `on_report` now and then, and raises `Stopped` if the pool is
+    closed. Leaving the context stops all calls and waits for the workers. Ctrl-C and SIGTERM do not reach the workers,
+    so that only the process that started them stops them. If that process ends, they end too.
     """
 
     def __init__(self, workers: Workers, shared: Any):
-        """Prepare a pool.
+        """Prepare a pool; entering its context starts the workers.
 
         Args:
-          workers: how many, and how each begins.
+          workers: the number of workers and their set-up.
           shared: the first argument of every call, sent to each worker once.
         """
         self._workers, self._shared = workers, shared
@@ -86,7 +86,7 @@ class WorkerPool:
 
     def __exit__(self, *exception: object) -> None:
         for pipe in self._pipes:
-            pipe.close()  # even if half a message has been sent, or one waits to be received
+            pipe.close()  # even in the middle of a message
         for process in self._processes:
             process.join()
 
@@ -95,6 +95,11 @@ class WorkerPool:
         """Whether a worker waits for a call."""
         return bool(self._idle)
 
+    @property
+    def next_worker(self) -> int:
+        """The number of the worker that the next call goes to; `has_idle` must hold."""
+        return self._pipes.index(self._idle[-1])
+
     def submit(
         self,
         function: Callable[..., Any],
@@ -102,13 +107,16 @@ class WorkerPool:
         title: str = "",
         on_report: Callable[..., None] = lambda *values: None,
     ) -> Future[Any]:
-        """Have the worker that became idle last call a function; `has_idle` must hold.
+        """Call a function in the worker that became idle last; `has_idle` must hold.
 
         Args:
-          function: importable; its result and its arguments can be pickled.
-          *arguments: of the call.
-          title: says what it does, in the message that the worker was lost.
-          on_report: called by `listen` with what the call reports.
+          function: an importable function. Its arguments and its result can be pickled.
+          *arguments: the arguments after `shared`.
+          title: what the call does, for the message that the worker was lost: "trained runs/lstm".
+          on_report: called by `listen` with the values that the call reports.
+
+        Raises:
+          WorkerLost: the worker was lost.
         """
         pipe, call = self._idle.pop(), _Call(Future(), on_report, title)
         self._calls[pipe] = call
@@ -117,7 +125,7 @@ class WorkerPool:
         return call.future
 
     def listen(self) -> None:
-        """Wait shortly for the workers, hand on what they report and complete the futures of calls that ended.
+        """Wait up to half a second for messages; call `on_report` and complete the futures of calls that ended.
 
         Raises:
           WorkerLost: a worker was lost.
@@ -135,13 +143,16 @@ class WorkerPool:
             else:
                 del self._calls[pipe]
                 self._idle.append(pipe)
-                (call.future.set_result if kind == "result" else call.future.set_exception)(values[0])
+                if kind == "result":
+                    call.future.set_result(values[0])
+                else:
+                    call.future.set_exception(values[0])
 
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Start processes that never receive SIGINT and SIGTERM, which a cluster may send to all processes."""
-    resource_tracker.ensure_running()  # starting it later would block and unblock signals itself
+    """Block SIGINT and SIGTERM for processes that are started here; a cluster may send them to all processes."""
+    resource_tracker.ensure_running()  # if it started later, it would unblock the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -151,23 +162,24 @@ def _signals_blocked() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lost_is_an_error(title: str) -> Iterator[None]:
+    """Raise WorkerLost if the pipe to a worker breaks."""
     try:
         yield
     except (EOFError, OSError) as error:
         raise WorkerLost(
-            f"a process{f' that {title}' if title else ''} was lost, perhaps because memory ran out. The same command "
-            "goes on. With fewer cores (taskset -c 0,1 before it) fewer processes share the memory"
+            f"a process{f' that {title}' if title else ''} was lost, perhaps because memory ran out. Run the same "
+            "command again to go on. With 'taskset -c 0,1' before it, only two processes share the memory"
         ) from error
 
 
 def cores_for(count: int) -> list[int | None]:
-    """Return the cores that so many processes use, one each; None if other processes may want some of the cores."""
+    """Return a core for each of `count` processes, or None for each if there are more cores than processes."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return cores if len(cores) == count else [None] * count
 
 
 def _work(pipe: Connection, core: int | None, set_up: Callable[[], None]) -> None:
-    """The life of a worker: it makes the calls that it is sent, until the other end of the pipe is closed."""
+    """Make the calls that arrive, until the other end of the pipe is closed; the main function of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if core is not None:
@@ -177,7 +189,7 @@ def _work(pipe: Connection, core: int | None, set_up: Callable[[], None]) -> Non
 
     def report(*values: Any) -> None:
         nonlocal reported
-        if pipe.poll():  # nothing is sent to a worker that is busy: the pipe was closed
+        if pipe.poll():  # a busy worker is sent nothing, so the pipe was closed
             raise Stopped
         if time.monotonic() - reported > _REPORT_SECONDS:
             reported = time.monotonic()
@@ -204,11 +216,11 @@ def _end_with_parent() -> None:
 
 
 def _picklable(error: Exception) -> Exception:
-    """Return an error that can be sent, with its traceback, which cannot, as a note."""
-    shown = "".join(traceback.format_exception(error))
+    """Return an error that can be sent. Its traceback cannot be sent, so that it becomes a note."""
+    trace = "".join(traceback.format_exception(error))
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # noqa: BLE001 - whatever keeps it from being pickled
+    except Exception:  # noqa: BLE001 - an error may fail to be pickled in any way
         error = RuntimeError(f"{type(error).__name__}: {error}")
-    error.add_note(shown)
+    error.add_note(trace)
     return error

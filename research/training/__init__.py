@@ -1,1 +1,1 @@
-"""What a training step and a loop are; no files, processes or threads."""
+"""The training step and the training loop; no files, processes or threads."""

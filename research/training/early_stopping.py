@@ -1,8 +1,8 @@
-"""The rules of early stopping and of choosing the epoch, and what they mean for a small corpus, in words.
+"""Decide when training stops and which epoch is kept, and warn if the corpus is small.
 
-A run is trained for `training.epochs` at most. Early stopping ends it where neither the validation score nor the
-validation loss has improved for `patience` epochs, and not before `min_steps` optimizer steps: on a few hundred texts
-an epoch has a handful of steps, and what stops after a few epochs has hardly begun. The study
+A run is trained for at most `training.epochs` epochs. Early stopping ends it when neither the validation score nor the
+validation loss has improved for `patience` epochs, but not before `min_steps` optimizer steps. On a few hundred texts
+an epoch has only a few steps, so a run that stops after a few epochs has learned little. The study
 `experiments/studies/protocol.py` compares such rules.
 """
 
@@ -17,10 +17,10 @@ from research.data.splits import split_corpus
 from research.evaluation.scores import default_metric
 from research.settings import Config, Pretraining, Training
 
-FEW_VALIDATION_TEXTS = 50  # with fewer, an accuracy says less of an epoch than a loss
-# From which on nothing has to be said.
+FEW_VALIDATION_TEXTS = 50  # with fewer, the loss tells more about an epoch than the accuracy
+# With at least so many validation texts, steps an epoch and steps in all, there is nothing to warn about.
 _MANY_TEXTS, _MANY_STEPS, _MANY_STEPS_IN_ALL = 200, 30, 200
-_TIE = 1e-9  # of the loss: breaks ties of a score, and is less than a score's steps
+_TIE_WEIGHT = 1e-9  # of the loss in a score: it breaks ties, and is smaller than any difference of two scores
 
 
 def chosen_by(training: Training | Pretraining, labels: np.ndarray, validation_texts: int) -> str:
@@ -28,7 +28,7 @@ def chosen_by(training: Training | Pretraining, labels: np.ndarray, validation_t
 
     Args:
       training: the settings.
-      labels: int [N], of the training texts.
+      labels: int [N], the labels of the training texts.
       validation_texts: the number of validation texts.
     """
     if training.select != "auto":
@@ -37,24 +37,24 @@ def chosen_by(training: Training | Pretraining, labels: np.ndarray, validation_t
 
 
 def score_of(select: str, record: Mapping[str, Any]) -> float:
-    """Return the score that the best epoch has the highest of; the loss breaks ties.
+    """Return the score of an epoch. The epoch with the highest score is the best; the loss breaks ties.
 
     Args:
-      select: what `chosen_by` returned.
-      record: the validation record of an epoch.
+      select: the name that `chosen_by` returned.
+      record: the validation record of the epoch.
     """
     if select == "last":
         return float(record["epoch"])
-    return -record["loss"] if select == "log_loss" else record[select] - _TIE * record["loss"]
+    return -record["loss"] if select == "log_loss" else record[select] - _TIE_WEIGHT * record["loss"]
 
 
 def is_last(training: Training | Pretraining, epoch: int, steps: int, *, best: int, lowest: int) -> bool:
-    """Return whether training ends with an epoch: it is the last one allowed, or early stopping ends it.
+    """Return whether training ends after an epoch: it is the last one allowed, or early stopping applies.
 
     Args:
       training: the settings.
-      epoch: counted from 1.
-      steps: optimizer steps in an epoch.
+      epoch: the epoch, counted from 1.
+      steps: the number of optimizer steps in an epoch.
       best: the epoch with the best validation score so far.
       lowest: the epoch with the lowest validation loss so far.
     """
@@ -64,7 +64,7 @@ def is_last(training: Training | Pretraining, epoch: int, steps: int, *, best: i
 
 
 def protocol_sentence(corpus: Corpus, config: Config, folds: int, fold: int = 0) -> str:
-    """Say what the size of a corpus means for training a variant on it; empty where there is nothing to say.
+    """Return a warning about training a variant on a small corpus; empty if the corpus is large enough.
 
     Raises:
       UserError: the fold does not fit the corpus.
@@ -76,15 +76,15 @@ def protocol_sentence(corpus: Corpus, config: Config, folds: int, fold: int = 0)
     steps, texts = steps_per_epoch(len(split.train), training.batch_size), len(split.validation)
     if texts >= _MANY_TEXTS and steps >= _MANY_STEPS and steps * training.epochs >= _MANY_STEPS_IN_ALL:
         return ""
-    said = [f"{steps} steps an epoch, {texts} validation texts"]
+    warnings = [f"{steps} steps an epoch, {texts} validation texts"]
     if steps * training.epochs < _MANY_STEPS_IN_ALL:
-        said.append(f"{training.epochs} epoch(s) are {steps * training.epochs} steps, in which few models learn")
+        warnings.append(f"{training.epochs} epoch(s) are {steps * training.epochs} steps, in which few models learn")
     elif 0 < steps * training.patience < training.min_steps:
-        waits = min(training.epochs, -(-training.min_steps // steps))
-        said.append(f"no run is stopped before {waits} epochs")
+        first_end = min(training.epochs, -(-training.min_steps // steps))
+        warnings.append(f"no run is stopped before {first_end} epochs")
     select = chosen_by(training, corpus.labels[split.train], texts).replace("_", " ")
-    luck = 98 / max(texts, 1) ** 0.5  # half the 95 % interval of an accuracy of a half, in points
-    said.append(
+    luck = 98 / max(texts, 1) ** 0.5  # half the width of the 95 % interval of an accuracy of 0.5, in points
+    warnings.append(
         f"the epoch is chosen by {select} on validation texts whose accuracy is off by up to {luck:.0f} points by luck"
     )
-    return "; ".join(said)
+    return "; ".join(warnings)

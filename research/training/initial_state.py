@@ -1,4 +1,4 @@
-"""The state that a run begins with, and the memory that it takes."""
+"""Make the state that a run begins with, after a check that memory can hold it."""
 
 import functools
 import math
@@ -21,14 +21,14 @@ from research.training.step import TrainState
 
 
 class Start(NamedTuple):
-    """What differs between the first states of the runs of a variant."""
+    """The settings of a first state that differ between the runs of a variant."""
 
-    init_seed: int = 0  # of the run's "init" stream
-    dropout_seed: int = 0  # of the run's "dropout" stream
-    class_weights: np.ndarray | None = None  # float32 [C]; None: ones
-    num_steps: int = 1  # of the whole run
+    init_seed: int = 0  # the seed of the run's "init" stream
+    dropout_seed: int = 0  # the seed of the run's "dropout" stream
+    class_weights: np.ndarray | None = None  # float32 [C]; None means ones
+    num_steps: int = 1  # the steps of the whole run
     takes_steps: bool = True  # False for a model that is fitted to all texts at once, see `whole_fit`
-    # Fresh variables -> those to start from.
+    # Takes freshly initialised variables, and returns the variables to start from.
     start_from: Callable[[dict[str, Any]], dict[str, Any]] = lambda variables: variables
 
 
@@ -39,17 +39,17 @@ def init_state(
     widths: tuple[int, ...],
     start: Start = Start(),
 ) -> TrainState:
-    """Return a fresh state.
+    """Return the state before the first step.
 
     Args:
-      programs: of the variant.
-      config: its settings, of which the rates are read.
-      train: the training texts; read by modules that fit constants on them (`fit_constants`).
-      widths: of batches.
-      start: what differs between the runs of a variant.
+      programs: the compiled functions of the variant.
+      config: the settings of the run; the rates are read from them.
+      train: the training texts. Modules with a method `fit_constants` fit constants to them.
+      widths: the widths of batches, ascending.
+      start: the settings that differ between the runs of a variant.
 
     Raises:
-      UserError: the model takes more memory than there is.
+      UserError: the model needs more memory than the device has.
     """
     module = programs.module
     example = gather(train, np.arange(0), 1, widths)
@@ -77,18 +77,18 @@ def init_state(
 
 
 def require_memory(variables: Any) -> None:
-    """Raise UserError if the device cannot hold variables (arrays or their shapes) while they are trained."""
+    """Raise UserError if the device's memory cannot hold variables (arrays or their shapes) in training."""
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
-    needed, available = 16 * count, _memory_bytes()  # a parameter itself, its gradient and two moments
+    needed, available = 16 * count, _memory_bytes()  # float32: a parameter, its gradient and two moments
     if needed > available:
         raise UserError(
-            f"the model has {count:,} parameters, which take {needed / 1e9:,.0f} GB in training where there are "
-            f"{available / 1e9:,.0f} GB, expected smaller sizes in --config.model or --config.data.vocab_size"
+            f"the model has {count:,} parameters, which take {needed / 1e9:,.0f} GB in training, but there are only "
+            f"{available / 1e9:,.0f} GB; use smaller sizes in --config.model or --config.data.vocab_size"
         )
 
 
 @functools.cache
 def _memory_bytes() -> float:
-    """Return the memory of the default device, or of the machine if that is the device."""
+    """Return the memory of the default device in bytes; for a CPU, the memory of the machine."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit", memory_bytes())

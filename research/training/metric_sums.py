@@ -1,7 +1,7 @@
-"""Metrics on the device: sums with weights that merge by addition, read once an epoch.
+"""Compute metrics on the device as weighted sums, which merge by addition and are fetched once an epoch.
 
-`zero(C)` is the identity of `merge`, and merging is the same as having computed over all rows at once: partial
-batches and filler rows (weight 0) weigh what they should.
+`zero(C)` is the identity of `merge`. Merged sums equal the sums over all rows at once. So a partial batch counts by its
+rows, and filler rows have weight 0.
 """
 
 import operator
@@ -17,31 +17,32 @@ from research.evaluation.scores import scores
 
 @struct.dataclass
 class Metrics:
-    """Sums over examples."""
+    """Weighted sums over examples."""
 
     loss: jax.Array  # float32 [], sum of weight * loss
-    weight: jax.Array  # float32 []
+    weight: jax.Array  # float32 [], sum of the weights
     confusion: jax.Array  # float32 [C, C], label x prediction
 
     def merge(self, other: "Metrics") -> "Metrics":
+        """Return the sums over the examples of both."""
         return jax.tree.map(operator.add, self, other)
 
 
 def zero(num_classes: int) -> Metrics:
-    """The identity of `merge`."""
+    """Return the sums over no examples, the identity of `merge`, as NumPy arrays."""
     return Metrics(np.zeros((), np.float32), np.zeros((), np.float32), np.zeros((num_classes,) * 2, np.float32))
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Binary cross-entropy of one logit, else softmax cross-entropy.
+    """Return the binary cross-entropy of one logit, or the softmax cross-entropy of several.
 
     Args:
       logits: float32 [B, C], C = 1 for two classes.
       labels: int32 [B].
-      smoothing: this much of the label's probability is spread over all classes (Szegedy et al. 2016).
+      smoothing: the share of the label's probability that is spread over all classes (Szegedy et al. 2016).
 
     Returns:
-      float32 [B], in nats.
+      losses float32 [B], in nats.
     """
     if logits.shape[1] == 1:
         targets = labels.astype(logits.dtype) * (1.0 - smoothing) + smoothing / 2
@@ -53,22 +54,22 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
 
 
 def probabilities(logits: jax.Array) -> jax.Array:
-    """float32 [B, C] logits -> float32 [B, max(C, 2)] probabilities of the classes."""
+    """Return the class probabilities float32 [B, max(C, 2)] of logits float32 [B, C]."""
     if logits.shape[1] == 1:
         return jax.nn.sigmoid(jnp.concatenate([-logits, logits], axis=1))
     return jax.nn.softmax(logits, axis=-1)
 
 
 def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array, losses: jax.Array) -> Metrics:
-    """The metrics of one batch: logits [B, C], labels int32 [B], weights float32 [B], losses float32 [B]."""
+    """Return the metrics of a batch: logits [B, C], labels int32 [B], weights float32 [B], losses float32 [B]."""
     classes = max(logits.shape[1], 2)
     predicted = (logits[:, 0] > 0).astype(jnp.int32) if logits.shape[1] == 1 else jnp.argmax(logits, axis=-1)
-    # Exact in float32 up to 2^24 texts a cell; `predictions.npz`, which all statistics read, knows no such limit.
+    # Float32 counts exactly up to 2^24 texts a cell. All statistics read `predictions.npz`, which has no such limit.
     confusion = jnp.zeros((classes, classes), jnp.float32).at[labels, predicted].add(weights)
     return Metrics(jnp.sum(losses * weights), jnp.sum(weights), confusion)
 
 
 def summarise(metrics: Metrics) -> dict[str, float]:
-    """Means on the host: `loss` (nats an example) and `research.evaluation.scores`."""
+    """Return means on the host: `loss`, in nats an example, and the scores of `research.evaluation.scores`."""
     metrics = jax.device_get(metrics)
     return {"loss": float(metrics.loss) / max(float(metrics.weight), 1e-30)} | scores(metrics.confusion)

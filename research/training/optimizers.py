@@ -1,6 +1,6 @@
-"""Optax chains by name, and the learning-rate schedule.
+"""Build Optax chains by name, with the learning-rate schedule.
 
-Rates are data, and so are the steps that the schedule is a function of: runs of different rates and lengths share one
+Rates and step numbers are arguments of a step and not constants in it. So runs of different rates and lengths share one
 compiled program.
 """
 
@@ -21,21 +21,21 @@ from research.settings import Config, Optimizer, Training
 
 @struct.dataclass
 class Rates:
-    """The settings that enter a step as numbers, float32 []."""
+    """The settings that a step takes as arguments, float32 [] each."""
 
-    learning_rate: jax.Array  # the highest of the schedule
+    learning_rate: jax.Array  # the highest value of the schedule
     weight_decay: jax.Array
     l2: jax.Array
 
 
 def rates_of(settings: Optimizer, l2: float = 0.0) -> Rates:
-    """Return the rates of the settings, and `training.l2`."""
+    """Return the rates of an optimizer's settings, with `training.l2`."""
     values = (settings.learning_rate, settings.weight_decay, l2)
     return Rates(*(jnp.asarray(value, jnp.float32) for value in values))
 
 
 def without_rates(config: Config) -> Config:
-    """Return the settings without their rates, which are data. What is left is whether there is decay or a penalty."""
+    """Return the settings without their rates; weight decay and L2 become 1 if they are used, else 0."""
     decay = float(config.optimizer.weight_decay > 0)
     optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0, weight_decay=decay)
     training = config.training
@@ -49,7 +49,7 @@ def make_optimizer(settings: Optimizer, module: nn.Module) -> optax.GradientTran
 
     Weight decay applies to weight matrices and not to biases. Adamw and lion decouple it from the gradient (Loshchilov
     & Hutter 2019); the others add it to the gradient. L-BFGS (Nocedal 1980) searches along a line and reads no rate.
-    Frozen layers take no part in any of it, also not in the gradient norm that is clipped. Adam is by Kingma & Ba
+    Frozen layers are left out of everything, also out of the gradient norm that is clipped. Adam is by Kingma & Ba
     (2015), Adadelta by Zeiler (2012), Lion by Chen et al. (2023).
 
     Args:
@@ -57,8 +57,11 @@ def make_optimizer(settings: Optimizer, module: nn.Module) -> optax.GradientTran
       module: the model, which knows its layers (`research.models.layer_depth`).
 
     Returns:
-      a transformation whose update takes, besides, `rates`, and `step` and `num_steps` of `rate_factor`; of L-BFGS also
-      `value`, `grad` and `value_fn`, as Optax has them.
+      a transformation whose `update` also takes `rates`, `step` and `num_steps` (see `rate_factor`), and for L-BFGS
+      `value`, `grad` and `value_fn`, as Optax defines them.
+
+    Raises:
+      UserError: more layers are to be frozen than the model has. `init` and `update` raise it.
     """
     if settings.name == "lbfgs":
         return _without_extra(optax.lbfgs())
@@ -73,21 +76,22 @@ def make_optimizer(settings: Optimizer, module: nn.Module) -> optax.GradientTran
     decoupled = settings.name in ("adamw", "lion")
     clip = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
     chain = [*clip, core, *decay] if decoupled else [*clip, *decay, core]
-    by_layer = [_scale_by_layer(settings.layer_decay, module)] if settings.layer_decay < 1 else []
-    chain += [*by_layer, _scale(settings)]
+    if settings.layer_decay < 1:
+        chain.append(_scale_by_layer(settings.layer_decay, module))
+    chain.append(_scale_by_rate(settings))
     if not settings.frozen:
         return optax.chain(*chain)
-    kinds = {"frozen": optax.set_to_zero(), "trained": optax.chain(*chain)}
-    return optax.partition(kinds, functools.partial(_kinds, frozen=settings.frozen, module=module))
+    transformations = {"frozen": optax.set_to_zero(), "trained": optax.chain(*chain)}
+    return optax.partition(transformations, functools.partial(_label_frozen, frozen=settings.frozen, module=module))
 
 
 def _without_extra(lbfgs: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
-    """Return L-BFGS without the arguments `rates` and steps, which it would hand on to `value_fn`."""
+    """Return L-BFGS that ignores `rates`, `step` and `num_steps`; Optax would pass them on to `value_fn`."""
 
     def update(
-        updates: Any, state: Any, params: Any, *, rates: Rates, step: jax.Array, num_steps: jax.Array, **of_loss: Any
+        updates: Any, state: Any, params: Any, *, rates: Rates, step: jax.Array, num_steps: jax.Array, **of_lbfgs: Any
     ) -> tuple[Any, Any]:
-        return lbfgs.update(updates, state, params, **of_loss)
+        return lbfgs.update(updates, state, params, **of_lbfgs)
 
     return optax.GradientTransformationExtraArgs(lbfgs.init, update)
 
@@ -97,10 +101,10 @@ def layer_depths(params: Any, module: nn.Module) -> Any:
 
     Args:
       params: a tree of the module's parameters.
-      module: the model. What is no embedding and in no layer stands above all layers.
+      module: the model. Parameters that belong to no embedding and no layer are above all layers.
 
     Returns:
-      the tree with integers.
+      the tree, with an integer for each parameter.
     """
 
     def depth_of(path: tuple[Any, ...], _: Any) -> int:
@@ -112,27 +116,28 @@ def layer_depths(params: Any, module: nn.Module) -> Any:
     return jax.tree.map(lambda depth: top if depth < 0 else depth, tree)
 
 
-def _kinds(params: Any, *, frozen: int, module: nn.Module) -> Any:
-    tree = layer_depths(params, module)
-    top = max(jax.tree.leaves(tree))
+def _label_frozen(params: Any, *, frozen: int, module: nn.Module) -> Any:
+    """Return the tree of parameters with "frozen" for those of the lowest `frozen` layers, else "trained"."""
+    depths = layer_depths(params, module)
+    top = max(jax.tree.leaves(depths))
     if frozen > top:
         raise UserError(f"config.optimizer.frozen is {frozen}, expected at most {top}, the layers below the classifier")
-    return jax.tree.map(lambda depth: "frozen" if depth < frozen else "trained", tree)
+    return jax.tree.map(lambda depth: "frozen" if depth < frozen else "trained", depths)
 
 
 def _scale_by_layer(decay: float, module: nn.Module) -> optax.GradientTransformation:
-    """Multiply the update of each layer by `decay` for every layer above it (Howard & Ruder 2018)."""
+    """Multiply the update of each layer by `decay` once for every layer above it (Howard & Ruder 2018)."""
 
-    def change(updates: Any, params: Any) -> Any:
-        tree = layer_depths(params, module)
-        top = max(jax.tree.leaves(tree))
-        return jax.tree.map(lambda update, depth: update * decay ** (top - depth), updates, tree)
+    def scale(updates: Any, params: Any) -> Any:
+        depths = layer_depths(params, module)
+        top = max(jax.tree.leaves(depths))
+        return jax.tree.map(lambda update, depth: update * decay ** (top - depth), updates, depths)
 
-    return optax.stateless(change)
+    return optax.stateless(scale)
 
 
 def is_weight(path: tuple[Any, ...], param: jax.Array) -> bool:
-    """Return whether a parameter is a weight matrix and not a bias: weight decay and L2 apply to these."""
+    """Return whether weight decay and L2 apply to a parameter: it is a weight matrix and not a bias."""
     return param.ndim > 1 and path[-1].key != "bias"
 
 
@@ -148,8 +153,8 @@ def _decay() -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-def _scale(settings: Optimizer) -> optax.GradientTransformationExtraArgs:
-    """Multiply the updates by the negative learning rate."""
+def _scale_by_rate(settings: Optimizer) -> optax.GradientTransformationExtraArgs:
+    """Multiply the updates by the negative learning rate of the step."""
 
     def update(
         updates: Any, state: Any, params: Any, *, rates: Rates, step: jax.Array, num_steps: jax.Array, **_: Any
@@ -164,19 +169,22 @@ def _scale(settings: Optimizer) -> optax.GradientTransformationExtraArgs:
 
 
 def rate_factor(settings: Optimizer, step: jax.Array, num_steps: jax.Array) -> jax.Array:
-    """Return the learning rate as a share of its highest, a function of the steps before this one as in Optax.
+    """Return the learning rate of a step as a share of its highest value.
+
+    With w = floor(warmup * num_steps), the share is step / w in the first w steps. Then it is 1 ("constant"), falls
+    linearly ("linear") or as half a cosine ("cosine") so that it would be 0 after the last step, or is sqrt(w / step)
+    ("rsqrt", Vaswani et al. 2017, eq. 3).
 
     Args:
-      settings: with `schedule` and `warmup`.
-      step: int32 [], counted from 0.
-      num_steps: float32 [], of the whole run.
+      settings: the optimizer's settings, with `schedule` and `warmup`.
+      step: int32 [], the steps before this one, as in Optax.
+      num_steps: float32 [], the steps of the whole run.
 
     Returns:
-      float32 []: step / w over the first w steps, w = floor(warmup * num_steps); then 1, or falling linearly or as half
-      a cosine to what would be 0 after the last step, or sqrt(w / step) (Vaswani et al. 2017, eq. 3).
+      float32 [].
     """
     step = step.astype(jnp.float32)
-    w = jnp.floor(settings.warmup * num_steps + 1e-3)  # rounding must not make 2.0 steps 1
+    w = jnp.floor(settings.warmup * num_steps + 1e-3)  # so that rounding does not turn 2.0 steps into 1
     after = jnp.clip((step - w) / jnp.maximum(num_steps - w, 1.0), 0.0, 1.0)
     factor = {
         "constant": lambda: jnp.ones_like(step),
@@ -188,13 +196,13 @@ def rate_factor(settings: Optimizer, step: jax.Array, num_steps: jax.Array) -> j
 
 
 def limit_columns(params: Any, max_norm: float) -> Any:
-    """Scale the columns of `head/kernel` whose norm is above `max_norm` down to it (Kim 2014, section 2.1).
+    """Scale down the columns of `head/kernel` whose norm exceeds `max_norm` (Kim 2014, section 2.1).
 
     Raises:
-      UserError: there is no such matrix.
+      UserError: the model has no head.
     """
     if "head" not in params:
-        raise UserError(f"config.optimizer.max_norm is {max_norm}, expected 0: the model has no head that it limits")
+        raise UserError(f"config.optimizer.max_norm is {max_norm}, expected 0: the model has no head to limit")
     kernel = params["head"]["kernel"]
     norms = jnp.linalg.norm(kernel, axis=0, keepdims=True)
     kernel = kernel * jnp.minimum(1.0, max_norm / jnp.maximum(norms, 1e-12))

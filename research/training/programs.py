@@ -1,7 +1,7 @@
-"""The compiled functions of a classifier, shared by all its runs, and the calls that train and evaluate R runs by them.
+"""Compile the functions that train and evaluate a classifier, and call them for R runs.
 
-Texts are put on the device once; a compiled function takes the texts of each batch out of them. States, texts and
-batches have a leading axis of runs, [R, ...].
+All runs of a variant share the compiled functions. The texts are put on the device once, and a compiled function takes
+the texts of each batch from there. States, texts and batches have a leading axis of runs, [R, ...].
 """
 
 import functools
@@ -28,26 +28,29 @@ from research.training.optimizers import make_optimizer, without_rates
 from research.training.sharding import ONE_DEVICE, Placement
 from research.training.step import Capacity, DeviceTexts, TrainState, evaluate_step, pad_texts, train_step, train_steps
 
-_EVALUATION_ROWS = 64  # of a batch; on CPU more would leave the processor's cache
-_MOST_STEPS = 16  # that one call of a program takes
-_COMPILED_SECONDS = 0.3  # a call that takes longer although it does nothing has compiled
-# Arithmetic in the widest vectors that the processor has, where XLA takes half of AVX-512's. And loops in one piece:
-# XLA would cut each among the cores that it saw when it compiled, which costs more than it brings.
+_EVALUATION_ROWS = 64  # of a batch; on CPU, more rows do not fit into the processor's cache
+_MOST_STEPS = 16  # of one call of a compiled function
+_COMPILED_SECONDS = 0.3  # a call that does nothing and takes longer than this has compiled
+# The first option uses the widest vectors of the processor, because XLA uses only half of the width of AVX-512. The
+# second keeps XLA from dividing each loop among the cores, which costs more than it saves.
 _OPTIONS_ON_CPU = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_multi_thread_eigen": False}
 
 
 class Programs:
     """The compiled functions of one variant, for R runs that are trained together.
 
-    placement: where the arrays are.
-    train_steps: `(states, texts, index [R, K, B], count, width=) -> (states, metrics)`, see `train_steps`; the states
-      are donated.
-    evaluate: `(variables, batch) -> (metrics, probabilities [R, B, C])`, `evaluate_step` of each run.
-    init: `(key, token_ids, lengths) -> variables` of one run.
-    init_optimizer: `params -> opt_state` of one run.
-    train: `(state, batch) -> (state, metrics)`, a single `train_step` of one run, the state donated; for tests and the
-      benchmark, which look at one step.
-    flops: floating-point operations of predicting one text, by width; filled by the first who counts them.
+    Attributes:
+      placement: the devices that hold the arrays.
+      module: the linen module.
+      optimizer: its Optax chain.
+      train_steps: `(states, texts, index [R, K, B], count, width=) -> (states, metrics)`, see `train_steps`. The memory
+        of `states` is reused.
+      evaluate: `(variables, batch) -> (metrics, probabilities [R, B, C])`, `evaluate_step` of each run.
+      init: `(key, token_ids, lengths) -> variables` of one run.
+      init_optimizer: `params -> opt_state` of one run.
+      train: `(state, batch) -> (state, metrics)`, a single `train_step` of one run. The memory of `state` is reused.
+        Tests and benchmarks call it.
+      flops: width -> floating-point operations of predicting one text; filled when they are counted first.
     """
 
     def __init__(self, config: Config, num_classes: int, placement: Placement = ONE_DEVICE):
@@ -75,58 +78,59 @@ class Programs:
 
 
 def jit_compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile a function as everything that trains or evaluates is compiled; options as of `jax.jit`."""
+    """Return `jax.jit(function, **options)` with the compiler options of all training and evaluation."""
     on_cpu = _OPTIONS_ON_CPU if jax.default_backend() == "cpu" else {}
     return jax.jit(function, compiler_options=on_cpu, **options)
 
 
 def for_each_run(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Map a function over the leading axis of runs. A single run is computed as it is, as `vmap` is slower on CPU."""
+    """Map a function over the leading axis of runs; a single run is computed without `vmap`, which is slower on CPU."""
 
-    def of_runs(*arguments: Any) -> Any:
+    def mapped(*arguments: Any) -> Any:
         if jax.tree.leaves(arguments)[0].shape[0] > 1:
             return jax.vmap(function)(*arguments)
         result = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
         return jax.tree.map(lambda leaf: leaf[None], result)
 
-    return of_runs
+    return mapped
 
 
 def programs_for(config: Config, num_classes: int, placement: Placement = ONE_DEVICE) -> Programs:
-    """Return the programs of a variant, shared by its runs and by all variants that differ in nothing a step reads.
+    """Return the programs of a variant.
 
-    What differs between runs is data, not code: rates, and with them whether there is any decay or penalty at all.
+    All configs with the same settings of a step share them. Rates are arguments of a step, so they may differ; only
+    whether weight decay and L2 are used is compiled.
     """
-    given = without_rates(config)
-    read = Config(
-        model=given.model,
-        data=Data(vocab_size=given.data.vocab_size),
-        optimizer=given.optimizer,
-        training=Training(**{n: getattr(given.training, n) for n in ("l2", "label_smoothing", "compute_dtype")}),
+    config = without_rates(config)
+    step_settings = Config(
+        model=config.model,
+        data=Data(vocab_size=config.data.vocab_size),
+        optimizer=config.optimizer,
+        training=Training(**{n: getattr(config.training, n) for n in ("l2", "label_smoothing", "compute_dtype")}),
     )
-    return cached_programs(json.dumps(to_dict(read), sort_keys=True), num_classes, placement)
+    return cached_programs(json.dumps(to_dict(step_settings), sort_keys=True), num_classes, placement)
 
 
-# Few, because a compiled program holds a thousand memory mappings on CPU and a process may have 65,530; runs of one
-# variant follow one another.
+# The cache is small because a compiled program holds a thousand memory mappings on CPU, of which a process may have
+# 65,530. The runs of one variant follow one another, so few programs are in use at a time.
 @functools.lru_cache(maxsize=4)
 def cached_programs(config_json: str, num_classes: int, placement: Placement) -> Programs:
-    """Return the programs of a config in JSON; see `programs_for`."""
+    """Return the programs of a config in JSON, see `programs_for`. Tests empty its cache."""
     return Programs(config_from_dict(json.loads(config_json)), num_classes, placement)
 
 
 class TrainData(NamedTuple):
-    """What one run trains on."""
+    """The texts of one run, and the seed of their order."""
 
     train: Encoded
     validation: Encoded  # chooses the epoch
-    order_seed: int  # of the run's "order" stream
+    order_seed: int  # the seed of the run's "order" stream
 
 
 class Shapes(NamedTuple):
     """The shapes of batches and of the arrays on the device, equal for all runs on a corpus."""
 
-    widths: tuple[int, ...]  # that batches are padded to, ascending
+    widths: tuple[int, ...]  # the widths that batches are padded to, ascending
     capacity: Capacity
 
 
@@ -134,10 +138,10 @@ def classifier_task(programs: Programs, data: Sequence[TrainData], training: Tra
     """Return the task of training R classifiers.
 
     Args:
-      programs: of the variant.
-      data: what each run trains on.
-      training: the settings.
-      shapes: of batches.
+      programs: the compiled functions of the variant.
+      data: the texts of each run.
+      training: the settings, equal for all runs.
+      shapes: the shapes of batches.
     """
     placement = programs.placement
     sizes = [len(run.validation.labels) for run in data]
@@ -154,10 +158,10 @@ def classifier_task(programs: Programs, data: Sequence[TrainData], training: Tra
 def _classifier_calls(
     programs: Programs, data: Sequence[TrainData], training: Training, shapes: Shapes
 ) -> Callable[[int, Mapping[int, int]], Iterator[Call]]:
-    """Return what makes the calls of an epoch: batches of equal width, up to `_MOST_STEPS` of them in a call."""
+    """Return a function for `Task.calls`. A call trains on up to `_MOST_STEPS` batches of equal width."""
     placement = programs.placement
     rows = _batch_rows(training, data, placement)
-    widths, most = _training_widths(shapes, training, data), _steps_of_a_call(training, data)
+    widths, most_steps = _training_widths(shapes, training, data), _steps_per_call(training, data)
     is_augmented = bool(training.random_deletion or training.random_swap)
     all_texts = None if is_augmented else _put_texts(placement, data, shapes)
 
@@ -168,7 +172,7 @@ def _classifier_calls(
         for r, run in enumerate(runs):
             order = epoch_order(run.train.lengths, training.batch_size, run.order_seed, epoch)
             orders.append((run.train.lengths, order[taken[r] :] if r in taken else []))
-        for index, count, width in blocks(orders, rows, widths, most):
+        for index, count, width in blocks(orders, rows, widths, most_steps):
             arguments = texts, placement.put_rows(index, 2), placement.put_shared(np.int32(count))
             yield Call(arguments, {"width": width}, count)
 
@@ -187,17 +191,17 @@ def _put_texts(placement: Placement, data: Sequence[TrainData], shapes: Shapes) 
 def compile_programs(
     programs: Programs, states: TrainState, data: Sequence[TrainData], training: Training | None, shapes: Shapes
 ) -> None:
-    """Compile every program of R runs, by calls that do nothing.
+    """Compile every program of R runs, by calls that train and evaluate no texts.
 
     Args:
-      programs, data, shapes: as of `classifier_task`.
-      states: [R, ...], fresh.
-      training: the settings; None if no steps are taken.
+      programs, data, shapes: as in `classifier_task`.
+      states: [R, ...], the states before the first step.
+      training: as in `classifier_task`; None if no steps are taken.
     """
     placement = programs.placement
     if training is not None:
         texts, rows = _put_texts(placement, data, shapes), _batch_rows(training, data, placement)
-        filler = np.full((len(data), _steps_of_a_call(training, data), rows), -1, np.int32)
+        filler = np.full((len(data), _steps_per_call(training, data), rows), -1, np.int32)
         for width in _training_widths(shapes, training, data):
             copies = placement.put(jax.tree.map(np.array, states))
             arguments = copies, texts, placement.put_rows(filler, 2), placement.put_shared(np.int32(0))
@@ -209,7 +213,7 @@ def compile_programs(
 
 
 def _compile(call: Callable[[], Any]) -> None:
-    """Make a first call; compiling leaves much memory free, which the system may need before the next one."""
+    """Make a call that compiles, and give the memory that compiling has freed back to the system."""
     start = time.perf_counter()
     jax.block_until_ready(call())
     if time.perf_counter() - start > _COMPILED_SECONDS:
@@ -217,7 +221,7 @@ def _compile(call: Callable[[], Any]) -> None:
 
 
 def _training_widths(shapes: Shapes, training: Training, data: Sequence[TrainData]) -> tuple[int, ...]:
-    """Several runs have one width: among their batches there is a long one at almost every step."""
+    """Return the widths of training batches: only the last for several runs, as one of them almost always needs it."""
     return shapes.widths if training.batch_size and len(data) == 1 else shapes.widths[-1:]
 
 
@@ -226,14 +230,16 @@ def _evaluation_widths(widths: tuple[int, ...]) -> tuple[int, ...]:
     return widths[::-2][::-1]
 
 
-def _steps_of_a_call(training: Training, data: Sequence[TrainData]) -> int:
+def _steps_per_call(training: Training, data: Sequence[TrainData]) -> int:
     return min(_MOST_STEPS, *(steps_per_epoch(len(run.train.labels), training.batch_size) for run in data))
 
 
 def _batch_rows(training: Training, data: Sequence[TrainData], placement: Placement) -> int:
     """Return the rows of a batch. A batch of all texts is rounded up, so that folds of similar size share a program."""
-    every = _round_up(max(len(run.train.labels) for run in data), 64 * placement.row_shares)
-    return min(every, _round_up(training.batch_size, placement.row_shares)) if training.batch_size else every
+    all_rows = _round_up(max(len(run.train.labels) for run in data), 64 * placement.row_shares)
+    if not training.batch_size:
+        return all_rows
+    return min(all_rows, _round_up(training.batch_size, placement.row_shares))
 
 
 def _evaluation_rows(placement: Placement) -> int:
@@ -247,12 +253,12 @@ def _round_up(number: int, multiple: int) -> int:
 def evaluation_batches(
     texts: Sequence[Encoded], widths: tuple[int, ...], placement: Placement
 ) -> Iterator[tuple[list[np.ndarray], Batch]]:
-    """Yield batches of R runs, shortest texts first.
+    """Yield batches of the texts of R runs, the shortest texts first.
 
     Args:
-      texts: of each run.
-      widths: of batches, of which every other one is taken.
-      placement: of the runs.
+      texts: the texts of each run.
+      widths: the widths of batches; every other one is used.
+      placement: the devices that hold the batches.
 
     Yields:
       for each run the indices of its texts in the batch, and the batch [R, B, ...].
@@ -275,10 +281,10 @@ def evaluate_runs(
     """Evaluate R runs, each on its own texts.
 
     Args:
-      programs: of the variant.
+      programs: the compiled functions of the variant.
       variables: [R, ...].
-      batches: of `evaluation_batches`.
-      sizes: how many texts each run has.
+      batches: the result of `evaluation_batches`.
+      sizes: the number of texts of each run.
 
     Returns:
       metrics [R, ...] and, for each run, class probabilities float32 [N, C] in the order of its texts.
@@ -287,9 +293,9 @@ def evaluate_runs(
     dispatched = [(indices, programs.evaluate(variables, batch)) for indices, batch in batches]
     results = [np.empty((size, classes), np.float32) for size in sizes]
     metrics = stack([zero(classes)] * len(sizes))
-    fetched = jax.device_get([outputs for _, outputs in dispatched])  # when all have been dispatched
-    for (indices, _), (of_batch, probabilities) in zip(dispatched, fetched, strict=True):
+    fetched = jax.device_get([outputs for _, outputs in dispatched])  # only now, so that no batch waits for a transfer
+    for (indices, _), (batch_metrics, probabilities) in zip(dispatched, fetched, strict=True):
         for r, index in enumerate(indices):
             results[r][index] = probabilities[r, : len(index)]
-        metrics = metrics.merge(of_batch)
+        metrics = metrics.merge(batch_metrics)
     return metrics, results

@@ -20,33 +20,34 @@ from research.training.sharding import Placement
 
 @struct.dataclass
 class TrainState:
-    """All that a step reads beside a batch. Random keys are derived from `dropout_seed` and `step`, so none is kept."""
+    """All that a step reads besides a batch. Random keys are derived from `dropout_seed` and `step`."""
 
     step: jax.Array  # int32 []
     dropout_seed: jax.Array  # uint32 []
     class_weights: jax.Array  # float32 [C]
-    num_texts: jax.Array  # float32 [], of the training split
-    num_steps: jax.Array  # float32 [], of the whole run
+    num_texts: jax.Array  # float32 [], the size of the training split
+    num_steps: jax.Array  # float32 [], the steps of the whole run
     rates: Rates
     sums: Metrics  # of the epoch so far
     params: Any
-    constants: Any  # what the module fitted on the training texts before the first step; empty for most
+    constants: Any  # fitted by the module on the training texts before the first step; empty for most modules
     opt_state: Any
 
     @property
     def variables(self) -> dict[str, Any]:
+        """The variables that the module is applied to."""
         return {"params": self.params, **self.constants}
 
 
 class Capacity(NamedTuple):
-    """The size of the arrays that hold the texts of any run on a corpus, so that one program serves them all."""
+    """The size of the arrays that hold the training texts; equal for all runs on a corpus, which share a program."""
 
     tokens: int
     texts: int
 
 
 class DeviceTexts(NamedTuple):
-    """N encoded texts end to end; what lies behind them is not read."""
+    """N encoded texts end to end; the rest of each array is not read."""
 
     tokens: jax.Array  # int32 [capacity.tokens]
     offsets: jax.Array  # int32 [capacity.texts + 1]
@@ -66,12 +67,12 @@ def take(texts: DeviceTexts, index: jax.Array, width: int) -> Batch:
     """Return the batch of some texts, as `data.batches.gather` makes it on the host.
 
     Args:
-      texts: N texts, none of those taken longer than `width`.
+      texts: N texts. Those that are taken are not longer than `width`.
       index: int32 [B], -1 for filler rows.
       width: W.
 
     Returns:
-      `token_ids` int32 [B, W] and the rest of the batch.
+      the batch, with `token_ids` int32 [B, W].
     """
     real, index = index >= 0, jnp.maximum(index, 0)
     starts = texts.offsets[index]
@@ -83,7 +84,7 @@ def take(texts: DeviceTexts, index: jax.Array, width: int) -> Batch:
 
 
 def in_dtype(variables: Any, name: str) -> Any:
-    """Return variables with their floats in another dtype; activations follow them."""
+    """Return variables with float32 leaves in the named dtype; activations then have it too."""
     if name == "float32":
         return variables
     return jax.tree.map(lambda leaf: leaf.astype(name) if leaf.dtype == jnp.float32 else leaf, variables)
@@ -112,11 +113,11 @@ def train_step(
       module: the variant.
       optimizer: its Optax chain.
       config: its settings.
-      state: before the step.
+      state: the state before the step.
       batch: B examples.
 
     Returns:
-      the state after the step, and the metrics of the batch before it.
+      the state after the step, and the metrics of the batch by the parameters before it.
     """
     key = jax.random.fold_in(jax.random.key(state.dropout_seed), state.step)
     weights = batch.weights * state.class_weights[batch.labels]
@@ -142,19 +143,19 @@ def train_step(
 
 
 def descend(
-    optimizer: optax.GradientTransformationExtraArgs, settings: Optimizer, state: Any, gradients: Any, **of_loss: Any
+    optimizer: optax.GradientTransformationExtraArgs, settings: Optimizer, state: Any, gradients: Any, **of_lbfgs: Any
 ) -> Any:
     """Return the state after a step of the optimizer.
 
     Args:
-      optimizer: of `make_optimizer`.
-      settings: that it was made from.
-      state: with `step`, `num_steps`, `rates`, `params` and `opt_state`.
-      gradients: of the loss, like `params`.
-      **of_loss: what L-BFGS reads besides.
+      optimizer: the result of `make_optimizer`.
+      settings: the settings that it was made from.
+      state: a state with `step`, `num_steps`, `rates`, `params` and `opt_state`.
+      gradients: the gradients of the loss, a tree like `params`.
+      **of_lbfgs: the arguments that only L-BFGS reads, see `make_optimizer`.
     """
-    given = {"rates": state.rates, "step": state.step, "num_steps": state.num_steps, **of_loss}
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, **given)
+    extra = {"rates": state.rates, "step": state.step, "num_steps": state.num_steps, **of_lbfgs}
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, **extra)
     params = optax.apply_updates(state.params, updates)
     if settings.max_norm:
         params = limit_columns(params, settings.max_norm)
@@ -175,33 +176,33 @@ def train_steps(
 
     Args:
       step: `train_step` of a variant.
-      placement: of the runs.
-      states: [R, ...], before the first step.
+      placement: where the arrays are.
+      states: [R, ...], the states before the first step.
       texts: [R, ...], the training texts.
-      index: int32 [R, K, B], the texts of each batch, -1 for filler; a run stands still where a batch is all filler.
+      index: int32 [R, K, B], the texts of each batch, -1 for filler. A batch of filler alone leaves the state of one of
+        several runs as it is.
       count: int32 [], at most K.
-      width: that the batches are padded to.
+      width: the width that the batches are padded to.
 
     Returns:
-      the states after the last step, and the metrics [R, ...] of all steps, which their `sums` hold as well.
+      the states after the last step, and the metrics [R, ...] of all steps, which are also added to their `sums`.
     """
-
-    alone = index.shape[0] == 1
+    is_alone = index.shape[0] == 1
 
     def one_run(state: TrainState, texts: DeviceTexts, index: jax.Array) -> tuple[TrainState, Metrics]:
         def one_step(i: jax.Array, loop: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             batch = take(texts, index[i], width)
             state, metrics = step(loop[0], batch)
-            if not alone:
+            if not is_alone:
                 trains = jnp.any(batch.weights > 0)
                 state = jax.tree.map(lambda new, old: jnp.where(trains, new, old), state, loop[0])
             # Step by step, so that an epoch's sums do not depend on where it was interrupted.
             return state.replace(sums=state.sums.merge(metrics)), loop[1].merge(metrics)
 
-        nothing = jax.tree.map(jnp.asarray, zero(state.class_weights.shape[0]))
-        return jax.lax.fori_loop(0, count, one_step, (state, nothing))
+        no_metrics = jax.tree.map(jnp.asarray, zero(state.class_weights.shape[0]))
+        return jax.lax.fori_loop(0, count, one_step, (state, no_metrics))
 
-    if alone:
+    if is_alone:
         results = one_run(*jax.tree.map(lambda leaf: leaf[0], (states, texts, index)))
         return placement.replicate(jax.tree.map(lambda leaf: leaf[None], results))
     return placement.replicate(jax.vmap(one_run)(states, texts, index))
@@ -210,9 +211,9 @@ def train_steps(
 def evaluate_step(
     module: nn.Module, config: Config, variables: dict[str, Any], batch: Batch
 ) -> tuple[Metrics, jax.Array]:
-    """Return the metrics of a batch, in which every text weighs the same, and class probabilities float32 [B, C].
+    """Return the metrics of a batch, without class weights, and its class probabilities float32 [B, C].
 
-    One program serves evaluation and prediction: to predict, pass labels of zeros and ignore the metrics.
+    The same program evaluates and predicts: to predict, pass labels of zeros and ignore the metrics.
     """
     logits = apply_in_dtype(module, config, variables, batch)
     losses = cross_entropy(logits, batch.labels)

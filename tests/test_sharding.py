@@ -1,4 +1,4 @@
-"""One run on several devices: the same steps as on one."""
+"""Several devices that share the batches of a run take the same steps as one device."""
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from research.training.step import pad_texts
 
 pytestmark = pytest.mark.usefixtures("two_devices")
 
-VARIANTS = {
+SIZES = {
     "lstm:variational": ("--config.model.hidden_size=8", "--config.model.embedding_size=8"),
     "bilstm": ("--config.model.hidden_size=8", "--config.model.embedding_size=8"),
     "gru": ("--config.model.hidden_size=8", "--config.model.embedding_size=8"),
@@ -30,33 +30,36 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_a_step_of_several_devices_is_that_of_one(name, small_corpus):
-    """Dropout included; the last rows are filler. Not with Adam, which makes steps of gradients that are rounding."""
+@pytest.mark.parametrize("name", SIZES)
+def test_steps_of_several_devices_are_those_of_one(name, small_corpus):
+    """With dropout, and with filler in the last batch.
+
+    SGD is used because Adam turns gradients that are zero except for rounding into whole steps.
+    """
     sgd = [] if name == "linear" else ["--config.optimizer.name=sgd", "--config.optimizer.learning_rate=0.5"]
-    config = load_config(name, [*VARIANTS[name], *sgd])
+    config = load_config(name, [*SIZES[name], *sgd])
     compiled = programs_for(config, 2)
     prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))
     widths = prepared.shapes.widths[-1:]
     fresh = jax.tree.map(np.array, init_state(compiled, config, prepared.train, widths))
     order = [(prepared.train.lengths, [np.arange(8), np.arange(8, 11)])]
-    ((rows, count, width),) = blocks(order, 8, widths, 2)
-    found = []
+    ((index, count, width),) = blocks(order, 8, widths, 2)
+    results = []
     for devices in sorted({1, 2, len(jax.local_devices())}):
         placement = share_rows(devices, 8)
         assert placement.row_shares == devices
         compiled = programs_for(config, 2, placement)
         states = placement.put(stack([fresh]))
         texts = placement.put(stack([pad_texts(prepared.train, prepared.shapes.capacity)]))
-        given = placement.put_rows(rows, 2)
-        assert devices == 1 or len(given.devices()) == devices
-        found.append(of_run(compiled.train_steps(states, texts, given, count, width=width), 0))
-    for one, *others in zip(*map(jax.tree.leaves, found), strict=True):
+        rows = placement.put_rows(index, 2)
+        assert devices == 1 or len(rows.devices()) == devices
+        results.append(of_run(compiled.train_steps(states, texts, rows, count, width=width), 0))
+    for one, *others in zip(*map(jax.tree.leaves, results), strict=True):
         for several in others:
             np.testing.assert_allclose(several, one, rtol=1e-5, atol=1e-5)
 
 
-def test_a_run_of_several_devices_ends_near_what_it_is_on_one(small_corpus, tmp_path):
+def test_a_run_on_two_devices_ends_near_the_same_run_on_one(small_corpus, tmp_path):
     config = load_config("lstm", ["--config.model.hidden_size=8", "--config.training.epochs=3"])
     folders = [train(config, small_corpus, tmp_path / str(n), options=RunOptions(devices=n)) for n in (1, 2)]
     assert [run_files.read_json(folder / run_files.RECORD)["shared_among"] for folder in folders] == [1, 2]
@@ -66,8 +69,8 @@ def test_a_run_of_several_devices_ends_near_what_it_is_on_one(small_corpus, tmp_
     np.testing.assert_allclose(two.probabilities, one.probabilities, atol=1e-3)
 
 
-def test_how_many_devices(small_corpus, tmp_path):
-    assert share_rows(0, 4096).row_shares == 1  # on CPU
+def test_the_number_of_devices_is_chosen_or_checked(small_corpus, tmp_path):
+    assert share_rows(0, 4096).row_shares == 1  # on CPU one device is best
     with pytest.raises(UserError, match="--devices is 999, expected 1 to"):
         train(load_config("lstm"), small_corpus, tmp_path / "run", options=RunOptions(devices=999))
     assert not (tmp_path / "run").exists()
