@@ -27,7 +27,7 @@ def main(name: str) -> None:
         for flag in list(flags.FLAGS):
             flags.FLAGS[flag].unparse()
         flags.FLAGS.unparse_flags()
-        sys.argv = ["program", *json.loads(line)]
+        sys.argv = [f"{name.rpartition('.')[2]}.py", *json.loads(line)]
         with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stdout):
             try:
                 program.launch(module.main, trains=Training if inspect.signature(module.main).parameters else None)

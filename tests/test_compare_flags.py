@@ -5,7 +5,6 @@ import json
 import pytest
 
 from tests.subset import write_subset
-from tests.test_programs import run
 
 FAST = ("--config.training.epochs=4", "--folds=2")
 
@@ -21,7 +20,7 @@ def stands(tmp_path_factory):
     return folder
 
 
-def test_several_corpora_make_a_table_each_and_one_of_verdicts(stands):
+def test_several_corpora_make_a_table_each_and_one_of_verdicts(stands, run):
     flags = ("--variants=linear:tfidf,linear:nb", "--corpus=one.tsv,two.tsv", "--workdir=both", *FAST)
     out, err = run("compare", *flags, cwd=stands)
     assert "one (240 texts" in out
@@ -36,7 +35,7 @@ def test_several_corpora_make_a_table_each_and_one_of_verdicts(stands):
     assert "expected corpora of different names" in err
 
 
-def test_a_cleaned_corpus_is_known_again(stands):
+def test_a_cleaned_corpus_is_known_again(stands, run):
     run("train", "--config=linear", "--corpus=two.tsv", "--clean", "--workdir=clean", *FAST, cwd=stands)
     texts = json.loads((stands / "clean" / "record.json").read_text())["texts"]
     assert sum(texts.values()) == 160
@@ -45,7 +44,7 @@ def test_a_cleaned_corpus_is_known_again(stands):
         assert f"the run's own test split: {texts['test']} texts" in out
 
 
-def test_what_was_tuned_is_used_and_recorded(stands):
+def test_what_was_tuned_is_used_and_recorded(stands, run):
     given = ("--variants=linear", "--corpus=one.tsv", *FAST)
     out, _ = run("tune", *given, "--trials=2", "--workdir=tuned", cwd=stands)
     assert "best of 2" in out
@@ -58,7 +57,7 @@ def test_what_was_tuned_is_used_and_recorded(stands):
     assert "expected a folder that `tune` wrote" in err
 
 
-def test_one_model_under_two_names_and_the_sources_of_its_variance(stands):
+def test_one_model_under_two_names_and_the_sources_of_its_variance(stands, run):
     fast = ("--variant=mlp", "--corpus=one.tsv", "--folds=2", "--config.training.epochs=1")
     out, _ = run("studies.aa", *fast, "--names=4", "--workdir=aa", "--output=aa.md", cwd=stands)
     assert "called different" in out
@@ -69,7 +68,7 @@ def test_one_model_under_two_names_and_the_sources_of_its_variance(stands):
         assert source in out
 
 
-def test_simulated_comparisons_end_in_a_table(stands):
+def test_simulated_comparisons_end_in_a_table(stands, run):
     out, _ = run("studies.simulate", "--comparisons=10", "--output=simulation.md", cwd=stands)
     assert out.count("fixed split, ") == 36
     assert (stands / "simulation.md").read_text().count("\n| ") == 1 + 36 + 1 + 25 + 1
