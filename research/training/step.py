@@ -179,8 +179,8 @@ def train_steps(
       placement: where the arrays are.
       states: [R, ...], the states before the first step.
       texts: [R, ...], the training texts.
-      index: int32 [R, K, B], the texts of each batch, -1 for filler. A batch of filler alone leaves the state of one of
-        several runs as it is.
+      index: int32 [R, K, B], the texts of each batch, -1 for filler. Among several runs, one whose batch is all filler
+        takes no step.
       count: int32 [], at most K.
       width: the width that the batches are padded to.
 
