@@ -67,6 +67,7 @@ def training(tmp_path):
     return {"data": str(tmp_path / "folds.npz"), "folds": [0], "epochs": 1}
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize(("peer", "package"), [("flax_rnn", "flax"), ("torch", "torch"), ("fasttext", "fasttext")])
 def test_a_peer_trains_in_a_process_of_its_own(training, peer, package):
     pytest.importorskip(package)

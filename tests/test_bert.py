@@ -62,6 +62,7 @@ def test_states_are_those_of_transformers():
     assert_like_transformers(config_of(DATA / "tiny_bert", "data.max_length=64"), DATA / "tiny_bert.npz")
 
 
+@pytest.mark.extra
 def test_minilm_is_that_of_transformers():
     try:
         config = load_config("bert:minilm", ["--config.data.max_length=512"])
@@ -270,6 +271,7 @@ def test_an_export_that_runs_alone_has_the_encoders_own_pieces(finished, tmp_pat
     assert "HTML" not in card
 
 
+@pytest.mark.extra
 def test_an_export_of_the_mean_is_the_encoder_alone(folder, small_corpus, tmp_path):
     config = config_of(folder, "model.pooling=mean", "training.epochs=1", "data.train_size=32", "data.max_length=8")
     run = train(config, small_corpus, tmp_path / "run")
@@ -289,6 +291,7 @@ def test_only_bert_is_exported(small_corpus, tmp_path):
         write_encoder(train(config, small_corpus, tmp_path / "run"), tmp_path / "out")
 
 
+@pytest.mark.extra
 def test_it_stands_in_a_table(small_corpus, tmp_path):
     fast = ["--config.training.epochs=1", "--config.data.max_length=8"]  # one width, so one program
     variants = expand([f"bert:{DATA / 'tiny_bert'}"], fast, [])

@@ -132,6 +132,7 @@ def test_every_variant_can_be_exported_for_any_number_of_texts_of_any_length(nam
         np.testing.assert_allclose(found_here, expected[rows], rtol=1e-5, atol=1e-6, err_msg=remedy)
 
 
+@pytest.mark.extra
 def test_onnx_where_its_converter_is_installed(tmp_path):
     """`export --format=onnx` installs it; a test does not."""
     if not exporting.to_onnx.is_installed():

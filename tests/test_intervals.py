@@ -115,6 +115,7 @@ def test_without_variance_of_texts_the_interval_is_students():
     assert (found.low, found.high) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.extra
 def test_where_luck_weighs_as_much_as_texts_few_runs_do_not_deceive():
     """The variance of 5 scores is five times the part that texts explain; the level is that of one pair of six.
 

@@ -195,6 +195,7 @@ def members(group):
     return found
 
 
+@pytest.mark.extra
 @pytest.mark.skipif(devices.CORES < 2, reason="processes are a core each")
 def test_processes_say_what_threads_say_in_the_same_order(long_input):
     texts, path = long_input
@@ -208,6 +209,7 @@ def test_processes_say_what_threads_say_in_the_same_order(long_input):
     np.testing.assert_allclose([list(answer["probabilities"].values()) for answer in answers[some]], of_one, atol=1e-6)
 
 
+@pytest.mark.extra
 @pytest.mark.skipif(devices.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
 def test_nothing_is_left_of_a_killed_program(long_input):
     process = start(long_input[1])
@@ -221,6 +223,7 @@ def test_nothing_is_left_of_a_killed_program(long_input):
     assert not members(process.pid)
 
 
+@pytest.mark.extra
 @pytest.mark.skipif(devices.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
 def test_a_lost_process_is_one_sentence(long_input):
     with start(long_input[1]) as process:
@@ -231,6 +234,7 @@ def test_a_lost_process_is_one_sentence(long_input):
     assert said.startswith("one of 2 processes was lost")
 
 
+@pytest.mark.extra
 @pytest.mark.skipif(devices.CORES < 2, reason="processes are a core each")
 def test_what_is_wrong_with_a_run_is_one_sentence_from_processes_too(long_input, tmp_path):
     with start(long_input[1], run=tmp_path) as process:

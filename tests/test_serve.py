@@ -384,6 +384,7 @@ def test_runs_are_called_by_what_tells_them_apart(tmp_path):
         short_names([folders[0], folders[0]])
 
 
+@pytest.mark.extra
 def test_sigterm_lets_it_answer_what_it_has_taken():
     command = [sys.executable, "-P", "-m", "experiments.serve", f"--workdir={RUN}", "--port=0"]
     with subprocess.Popen(

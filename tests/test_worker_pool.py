@@ -76,6 +76,7 @@ def train(folds, corpus, folder, config=None, on_progress=lambda run, epochs, lo
     return dict(zip(folds, outcomes, strict=True))
 
 
+@pytest.mark.extra
 def test_a_run_ends_with_the_bits_that_it_has_alone(small_tsv, small_corpus, tmp_path, monkeypatch):
     """With several cores, XLA could divide the matrix products of this variant among them."""
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
