@@ -93,6 +93,7 @@ def test_a_run_writes_an_encoder_and_a_record(encoder):
     assert {"accuracy", "order_loss", "order_accuracy"} < records[0].keys()
 
 
+@pytest.mark.extra
 def test_a_killed_process_resumes_with_the_same_result(plain, tmp_path):
     def start(name):
         command = ["--config=bert:tiny", f"--corpus={plain}", f"--workdir={tmp_path / name}"]
