@@ -320,8 +320,8 @@ def test_help_lists_the_settings_of_a_variant(folder, run):
         ("train", ["--config.model=3"], "no setting 'model'"),
         ("train", ["--config=nothing"], "no variant 'nothing', expected one of article, bert, bilstm, cnn"),
         ("train", ["--config=missing.py"], "no variant 'missing.py'"),
-        ("train", ["--config=luong:typo"], "there is no variant luong:typo, expected luong:general, luong:dot"),
-        ("train", ["--config=cnn:typo"], "there is no variant cnn:typo, expected cnn"),
+        ("train", ["--config=luong:typo"], "there is no variant luong:typo, expected one of luong:general, luong:dot"),
+        ("train", ["--config=cnn:typo"], "there is no variant cnn:typo, expected one of cnn"),
         ("train", ["--config=cnn", "--config.model.widths=(2,x)"], "config.model.widths"),
         (
             "train",
