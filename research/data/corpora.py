@@ -202,7 +202,7 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
             shown = label if len(label) <= _MAX_SHOWN else f"{label[:_MAX_SHOWN]}..."
             hint = ""
             if len(texts_of) > max(5, len(places) / 2):
-                hint = ", as most labels do. Is the label before the text? The text comes first"
+                hint = ". Most labels have only one text. Is the label before the text? The text comes first"
             elif row.place.endswith(":1"):
                 hint = ". Is it a header? A TSV file has none"
             raise UserError(
