@@ -42,7 +42,7 @@ flags.DEFINE_multi_string("vary", [], "A setting to vary: FIELD=VALUE,VALUE... S
 comparison_flags.define_claims()
 corpus_flags.define_corpus("rotten_tomatoes")
 corpus_flags.define_clean()
-program.define_workdir("The comparison's folder.")
+program.define_workdir("The comparison's folder (default: runs/ and the name of the corpus).")
 FLAGS = flags.FLAGS
 
 if TYPE_CHECKING:

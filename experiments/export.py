@@ -35,7 +35,7 @@ def main() -> None:
         return
     difference = export(FLAGS.workdir, FLAGS.output, FLAGS.format)
     say_unfinished(Path(FLAGS.workdir))
-    print(f"{FLAGS.output}: on {SENTENCES:,} texts no probability is further than {difference:.1e} from the run's own")
+    print(f"{FLAGS.output}: on {SENTENCES:,} texts, its probabilities are within {difference:.1e} of those of the run")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ def wrong_value(error: flags.Error, values: flags.FlagValues) -> str:
         return message
     flag = values[name]
     kind = flag.parser.syntactic_help
-    if flag.boolean:
+    if isinstance(flag, flags.EnumFlag):
+        kind = f"one of {', '.join(flag.parser.enum_values)}"
+    elif flag.boolean:
         kind = "true or false"
     elif flag.parser.flag_type() == "tuple":
         kind = "numbers such as (3,4,5)"

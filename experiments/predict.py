@@ -65,7 +65,7 @@ def main() -> None:
         for chunk, lines in itertools.chain([first], predictions):
             target.write(lines)
             texts += len(chunk.texts)
-            rate = f"{texts:,} texts, {texts / (time.monotonic() - start):,.0f} a second"
+            rate = f"{texts:,} texts, {texts / (time.monotonic() - start):,.1f} per second"
             reporter.progress(rate, chunk.end / 1e3, float("nan"))
     if FLAGS.output != "-":
         print(f"{output}: {rate}", file=sys.stderr)

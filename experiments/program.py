@@ -29,8 +29,8 @@ STOP_SECONDS = 8.0  # a program that was told to stop and has not is ended after
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _NO_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
-_RESUMABLE = "stopped; the same command goes on from here"
-_NOT_RESUMABLE = "stopped; nothing of this is kept"
+_RESUMABLE = "stopped; the same command resumes"
+_NOT_RESUMABLE = "stopped; nothing is kept"
 
 flags.disclaim_key_flags()  # the flags that are defined here belong to the program that asks for them
 
@@ -127,9 +127,9 @@ def _path_message(error: OSError, trains: type | None) -> str | None:
     if error.errno not in _CANNOT_WRITE:
         return None
     if trains is None:
-        flag, advice = "output", "nothing of this is kept"
+        flag, advice = "output", "nothing is kept"
     else:
-        flag, advice = "workdir", "once it can be written, the same command goes on"
+        flag, advice = "workdir", "once it can be written, the same command resumes"
     path = error.filename or getattr(flags.FLAGS, flag, None) or "the output"
     return f"{'standard output' if path == '-' else path}: {error.strerror}; {advice}"
 

@@ -1,4 +1,4 @@
-"""Rebuilds the table, the plots and the report of a comparison from its saved runs.
+"""Rebuild the table, the plots and the report of a comparison from its saved runs.
 
     ./launch.sh report --workdir=runs/rotten_tomatoes
     ./launch.sh report --workdir=runs/rotten_tomatoes --baseline=lstm --margin=0.5

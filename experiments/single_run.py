@@ -91,7 +91,7 @@ def _progress_callback(
         if multihost.should_stop(call):
             raise KeyboardInterrupt
         if resumed is not None and call == 0:
-            reporter.say(f"{resumed} was begun before and goes on: {done:.1f} epochs are done")
+            reporter.say(f"{resumed} is resumed after {done:.1f} epochs")
         reporter.progress(name, done, loss)
 
     return on_progress

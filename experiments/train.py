@@ -71,7 +71,7 @@ def _print_results(config: Config, corpus_name: str, folder: Path) -> None:
     print_table(f"{FLAGS.config} on {corpus_name}, epoch {best}, {how}", ("split", "epoch", *metrics), rows)
     problem = problem_of_run(folder)
     if problem is not None:
-        print(f"not trained: {problem.why}; what may help: {problem.mend}")
+        print(f"not trained: {problem.why}. This may help: {problem.mend}")
     print(f"run folder: {folder}")
 
 

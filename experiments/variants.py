@@ -181,4 +181,5 @@ def _check_argument(path: Path, module: ModuleType, argument: str) -> None:
     known = _every_argument(module)
     if argument and argument not in known and not ("FOLDER" in known and Path(argument).is_dir()):
         names = ", ".join(f"{path.stem}:{other}" if other else path.stem for other in known)
-        raise UserError(f"there is no variant {path.stem}:{argument}, expected {names}")
+        note = f" ({argument} is no folder)" if "FOLDER" in known else ""
+        raise UserError(f"there is no variant {path.stem}:{argument}, expected one of {names}{note}")

@@ -45,7 +45,7 @@ def whole_folder(output: Path) -> Iterator[Path]:
       UserError: `output` exists already, or cannot be created.
     """
     if output.exists():
-        raise UserError(f"--output is {output}, which exists, expected a folder to be made")
+        raise UserError(f"--output={output} exists already, expected the name of a new folder")
     unfinished = output.with_name(output.name + ".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     make_folder(unfinished)

@@ -41,5 +41,8 @@ def test_a_folder_is_there_when_it_is_full(tmp_path):
         (folder / "a").touch()
         assert not (tmp_path / "out").exists()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
-    with pytest.raises(UserError, match="which exists, expected a folder to be made"), whole_folder(tmp_path / "out"):
+    with (
+        pytest.raises(UserError, match="exists already, expected"),
+        whole_folder(tmp_path / "out"),
+    ):
         pass

@@ -259,7 +259,7 @@ def test_an_export_is_the_encoder_to_the_bit_and_its_classifier_gives_the_runs_p
     tensors = read_tensors(folder / TENSORS)
     found = jax.nn.softmax(pooled @ tensors["classifier.weight"].T + tensors["classifier.bias"][None])
     np.testing.assert_allclose(found, restored.predict_proba(SENTENCES), atol=1e-6)
-    with pytest.raises(UserError, match="which exists, expected a folder to be made"):
+    with pytest.raises(UserError, match="exists already, expected the name of a new folder"):
         write_encoder(run, folder)
 
 

@@ -109,6 +109,6 @@ def test_a_folder_with_a_config_of_another_program_is_refused(small_corpus, tmp_
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "tokenizer.json").write_text("{}")
     for call in (clear, lambda folder: train(small_lstm("--config.training.epochs=1"), small_corpus, folder)):
-        with pytest.raises(UserError, match="holds neither a run nor a comparison"):
+        with pytest.raises(UserError, match="holds other files"):
             call(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "tokenizer.json"]

@@ -57,7 +57,7 @@ def test_a_variant_with_an_untrained_run_gets_no_verdict(comparison, no_plots):
     assert verdicts == {"lstm": "undecided", "cnn[seed=1]": "not trained"}
     sentence = (
         "Not trained, so their pairs get no verdict: cnn[seed=1] in 1 of 3 run(s) (one label for all test texts; "
-        "what may help: --config.training.patience=0)."
+        "this may help: --config.training.patience=0)."
     )
     assert list_caveats(results)[0].startswith(sentence)
     report = (comparison / "report.md").read_text()

@@ -169,11 +169,11 @@ def test_the_detectable_difference_is_logged_before_training(easy, tmp_path):
     lines = []
     compare_into(tmp_path / "c", {"linear": linear(2), "other": linear(3)}, easy, repeats=3, log=lines.append)
     assert lines[0].startswith(
-        "80 different test texts or groups, 3 runs a variant, 1 pair(s): with spreads as is typical, a true difference"
+        "80 different test texts or groups, 3 runs per variant, 1 pair(s): with the usual spread between runs, a true"
     )
     again = []
     compare_into(tmp_path / "c", {"linear": linear(2), "other": linear(3)}, easy, repeats=3, log=again.append)
-    assert "as seen so far" in again[0]
+    assert "the spread seen so far" in again[0]
     one = []
     compare_into(tmp_path / "d", {"linear": linear(2), "other": linear(3)}, easy, repeats=1, log=one.append)
     assert "no difference can be told from luck" in one[0]

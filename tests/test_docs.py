@@ -33,11 +33,12 @@ PROGRAMS = {
     for path in (ROOT / "experiments").rglob("*.py")
     if "\n    program.launch(main" in path.read_text("utf-8")
 }
-# Imports a program and parses command lines by its flags, without running it. Prints the first error, and all flags.
+# Imports a program and parses command lines by its flags, without running it. Prints the first error, and the flags
+# that `--help` lists.
 PARSE = """
 import importlib, json, sys
 from absl import flags
-importlib.import_module(sys.argv[1])
+program = importlib.import_module(sys.argv[1])
 error = ""
 for command in json.load(sys.stdin):
     try:
@@ -45,7 +46,7 @@ for command in json.load(sys.stdin):
         error = error or (f"{command}: {stray} are no flags" if stray else "")
     except flags.Error as refused:
         error = error or f"{command}: {refused}"
-print(json.dumps([error, list(flags.FLAGS)]))
+print(json.dumps([error, [flag.name for flag in flags.FLAGS.get_key_flags_for_module(program)]]))
 """
 # The examples that train are cut short: by these flags, and by these lines ahead of the Python ones.
 QUICK = "--folds=2 --config.training.epochs=2"
@@ -108,6 +109,12 @@ def settings():
     return {name for config in configs for name, _, _ in leaves(config)}
 
 
+def names_of(arguments):
+    """Return the names of flags, without those of settings."""
+    names = [argument.lstrip("-").partition("=")[0] for argument in arguments if argument.startswith("-")]
+    return [name for name in names if not name.startswith("config.")]
+
+
 def values_of(arguments, *flags):
     """Return the values of flags, separated by commas."""
     pairs = [argument.removeprefix("--").partition("=") for argument in arguments]
@@ -116,8 +123,10 @@ def values_of(arguments, *flags):
 
 @pytest.mark.parametrize("program", sorted(PROGRAMS))
 def test_the_flags_of_every_command_exist(program):
-    error, _ = parsed(program)
+    error, listed = parsed(program)
     assert not error
+    used = {flag for page in CURRENT for name, *rest in commands(page) if name == program for flag in names_of(rest)}
+    assert used <= listed | {"help"}, "flags that --help does not list"
 
 
 @every_current_page

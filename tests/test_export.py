@@ -109,7 +109,7 @@ def test_one_that_does_not_run_is_not_left_either(tmp_path, monkeypatch):
         export(RUN, tmp_path / "model", "stablehlo")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "model").mkdir()
-    with pytest.raises(UserError, match="which exists, expected a folder to be made"):
+    with pytest.raises(UserError, match="exists already, expected the name of a new folder"):
         export(RUN, tmp_path / "model", "stablehlo")
 
 

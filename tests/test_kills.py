@@ -111,7 +111,7 @@ def test_a_signal_saves_and_ends_with_a_line_that_says_how_to_resume(name, numbe
     os.killpg(process.pid, number)  # as terminals and clusters do: child processes get it too
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130, error
-    assert error.strip().endswith("stopped; the same command goes on from here")
+    assert error.strip().endswith("stopped; the same command resumes")
     assert "Traceback" not in error
     for lock in (tmp_path / "run").rglob(run_files.LOCK):  # a process that could not save in time leaves its lock
         with lock_folder(lock.parent):  # a lock left behind does not block others

@@ -38,18 +38,18 @@ def why(*args, **given):
     ("losses", "given", "counts", "predicted", "expected"),
     [
         ([0.5, 0.45, 0.47], {}, TWO, MIXED, None),
-        ([0.693, 0.69, 0.691], {"accuracy": 0.51}, TWO, MIXED, "training accuracy 51.0 % where the commonest class"),
+        ([0.693, 0.69, 0.691], {"accuracy": 0.51}, TWO, MIXED, "training accuracy 51.0 %, with"),
         ([0.693, 0.69, 0.691], {"accuracy": 0.75}, TWO, MIXED, None),  # right far more often than by chance
         ([0.60, 0.61, 0.62], {"accuracy": 0.51, "train": 0.7}, TWO, MIXED, None),  # as the validation texts show
         ([0.66, 0.655, 0.66], {"accuracy": 0.6}, TWO, SAME, "one label for all test texts"),
         ([0.66, 0.655, 0.66], {"accuracy": 0.6}, TWO, SAME[:9], None),  # too few to say
         # Of rare labels, a model may have learned much and still give all texts the common one.
         ([0.15, 0.14, 0.15], {"accuracy": 0.94}, RARE, SAME, None),
-        ([0.24, 0.23, 0.23], {"accuracy": 0.94}, RARE, SAME, "training accuracy 94.0 % where the commonest class"),
+        ([0.24, 0.23, 0.23], {"accuracy": 0.94}, RARE, SAME, "training accuracy 94.0 %, with"),
         # With balanced class weights accuracy and loss are worse than one label's for all, and recall is not.
         ([0.30, 0.29, 0.30], {"accuracy": 0.90, "recall": 0.85}, RARE, MIXED, None),
-        ([0.24, 0.23, 0.24], {"accuracy": 0.94, "recall": 0.50}, RARE, MIXED, "training accuracy 94.0 % where"),
-        ([0.692, 0.691, 0.692], {"accuracy": 0.53}, TWO, MIXED, "training accuracy 53.0 % where"),  # by luck
+        ([0.24, 0.23, 0.24], {"accuracy": 0.94, "recall": 0.50}, RARE, MIXED, "training accuracy 94.0 %, with"),
+        ([0.692, 0.691, 0.692], {"accuracy": 0.53}, TWO, MIXED, "training accuracy 53.0 %, with"),  # by luck
         ([0.65, 0.55], {}, TWO, MIXED, "the validation loss was still falling after epoch 2"),
         ([0.65, 0.55, 0.54], {}, TWO, MIXED, None),
         ([0.65], {}, TWO, MIXED, None),

@@ -128,7 +128,7 @@ def test_train_says_from_where_it_goes_on(folder, small_tsv, run):
     with pytest.raises(KeyboardInterrupt):
         train(config, small_tsv, folder / "begun", options=RunOptions(on_progress=stop))
     _, err = run("train", "--config=mlp", f"--corpus={small_tsv}", "--workdir=begun", *SMALL, cwd=folder)
-    assert "begun was begun before and goes on: 1.0 epochs are done" in err
+    assert "begun is resumed after 1.0 epochs" in err
 
 
 def test_predict_does_not_write_over_its_input(folder, run):
@@ -320,10 +320,14 @@ def test_help_lists_the_settings_of_a_variant(folder, run):
         ("train", ["--config.model=3"], "no setting 'model'"),
         ("train", ["--config=nothing"], "no variant 'nothing', expected one of article, bert, bilstm, cnn"),
         ("train", ["--config=missing.py"], "no variant 'missing.py'"),
-        ("train", ["--config=luong:typo"], "there is no variant luong:typo, expected luong:general, luong:dot"),
-        ("train", ["--config=cnn:typo"], "there is no variant cnn:typo, expected cnn"),
+        ("train", ["--config=luong:typo"], "there is no variant luong:typo, expected one of luong:general, luong:dot"),
+        ("train", ["--config=cnn:typo"], "there is no variant cnn:typo, expected one of cnn"),
         ("train", ["--config=cnn", "--config.model.widths=(2,x)"], "config.model.widths"),
-        ("train", ["--corpus=nothing"], "nothing: no such file or folder, nor a known corpus (rotten_tomatoes"),
+        (
+            "train",
+            ["--corpus=nothing"],
+            "nothing: no such file or folder, and no known corpus. Known are rotten",
+        ),
         ("train", ["--fold=7"], "--fold is 7, expected 0 to 4"),
         ("train", ["--folds=1"], "--folds is 1, expected 2 to"),
         ("train", ["--fold=x"], "fold"),
@@ -385,7 +389,7 @@ def test_a_mistake_ends_a_process_so_too(program, flags, words, folder, small_ts
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"good\t1\nno tab\n", ":2: 0 tabs, expected one between text and label"),
+        (b"good\t1\nno tab\n", ":2: no tab, expected one between text and label"),
         (b"good\t1\nfine\t1\n", "every label is '1', expected at least two classes"),
     ],
 )

@@ -41,7 +41,7 @@ def test_tsv_accepts(tmp_path, content, rows):
 @pytest.mark.parametrize(
     ("name", "content", "line", "words"),
     [
-        ("a.tsv", "good\t1\nno tab here\n", 2, "expected one between text and label"),
+        ("a.tsv", "good\t1\nno tab here\n", 2, "no tab, expected one between text and label"),
         ("a.txt", "good\t1\na\tb\t0\n", 2, "2 tabs"),
         ("a.tsv", b"good\t1\nbad\xff\t0\n", 2, "not UTF-8"),
         ("a.tsv", b"\xef\xbb\xbfok\t1\n\xe9\t0\n", 2, "byte 0xe9 is not UTF-8"),
@@ -81,7 +81,7 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, name, content, line, word
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl"])
 def test_an_empty_file_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match=f"{name}: no rows|{name}:1: no column"):
+    with pytest.raises(UserError, match=f"{name}: no rows, expected at least one labelled text"):
         read_rows(write(tmp_path / name, ""))
 
 
@@ -119,7 +119,7 @@ def test_missing_things_are_named(tmp_path):
         read_path(tmp_path / "nothing.tsv", Columns())
     with pytest.raises(UserError, match="no training file"):
         read_path(tmp_path, Columns())
-    with pytest.raises(UserError, match=r"expected one of \.tsv"):
+    with pytest.raises(UserError, match=r"unknown file type. Save it as one of \.tsv"):
         read_path(write(tmp_path / "a.xlsx", "x"), Columns())
 
 

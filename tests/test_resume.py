@@ -74,11 +74,11 @@ def test_the_default_score_is_the_loss_for_few_texts_and_macro_f1_for_unbalanced
 @pytest.mark.parametrize(
     ("rows", "settings", "words"),
     [
-        (300, {}, "7 steps an epoch, 24 validation texts; no run is stopped before 60 epochs; the epoch is"),
-        (300, {}, "on validation texts whose accuracy is off by up to 20 points by luck"),
-        (300, {"epochs": 2}, "2 epoch(s) are 14 steps, in which few models learn"),
+        (300, {}, "7 steps per epoch, 24 validation texts; no run stops before 60 epochs; the epoch is"),
+        (300, {}, "on these texts, whose accuracy may be off by 20 points by luck"),
+        (300, {"epochs": 2}, "2 epoch(s) are 14 steps, too few for most models"),
         (900, {"select": "accuracy"}, "the epoch is chosen by accuracy on"),
-        (900, {"patience": 0}, "21 steps an epoch, 72 validation texts; the epoch is chosen"),
+        (900, {"patience": 0}, "21 steps per epoch, 72 validation texts; the epoch is chosen"),
         (900, {"select": "last"}, None),
         (6000, {}, None),
     ],

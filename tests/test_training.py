@@ -144,9 +144,9 @@ def test_other_settings_in_the_same_folder_are_refused_and_listed(finished, smal
 
 def test_other_files_in_a_folder_are_left_alone(small_corpus, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="neither a run nor a comparison"):
+    with pytest.raises(UserError, match="holds other files"):
         train(small_lstm(), small_corpus, tmp_path)
-    with pytest.raises(UserError, match="neither a run nor a comparison"):
+    with pytest.raises(UserError, match="holds other files"):
         clear(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 

@@ -25,7 +25,7 @@ def test_what_takes_long_is_taken_where_it_is_named(tmp_path):
     assert "bert:tiny" in every_variant()
     assert not set(every_variant()) & set(every_variant("NAMED_ALONE"))
     with pytest.raises(
-        UserError, match="there is no variant bert:minilmm, expected bert:tiny, bert:minilm, bert:FOLDER"
+        UserError, match="there is no variant bert:minilmm, expected one of bert:tiny, bert:minilm, bert:FOLDER"
     ):
         expand(["bert:minilmm"], [], [])
 

@@ -80,7 +80,7 @@ def test_a_broken_file_is_a_sentence(file, text, message):
 
 def test_vectors_that_are_not_there(tmp_path):
     for source in ("glov", str(tmp_path / "absent.txt"), str(tmp_path)):
-        with pytest.raises(UserError, match=r"expected none, glove, or a \.txt or \.vec file"):
+        with pytest.raises(UserError, match=r"expected none, glove, or an existing \.txt or \.vec file"):
             read_vectors(source, ("film",))
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from research.data.corpora import Corpus
 
 FLAGS = flags.FLAGS
+flags.disclaim_key_flags()  # the flags that are defined here belong to the program that asks for them
 
 
 class Job(NamedTuple):

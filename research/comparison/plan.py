@@ -200,7 +200,7 @@ def detectable_sentence(plan: Mapping[str, Any], claims: Claims, texts: int, see
     if not pairs:
         return "one variant: nothing to compare it with"
     if not plan["folds"] and plan["repeats"] == 1:
-        return "one run a variant: no difference can be told from luck; use at least --repeats=2"
+        return "one run per variant: no difference can be told from luck; use at least --repeats=2"
     if seen is None and claims.metric != "accuracy":  # `typical_spread` is for accuracy
         return f"which differences in {NAMES[claims.metric]} can be detected is not known before the first runs"
     least = detectable_difference(
@@ -210,12 +210,12 @@ def detectable_sentence(plan: Mapping[str, Any], claims: Claims, texts: int, see
         folds=plan["folds"],
         level=level_of(pairs, claims),
     )
-    origin = "as seen so far" if seen else "as is typical"
+    spread = "the spread seen so far" if seen else "the usual spread between runs"
     size = f"{least:.3f} nats" if unit_of(claims.metric) == "nats" else f"{100 * least:.1f} points"
-    outlook = f"a true difference of {size} is found four times in five"
+    outlook = f"a true difference of {size} is detected in four of five cases"
     if least > 1 and unit_of(claims.metric) == "points":
-        outlook = "no difference can be told from luck; use more repeats or compare fewer pairs"
+        outlook = "no difference can be told from luck; use more --repeats or fewer variants"
     return (
-        f"{texts:,} different test texts or groups, {plan['repeats'] * (plan['folds'] or 1)} runs a variant, "
-        f"{pairs} pair(s): with spreads {origin}, {outlook}"
+        f"{texts:,} different test texts or groups, {plan['repeats'] * (plan['folds'] or 1)} runs per variant, "
+        f"{pairs} pair(s): with {spread}, {outlook}"
     )

@@ -22,6 +22,7 @@ from research.data.assets import fetch
 from research.data.reader import Columns, Row, read_path, read_text
 from research.errors import UserError
 
+_MAX_SHOWN = 40  # characters of a label in a message
 _MAX_DIGITS = 20  # of a label that counts as a number; Python refuses integers with thousands of digits
 
 
@@ -133,7 +134,7 @@ def load(name_or_path: str | Path, columns: Columns = Columns(), classes: tuple[
         return dataclasses.replace(make_corpus(name, {"all": KNOWN[name].read()}, classes), source=name)
     path = Path(name_or_path)
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder, nor a known corpus ({', '.join(KNOWN)})")
+        raise UserError(f"{path}: no such file or folder, and no known corpus. Known are {', '.join(KNOWN)}")
     corpus = make_corpus(path.stem or path.resolve().name, read_path(path, columns), classes)
     return dataclasses.replace(corpus, source=str(path.resolve()), columns=columns)
 
@@ -198,13 +199,14 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
         raise UserError(f"{file}: every label is {min(texts_of)!r}, expected at least two classes")
     for _, label, split, row in entries:
         if split == train and not has_test and len(texts_of[label]) == 1:
+            shown = label if len(label) <= _MAX_SHOWN else f"{label[:_MAX_SHOWN]}..."
             hint = ""
             if len(texts_of) > max(5, len(places) / 2):
-                hint = ", as most labels do. Is the label before the text? The text comes first"
+                hint = ". Most labels have only one text. Is the label before the text? The text comes first"
             elif row.place.endswith(":1"):
                 hint = ". Is it a header? A TSV file has none"
             raise UserError(
-                f"{row.place}: label {label!r} has only one text, expected at least two (one to train on, one to "
+                f"{row.place}: label {shown!r} has only one text, expected at least two (one to train on, one to "
                 f"test on){hint}"
             )
     return tuple(sorted(texts_of, key=int if all(map(_is_integer, texts_of)) else None))

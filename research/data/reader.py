@@ -78,7 +78,7 @@ def read_rows(path: Path, columns: Columns = Columns()) -> list[Row]:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise UserError(f"{path}: unknown file type, expected one of {', '.join(_READERS)}")
+        raise UserError(f"{path}: unknown file type. Save it as one of {', '.join(_READERS)}")
     rows = list(reader(path, read_text(path), columns))
     if not rows:
         raise UserError(f"{path}: no rows, expected at least one labelled text")
@@ -104,7 +104,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1  # `error.object` excludes the byte-order mark
         byte = f"{error.object[error.start]:#04x}"
-        raise UserError(f"{path}:{line}: byte {byte} is not UTF-8, expected a UTF-8 file") from None
+        raise UserError(f"{path}:{line}: byte {byte} is not UTF-8. Save the file as UTF-8") from None
 
 
 class Lines:
@@ -166,7 +166,8 @@ def _read_tsv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
             continue
         cells = line.split("\t")
         if len(cells) != 2:
-            raise UserError(f"{path}:{number}: {len(cells) - 1} tabs, expected one between text and label")
+            tabs = "no tab" if len(cells) == 1 else f"{len(cells) - 1} tabs"
+            raise UserError(f"{path}:{number}: {tabs}, expected one between text and label: TEXT<TAB>LABEL")
         yield Row(cells[0], _label(cells[1], f"{path}:{number}"), "", f"{path}:{number}")
 
 
@@ -174,9 +175,11 @@ def _read_csv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)  # the module's limit is 128 KiB a cell
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     try:
-        header = next(reader, [])
+        header = next(reader, None)
+        if header is None:
+            return  # an empty file
         if len(header) == 1 and re.search(r"[;\t]", header[0]):
-            raise UserError(f"{path}:1: no comma between the column names, expected comma-separated values")
+            raise UserError(f"{path}:1: no comma between the column names. Save the file with commas as separators")
         _check_columns(header, columns, f"{path}:1")
         require_once(header, [name for name in columns if name], f"{path}:1")
         # A quoted cell may span lines; messages name the line where a row starts.

@@ -53,9 +53,7 @@ def vectors_checksum(source: str) -> str:
         return ASSETS[source].sha256
     path = Path(source)
     if path.suffix not in (".txt", ".vec") or not path.is_file():
-        raise UserError(
-            f"config.data.vectors is {source!r}, expected none, glove, or a .txt or .vec file that is there"
-        )
+        raise UserError(f"config.data.vectors is {source!r}, expected none, glove, or an existing .txt or .vec file")
     return file_checksum(path)
 
 

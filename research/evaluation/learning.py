@@ -67,7 +67,7 @@ def problem_of(
     mend = mend if has_overfitted else longer
     if _is_at_chance(train, validation, best_epoch, label_counts, chance_loss):
         accuracy = 100 * _value_at(train, best_epoch, "accuracy")
-        why = f"training accuracy {accuracy:.1f} % where the commonest class has {100 * commonest:.1f} %"
+        why = f"training accuracy {accuracy:.1f} %, with {100 * commonest:.1f} % of the texts in one class"
         return Problem(why, mend)
     # A model of rare labels may have learned much and still give all texts the common label.
     is_sign = commonest <= UNBALANCED or _value_at(train, best_epoch, "loss") >= _HARDLY_BELOW * chance_loss
@@ -112,6 +112,8 @@ def _flag_to_train_longer(validation: Sequence[Mapping[str, Any]], settings: Map
     """Return the flag that trains longer: more epochs, or no early stopping if this ended the run."""
     training, default = settings["training"], Training()
     epochs, steps = (validation[-1]["epoch"], validation[-1]["step"]) if validation else (1, 0)
+    if epochs == 1 and settings["optimizer"].get("name") == "lbfgs":  # fitted to all texts at once
+        return "more texts, more --config.training.epochs or a lower --config.training.l2"
     if epochs < training["epochs"]:
         return "--config.training.patience=0"
     usual = -(-default.min_steps * epochs // steps) if steps else default.epochs

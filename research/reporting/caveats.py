@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from research.reporting.results import Results, list_later_choices
 from research.reporting.run_result import CHANGED, MISPLACED
 
-_LBFGS_STEPS = 30  # the default of `linear`
+_LBFGS_STEPS = 30  # fewer than this may not reach the optimum
 
 
 def list_caveats(results: Results) -> list[str]:
@@ -33,7 +33,7 @@ def _not_trained(results: Results) -> str:
         (problem, count), *others = collections.Counter(problems.values()).most_common()
         share = f" in {count} of them" if others else ""
         runs = f"{len(problems)} of {len(results.outcomes[variant])} run(s)"
-        variants.append(f"{variant} in {runs} ({problem.why}{share}; what may help: {problem.mend})")
+        variants.append(f"{variant} in {runs} ({problem.why}{share}; this may help: {problem.mend})")
     return f"Not trained, so their pairs get no verdict: {'; '.join(variants)}. Other settings need another --workdir."
 
 

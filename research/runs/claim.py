@@ -47,7 +47,7 @@ def require_free(folder: Path) -> None:
     if folder.is_file():
         raise UserError(f"{folder} is a file; name a folder with --workdir")
     if folder.exists() and (not folder.is_dir() or not all(map(_is_leftover, folder.iterdir()))):
-        raise UserError(f"{folder} holds neither a run nor a comparison, and is not empty; name another --workdir")
+        raise UserError(f"{folder} holds other files; name a new or empty folder with --workdir")
 
 
 def _is_leftover(path: Path) -> bool:

@@ -100,7 +100,9 @@ class LimitedRoute(APIRoute):
             # A browser asks this server first before it lets a page of another site send JSON.
             content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if content_type != "application/json":
-                raise HTTPException(415, "the Content-Type is not application/json, expected JSON and this header")
+                raise HTTPException(
+                    415, "the Content-Type header is not application/json, expected JSON and this header"
+                )
             return await handler(LimitedRequest(request.scope, request.receive))
         except (StarletteHTTPException, RequestValidationError):
             raise

@@ -76,15 +76,15 @@ def protocol_sentence(corpus: Corpus, config: Config, folds: int, fold: int = 0)
     steps, texts = steps_per_epoch(len(split.train), training.batch_size), len(split.validation)
     if texts >= _MANY_TEXTS and steps >= _MANY_STEPS and steps * training.epochs >= _MANY_STEPS_IN_ALL:
         return ""
-    warnings = [f"{steps} steps an epoch, {texts} validation texts"]
+    warnings = [f"{steps} steps per epoch, {texts} validation texts"]
     if steps * training.epochs < _MANY_STEPS_IN_ALL:
-        warnings.append(f"{training.epochs} epoch(s) are {steps * training.epochs} steps, in which few models learn")
+        warnings.append(f"{training.epochs} epoch(s) are {steps * training.epochs} steps, too few for most models")
     elif 0 < steps * training.patience < training.min_steps:
         first_end = min(training.epochs, -(-training.min_steps // steps))
-        warnings.append(f"no run is stopped before {first_end} epochs")
+        warnings.append(f"no run stops before {first_end} epochs")
     select = chosen_by(training, corpus.labels[split.train], texts).replace("_", " ")
     luck = 98 / max(texts, 1) ** 0.5  # half the width of the 95 % interval of an accuracy of 0.5, in points
     warnings.append(
-        f"the epoch is chosen by {select} on validation texts whose accuracy is off by up to {luck:.0f} points by luck"
+        f"the epoch is chosen by {select} on these texts, whose accuracy may be off by {luck:.0f} points by luck"
     )
     return "; ".join(warnings)
