@@ -61,7 +61,7 @@ def supervise() -> None:
 
 @contextlib.contextmanager
 def ends_with_peers() -> Iterator[None]:
-    """In the child: end the process at once if a collective operation fails, instead of waiting for a lost peer."""
+    """End this process, the child, at once if a collective operation fails, instead of waiting for a lost peer."""
     import jax
 
     try:

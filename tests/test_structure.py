@@ -93,19 +93,52 @@ def room_of(module):
 FILES = sorted(path for folder in ("research", "experiments", "configs") for path in (ROOT / folder).rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_downwards_and_stay_in_their_rooms(path):
+def import_problems(path):
+    """Return what is wrong with the imports of a file, a sentence each."""
     here = str(path.relative_to(ROOT))
     own = room_of(here.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
-    assert own is not None or here == "research/__init__.py", f"{here} is in no layer"
+    if own is None and here != "research/__init__.py":
+        yield f"{here} is in no layer"
     for module in imports(path):
-        imported = room_of(module)
+        imported, package = room_of(module), module.split(".")[0]
         if own is not None and imported is not None:
-            assert imported[0] < own[0] or imported == own or LAYERS[0] == LAYERS[own[0]], f"{here} imports {module}"
-        package = module.split(".")[0]
-        assert not (package in ("jax", "flax", "optax") and here.startswith(NO_JAX)), f"{here} imports {package}"
-        homes = HOMES.get(package)
-        assert homes is None or any(here.startswith(home) for home in homes), f"{here} imports {package}"
+            is_below = imported[0] < own[0] or imported == own or LAYERS[0] == LAYERS[own[0]]
+            if not is_below:
+                yield f"{here} imports {module}, which is not below it"
+        if package in ("jax", "flax", "optax") and here.startswith(NO_JAX):
+            yield f"{here} imports {package}"
+        if not any(here.startswith(home) for home in HOMES.get(package, {""})):
+            yield f"{here} imports {package}, which has a home elsewhere"
+
+
+def test_imports_go_downwards_and_stay_in_their_rooms():
+    assert not [problem for path in FILES for problem in import_problems(path)]
+
+
+def function_problems(path):
+    """Return the functions of a file that do not fit on a screen, and the private names of others that it uses."""
+    here, tree = path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))
+    ours = ("research", "experiments", "configs")
+    modules = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ours:
+            modules |= {alias.asname or alias.name for alias in node.names}
+            yield from (f"{here} imports {alias.name}" for alias in node.names if alias.name.startswith("_"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            if node.end_lineno - node.lineno >= 60:
+                yield f"{here}: {node.name} has more than 60 lines"
+            if len([name for name in names if name not in ("self", "cls")]) > 7 and path in FILES:
+                yield f"{here}: {node.name} has more than 7 parameters"
+        is_private = isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+        if is_private and isinstance(node.value, ast.Name) and node.value.id in modules:
+            yield f"{here} uses {node.value.id}.{node.attr}"
+
+
+def test_functions_fit_on_a_screen_and_private_names_stay_in_their_file():
+    tests = sorted((ROOT / "tests").glob("*.py"))
+    assert not [problem for path in (*FILES, *tests) for problem in function_problems(path)]
 
 
 def test_no_file_imports_one_that_imports_it():
