@@ -89,7 +89,7 @@ def test_runs_of_a_model_that_was_edited_since_are_reported(easy, tmp_path, monk
     folder, lines = compare_into(tmp_path / "c", {"linear": linear(1)}, easy, repeats=1), []
     compare_into(folder, {"linear": linear(1)}, easy, repeats=1, log=lines.append)
     assert not any("other code" in line for line in lines)
-    monkeypatch.setattr("research.runs.code_hash.training_code", lambda: "another")
+    monkeypatch.setattr("research.runs.code_hash.hash_training_code", lambda: "another")
     compare_into(folder, {"linear": linear(1)}, easy, repeats=2, log=lines.append)
     assert "1 of them were made by other code; --overwrite trains all runs again" in lines
 
