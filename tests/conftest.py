@@ -43,8 +43,8 @@ SLOW = {
     *("multihost", "pretrain", "pretrain_runs", "programs", "recurrent", "settings", "sharding", "train_runs"),
 }
 # Files that need `./launch.sh test --all`: they kill real processes, start several that train together, open a browser,
-# or try thousands of inputs. In other files single tests are marked `extra`.
-EXTRA = {"compare_flags", "hostile", "kills", "multihost", "page"}
+# try thousands of inputs, or train encoders. In other files single tests are marked `extra`.
+EXTRA = {"bert", "compare_flags", "hostile", "kills", "multihost", "page", "pretrain_runs"}
 
 # Files that compare the bits of what users run. The others ask for values, of many programs that each run a few times:
 # without optimization these are compiled in half the time.

@@ -136,6 +136,7 @@ def transformer(heads):
     return dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=1))
 
 
+@pytest.mark.extra
 def test_a_variant_without_runs_can_be_replaced(easy, tmp_path):
     """A mistake in its settings is noticed when training begins, and the other variants stay in the folder."""
     compare_into(tmp_path / "c", {"linear": linear(1)}, easy, repeats=1)

@@ -227,6 +227,7 @@ def test_fixed_splits_are_used_as_they_are(folder, small_corpus, run):
     assert "a test split of its own" in err
 
 
+@pytest.mark.extra
 def test_a_config_file_of_the_users_own(folder, small_tsv, run):
     (folder / "mine.py").write_text(
         "from research.models import settings_for\nfrom research.settings import Config\n\n\n"

@@ -52,7 +52,10 @@ def test_the_recurrent_mask_is_one_mask_for_all_steps():
         np.testing.assert_allclose(last, expected[-1], atol=1e-5)
 
 
-CELLS = [("lstm", "tanh"), *((cell, name) for cell in ("gru", "rnn") for name in ("tanh", "sigmoid", "relu"))]
+CELLS = [
+    *(("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh")),
+    *(pytest.param(cell, name, marks=pytest.mark.extra) for cell in ("gru", "rnn") for name in ("sigmoid", "relu")),
+]
 
 
 def weights_of(random, cell, inputs, hidden):
@@ -137,6 +140,7 @@ def test_time_ends_with_the_longest_text():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.extra
 def test_kernels_choose_how_a_module_computes_and_change_no_parameter(two_devices):
     """The plain reference, and rows split over devices; 5 rows cannot be split evenly and stay together."""
     mesh = jax.make_mesh((2,), (BATCH,), (AxisType.Auto,), devices=jax.devices()[:2])
@@ -255,7 +259,7 @@ def test_dropout_is_off_when_deterministic_unless_sampled(settings):
     np.testing.assert_array_equal(sampled, logits(monte_carlo=4))
 
 
-@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("outputs", [1, pytest.param(3, marks=pytest.mark.extra)])
 @pytest.mark.parametrize("settings", [{"dropout": 0.4, "word_dropout": 0.2}, {"dropout": 0.4, "dropout_kind": "naive"}])
 def test_a_sampled_prediction_does_not_depend_on_its_batch(settings, outputs):
     module, variables = made(outputs, **settings, monte_carlo=3, readout="max")

@@ -409,6 +409,7 @@ def test_sigterm_lets_it_answer_what_it_has_taken():
         assert "private" not in out + err + where
 
 
+@pytest.mark.extra
 def test_a_port_that_is_taken_is_a_sentence():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         command = [sys.executable, "-P", "-m", "experiments.serve", f"--workdir={RUN}"]

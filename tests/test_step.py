@@ -122,6 +122,7 @@ def test_rates_reach_the_step(small_corpus, field):
     assert max(changes) > 1e-4
 
 
+@pytest.mark.extra
 def test_programs_of_earlier_variants_are_deleted(small_corpus):
     """A process may have 65,530 memory mappings, and the programs of a variant need thousands."""
 
