@@ -46,9 +46,12 @@ SLOW = {
 # try thousands of inputs, or train encoders. In other files single tests are marked `extra`.
 EXTRA = {"bert", "compare_flags", "hostile", "kills", "multihost", "page", "pretrain_runs"}
 
-# Files that compare the bits of what users run. The others ask for values, of many programs that each run a few times:
-# without optimization these are compiled in half the time.
-OPTIMIZED = {"kills", "multihost", "step", "training", "worker_pool"}
+# Files whose results are compared with what users get: they compile as users do. The other files check properties, with
+# many programs that each run a few times; without optimization these compile in half the time.
+OPTIMIZED = {
+    *("explain", "export", "kills", "load", "loop", "multihost", "predict", "programs", "restore", "serve", "step"),
+    *("training", "worker_pool"),
+}
 
 
 def pytest_addoption(parser):
