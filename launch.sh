@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ./launch.sh                     set up .venv on first use, then run the default comparison
 # ./launch.sh test [pytest args]  set up, also what the tests need, then run the tests
-# ./launch.sh NAME [flags]        set up, then run the program experiments/NAME.py in the current folder
+# ./launch.sh NAME [flags]        set up, then run the program NAME of experiments/ in the current folder
 # ./launch.sh help                list the programs and what they do
 #
 # ACCELERATOR=cuda13 (or cuda12, tpu) installs that build of jax. PYTHON is the interpreter for .venv.

@@ -46,11 +46,15 @@ SLOW = {
 # try thousands of inputs, or train encoders. In other files single tests are marked `extra`.
 EXTRA = {"bert", "compare_flags", "hostile", "kills", "multihost", "page", "pretrain_runs"}
 
-# Files whose results are compared with what users get: they compile as users do. The other files check properties, with
-# many programs that each run a few times; without optimization these compile in half the time.
-OPTIMIZED = {
-    *("explain", "export", "kills", "load", "loop", "multihost", "predict", "programs", "restore", "serve", "step"),
-    *("training", "worker_pool"),
+# Files that check properties, with many programs that each run a few times: without optimization these compile in half
+# the time. All others, whose results are compared with what users get, compile as users do.
+UNOPTIMIZED = {
+    *("article_formulas", "audit", "benchmark", "bert", "checkpoints", "claim", "claims", "code_hash"),
+    *("compare_flags", "comparison", "corpora", "disk", "divergence", "docs", "equations", "fingerprints"),
+    *("flops", "hostile", "keras", "launch", "learning", "linear", "model_building", "models", "optimizers"),
+    *("plan", "pretrain", "pretrain_mistakes", "pretrain_runs", "product", "reader", "recurrent", "report"),
+    *("results", "resume", "settings", "sharding", "simulation", "splits", "structure", "token_stream"),
+    *("tokenizer", "train_runs", "tuning", "unlabelled_texts", "variants", "vectors", "warm_start"),
 }
 
 
@@ -76,7 +80,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="module", autouse=True)
 def compilation(request):
     """Of a file of tests, which takes along what it has compiled: some gigabytes, over all of them."""
-    plain = request.path.stem.removeprefix("test_") not in OPTIMIZED and jax.default_backend() == "cpu"
+    plain = request.path.stem.removeprefix("test_") in UNOPTIMIZED and jax.default_backend() == "cpu"
     jax.config.update("jax_disable_most_optimizations", plain)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(plain))  # for processes
     yield

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from research.data.token_stream import cut_segments, make_row_filler, pair_segments, read_batches, write_stream
+from research.data.tokenized_corpus import learn_vocabulary
 from research.data.tokenizer import build_tokenizer, make_raw_encoder
-from research.data.vocabulary import learn_vocabulary
 from research.data.word_pieces import learn_word_pieces
 from research.settings import Data
 from tests.pretraining import NUM_IDS, SPECIAL, TEXTS, small_config

@@ -10,8 +10,8 @@ from hypothesis import given
 from tokenizers import Tokenizer
 
 from research.data import tokenizer as tokenizer_module
+from research.data.tokenized_corpus import fit_vocabulary
 from research.data.tokenizer import build_tokenizer, encode, encode_texts, intern_texts, split_text
-from research.data.vocabulary import fit_vocabulary
 from research.settings import Data
 
 

@@ -5,9 +5,9 @@ import pytest
 
 from research.data.corpora import make_corpus
 from research.data.reader import Row
+from research.data.tokenized_corpus import fit_vocabulary, learn_vocabulary
 from research.data.tokenizer import intern_texts, read_tokenizer
 from research.data.unlabelled_texts import Part, TextFile, open_texts, pretraining_split, split_sentences
-from research.data.vocabulary import fit_vocabulary, learn_vocabulary
 from research.data.word_pieces import learn_word_pieces
 from research.errors import UserError
 from research.settings import Data
@@ -82,5 +82,5 @@ def test_words_are_counted_in_chunks(small_corpus, monkeypatch):
     data = Data(vocab_size=200)
     every = np.arange(len(small_corpus))
     expected = fit_vocabulary(intern_texts(small_corpus.texts, data), every, 200)
-    monkeypatch.setattr("research.data.vocabulary.CHUNK_TEXTS", 7)
+    monkeypatch.setattr("research.data.tokenized_corpus.CHUNK_TEXTS", 7)
     assert learn_vocabulary(iter(small_corpus.texts), data) == expected

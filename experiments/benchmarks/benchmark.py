@@ -85,7 +85,7 @@ def _write_folds(folder: Path) -> float:
 
     config, corpus = load_config("lstm"), load("rotten_tomatoes")
     prepared = [prepare_texts(RunSpec(config, corpus, FLAGS.folds, fold, 0)) for fold in range(FLAGS.folds)]
-    save_folds(str(folder / "folds.npz"), [Fold(p.train, p.validation, p.test, p.widths) for p in prepared])
+    save_folds(str(folder / "folds.npz"), [Fold(p.train, p.validation, p.test, p.shapes.widths) for p in prepared])
     # The backward pass costs twice the forward pass.
     tokens = sum(3 * len(p.train.tokens) + len(p.validation.tokens) for p in prepared)
     return 2.0 * tokens * (EMBEDDING_SIZE + HIDDEN_SIZE) * 4 * HIDDEN_SIZE

@@ -13,10 +13,8 @@ where it stopped. The tables show all runs of the folder.
 """
 
 import itertools
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -88,23 +86,39 @@ def main(overrides: list[str]) -> None:
         raise UserError(f"--sizes is {','.join(FLAGS.sizes)}, expected numbers of texts such as 200,500")
     combinations = itertools.product(FLAGS.corpora, sizes, FLAGS.variants, range(FLAGS.repeats))
     jobs = sorted(itertools.starmap(Job, combinations), key=lambda job: job.size)
+    from research.training.whole_fit import is_fitted_whole
+
     for variant in FLAGS.variants:
-        load_config(variant, overrides)  # report a wrong variant at once
+        if is_fitted_whole(load_config(variant, overrides)):  # which reports a wrong variant, too
+            raise UserError(f"--variants has {variant}, which is fitted to all texts at once: no rule applies to it")
     folder = Path(FLAGS.workdir)
     folder.mkdir(parents=True, exist_ok=True)
     left = [job for job in jobs if not (folder / f"{job.name}.json").exists()]
-    with (
-        ProcessPoolExecutor(devices.CORES, multiprocessing.get_context("spawn"), devices.set_up_process) as pool,
-        reporting(len(left), "runs") as reporter,
-    ):
-        work = (pool.submit(_train, job, overrides, folder) for job in left)
-        for done, future in enumerate(list(work), 1):
-            reporter.progress(future.result(), done, float("nan"))
+    with reporting(len(left), "runs") as reporter:
+        _train_all(left, overrides, folder, reporter.progress)
     courses = [_read(path) for path in sorted(folder.glob("*.json"))]
     seconds = time.perf_counter() - start
     studies.show("Rules against the generous one, by size", _HEADER, list(_by_rule(courses)), seconds)
     title = "The default against the generous rule, by variant"
     studies.show(title, _VARIANT_HEADER, list(_by_variant(courses)), seconds, append=True)
+
+
+def _train_all(
+    jobs: Sequence[Job], overrides: list[str], folder: Path, on_progress: Callable[[str, float, float], None]
+) -> None:
+    """Train generous runs in worker processes."""
+    from research.parallel.worker_pool import WorkerPool, Workers
+
+    waiting, running, done = list(jobs), [], itertools.count(1)
+    with WorkerPool(Workers(devices.CORES, devices.set_up_process), (overrides, folder)) as pool:
+        while waiting or running:
+            while waiting and pool.has_idle:
+                job = waiting.pop(0)
+                running.append(pool.submit(_train, job, title=f"trained {job.name}"))
+            pool.listen()
+            for future in [future for future in running if future.done()]:
+                running.remove(future)
+                on_progress(future.result(), next(done), float("nan"))
 
 
 def _draw(corpus: "Corpus", job: Job) -> "Corpus":
@@ -132,8 +146,9 @@ def _draw(corpus: "Corpus", job: Job) -> "Corpus":
     return make_corpus(corpus.name, {"train": [rows[i] for i in train], "test": [rows[i] for i in test]})
 
 
-def _train(job: Job, overrides: list[str], folder: Path) -> str:
+def _train(shared: tuple[list[str], Path], job: Job, report: Callable[[], None]) -> str:
     """Train one generous run in a worker process and write its course; return its name."""
+    overrides, folder = shared
     from research.data.corpora import load
     from research.runs.prepare import Run, fresh_state, prepare_run
     from research.training.loop import fit, stack
@@ -156,6 +171,7 @@ def _train(job: Job, overrides: list[str], folder: Path) -> str:
             test_accuracy = float(np.mean(probabilities.argmax(axis=1) == texts.test.labels))
         values = (validation[name] for name in ("step", "loss", "accuracy", "macro_f1"))
         epochs.append(Epoch(*values, test_accuracy))
+        report()  # ends this function if the program was stopped
         del states  # their memory is given to the next step
     labels = np.bincount(texts.train.labels).tolist()
     write_json(folder / f"{job.name}.json", [job, labels, len(texts.validation.labels), epochs])

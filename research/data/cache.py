@@ -18,7 +18,7 @@ from research.atomic_files import whole_file
 Arrays = dict[str, np.ndarray]
 PROGRAMS = "xla"  # the subfolder of compiled programs
 MOST_BYTES = 2 << 30  # limit of each subfolder of arrays, and of compiled programs
-LONG_CHARACTERS = 2_000_000  # shorter corpora are processed faster than a cached file is worth
+LONG_CHARACTERS = 200_000  # shorter corpora are processed faster than a cached file is worth
 
 
 def cache_root() -> Path:

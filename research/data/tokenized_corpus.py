@@ -1,13 +1,18 @@
-"""The tokens of a whole corpus: computed once for all runs that clean and split texts alike, and cached on disk."""
+"""The tokens of a whole corpus, computed once and cached on disk, and the vocabulary of a run's training texts."""
 
+import collections
 import functools
 import importlib.metadata
+import itertools
+from collections.abc import Iterable
 
 import numpy as np
 
 from research.data.cache import cached_of_texts
 from research.data.corpora import Corpus
 from research.data.tokenizer import (
+    PADDING_ID,
+    UNKNOWN_ID,
     Encoded,
     Interned,
     encode_texts,
@@ -16,7 +21,10 @@ from research.data.tokenizer import (
     pretrained_tokenizer,
     read_tokenizer,
 )
+from research.data.word_pieces import PADDING, UNKNOWN
 from research.settings import Data
+
+CHUNK_TEXTS = 10_000  # texts whose words are counted at a time
 
 
 def tokenize_corpus(corpus: Corpus, data: Data) -> Interned | Encoded:
@@ -67,3 +75,39 @@ def encode_corpus(corpus: Corpus, tokenizer: str) -> Encoded:
 
     made_from = f"format 2 {corpus.checksum} {tokenizer} {importlib.metadata.version('tokenizers')}"
     return Encoded(**cached_of_texts(corpus.texts, "pieces", made_from, make))
+
+
+def fit_vocabulary(interned: Interned, train: np.ndarray, size: int) -> dict[str, int]:
+    """Return a vocabulary of the most frequent words in the training texts; ties are sorted by word.
+
+    Args:
+      interned: the corpus.
+      train: int [n], indices of the training texts.
+      size: maximum number of entries, including padding and unknown.
+
+    Returns:
+      word -> id; padding is 0, unknown is 1, and the most frequent word is 2.
+    """
+    count = np.zeros(len(interned.words), np.int64)
+    for n in train:
+        np.add.at(count, interned.tokens[interned.offsets[n] : interned.offsets[n + 1]], 1)
+    return _keep_most_frequent(zip(interned.words, count.tolist(), strict=True), size)
+
+
+def learn_vocabulary(texts: Iterable[str], data: Data) -> dict[str, int]:
+    """Return the vocabulary that `fit_vocabulary` would fit, for texts that need not fit into memory."""
+    counts: collections.Counter[str] = collections.Counter()
+    texts = iter(texts)
+    while chunk := list(itertools.islice(texts, CHUNK_TEXTS)):
+        interned = intern_texts(chunk, data)
+        frequencies = np.bincount(interned.tokens, minlength=len(interned.words)).tolist()
+        counts.update(dict(zip(interned.words, frequencies, strict=True)))
+    return _keep_most_frequent(counts.items(), data.vocab_size)
+
+
+def _keep_most_frequent(counts: Iterable[tuple[str, int]], size: int) -> dict[str, int]:
+    by_frequency = sorted((-count, word) for word, count in counts if count)
+    vocabulary = {PADDING: PADDING_ID, UNKNOWN: UNKNOWN_ID}
+    for _, word in by_frequency[: size - len(vocabulary)]:
+        vocabulary[word] = len(vocabulary)
+    return vocabulary

@@ -13,6 +13,7 @@ from research.data.fingerprints import no_fingerprints
 from research.data.pretrained_encoders import NAMES, read_pretraining
 from research.data.splits import resolve_folds
 from research.data.token_stream import Rows, Stream, make_row_filler, write_stream
+from research.data.tokenized_corpus import learn_vocabulary
 from research.data.tokenizer import (
     build_tokenizer,
     make_raw_encoder,
@@ -21,7 +22,6 @@ from research.data.tokenizer import (
     set_truncation,
 )
 from research.data.unlabelled_texts import Part, TextFile
-from research.data.vocabulary import learn_vocabulary
 from research.data.word_pieces import END, MASK, START, Special, learn_word_pieces
 from research.errors import UserError
 from research.models import guesser_shapes, load_module

@@ -8,11 +8,10 @@ import numpy as np
 from research.data.batches import WIDTH_COST, WIDTH_COST_PRETRAINED, WIDTH_COST_SKIPPING, choose_widths
 from research.data.corpora import Corpus
 from research.data.splits import Split, split_corpus
-from research.data.tokenized_corpus import encode_corpus, intern_corpus
+from research.data.tokenized_corpus import encode_corpus, fit_vocabulary, intern_corpus
 from research.data.tokenizer import Encoded, build_tokenizer, encode, pretrained_tokenizer
 from research.data.unlabelled_texts import TextFile, pretraining_split
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
-from research.data.vocabulary import fit_vocabulary
 from research.models import load_module
 from research.settings import Config, Data, Pretraining, repeat_of
 from research.training.programs import Shapes

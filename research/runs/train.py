@@ -187,7 +187,8 @@ def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
     compile_programs(programs, programs.placement.put(fresh), data, None if is_whole else training, shapes)
     times.append(time.perf_counter())
     if is_whole:
-        task = whole_fit_task(programs, data, prepared[0].spec.config, shapes)
+        runs = [run.run for run in _pad(prepared, programs.placement)]
+        task = whole_fit_task(programs, data, prepared[0].spec.config, shapes, group.on_progress, runs)
     else:
         task = classifier_task(programs, data, training, shapes)
     saved = [SavedRun(run.run, _epochs_of(run.spec.config), run.select) for run in prepared]
@@ -261,7 +262,7 @@ def train_epochs(
             epochs,
             done=[history.epochs for history in histories] + [epochs for _ in padding],
             is_finished=lambda r: histories[r].is_over,
-            hooks=Hooks(lambda r, done, loss: on_progress(runs[r].run, done, loss), on_checkpoint),
+            hooks=Hooks(on_progress, on_checkpoint, [saved.run for saved in runs]),
         )
         errors: dict[int, Diverged] = {}
         for states, results in every_epoch:

@@ -56,9 +56,10 @@ class Hooks(NamedTuple):
     """The callbacks of `fit`; an exception that one raises ends training."""
 
     # Called with (run, epochs done, a recent loss).
-    on_progress: Callable[[int, float, float], None] = lambda run, epochs, loss: None
+    on_progress: Callable[[Any, float, float], None] = lambda run, epochs, loss: None
     # Called with (states, the runs that train, whether an exception ends training here).
     on_checkpoint: Callable[[Any, set[int], bool], None] = lambda states, runs, is_end: None
+    runs: Sequence[Any] = range(1 << 30)  # what `on_progress` is called with for each run; by default its number
 
 
 class _Epoch(NamedTuple):
@@ -115,7 +116,7 @@ def fit(
         with _checkpoint_on_exception(hooks, states, set(runs) - diverged):
             for r, result in enumerate(results):
                 if isinstance(result, list):
-                    hooks.on_progress(r, number + 1.0, result[0]["loss"])
+                    hooks.on_progress(hooks.runs[r], number + 1.0, result[0]["loss"])
 
 
 def _train_epoch(task: Task, epoch: _Epoch, states: Any, hooks: Hooks) -> tuple[Any, dict[int, Diverged]]:
@@ -162,7 +163,7 @@ def _read_losses(
         good_runs.difference_update(failures)
         for r in sorted(good_runs):
             loss = float(losses[r]) / max(float(weights[r]), 1.0)
-            hooks.on_progress(r, epoch.number + step_of[r] / epoch.steps[r], loss)
+            hooks.on_progress(hooks.runs[r], epoch.number + step_of[r] / epoch.steps[r], loss)
     return failures
 
 

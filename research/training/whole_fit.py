@@ -3,7 +3,9 @@
 To the training loop, such a fit is one epoch of one step.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,19 +28,34 @@ def is_fitted_whole(config: Config) -> bool:
     return is_full_batch_lbfgs and hasattr(load_module(config.model.module), "fit")
 
 
-def whole_fit_task(programs: Programs, data: Sequence[TrainData], config: Config, shapes: Shapes) -> Task:
-    """Return the task of fitting R runs, one after the other; the arguments are those of `classifier_task`."""
+def whole_fit_task(
+    programs: Programs,
+    data: Sequence[TrainData],
+    config: Config,
+    shapes: Shapes,
+    on_progress: Callable[[Any, float, float], None] = lambda run, iterations, loss: None,
+    runs: Sequence[Any] = range(1 << 30),
+) -> Task:
+    """Return the task of fitting R runs, one after the other.
+
+    Args:
+      programs, data, shapes: as of `classifier_task`.
+      config: the settings; `training.epochs` is the largest number of iterations.
+      on_progress: called after each iteration; an exception that it raises ends the fit, of which nothing is kept.
+      runs: what `on_progress` is called with for each run; by default its number.
+    """
     training = config.training
 
     def evaluate(states: TrainState, texts: Sequence[Encoded]) -> Metrics:
         batches = evaluation_batches(texts, shapes.widths, programs.placement)
         return evaluate_runs(programs, states.variables, batches, [len(part.labels) for part in texts])[0]
 
-    def fit(states: TrainState, runs: Sequence[int]) -> tuple[TrainState, Metrics]:
+    def fit(states: TrainState, active: Sequence[int]) -> tuple[TrainState, Metrics]:
         fitted = [of_run(states, r) for r in range(len(data))]
-        for r in runs:
+        for r in active:
             loss = LogisticLoss(float(fitted[r].rates.l2), fitted[r].class_weights, training.label_smoothing)
-            variables = dict(programs.module.fit(data[r].train, loss, training.epochs).variables)
+            report = functools.partial(on_progress, runs[r])
+            variables = dict(programs.module.fit(data[r].train, loss, training.epochs, report).variables)
             params = variables.pop("params")
             fitted[r] = fitted[r].replace(step=np.int32(1), params=params, constants=variables)
         states = programs.placement.put(stack(fitted))

@@ -16,8 +16,8 @@ from experiments.benchmarks.peers import EMBEDDING_SIZE, HIDDEN_SIZE, PADDED, an
 from experiments.variants import load_config
 from research.data.batches import Batch, blocks, epoch_order
 from research.data.corpora import load
+from research.data.tokenized_corpus import fit_vocabulary
 from research.data.tokenizer import Encoded, encode, intern_texts
-from research.data.vocabulary import fit_vocabulary
 from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained
 from research.settings import Config, Data
