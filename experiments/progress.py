@@ -121,7 +121,7 @@ def print_results(results: "Results", folder: Path) -> None:
     # Imported here, because it imports SciPy: other programs start faster without it.
     from research.evaluation.metrics import NAMES
     from research.reporting.caveats import list_caveats
-    from research.reporting.protocol import describe_protocol
+    from research.reporting.summary import describe_protocol
     from research.reporting.tables import effects_table, pairs_table, variants_table
 
     print_table(describe_protocol(results), *variants_table(results)[:2])

@@ -13,9 +13,9 @@ from research.evaluation.metrics import NAMES
 from research.json_files import write_json
 from research.reporting.caveats import list_caveats
 from research.reporting.claims import Claims, pairs_of
-from research.reporting.protocol import describe_protocol
 from research.reporting.report import write_report
 from research.reporting.results import read_results
+from research.reporting.summary import describe_protocol
 from research.reporting.tables import pairs_table, variants_table
 from research.runs import run_files
 from research.settings import Data

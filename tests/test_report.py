@@ -16,9 +16,9 @@ from research.json_files import write_json
 from research.reporting.claims import Claims
 from research.reporting.documents import Table, markdown_table, render_latex
 from research.reporting.plots import FONTS, write_plots
-from research.reporting.protocol import describe_answer, describe_protocol
 from research.reporting.report import write_report
 from research.reporting.results import read_results
+from research.reporting.summary import describe_answer, describe_protocol
 from research.reporting.tables import difference_matrix, pairs_table
 from research.runs import run_files
 from tests.made_up_comparison import ACCURACY

@@ -13,15 +13,15 @@ from research.reporting.disagreement import find_disagreement
 from research.reporting.documents import Plot, render_html, render_latex, render_markdown
 from research.reporting.formatting import format_margin
 from research.reporting.plots import write_plots
-from research.reporting.protocol import (
+from research.reporting.provenance import list_provenance, list_settings
+from research.reporting.results import Results, comparison_json, read_results, results_csv
+from research.reporting.summary import (
     describe_answer,
     describe_choices,
     describe_intervals,
     describe_level,
     describe_protocol,
 )
-from research.reporting.provenance import list_provenance, list_settings
-from research.reporting.results import Results, comparison_json, read_results, results_csv
 from research.reporting.tables import (
     classes_table,
     costs_table,
