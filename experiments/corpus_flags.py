@@ -65,11 +65,11 @@ def load_corpus(source: str = "") -> "Corpus":
 def flags_of_corpus(source: str) -> list[str]:
     """Return the flags that name this corpus from any folder."""
     path = Path(source)
-    given = [f"--corpus={path.resolve() if path.exists() else source}"]
+    arguments = [f"--corpus={path.resolve() if path.exists() else source}"]
     for name in _COLUMN_FLAGS:
         flag = flags.FLAGS[name]
         if flag.value != flag.default:
-            given.append(f"--{name}={flag.value}")
+            arguments.append(f"--{name}={flag.value}")
     if flags.FLAGS.clean:
-        given.append("--clean")
-    return given
+        arguments.append("--clean")
+    return arguments

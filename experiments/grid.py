@@ -78,10 +78,10 @@ def _combinations(
         complete = [*overrides, *(f"--config.{choice}" for choice in chosen)]
         switched_off = [[f"{field}={_value_off(name, field, complete)}"] for field in drop]
         for off in [[], *switched_off]:
-            given = (*complete, *(f"--config.{choice}" for choice in off))
+            variant_flags = (*complete, *(f"--config.{choice}" for choice in off))
             differs = ",".join([*chosen, *off])
-            config = load_config(name, given)
-            yield Variant(f"{label}[{differs}]" if differs else label, config, (f"--config={source}", *given))
+            config = load_config(name, variant_flags)
+            yield Variant(f"{label}[{differs}]" if differs else label, config, (f"--config={source}", *variant_flags))
 
 
 def _parse_factor(text: str) -> _Factor:

@@ -61,5 +61,5 @@ def _meaning(field: dataclasses.Field) -> str:
     limits = [f"{word} {about[key]}" for key, word in (("low", "at least"), ("high", "at most")) if about.get(key)]
     if about.get("choices"):
         limits = [f"one of {', '.join(about['choices'])}"]
-    what = f": {about['what']}" if about.get("what") else ""
-    return what + (f" ({', '.join(limits)})" if limits else "")
+    meaning = f": {about['what']}" if about.get("what") else ""
+    return meaning + (f" ({', '.join(limits)})" if limits else "")

@@ -118,9 +118,9 @@ def _predict(texts: list[str]) -> Iterator[tuple[str, ...]]:
         folder = Path(temporary)
         _write_lines(folder / "texts.txt", texts)
         answers = folder / "ours.jsonl"
-        ours = ["-m", "experiments.predict", f"--workdir={FLAGS.workdir}", f"--input={folder / 'texts.txt'}"]
+        predict = ["-m", "experiments.predict", f"--workdir={FLAGS.workdir}", f"--input={folder / 'texts.txt'}"]
         for caches in ("as they are", "warm"):
-            rate = _rate([[*ours, f"--output={answers}", "--overwrite"]], len(texts))
+            rate = _rate([[*predict, f"--output={answers}", "--overwrite"]], len(texts))
             yield f"texts of predict, ours, compilation cache {caches}", rate, "", "", "", ""
         if FLAGS.peers:
             _write_weights(folder / "weights.npz")

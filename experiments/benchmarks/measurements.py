@@ -32,10 +32,14 @@ def summary_rows(measurements: Sequence[Measurement]) -> list[tuple[str, ...]]:
         groups.setdefault((measurement.what, measurement.of), []).append(measurement)
     median = {key: statistics.median(m.value for m in group) for key, group in groups.items()}
     # The last of ours, which has warm caches.
-    ours = {what: value for (what, owner), value in median.items() if owner.startswith("ours")}
+    our_median = {what: value for (what, owner), value in median.items() if owner.startswith("ours")}
     rows = []
     for (what, owner), group in groups.items():
-        share = "" if owner.startswith("ours") or what not in ours else f"{ours[what] / median[what, owner]:.2f}"
+        share = (
+            ""
+            if owner.startswith("ours") or what not in our_median
+            else f"{our_median[what] / median[what, owner]:.2f}"
+        )
         accuracies = [accuracy for m in group for accuracy in m.accuracy]
         accuracy = f"{100 * sum(accuracies) / len(accuracies):.1f}" if accuracies else ""
         values = [m.value for m in group]

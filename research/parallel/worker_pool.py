@@ -1,8 +1,8 @@
 """A pool of worker processes with one core each, for training and prediction.
 
-On CPU, runs in worker processes take 0.7 of the time of runs in threads. In one process, XLA divides each product among
-all cores, and runs wait for each other, for Python and for memory. A worker computes with one thread, so that the bits
-of a run do not depend on the number of cores.
+On CPU, worker processes are faster than one process that uses all cores (docs/speed.md). In one process, XLA divides
+each product among the cores, which wait for each other, for Python and for memory. A worker computes with one thread,
+so that the bits of a run do not depend on the number of cores.
 """
 
 import contextlib

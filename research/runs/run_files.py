@@ -202,7 +202,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def is_run(folder: Path) -> bool:
-    """Return whether a folder holds a run, finished or not; other programs write a `config.json` too."""
+    """Return whether a folder holds a run, finished or unfinished. A `config.json` alone may be of another program."""
     if not (folder / CONFIG).exists():
         return False
     try:

@@ -1,6 +1,6 @@
 """Predict any number of texts in bounded memory: one chunk after the other, in the order of the input.
 
-On CPU, a worker process per core takes two thirds of the time of one process that sees all cores: there, XLA splits the
+On CPU, a worker process per core is faster than one process that uses all cores (docs/speed.md): there, XLA splits the
 arithmetic of each batch among the cores, which wait for one another.
 """
 
