@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments import comparison_flags, corpus_flags, devices, program
+from experiments import comparison_flags, corpus_flags, program
 from experiments.grid import expand
 from experiments.progress import print_results, print_table, reporting
 from experiments.variants import every_variant, load_config, refuse_overrides
 from research.atomic_files import write_text
 from research.errors import UserError
+from research.parallel import device_setup
 from research.runs import run_files
 from research.runs.plan_file import read_plan
 
@@ -62,7 +63,7 @@ def main(overrides: list[str]) -> None:
         names = every_variant()
         print(f"all leaves out the variants that take long: {', '.join(every_variant('NAMED_ALONE'))}", file=sys.stderr)
     variants = expand(names, overrides, FLAGS.vary, FLAGS.drop)
-    devices.use_devices()
+    device_setup.use_devices()
     sources = [FLAGS.corpus] if Path(FLAGS.corpus).exists() else FLAGS.corpus.split(",")
     corpora = {source: corpus_flags.load_corpus(source) for source in sources}
     corpus_names = [corpus.name for corpus in corpora.values()]
@@ -133,7 +134,7 @@ def _compare(
             command=program.command(),
             overwrite=FLAGS.overwrite,
         )
-        workers = devices.make_workers()
+        workers = device_setup.make_workers()
         results = compare(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
     print_results(results, folder)
     return results

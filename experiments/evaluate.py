@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import flags
 
-from experiments import corpus_flags, devices, program
+from experiments import corpus_flags, program
 from experiments.progress import print_table, say_unfinished, short_names
 from research.errors import UserError
+from research.parallel import device_setup
 
 if TYPE_CHECKING:
     from research.data.corpora import Corpus
@@ -30,7 +31,7 @@ FLAGS = flags.FLAGS
 
 def main() -> None:
     program.required("workdir")
-    devices.use_devices()
+    device_setup.use_devices()
     from research.data.corpora import load
     from research.evaluation.intervals import Outcome
     from research.reporting.tables import ABOUT_A_RUN, run_table

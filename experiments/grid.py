@@ -13,9 +13,9 @@ from experiments.variants import (
     load_config,
     print_unread,
     print_without_effect,
-    split_name,
 )
 from research.errors import UserError, expected
+from research.runs.named_configs import split_name
 from research.settings import OFF, Config, leaves, names_read
 
 if TYPE_CHECKING:  # imported where it is used, so that programs that compare nothing start without plots

@@ -24,10 +24,11 @@ from typing import IO, BinaryIO
 
 from absl import flags
 
-from experiments import devices, program
+from experiments import program
 from experiments.progress import reporting
 from research.atomic_files import whole_file
 from research.errors import UserError
+from research.parallel import device_setup
 from research.parallel.worker_pool import Workers
 from research.serving.prediction_files import Chunk, read_texts, split_into_chunks
 from research.serving.prediction_stream import OutputFormat, predict_here, predict_in_workers
@@ -102,11 +103,11 @@ def _open_output(stack: ExitStack, output: Path) -> IO[str]:
 
 def _predict(chunks: Iterable[Chunk], output_format: OutputFormat, size: int | None) -> Iterator[tuple[Chunk, str]]:
     """Predict in worker processes if the input is long enough and there are only CPUs; otherwise in this process."""
-    processes = min(devices.CORES, _MAX_PROCESSES, (size or 0) // _INPUT_BYTES_PER_PROCESS)
-    if processes > 1 and devices.has_only_cpus():
-        workers = Workers(processes, devices.set_up_process)
+    processes = min(device_setup.CORES, _MAX_PROCESSES, (size or 0) // _INPUT_BYTES_PER_PROCESS)
+    if processes > 1 and device_setup.has_only_cpus():
+        workers = Workers(processes, device_setup.set_up_process)
         return predict_in_workers(FLAGS.workdir, chunks, output_format, workers)
-    devices.use_devices()
+    device_setup.use_devices()
     return predict_here(FLAGS.workdir, chunks, output_format)
 
 

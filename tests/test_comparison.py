@@ -41,7 +41,7 @@ def test_numbers_of_repeats_that_do_not_fit_are_refused(easy, tmp_path):
             compare_into(tmp_path / "c", {"linear": linear(1)}, easy, **repeats)
     with pytest.raises(UserError, match="expected at least one variant"):
         compare_into(tmp_path / "c", {}, easy)
-    with pytest.raises(UserError, match="--baseline is 'cnn'"):
+    with pytest.raises(UserError, match="baseline is 'cnn'"):
         compare_into(tmp_path / "c", {"linear": linear(1)}, easy, claims=Claims(baseline="cnn"))
     assert not (tmp_path / "c").exists()
 
@@ -96,7 +96,7 @@ def test_runs_of_a_model_that_was_edited_since_are_reported(easy, tmp_path, monk
 
 def test_overwriting_removes_the_runs_of_the_earlier_comparison(easy, tmp_path):
     compare_into(tmp_path / "c", {"linear": linear(1)}, easy, repeats=2)
-    with pytest.raises(UserError, match="--baseline is 'cnn'"):
+    with pytest.raises(UserError, match="baseline is 'cnn'"):
         compare_into(tmp_path / "c", {"linear": linear(1)}, easy, claims=Claims(baseline="cnn"), overwrite=True)
     assert (tmp_path / "c" / "linear" / "repeat1" / "record.json").exists()
     compare_into(tmp_path / "c", {"other": linear(2)}, easy, repeats=1, overwrite=True)

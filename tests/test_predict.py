@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from experiments import devices
 from research import restore
 from research.errors import UserError
+from research.parallel import device_setup
 from research.serving import prediction_files
 from research.serving.prediction_files import MAX_CHUNK_TEXTS, read_texts, split_into_chunks, to_jsonl
 from research.serving.prediction_stream import OutputFormat, predict_here
@@ -196,7 +196,7 @@ def members(group):
 
 
 @pytest.mark.extra
-@pytest.mark.skipif(devices.CORES < 2, reason="processes are a core each")
+@pytest.mark.skipif(device_setup.CORES < 2, reason="processes are a core each")
 def test_processes_say_what_threads_say_in_the_same_order(long_input):
     texts, path = long_input
     with start(path) as process:
@@ -210,7 +210,7 @@ def test_processes_say_what_threads_say_in_the_same_order(long_input):
 
 
 @pytest.mark.extra
-@pytest.mark.skipif(devices.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
+@pytest.mark.skipif(device_setup.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
 def test_nothing_is_left_of_a_killed_program(long_input):
     process = start(long_input[1])
     with process:
@@ -224,7 +224,7 @@ def test_nothing_is_left_of_a_killed_program(long_input):
 
 
 @pytest.mark.extra
-@pytest.mark.skipif(devices.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
+@pytest.mark.skipif(device_setup.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
 def test_a_lost_process_is_one_sentence(long_input):
     with start(long_input[1]) as process:
         assert process.stdout.readline().startswith('{"text"')
@@ -235,7 +235,7 @@ def test_a_lost_process_is_one_sentence(long_input):
 
 
 @pytest.mark.extra
-@pytest.mark.skipif(devices.CORES < 2, reason="processes are a core each")
+@pytest.mark.skipif(device_setup.CORES < 2, reason="processes are a core each")
 def test_what_is_wrong_with_a_run_is_one_sentence_from_processes_too(long_input, tmp_path):
     with start(long_input[1], run=tmp_path) as process:
         written, said = process.communicate(timeout=300)

@@ -277,7 +277,7 @@ class _Board:
 def _describe_end(run: Run, outcome: Outcome) -> str:
     """Return how a run ended, as a phrase; write the record of a run that failed."""
     if isinstance(outcome, Diverged):
-        return f"diverged ({outcome})"
+        return f"diverged ({outcome.message})"
     if outcome is not None:
         problem = f"{type(outcome).__name__}: {outcome}".splitlines()[0]
         trace = "".join(traceback.format_exception(outcome))

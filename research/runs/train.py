@@ -213,7 +213,7 @@ def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
     # All records are written last, so that any run of an interrupted group can be resumed without the others.
     for run, best in zip(prepared, outcomes, strict=True):
         if isinstance(best, Diverged):
-            write_record(run.run.folder, "diverged", run.run.command, error=str(best), **common_facts)
+            write_record(run.run.folder, "diverged", run.run.command, error=best.message, **common_facts)
     for run, best in finished:
         write_record(run.run.folder, "done", run.run.command, **run_facts(run, programs, best), **common_facts)
     return [best if isinstance(best, Diverged) else None for best in outcomes]
