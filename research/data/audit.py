@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.data.cache import cached_of_texts
-from research.data.corpora import KNOWN, Corpus, label_components, load, make_corpus
+from research.data.components import label_components
+from research.data.corpora import KNOWN, Corpus, load, make_corpus
 from research.data.fingerprints import WORD
 from research.data.reader import Columns, Row
 from research.errors import UserError
@@ -88,7 +89,11 @@ def reload_corpus(description: dict[str, Any], classes: tuple[str, ...]) -> Corp
     Raises:
       UserError: the source does not exist any more, or its content has changed.
     """
-    source = description.get("source") or description["name"]
+    source = description.get("source", description["name"])
+    if not source:
+        raise UserError(
+            f"the corpus {description['name']!r} was made in Python and is in no file: name a file of it with --corpus"
+        )
     if source not in KNOWN and not Path(source).exists():
         raise UserError(f"the run was trained on {source}, which is not there: name it with --corpus")
     corpus = load(source, Columns(*description.get("columns", ())), classes)

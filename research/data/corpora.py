@@ -12,13 +12,15 @@ import importlib.util
 import io
 import itertools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from research.data.assets import fetch
+from research.data.components import join_groups
+from research.data.frames import FrameColumns, rows_of_dataset, rows_of_frame, rows_of_texts
 from research.data.reader import Columns, Row, read_path, read_text
 from research.errors import UserError
 
@@ -28,7 +30,11 @@ _MAX_DIGITS = 20  # of a label that counts as a number; Python refuses integers 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Corpus:
-    """Labelled texts, sorted by (content hash, label, split). Corpora with equal checksums are equal."""
+    """Labelled texts, sorted by (content hash, label, split). Corpora with equal checksums are equal.
+
+    `load` reads one from a file or a folder. `from_pandas`, `from_texts` and `from_dataset` make one of what a Python
+    program holds; like a file, it is the same corpus if its texts, labels and groups are the same in any order.
+    """
 
     name: str
     texts: tuple[str, ...]
@@ -50,6 +56,79 @@ class Corpus:
 
     def __hash__(self) -> int:
         return hash(self.checksum)
+
+    @classmethod
+    def from_pandas(
+        cls,
+        frame: Any,
+        text: str | Sequence[str] = "text",
+        label: str = "label",
+        group: str | None = None,
+        *,
+        name: str = "dataframe",
+        drop_missing: bool = False,
+    ) -> "Corpus":
+        """Return the rows of a DataFrame as a corpus.
+
+        Args:
+          frame: a pandas.DataFrame.
+          text: the column of texts; a list of columns is joined by blanks.
+          label: the column of labels: integers, booleans or names.
+          group: a column of groups; a split never separates the texts of one group.
+          name: the name of the corpus in reports.
+          drop_missing: whether to leave out rows without a text or a label; otherwise they are an error.
+
+        Raises:
+          UserError: a column, a text or a label is missing, a label is wrong, or there are fewer than two classes.
+        """
+        rows = rows_of_frame(frame, FrameColumns(text, label, group, drop_missing))
+        return make_corpus(name, {"all": rows})
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        groups: Iterable[Any] | None = None,
+        *,
+        name: str = "texts",
+        drop_missing: bool = False,
+    ) -> "Corpus":
+        """Return texts and their labels as a corpus.
+
+        Args:
+          texts: N strings.
+          labels: N integers, booleans or names.
+          groups: N values; a split never separates the texts of one group.
+          name: the name of the corpus in reports.
+          drop_missing: as in `from_pandas`.
+
+        Raises:
+          UserError: the lengths differ, or as `from_pandas`.
+        """
+        return make_corpus(name, {"all": rows_of_texts(texts, labels, groups, drop_missing=drop_missing)})
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        text: str | Sequence[str] = "text",
+        label: str = "label",
+        group: str | None = None,
+        *,
+        name: str = "dataset",
+        drop_missing: bool = False,
+    ) -> "Corpus":
+        """Return a data set of HuggingFace's library as a corpus.
+
+        Args:
+          dataset: a datasets.Dataset; or a datasets.DatasetDict, whose train, validation and test splits are kept.
+          text, label, group, name, drop_missing: as in `from_pandas`. The labels of a `ClassLabel` are its names.
+
+        Raises:
+          UserError: a split has an unknown name, or as `from_pandas`.
+        """
+        return make_corpus(name, rows_of_dataset(dataset, FrameColumns(text, label, group, drop_missing)))
 
     def describe(self) -> dict[str, Any]:
         """Return what `config.json` and `plan.json` keep about the corpus, for `audit.reload_corpus`."""
@@ -139,6 +218,28 @@ def load(name_or_path: str | Path, columns: Columns = Columns(), classes: tuple[
     return dataclasses.replace(corpus, source=str(path.resolve()), columns=columns)
 
 
+def as_corpus(source: Any) -> Corpus:
+    """Return a corpus: one that is given, one that `load` finds by name or path, or one of a DataFrame or data set.
+
+    DataFrames and data sets need the columns `text` and `label`.
+
+    Raises:
+      UserError: there is no such corpus, or it cannot be read.
+    """
+    package = type(source).__module__.partition(".")[0]
+    if isinstance(source, Corpus):
+        return source
+    if isinstance(source, (str, Path)):
+        return load(source)
+    if package == "pandas":
+        return Corpus.from_pandas(source)
+    if package == "datasets":
+        return Corpus.from_dataset(source)
+    raise UserError(
+        f"the corpus is a {type(source).__name__}, expected a name, a path, a DataFrame, or Corpus.from_texts(...)"
+    )
+
+
 def content_hash(text: str) -> str:
     """Return the first 16 hexadecimal digits of the text's SHA-256."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -178,7 +279,7 @@ def make_corpus(name: str, rows_of_split: dict[str, list[Row]], classes: tuple[s
         labels=labels,
         class_names=class_names,
         splits=np.array([split for _, _, split, _ in entries], "<U10"),
-        groups=_join_groups(hashes, [row.group for *_, row in entries]),
+        groups=join_groups(hashes, [row.group for *_, row in entries]),
         ids=np.array(ids),
         checksum=hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest(),
     )
@@ -215,25 +316,3 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
 def _is_integer(label: str) -> bool:
     digits = label.removeprefix("-")
     return len(digits) < _MAX_DIGITS and digits.isascii() and digits.isdigit()
-
-
-def _join_groups(hashes: list[str], groups: list[str]) -> np.ndarray:
-    """Return a number for each row, int32 [N]; rows with equal text or equal (non-empty) group share it."""
-    first: dict[tuple[str, str], int] = {}
-    by_text = [(first.setdefault(("text", content), i), i) for i, content in enumerate(hashes)]
-    by_group = [(first.setdefault(("group", group), i), i) for i, group in enumerate(groups) if group]
-    return label_components(len(hashes), [pair for pair in by_text + by_group if pair[0] != pair[1]])
-
-
-def label_components(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """Return for each node below `count` the smallest node of its connected component, int32 [count]."""
-    edges = np.array([*pairs], np.int64).reshape(-1, 2)
-    if not len(edges):
-        return np.arange(count, dtype=np.int32)
-    # Imported here, because most corpora have no copies and every worker process loads one.
-    from scipy.sparse import coo_array, csgraph
-
-    graph = coo_array((np.ones(len(edges)), edges.T), (count, count))
-    _, component = csgraph.connected_components(graph, directed=False)
-    _, smallest = np.unique(component, return_index=True)
-    return smallest[component].astype(np.int32)

@@ -168,7 +168,7 @@ def _read_tsv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
         if len(cells) != 2:
             tabs = "no tab" if len(cells) == 1 else f"{len(cells) - 1} tabs"
             raise UserError(f"{path}:{number}: {tabs}, expected one between text and label: TEXT<TAB>LABEL")
-        yield Row(cells[0], _label(cells[1], f"{path}:{number}"), "", f"{path}:{number}")
+        yield Row(cells[0], label_text(cells[1], f"{path}:{number}"), "", f"{path}:{number}")
 
 
 def _read_csv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
@@ -194,7 +194,7 @@ def _read_csv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
             if columns.text not in cells or columns.label not in cells:
                 raise UserError(f"{place}: fewer cells than the header has, expected {len(header)}")
             group = cells.get(columns.group, "") if columns.group else ""
-            yield Row(cells[columns.text], _label(cells[columns.label], place), group, place)
+            yield Row(cells[columns.text], label_text(cells[columns.label], place), group, place)
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: {error}, expected comma-separated values") from error
 
@@ -210,7 +210,7 @@ def _read_jsonl(path: Path, content: str, columns: Columns) -> Iterator[Row]:
         if not isinstance(text, str):
             raise UserError(f"{place}: {columns.text!r} is a {type(text).__name__}, expected a string")
         group = record[columns.group] if columns.group else None
-        yield Row(text, _label(record[columns.label], place), "" if group is None else str(group), place)
+        yield Row(text, label_text(record[columns.label], place), "" if group is None else str(group), place)
 
 
 _READERS = {".tsv": _read_tsv, ".txt": _read_tsv, ".csv": _read_csv, ".jsonl": _read_jsonl}
@@ -232,7 +232,7 @@ def require_once(header: Sequence[str], names: Sequence[str], place: str) -> Non
         raise UserError(f"{place}: two columns are named {repeated[0]!r}, expected different names")
 
 
-def _label(value: Any, place: str) -> str:
+def label_text(value: Any, place: str) -> str:
     """Return a label, which must be one integer or one name, as a string."""
     if isinstance(value, (list, tuple)):
         raise UserError(f"{place}: more than one label, expected exactly one for each text")
