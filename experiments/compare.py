@@ -21,11 +21,12 @@ from absl import flags
 
 from experiments import comparison_flags, corpus_flags, program
 from experiments.grid import expand
-from experiments.progress import print_results, print_table, reporting
+from experiments.printing import print_results, print_table
 from experiments.variants import every_variant, load_config, refuse_overrides
 from research.atomic_files import write_text
 from research.errors import UserError
 from research.parallel import device_setup
+from research.progress import reporting
 from research.runs import run_files
 from research.runs.plan_file import read_plan
 

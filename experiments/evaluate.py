@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from experiments import corpus_flags, program
-from experiments.progress import print_table, say_unfinished, short_names
+from experiments.printing import print_table, say_unfinished, short_names
 from research.errors import UserError
 from research.parallel import device_setup
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import program
-from experiments.progress import say_unfinished
+from experiments.printing import say_unfinished
 from research.parallel import device_setup
 
 flags.DEFINE_string("workdir", None, "The run's folder.")

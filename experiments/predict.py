@@ -25,11 +25,11 @@ from typing import IO, BinaryIO
 from absl import flags
 
 from experiments import program
-from experiments.progress import reporting
 from research.atomic_files import whole_file
 from research.errors import UserError
 from research.parallel import device_setup
 from research.parallel.worker_pool import Workers
+from research.progress import reporting
 from research.serving.prediction_files import Chunk, read_texts, split_into_chunks
 from research.serving.prediction_stream import OutputFormat, predict_here, predict_in_workers
 

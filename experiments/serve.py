@@ -18,7 +18,7 @@ import threading
 from absl import flags
 
 from experiments import program
-from experiments.progress import short_names
+from experiments.printing import short_names
 from research.errors import UserError, not_installed
 from research.parallel import device_setup
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from absl import flags
 
 from experiments import program, supervisor
-from experiments.progress import Reporter, reporting
 from research.errors import UserError
 from research.parallel import device_setup
+from research.progress import Reporter, reporting
 from research.runs import run_files
 
 flags.disclaim_key_flags()  # the flags that are defined here belong to the program that asks for them

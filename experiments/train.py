@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 
 from experiments import corpus_flags, program
-from experiments.progress import print_table
+from experiments.printing import print_table
 from experiments.single_run import CONFIG_HELP, define_run, set_up, train_with_progress
 from experiments.variants import load_config, print_unread
 from research.parallel import device_setup

@@ -14,9 +14,10 @@ from absl import flags
 
 from experiments import corpus_flags, program
 from experiments.grid import expand
-from experiments.progress import print_table, reporting
+from experiments.printing import print_table
 from experiments.variants import load_config, refuse_overrides, space_of
 from research.parallel import device_setup
+from research.progress import reporting
 
 if TYPE_CHECKING:
     from research.comparison.plan import Variant

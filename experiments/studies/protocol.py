@@ -22,12 +22,12 @@ import numpy as np
 from absl import flags
 
 from experiments import program
-from experiments.progress import reporting
 from experiments.studies import study as studies
 from experiments.studies.generous_runs import Epoch, Job, train_generously
 from experiments.variants import load_config
 from research.errors import UserError
 from research.parallel import device_setup
+from research.progress import reporting
 from research.runs import run_files
 from research.settings import Training
 

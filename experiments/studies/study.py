@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from absl import flags
 
 from experiments import corpus_flags, program
-from experiments.progress import print_table, reporting
+from experiments.printing import print_table
 from experiments.variants import load_config
 from research.atomic_files import make_folder, write_text
 from research.errors import UserError
 from research.parallel import device_setup
+from research.progress import reporting
 
 if TYPE_CHECKING:
     from research.data.corpora import Corpus
