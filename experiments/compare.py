@@ -111,7 +111,7 @@ def _compare(
       overrides: `--config.FIELD=VALUE` of every variant.
       corpora: number of corpora, over which the claims are simultaneous.
     """
-    from research.comparison.compare import ComparisonSpec, compare, default_repeats
+    from research.comparison.compare import ComparisonSpec, default_repeats, run_comparison
     from research.data.splits import resolve_folds
     from research.reporting.claims import Claims, planned_claims
 
@@ -136,7 +136,7 @@ def _compare(
             overwrite=FLAGS.overwrite,
         )
         workers = device_setup.make_workers()
-        results = compare(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
+        results = run_comparison(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
     print_results(results, folder)
     return results
 

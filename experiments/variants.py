@@ -16,7 +16,6 @@ from research.data.assets import ASSETS
 from research.errors import UserError, expected
 from research.runs.named_configs import (
     FOLDER,
-    every_argument,
     find_config,
     known_configs,
     listed_arguments,
@@ -91,12 +90,6 @@ def load_config(
         raise UserError(f"{name}: {wrong_value(error, values)}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{name}: {' '.join(': '.join(map(str, error.args)).split())}") from error
-
-
-def is_folder_argument(name: str) -> bool:
-    """Return whether the argument of a variant is a folder of the user, and not a name that the config file lists."""
-    path, argument = find_config(name)
-    return bool(argument) and Path(argument).is_dir() and argument not in every_argument(load_config_module(path))
 
 
 def field_of(override: str) -> str:

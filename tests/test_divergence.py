@@ -5,11 +5,12 @@ import json
 
 import pytest
 
-from research import restore, train
+from research import restore
 from research.comparison.tuning import SearchedVariant, SearchSpec, tune
 from research.errors import Diverged
 from research.runs import run_files
 from research.runs import train as module
+from research.runs.train import train
 from tests.comparing import compare_into
 from tests.small import small_lstm
 

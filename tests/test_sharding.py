@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
-from research import train
 from research.data.batches import blocks
 from research.errors import UserError
 from research.runs import run_files
 from research.runs.texts import RunSpec, prepare_texts
-from research.runs.train import RunOptions
+from research.runs.train import RunOptions, train
 from research.training.initial_state import init_state
 from research.training.loop import of_run, stack
 from research.training.programs import programs_for

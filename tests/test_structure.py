@@ -37,7 +37,9 @@ LAYERS = (
 HOMES = {
     "orbax": {"research/runs/checkpoints.py"},
     "jinja2": {"research/reporting/documents.py"},
-    "matplotlib": {"research/reporting/plots.py"},
+    "matplotlib": {"research/reporting/figures.py", "research/reporting/plots.py"},
+    "pandas": {"research/comparison/comparison_result.py"},
+    "IPython": {"research/progress.py"},
     "ml_collections": {"experiments/variants.py"},
     "absl": {"experiments/"},
     "rich": {"experiments/printing.py", "research/progress.py"},

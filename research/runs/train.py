@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from research.atomic_files import write_text
-from research.data.corpora import Corpus, load
+from research.data.corpora import Corpus, as_corpus
 from research.data.fingerprints import fingerprint_run
 from research.errors import Diverged
 from research.runs import run_files
@@ -80,8 +80,7 @@ def train(
       UserError: a setting or fold is wrong, or the folder holds something else.
       Diverged: the loss is no longer finite; the best state before is saved.
     """
-    if not isinstance(corpus, Corpus):
-        corpus = load(corpus)
+    corpus = as_corpus(corpus)
     placement = share_rows(options.devices, config.training.batch_size)
     with local_folder(Path(workdir)) as folder:
         run = Run(config, folder, fold, repeat, options.command, options.overwrite)
