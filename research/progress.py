@@ -64,19 +64,21 @@ class _NotebookLine(Reporter):
         from IPython.display import display
 
         self._total, self._unit, self._start = total, unit, time.monotonic()
-        self._last, self._lock = 0.0, threading.Lock()
+        self._done, self._last, self._lock = 0.0, 0.0, threading.Lock()
         self._handle = display(self._line(0.0, "starting"), raw=True, display_id=True)
 
     def progress(self, name: str, done: float, loss: float) -> None:
         with self._lock:
+            self._done = done
             if time.monotonic() - self._last < _NOTEBOOK_SECONDS:
                 return
             self._last = time.monotonic()
         self._handle.update(self._line(done, f"{name} {_loss_text(loss)}"), raw=True)
 
     def end(self, outcome: str) -> None:
-        """Replace the line by how it ended."""
-        text = f"{outcome}, {time.monotonic() - self._start:.0f} s"
+        """Replace the line by how the call ended."""
+        count = f"{self._done:.4g} of {self._total:.4g} {self._unit}, " if self._done else ""
+        text = f"{outcome}: {count}{time.monotonic() - self._start:.0f} s"
         self._handle.update({"text/plain": text, "text/html": f"<small>{html.escape(text)}</small>"}, raw=True)
 
     def _line(self, done: float, note: str) -> dict[str, str]:
@@ -127,7 +129,7 @@ def python_reporting(total: float, unit: str, *, is_shown: bool = True) -> Itera
         except BaseException:
             line.end("stopped")
             raise
-        line.end(f"{total:.4g} {unit}")
+        line.end("done")
     elif is_shown and sys.stderr is not None and sys.stderr.isatty():
         with reporting(total, unit) as reporter:
             yield reporter

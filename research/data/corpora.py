@@ -28,7 +28,7 @@ _MAX_SHOWN = 40  # characters of a label in a message
 _MAX_DIGITS = 20  # of a label that counts as a number; Python refuses integers with thousands of digits
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Corpus:
     """Labelled texts, sorted by (content hash, label, split). Corpora with equal checksums are equal.
 
@@ -56,6 +56,10 @@ class Corpus:
 
     def __hash__(self) -> int:
         return hash(self.checksum)
+
+    def __repr__(self) -> str:
+        classes = ", ".join(self.class_names[:10]) + (", ..." if len(self.class_names) > 10 else "")
+        return f"<Corpus {self.name}: {len(self):,} texts, {len(self.class_names)} classes ({classes})>"
 
     @classmethod
     def from_pandas(
@@ -94,14 +98,7 @@ class Corpus:
         name: str = "texts",
         drop_missing: bool = False,
     ) -> "Corpus":
-        """Return texts and their labels as a corpus.
-
-        Args:
-          texts: N strings.
-          labels: N integers, booleans or names.
-          groups: N values; a split never separates the texts of one group.
-          name: the name of the corpus in reports.
-          drop_missing: as in `from_pandas`.
+        """Return N texts, their N labels and perhaps N groups as a corpus; see `from_pandas`.
 
         Raises:
           UserError: the lengths differ, or as `from_pandas`.
