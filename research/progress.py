@@ -77,8 +77,10 @@ class _NotebookLine(Reporter):
 
     def end(self, outcome: str) -> None:
         """Replace the line by how the call ended."""
-        count = f"{self._done:.4g} of {self._total:.4g} {self._unit}, " if self._done else ""
-        text = f"{outcome}: {count}{time.monotonic() - self._start:.0f} s"
+        seconds = f"{time.monotonic() - self._start:.0f} s"
+        text = f"{outcome} after {self._done:.4g} of {self._total:.4g} {self._unit}, {seconds}"
+        if outcome == "done":  # early stopping may have left out the last epochs
+            text = f"done in {seconds}"
         self._handle.update({"text/plain": text, "text/html": f"<small>{html.escape(text)}</small>"}, raw=True)
 
     def _line(self, done: float, note: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ from research.reporting.tables import pairs_table, variants_table
 if TYPE_CHECKING:  # it is an extra
     from pandas import DataFrame
 
-_COSTS = ("parameters", "train_seconds", "predict_ms")  # columns of `results.csv`, averaged over the runs
+_COSTS = ("train_seconds", "predict_ms")  # columns of `results.csv` that are averaged over the runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ComparisonResult:
         """One row per variant, the best first.
 
         Columns: `variant`; the metric that decides with `low` and `high`, its 95 % interval; the other metrics;
-        `parameters`, `train_seconds` and `predict_ms` (per text), means over the runs; `runs`, the number of finished
+        `parameters`; `train_seconds` and `predict_ms` (per text), means over the runs; `runs`, the number of finished
         runs; and `not_trained`, how many of them did not learn. Scores are fractions, and nats for `log_loss`.
         """
         results, rows = self.results, []
@@ -74,6 +74,7 @@ class ComparisonResult:
             mean, low, high = estimates[results.metric]
             row = {"variant": variant, results.metric: mean, "low": low, "high": high}
             row |= {metric: estimates[metric].mean for metric in METRICS if metric != results.metric}
+            row["parameters"] = done[0]["parameters"]
             row |= {name: _mean([run[name] for run in done]) for name in _COSTS}
             rows.append(row | {"runs": len(done), "not_trained": len(results.untrained.get(variant, {}))})
         return _frame(rows)
@@ -161,7 +162,7 @@ class ComparisonResult:
 
 
 def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> "DataFrame":
-    """Return rows as a DataFrame.
+    """Return rows as a DataFrame; empty cells are missing values.
 
     Raises:
       UserError: pandas is not installed.
@@ -170,7 +171,8 @@ def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None)
         pandas = importlib.import_module("pandas")
     except ImportError:
         raise not_installed("this table", "pandas", "notebook") from None
-    return pandas.DataFrame(rows, columns=columns)
+    known = [{name: None if cell == "" else cell for name, cell in row.items()} for row in rows]
+    return pandas.DataFrame(known, columns=columns)
 
 
 def _mean(values: Sequence[Any]) -> float:
