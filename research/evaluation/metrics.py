@@ -20,8 +20,8 @@ import numpy as np
 
 from research.evaluation.scores import macro_scores
 
-# What a model says of a text, each with all that the earlier ones tell: its label, a score of each class (the largest is
-# the label's), the probability of each class.
+# What a model says of a text: its label; a score of each class, the largest of which is the label's; the probability of
+# each class. Each tells all that the earlier ones tell.
 KINDS = ("labels", "scores", "probabilities")
 _BINS = 15  # of confidence, for the calibration error
 
@@ -154,9 +154,7 @@ _METRICS = {
         is_lower_better=True,
         highest=lambda num_classes: 1.0 if num_classes == 2 else 2.0,
     ),
-    "calibration_error": Metric(
-        "calibration error", _calibration_error, needs="probabilities", is_lower_better=True
-    ),
+    "calibration_error": Metric("calibration error", _calibration_error, needs="probabilities", is_lower_better=True),
 }
 METRICS = tuple(_METRICS)
 NAMES = {name: metric.title for name, metric in _METRICS.items()}
@@ -192,9 +190,7 @@ def measure(label: np.ndarray, probabilities: np.ndarray, metric: str, kind: str
     return _METRICS[metric].compute(label, probabilities)
 
 
-def evaluate_predictions(
-    label: np.ndarray, probabilities: np.ndarray, kind: str = "probabilities"
-) -> dict[str, float]:
+def evaluate_predictions(label: np.ndarray, probabilities: np.ndarray, kind: str = "probabilities") -> dict[str, float]:
     """Return all `METRICS` of one run.
 
     Args:
