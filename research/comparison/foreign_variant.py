@@ -71,9 +71,7 @@ def continue_foreign(folder: Path, name: str, saved: Mapping[str, Any], foreign:
         now["checksums"] = earlier | checksums
         before["checksums"] = now["checksums"] | earlier
     if changed := differences(before, now):
-        what = "model" if now["kind"] == "model" else "predictions"
-        raise UserError(
-            f"{folder} holds {name} with another {what} ({'; '.join(changed[:3])}); give it another name, or pass "
-            "--overwrite"
-        )
+        is_model = now["kind"] == "model"
+        what = f"another model ({'; '.join(changed)})" if is_model else f"other predictions than {foreign['source']}"
+        raise UserError(f"{folder} holds {name} with {what}; give it another name, or pass --overwrite")
     return dict(foreign) | now | {"source": foreign["source"]}

@@ -158,7 +158,9 @@ def _read_table(file: Path, corpus: Corpus) -> tuple[str, list[_Row]]:
     try:
         with opened(file, "rt", encoding="utf-8-sig", newline="") as lines:
             rows = _split_lines(lines)
-            _, header = next(rows, (1, []))
+            _, header = next(rows, (1, ()))
+            if not header:
+                raise UserError(f"{file} is empty, expected a CSV file of predictions")
             columns = _find_columns(file, header, corpus)
             values_of = _read_probabilities if columns.probabilities else _read_label
             read = []

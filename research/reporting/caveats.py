@@ -152,6 +152,6 @@ def _undefined_metric(results: Results) -> str:
     if not without:
         return ""
     return (
-        f"{NAMES[results.metric]} cannot be computed for {', '.join(without)}, which predict no probabilities: "
-        "their pairs stay undecided."
+        f"There is no {NAMES[results.metric]} without probabilities, so pairs with these variants stay undecided: "
+        f"{', '.join(without)}."
     )

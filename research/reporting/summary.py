@@ -137,8 +137,8 @@ def describe_foreign(results: Results) -> str:
     sentences = []
     if models:
         sentences.append(
-            f"Not models of this project: {', '.join(models)}. Their parameters and FLOPs are unknown; their seconds are "
-            "those of `fit` and of predicting the test texts, in the process of the comparison."
+            f"Not models of this project: {', '.join(models)}. Their parameters and FLOPs are unknown. Their seconds "
+            "are those of `fit` and of predicting the test texts, in the process of the comparison."
         )
     if files:
         sentences.append(f"From files of predictions: {', '.join(files)}. All their costs are unknown.")
