@@ -46,7 +46,7 @@ def check_model(name: str, model: Any) -> None:
         raise UserError(f"{name} is the class {model.__name__}, expected an object: {model.__name__}(...)")
     if not callable(getattr(model, "fit", None)):
         raise UserError(
-            f"{name} is of type {_type_name(model)}, expected the name of a variant, a Config, or a model with a method "
+            f"{name} is of type {_type_name(model)}, expected the name of a variant, a Config, or a model that has "
             "fit(texts, labels)"
         )
     if not any(hasattr(model, method) for method in _METHODS):
