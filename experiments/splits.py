@@ -15,8 +15,8 @@ from pathlib import Path
 from absl import flags
 
 from experiments import corpus_flags, program
-from experiments.progress import reporting
 from research.errors import UserError
+from research.progress import reporting
 
 flags.DEFINE_string("output", None, "The CSV file to write; compressed if its name ends in .gz.")
 flags.DEFINE_bool("overwrite", False, "Replace the file if it exists.")
