@@ -217,7 +217,7 @@ def test_an_error_of_a_model_fails_its_runs_alone(small_corpus, tmp_path):
     ("name", "model", "words"),
     [
         ("svm", LinearSVC, r"svm is the class LinearSVC, expected an object: LinearSVC\(\.\.\.\)"),
-        ("svm", "LinearSVC", r"svm is of type builtins.str, expected the name of a variant, a Config"),
+        ("svm", "LinearSVC", r"svm is of type str, expected the name of a variant, a Config"),
         ("words", TfidfVectorizer(), r"which has none of the methods predict_proba, decision_function, predict"),
         ("plots", LinearSVC(), r"a variant is named 'plots'"),
     ],

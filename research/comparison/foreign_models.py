@@ -103,7 +103,9 @@ def _shorten(text: str, longest: int = _LONGEST_VALUE) -> str:
 
 def _type_name(model: Any) -> str:
     kind = type(model)
-    return kind.__qualname__ if kind.__module__ == "__main__" else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__ if kind.__module__ in ("__main__", "builtins") else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def given_labels(class_names: Sequence[str]) -> np.ndarray:
@@ -220,7 +222,10 @@ def _from_labels(values: Any, asked: _Asked) -> np.ndarray:
     """Return scores [N, C] from labels."""
     labels = np.asarray(values)
     if labels.shape != (asked.count,):
-        raise UserError(f"{asked.place} returned an array of shape {[*labels.shape]}, expected {asked.count} labels")
+        raise UserError(
+            f"{asked.place} returned an array of shape {[*labels.shape]}, expected {asked.count} labels. Return "
+            "probabilities from predict_proba"
+        )
     return one_hot([_class_of(label, asked) for label in labels], len(asked.class_names))
 
 
