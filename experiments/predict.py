@@ -101,10 +101,10 @@ def _input_file(stack: ExitStack) -> Path | None:
     if FLAGS.input != "-" and not path.is_fifo():
         return path
     source = sys.stdin.buffer if FLAGS.input == "-" else stack.enter_context(path.open("rb"))
-    copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="input-"))
-    shutil.copyfileobj(source, copy)
-    copy.flush()
-    return Path(copy.name)
+    copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "input"
+    with copy.open("wb") as file:
+        shutil.copyfileobj(source, file)
+    return copy
 
 
 def _read_input(path: Path | None) -> Input:

@@ -24,6 +24,7 @@ from research.data.reader import Row, suffix_of
 from research.errors import UserError
 
 _MAX_SHOWN = 40  # characters of a label in a message
+_DEFAULT_OPTIONS = ReadOptions()
 _MAX_DIGITS = 20  # of a label that counts as a number; Python refuses integers with thousands of digits
 
 
@@ -40,7 +41,7 @@ class Corpus:
     ids: np.ndarray  # str [N], content hash and occurrence, such as "0123456789abcdef-0"
     checksum: str
     source: str = ""  # the known name or resolved path that `load` has read
-    options: ReadOptions = ReadOptions()  # how `load` has read it
+    options: ReadOptions = _DEFAULT_OPTIONS  # how `load` has read it
     cleaned: bool = False  # whether `audit.clean` has removed texts
     notes: tuple[str, ...] = ()  # what a user should know about how it was read
 

@@ -85,7 +85,7 @@ def _rows_of_files(readings: list[Reading]) -> tuple[list[Row], list[str]]:
 
 
 def _are_placeholders(rows: list[Row], of_split: dict[str, list[Row]]) -> bool:
-    """Return whether the labels of a file stand for none: all are the same, and none is a class of the training file."""
+    """Return whether the labels of a file stand for none: all are the same, and no training text has it."""
     labels = {row.label for row in rows}
     return len(labels) == 1 and bool(of_split) and labels.isdisjoint({row.label for row in of_split["train"]})
 

@@ -9,8 +9,8 @@ HEADERS = ("auto", "yes", "no")
 class ReadOptions(NamedTuple):
     """The flags that say how to read a file. An empty string means that the file itself tells.
 
-    Columns are given by name or by number, from 1. `row.text` is a field within a field of JSON. A split never separates
-    texts of one (optional) `group`.
+    Columns are given by name or by number, from 1. `row.text` is a field within a field of JSON. A split never
+    separates texts of one (optional) `group`.
     """
 
     text: str = ""  # several columns are joined by commas: "title,description"

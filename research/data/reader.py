@@ -1,7 +1,7 @@
 """Read the user's files: where the texts, labels and groups are, and what is wrong with them.
 
-There is one reader for all programs, so a text is the same wherever it is read. `research/data/formats` turns files into
-rows of cells. Every error message starts with `FILE:LINE:` and says what is wrong and how to mend it.
+There is one reader for all programs, so a text is the same wherever it is read. `research/data/formats` turns files
+into rows of cells. Every error message starts with `FILE:LINE:` and says what is wrong and how to mend it.
 """
 
 import itertools
@@ -125,7 +125,8 @@ def find_reading(path: Path, options: ReadOptions = ReadOptions(), *, labelled: 
             readings += [Reading(path, table, choice, options) for choice in choices]
     if not readings:
         raise problems[0]
-    best = [reading for reading in readings if reading.choice.by_name] or readings
+    best = [reading for reading in readings if not reading.choice.is_guess] or readings
+    best = [reading for reading in best if reading.choice.by_name] or best
     if len(best) > 1:
         best = [reading for reading in best if _sample(reading.table, most)[1]] or best
     if len(best) > 1:
@@ -139,6 +140,8 @@ def _tables(path: Path, options: ReadOptions, labelled: bool) -> list[Table]:
     if is_arrow(raw):
         return [arrow_table(path, raw)]
     sample = _first_characters(path, options.encoding)
+    if labelled and not sample.strip():
+        raise UserError(f"{path}: no rows, expected at least one labelled text")
     suffix = suffix_of(path)
     if is_json(sample, suffix):
         return [json_table(path, sample, options)]
@@ -299,9 +302,8 @@ def label_text(value: Any, place: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, (str, int, float)):
-        raise UserError(
-            f"{place}: the label is {json.dumps(value, default=str)[:_MAX_SHOWN]}, expected a number or a name"
-        )
+        shown = json.dumps(value, default=str)[:_MAX_SHOWN]
+        raise UserError(f"{place}: the label is {shown}, expected a number or a name")
     label = " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", str(value))).split())
     if re.fullmatch(r"[+-]?\d+\.0+", label):
         label = label.partition(".")[0]

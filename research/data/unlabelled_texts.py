@@ -18,6 +18,7 @@ from research.data.read_options import ReadOptions
 from research.data.reader import find_reading
 from research.data.splits import Split, split_corpus
 
+_DEFAULT_OPTIONS = ReadOptions()
 _HOLD_OUT_EVERY, _MAX_HELD_OUT = 50, 1_000  # without a split, one text in 50 is held out, and at most 1,000 texts
 # A sentence ends after its punctuation (Chinese marks need no blank), at a line break, and at <br>.
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+|(?:<br\s*/?>)+", re.IGNORECASE)
@@ -30,7 +31,7 @@ class TextFile:
     path: Path
     checksum: str  # SHA-256 of its bytes
     class_names: tuple[str, ...] = ()
-    options: ReadOptions = ReadOptions()
+    options: ReadOptions = _DEFAULT_OPTIONS
 
     @property
     def name(self) -> str:

@@ -30,19 +30,8 @@ _TEXT_NAMES = (
 )
 _LABEL_NAMES = (
     *("label", "sentiment", "class", "target", "category", "polarity", "labels", "stars", "rating", "overall"),
-    *(
-        "emotion",
-        "intent",
-        "topic",
-        "classindex",
-        "classlabel",
-        "labeltext",
-        "airlinesentiment",
-        "标签",
-        "类别",
-        "情感",
-        "分类",
-    ),
+    *("emotion", "intent", "topic", "classindex", "classlabel", "labeltext", "airlinesentiment"),
+    *("标签", "类别", "情感", "分类"),
 )
 _MOST_LABEL_CHARACTERS = 60
 _MAX_SHOWN = 40  # characters of a column name in a message
@@ -54,7 +43,8 @@ class Choice(NamedTuple):
     text: tuple[int, ...]
     label: int | None
     group: int | None
-    by_name: bool  # whether text and label have one of the names that are documented, or that the flags give
+    by_name: bool  # whether text and label have the names that are documented, or that the flags give
+    is_guess: bool = False  # whether nothing but the order of two columns tells
 
 
 class NoColumn(UserError):
@@ -151,9 +141,8 @@ def choose_columns(
     Raises:
       UserError: a column that the flags name is not there, or no column looks like texts or like labels.
     """
-    if labelled and len(table.columns) == 1:
-        sign = table.format.partition("-")[0] if table.format.endswith("header") else "label"
-        raise NoColumn(f"no {sign}, expected one between text and label, such as TEXT<TAB>LABEL", {"label"})
+    if labelled and len(table.columns) == 1 and not table.has_names and table.format.startswith("tab"):
+        raise NoColumn("no tab, expected one between text and label: TEXT<TAB>LABEL", {"label"})
     text = [i for _, i in text_columns(options.text, table.columns)] if options.text else []
     label = find_column(options.label, table.columns) if options.label else None
     group = find_column(options.group, table.columns) if options.group else None
@@ -168,30 +157,31 @@ def choose_columns(
 
     if not labelled:
         texts = [tuple(text)] if text else [(i,) for i in _candidates("text", table, content, {group, label})]
-        if len(texts) != 1 and _is_text_and_label(table, options):
-            texts = [(0,)]
+        if not texts and _has_two_unnamed(table, options):
+            return [Choice((0,), None, None, by_name=False, is_guess=True)]
         if not texts:
             raise _no_column({"text": "text"}, table)
         return [Choice(chosen, None, group, _is_by_name(chosen, None, table, options)) for chosen in texts]
     labels = [label] if options.label else _candidates("label", table, content, {*text, group})
     choices = []
-    for candidate in labels or [None]:
+    for candidate in labels:
         texts = [tuple(text)] if text else [(i,) for i in _candidates("text", table, content, {candidate, group})]
         choices += [
             Choice(chosen, candidate, group, _is_by_name(chosen, candidate, table, options)) for chosen in texts
         ]
-    if len(choices) != 1 and _is_text_and_label(table, options):
-        return [Choice((0,), 1, None, True)]
-    missing = {} if choices else {"text": "text"}
+    is_clear = len(choices) == 1 and content(choices[0].text[0]).is_text
+    if not is_clear and _has_two_unnamed(table, options):
+        return [Choice((0,), 1, None, by_name=table.format.startswith("tab"), is_guess=True)]
     if not labels:
-        missing["label"] = "label"
-    if missing:
-        raise _no_column(missing, table)
+        has_text = text or _candidates("text", table, content, {group})
+        raise _no_column({"label": "label"} if has_text else {"text": "text", "label": "label"}, table)
+    if not choices:
+        raise _no_column({"text": "text"}, table)
     return choices
 
 
-def _is_text_and_label(table: Table, options: ReadOptions) -> bool:
-    """Return whether a table must be TEXT<TAB>LABEL, which few or short texts do not show."""
+def _has_two_unnamed(table: Table, options: ReadOptions) -> bool:
+    """Return whether a table is most likely TEXT<TAB>LABEL, which few or short texts do not show."""
     return len(table.columns) == 2 and not table.has_names and not (options.text or options.label)
 
 
@@ -209,24 +199,22 @@ def _candidates(kind: str, table: Table, content: Callable[[int], Content], take
     if len(named) == 1 and (kind == "text" or named[0] in likely or not likely):
         return named
     # Of several usual names, those with the content; of the others, all with the content.
-    found = [i for i in named if i in likely] or likely
+    chosen = [i for i in named if i in likely] or likely
     if kind == "label":
-        found = [i for i in found if not content(i).is_text] or found
-    if not found and len(free) == 1:
-        return free  # what is left
-    return found
+        return [i for i in chosen if not content(i).is_text] or chosen
+    return free if len(free) == 1 and len(table.columns) > 1 and not chosen else chosen  # what is left
 
 
 def _is_by_name(text: tuple[int, ...], label: int | None, table: Table, options: ReadOptions) -> bool:
-    if _is_text_and_label(table, options):
-        return text == (0,) and label == 1
+    if _has_two_unnamed(table, options):
+        return text == (0,) and label == 1 and table.format.startswith("tab")
     text_named = bool(options.text) or [table.columns[i] for i in text] == ["text"]
     label_named = label is None or bool(options.label) or table.columns[label] == "label"
     return text_named and label_named
 
 
 def _no_column(missing: Mapping[str, str], table: Table) -> NoColumn:
-    """Return the error that a table lacks columns: kind ("text", "label" or "group") -> the name that was looked for."""
+    """Return the error that a table lacks columns: kind ("text", "label", "group") -> the name that was looked for."""
     absent = " and ".join(f"no column {name!r}" for name in missing.values())
     if not table.has_names:
         flags = " ".join(f"--{kind}_column=NUMBER" for kind in missing)

@@ -1,4 +1,4 @@
-"""JSON: an object a line, or one array, or what pandas and HuggingFace write; nested fields have names such as row.text."""
+"""JSON: an object in each line, an array, or what pandas and HuggingFace write. Nested fields are called row.text."""
 
 import itertools
 import json
@@ -154,7 +154,7 @@ def _inner_records(document: Mapping[str, Any]) -> Sequence[Any] | None:
 
 
 def _flat(record: Any, place: str) -> dict[str, Any]:
-    """Return the fields of a record; a field within a field is named `outer.inner`, and elements of a list by number."""
+    """Return the fields of a record: one within another is named `outer.inner`, elements of a list by number."""
     if isinstance(record, str):
         return {"text": record}
     if isinstance(record, list):

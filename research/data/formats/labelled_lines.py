@@ -57,10 +57,7 @@ _FASTTEXT_FORM = _Form("fastText's __label__NAME", ("text", "label"), _split_fas
 _FORMS = (
     _Form("TREC's LABEL:fine (the class is LABEL)", ("text", "label", "fine"), _split_trec, "LABEL:fine TEXT"),
     _Form("a number before the text", ("text", "label"), _split_number_first, "NUMBER TEXT"),
-    *(
-        _Form(f"TEXT{sign}LABEL", ("text", "label"), _split_last(sign), f"TEXT{sign}LABEL")
-        for sign in ("@", ";", "|", ",")
-    ),
+    *(_Form(f"TEXT{sign}LABEL", ("text", "label"), _split_last(sign), f"TEXT{sign}LABEL") for sign in "@;|,"),
 )
 
 
@@ -89,9 +86,10 @@ def labelled_lines_table(path: Path, lines: Sequence[str], options: ReadOptions)
 
 
 def _table(path: Path, form: _Form, options: ReadOptions) -> Table:
-    return Table(
-        form.columns, lambda on_progress: _rows(path, form, options, on_progress), form.words, {}, is_usual=False
-    )
+    def rows(on_progress: OnProgress) -> Iterator[Record]:
+        return _rows(path, form, options, on_progress)
+
+    return Table(form.columns, rows, form.words, {}, is_usual=False)
 
 
 def _fits(form: _Form, lines: Sequence[str]) -> bool:
@@ -101,9 +99,8 @@ def _fits(form: _Form, lines: Sequence[str]) -> bool:
     labels = [row[1] for row in cells]
     if form.expected.startswith("NUMBER") and len(set(labels)) > _MOST_NUMBERS:
         return False
-    return (
-        looks_like(labels).is_label and not looks_like(labels).is_text and looks_like([row[0] for row in cells]).is_text
-    )
+    content, text = looks_like(labels), looks_like([row[0] for row in cells])
+    return content.is_label and not content.is_text and text.is_text
 
 
 def _rows(path: Path, form: _Form, options: ReadOptions, on_progress: OnProgress) -> Iterator[Record]:

@@ -215,9 +215,11 @@ class _Layout(NamedTuple):
         is_usual = self.dialect.separator == ("\t" if self.path.suffix.lower() in (".tsv", ".txt", ".tab") else ",")
         flags = {} if is_usual or is_stated else {"separator": separator}
         flags |= {} if has_header == (self.dialect.separator != "\t") else {"header": "yes" if has_header else "no"}
-        return Table(
-            columns, lambda on_progress: self._rows(len(columns), has_header, on_progress), words, flags, has_header
-        )
+
+        def rows(on_progress: OnProgress) -> Iterator[Record]:
+            return self._rows(len(columns), has_header, on_progress)
+
+        return Table(columns, rows, words, flags, has_header)
 
     def _rows(self, width: int, has_header: bool, on_progress: OnProgress) -> Iterator[Record]:
         lines = read_lines(self.path, self.options.encoding, self.end, on_progress)
@@ -238,9 +240,9 @@ class _Layout(NamedTuple):
             raise self._bad_quotes(error, read) from None
 
     def _wrong_width(self, found: int, width: int) -> str:
-        sign = {"\t": "tab", ",": "comma", ";": "semicolon"}.get(self.dialect.separator, repr(self.dialect.separator))
-        if width == 2 and found == 1:
-            return f"no {sign}, expected one between text and label" if sign == "tab" else f"no {sign}, expected one"
+        sign = next((name for name, sign in SEPARATORS.items() if sign == self.dialect.separator), "separator")
+        if found == 1 and sign == "tab":
+            return "no tab, expected one between text and label"
         few = "fewer" if found < width else "more"
         advice = f". Put a cell that has a {sign} into double quotes" if found > width and self.dialect.quote else ""
         return f"{few} cells than the first row has: {found}, expected {width}{advice}"

@@ -42,14 +42,18 @@ def open_bytes(path: Path) -> BinaryIO:
     Raises:
       UserError: the file cannot be opened, a zip has several files, or it is a document of another program.
     """
+    return decompress(_open(path), path)
+
+
+def _open(path: Path) -> BinaryIO:
     try:
-        return decompress(path.open("rb"), path)
+        return path.open("rb")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def decompress(raw: BinaryIO, path: Path) -> BinaryIO:
-    """Return the content of an open file; it says itself whether it is gzip, bzip2, xz, Zstandard, or a zip of one file.
+    """Return the content of an open file: its first bytes say whether it is gzip, bzip2, xz, Zstandard or zip.
 
     Raises:
       UserError: a zip has several files, or it is a document of another program.
@@ -72,7 +76,10 @@ def decompress(raw: BinaryIO, path: Path) -> BinaryIO:
             raise not_installed("a file compressed by Zstandard", "pyarrow", "files") from None
         return pyarrow.CompressedInputStream(raw, "zstd")
     if start.startswith(b"PK\x03\x04"):
-        return _only_member(zipfile.ZipFile(raw), path).open("rb")
+        try:
+            return _only_member(zipfile.ZipFile(raw), path).open("rb")
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{path}: a damaged zip ({error}). Is it complete?") from None
     return raw
 
 
@@ -120,7 +127,7 @@ def read_lines(
       UserError: the file cannot be read or is damaged, the encoding is unknown, or a line is too long or has bytes that
         are not of the encoding.
     """
-    with path.open("rb") as raw, decompress(raw, path) as file:
+    with _open(path) as raw, decompress(raw, path) as file:
         for number, line in enumerate(decode_lines(file, path, encoding, end)):
             if number % _LINES_PER_REPORT == 0:
                 on_progress(raw.tell())
@@ -143,7 +150,7 @@ def decode_lines(file: BinaryIO, name: Path | str, encoding: str = "", end: str 
 
 
 def _byte_lines(file: BinaryIO, name: Path | str, encoding: str, end: str) -> Iterator[bytes | str]:
-    """Yield lines that are still encoded; those of UTF-16 and UTF-32 are decoded, because their line feeds have zeros."""
+    """Yield lines that are still encoded; those of UTF-16 and UTF-32 are decoded: their line feeds have zeros."""
     try:
         wide = codecs.lookup(encoding or "utf-8").name.startswith(("utf-16", "utf-32"))
     except LookupError:
