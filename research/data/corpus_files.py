@@ -12,6 +12,8 @@ from research.data.read_options import ReadOptions
 from research.data.reader import Reading, Row, find_reading, label_text, rows_of
 from research.errors import UserError
 
+_PLACEHOLDERS = {"-1", "?"}  # labels of published test files whose labels are kept secret
+
 
 class CorpusRows(NamedTuple):
     """The rows of a corpus, and what its user should know about how they were read."""
@@ -85,9 +87,9 @@ def _rows_of_files(readings: list[Reading]) -> tuple[list[Row], list[str]]:
 
 
 def _are_placeholders(rows: list[Row], of_split: dict[str, list[Row]]) -> bool:
-    """Return whether the labels of a file stand for none: all are the same, and no training text has it."""
+    """Return whether the labels of a file stand for no label, such as -1 in each row."""
     labels = {row.label for row in rows}
-    return len(labels) == 1 and bool(of_split) and labels.isdisjoint({row.label for row in of_split["train"]})
+    return labels <= _PLACEHOLDERS and labels.isdisjoint({row.label for row in of_split.get("train", [])})
 
 
 def _unlabelled_note(file: Path, split: str) -> str:
@@ -112,9 +114,7 @@ def _paired_rows(texts: Path, labels: Path, options: ReadOptions) -> tuple[list[
     """Return the rows of a file of texts and a file of their labels, line by line."""
     lines, values = ([line.rstrip("\r\n") for line in read_lines(path, options.encoding)] for path in (texts, labels))
     if len(lines) != len(values):
-        raise UserError(
-            f"{labels}: {len(values):,} labels for the {len(lines):,} texts of {texts.name}, expected as many"
-        )
+        raise UserError(f"{labels}: {len(values):,} labels for {len(lines):,} texts in {texts.name}, expected as many")
     rows = []
     for number, (text, value) in enumerate(zip(lines, values, strict=True), start=1):
         label = label_text(value, f"{labels}:{number}")

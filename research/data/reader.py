@@ -114,7 +114,7 @@ def find_reading(path: Path, options: ReadOptions = ReadOptions(), *, labelled: 
     readings: list[Reading] = []
     problems: list[UserError] = []
     most = _LABELLED_SAMPLE if labelled else _TEXT_SAMPLE
-    for table in _tables(path, options, labelled):
+    for table in tables_of(path, options, labelled=labelled):
         try:
             choices = choose_columns(table, lambda table=table: _sample(table, most)[0], options, labelled=labelled)
         except NoColumn as error:
@@ -134,7 +134,7 @@ def find_reading(path: Path, options: ReadOptions = ReadOptions(), *, labelled: 
     return best[0]
 
 
-def _tables(path: Path, options: ReadOptions, labelled: bool) -> list[Table]:
+def tables_of(path: Path, options: ReadOptions, *, labelled: bool) -> list[Table]:
     """Return the ways in which the format of a file can be understood, most usual first."""
     raw = sample_of(path)
     if is_arrow(raw):

@@ -110,6 +110,13 @@ def sample_of(path: Path) -> bytes:
         return b"".join(_chunks(file, path, SAMPLE_BYTES))[:SAMPLE_BYTES]
 
 
+def describe_encoding(path: Path, encoding: str = "") -> str:
+    """Return the encoding in which a file is read, as a user may name it."""
+    sample = sample_of(path)
+    mark = next((marked for mark, marked in _MARKS if sample.startswith(mark)), "")
+    return encoding or (f"{mark.removesuffix('-sig').upper()} by its byte-order mark" if mark else "UTF-8")
+
+
 def read_lines(
     path: Path, encoding: str = "", end: str = "\n", on_progress: OnProgress = lambda count: None
 ) -> Iterator[str]:
@@ -129,10 +136,9 @@ def read_lines(
     """
     with _open(path) as raw, decompress(raw, path) as file:
         for number, line in enumerate(decode_lines(file, path, encoding, end)):
-            if number % _LINES_PER_REPORT == 0:
+            if number % _LINES_PER_REPORT == 0 and not raw.closed:  # pyarrow closes it at the end
                 on_progress(raw.tell())
             yield line
-        on_progress(raw.tell())
 
 
 def decode_lines(file: BinaryIO, name: Path | str, encoding: str = "", end: str = "\n") -> Iterator[str]:
