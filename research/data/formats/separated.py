@@ -79,12 +79,9 @@ def _best_dialect(separator: str, lines: Sequence[str]) -> tuple[Dialect, list[l
     parsed = [_parse_sample(lines, dialect) for dialect in usual]
     for dialect, (rows, is_whole) in zip(usual, parsed, strict=True):
         widths = {len(row) for row in rows if row}
-        if (
-            is_whole
-            and len(widths) == 1
-            and (widths != {1} or separator == ",")
-            and not _has_loose_quotes(rows, dialect)
-        ):
+        is_single = widths == {1} and separator == "," and dialect == usual[0]
+        is_regular = is_whole and len(widths) == 1 and (widths != {1} or is_single)
+        if is_regular and not _has_loose_quotes(rows, dialect):
             return dialect, rows
     return usual[0], parsed[0][0]
 
