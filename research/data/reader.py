@@ -139,6 +139,9 @@ def tables_of(path: Path, options: ReadOptions, *, labelled: bool) -> list[Table
     raw = sample_of(path)
     if is_arrow(raw):
         return [arrow_table(path, raw)]
+    if not options.encoding and not raw.startswith((b"\xff\xfe", b"\xfe\xff")) and raw.count(b"\0") > len(raw) / 4:
+        order = "le" if raw[1:2] == b"\0" else "be"
+        raise UserError(f"{path}:1: UTF-16 without a mark. Use --encoding=utf-16-{order}")
     sample = _first_characters(path, options.encoding)
     if labelled and not sample.strip():
         raise UserError(f"{path}: no rows, expected at least one labelled text")
