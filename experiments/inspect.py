@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from experiments import corpus_flags, program
-from experiments.progress import print_table
+from experiments.printing import print_table
 from research.data.formats.columns import NoColumn, looks_like
 from research.data.formats.text_lines import describe_encoding
 from research.data.reader import Reading, find_reading, tables_of

@@ -27,13 +27,14 @@ from typing import IO
 
 from absl import flags
 
-from experiments import corpus_flags, devices, program
-from experiments.progress import reporting
+from experiments import corpus_flags, program
 from research.atomic_files import whole_file
 from research.data.read_options import ReadOptions
 from research.data.reader import find_reading
 from research.errors import UserError
+from research.parallel import device_setup
 from research.parallel.worker_pool import Workers
+from research.progress import reporting
 from research.serving.prediction_files import Chunk, Input, read_file, read_stream, split_into_chunks
 from research.serving.prediction_stream import OutputFormat, predict_here, predict_in_workers
 
@@ -128,11 +129,11 @@ def _open_output(stack: ExitStack, output: Path) -> IO[str]:
 
 def _predict(chunks: Iterable[Chunk], output_format: OutputFormat, size: int | None) -> Iterator[tuple[Chunk, str]]:
     """Predict in worker processes if the input is long enough and there are only CPUs; otherwise in this process."""
-    processes = min(devices.CORES, _MAX_PROCESSES, (size or 0) // _INPUT_BYTES_PER_PROCESS)
-    if processes > 1 and devices.has_only_cpus():
-        workers = Workers(processes, devices.set_up_process)
+    processes = min(device_setup.CORES, _MAX_PROCESSES, (size or 0) // _INPUT_BYTES_PER_PROCESS)
+    if processes > 1 and device_setup.has_only_cpus():
+        workers = Workers(processes, device_setup.set_up_process)
         return predict_in_workers(FLAGS.workdir, chunks, output_format, workers)
-    devices.use_devices()
+    device_setup.use_devices()
     return predict_here(FLAGS.workdir, chunks, output_format)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import corpus_flags, program
-from experiments.progress import print_table
+from experiments.printing import print_table
 from experiments.single_run import CONFIG_HELP, define_run, set_up, train_with_progress
 from experiments.variants import load_config
 from research.errors import UserError

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from experiments.variants import every_variant, load_config
-from research import train
 from research.data.corpora import load
 from research.data.read_options import ReadOptions
 from research.data.splits import resolve_folds
 from research.errors import UserError
 from research.runs import run_files
 from research.runs.texts import RunSpec, prepare_texts
+from research.runs.train import train
 from research.settings import leaves
 from research.training.programs import programs_for
 from tests.comparing import compare_into

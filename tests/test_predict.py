@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from experiments import devices
 from research import restore
 from research.data.formats import separated, text_lines
 from research.data.read_options import ReadOptions
 from research.data.reader import find_reading
 from research.errors import UserError
+from research.parallel import device_setup
 from research.serving.prediction_files import (
     MAX_CHUNK_TEXTS,
     Input,
@@ -216,7 +216,7 @@ def members(group):
 
 
 @pytest.mark.extra
-@pytest.mark.skipif(devices.CORES < 2, reason="processes are a core each")
+@pytest.mark.skipif(device_setup.CORES < 2, reason="processes are a core each")
 def test_processes_say_what_threads_say_in_the_same_order(long_input):
     texts, path = long_input
     with start(path) as process:
@@ -230,7 +230,7 @@ def test_processes_say_what_threads_say_in_the_same_order(long_input):
 
 
 @pytest.mark.extra
-@pytest.mark.skipif(devices.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
+@pytest.mark.skipif(device_setup.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
 def test_nothing_is_left_of_a_killed_program(long_input):
     process = start(long_input[1])
     with process:
@@ -244,7 +244,7 @@ def test_nothing_is_left_of_a_killed_program(long_input):
 
 
 @pytest.mark.extra
-@pytest.mark.skipif(devices.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
+@pytest.mark.skipif(device_setup.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
 def test_a_lost_process_is_one_sentence(long_input):
     with start(long_input[1]) as process:
         assert process.stdout.readline().startswith('{"text"')
@@ -255,7 +255,7 @@ def test_a_lost_process_is_one_sentence(long_input):
 
 
 @pytest.mark.extra
-@pytest.mark.skipif(devices.CORES < 2, reason="processes are a core each")
+@pytest.mark.skipif(device_setup.CORES < 2, reason="processes are a core each")
 def test_what_is_wrong_with_a_run_is_one_sentence_from_processes_too(long_input, tmp_path):
     with start(long_input[1], run=tmp_path) as process:
         written, said = process.communicate(timeout=300)

@@ -68,8 +68,8 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, name, content, line, word
     path = write(tmp_path / name, content)
     with pytest.raises(UserError) as caught:
         read_rows(path)
-    assert str(caught.value).startswith(f"{path}:{line}: ")
-    assert words in str(caught.value)
+    assert caught.value.message.startswith(f"{path}:{line}: ")
+    assert words in caught.value.message
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl"])

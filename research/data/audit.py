@@ -20,8 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.data.cache import cached_of_texts
-from research.data.corpora import KNOWN, Corpus, label_components, load, make_corpus
+from research.data.components import label_components
+from research.data.corpora import Corpus, load, make_corpus
 from research.data.fingerprints import WORD
+from research.data.known_corpora import KNOWN
 from research.data.read_options import ReadOptions
 from research.data.reader import Row
 from research.errors import UserError
@@ -89,7 +91,11 @@ def reload_corpus(description: dict[str, Any], classes: tuple[str, ...]) -> Corp
     Raises:
       UserError: the source does not exist any more, or its content has changed.
     """
-    source = description.get("source") or description["name"]
+    source = description.get("source", description["name"])
+    if not source:
+        raise UserError(
+            f"the corpus {description['name']!r} was made in Python and is in no file: name a file of it with --corpus"
+        )
     if source not in KNOWN and not Path(source).exists():
         raise UserError(f"the run was trained on {source}, which is not there: name it with --corpus")
     corpus = load(source, ReadOptions(*description.get("columns", ())), classes)

@@ -94,7 +94,7 @@ class Reading(NamedTuple):
           UserError: it is no string, or too long.
         """
         place, cells = record
-        texts = [_text(cells[i], self.table.columns[i], place) for i in self.choice.text]
+        texts = [text_of_cell(cells[i], self.table.columns[i], place) for i in self.choice.text]
         present = [text for text in texts if text is not None]
         return " ".join(present) if present else None
 
@@ -118,9 +118,9 @@ def find_reading(path: Path, options: ReadOptions = ReadOptions(), *, labelled: 
         try:
             choices = choose_columns(table, lambda table=table: _sample(table, most)[0], options, labelled=labelled)
         except NoColumn as error:
-            problems.append(NoColumn(f"{path}:1: {error}", error.kinds))
+            problems.append(NoColumn(f"{path}:1: {error.message}", error.kinds))
         except UserError as error:
-            problems.append(UserError(f"{path}:1: {error}"))
+            problems.append(UserError(f"{path}:1: {error.message}"))
         else:
             readings += [Reading(path, table, choice, options) for choice in choices]
     if not readings:
@@ -272,8 +272,12 @@ def rows_of(reading: Reading) -> Rows:
     return Rows(rows, [*notes, f"{path}: {' and '.join(missing)} and are left out"] if missing else notes)
 
 
-def _text(cell: Any, column: str, place: str) -> str | None:
-    """Return a cell of texts; None if it is empty of any value."""
+def text_of_cell(cell: Any, column: str, place: str) -> str | None:
+    """Return a cell of texts; None if it is empty of any value.
+
+    Raises:
+      UserError: it is no string, or too long.
+    """
     if isinstance(cell, list) and len(cell) == 1:
         cell = cell[0]
     if cell is None or cell != cell:  # NaN

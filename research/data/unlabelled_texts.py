@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from research.data.cache import file_checksum
-from research.data.corpora import KNOWN, Corpus, load
+from research.data.corpora import Corpus, load
 from research.data.fingerprints import fingerprint_chunks, fingerprint_corpus
 from research.data.formats.columns import NoColumn
 from research.data.formats.folders import is_archive
+from research.data.known_corpora import KNOWN
 from research.data.read_options import ReadOptions
 from research.data.reader import find_reading
 from research.data.splits import Split, split_corpus
