@@ -252,6 +252,8 @@ def restore_source(folder: Path | str) -> RestoredModel:
     """
     path = Path(folder) / run_files.CONFIG
     description = run_files.read_json(path)
+    if isinstance(description, dict) and "foreign" in description:
+        raise UserError(f"{folder} holds the predictions of a model that is not of this project, and not the model")
     parts = [description.get(name, {}) for name in ("settings", "corpus")] if isinstance(description, dict) else [None]
     if not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{path}: no object with settings, expected the config.json of a run")
