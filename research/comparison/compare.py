@@ -15,6 +15,7 @@ from research.comparison.plan import Comparison, Variant, detectable_sentence, e
 from research.data.corpora import Corpus, as_corpus
 from research.data.splits import resolve_folds, split_corpus
 from research.data.tokenized_corpus import cut_sentence
+from research.data.tokenizer_files import fit_to_tokenizer
 from research.errors import Diverged, UserError
 from research.json_files import write_json
 from research.machine import release_memory
@@ -140,8 +141,8 @@ def _resolve(spec: ComparisonSpec, folder: Path) -> Comparison:
     last = repeats if spec.max_repeats is None else spec.max_repeats
     if not repeats <= last <= MOST_REPEATS:
         raise UserError(f"--max_repeats is {last}, expected {repeats}, as --repeats, to {MOST_REPEATS}")
+    variants = [variant._replace(config=fit_to_tokenizer(validate(variant.config))) for variant in variants]
     for variant in variants:
-        validate(variant.config)
         for repeat in range(last):
             variant.of_run(0, repeat, folds)  # raises if tuned settings are missing
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # raises if there are too many folds

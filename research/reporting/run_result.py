@@ -12,7 +12,7 @@ from research.evaluation.learning import HeldOut, Problem, problem_of
 from research.evaluation.metrics import METRICS, evaluate_predictions
 from research.json_files import missing_in
 from research.runs import run_files
-from research.settings import PLACES, leaves_of
+from research.settings import without_places
 
 # Statuses beside those in `record.json`:
 CHANGED = "changed"  # the predictions are not those that the run wrote
@@ -121,9 +121,8 @@ def _is_of_another_run(folder: Path, plan: dict[str, Any], variant: str, fold: i
         return True
     if plan["variants"][variant].get("tuned"):  # each run has settings of its own
         return False
-    settings, planned = leaves_of(described["settings"]), leaves_of(plan["variants"][variant]["settings"])
-    common = (settings.keys() & planned.keys()) - set(PLACES)
-    return any(settings[name] != planned[name] for name in common)
+    settings, planned = (without_places(each["settings"]) for each in (described, plan["variants"][variant]))
+    return any(settings[name] != planned[name] for name in settings.keys() & planned.keys())
 
 
 def problem_of_run(folder: Path) -> Problem | None:
