@@ -5,7 +5,7 @@
     python tests/huggingface.py states FOLDER FILE.npz         the states of another
     python tests/huggingface.py compare FOLDER PREDICTIONS     an exported run's predictions, there and here
 
-Run with torch 2.15.0 and transformers 5.24.0 on 2 cores of an Intel Xeon, 2026-11-26; the relatives with torch 2.14.1 on
+Run with torch 2.15.0 and transformers 5.24.0 on 2 cores of an Intel Xeon, 2026-11-26; the relatives with torch 2.14.1,
 2026-11-30.
 """
 
