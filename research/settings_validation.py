@@ -94,12 +94,12 @@ def _check_tokens(config: Config) -> None:
             "config.data.tokens=pieces and config.data.weights need each other. Set both, as --config=bert:minilm "
             "does, or neither"
         )
-    has_tokenizer = is_file or data.weights != "none"
-    if has_tokenizer and (data.vectors, data.stop_words, data.lowercase) != ("none", "none", True):
+    if is_file or data.weights != "none":
         source = "config.data.tokens names a tokenizer" if is_file else "config.data.weights come with a tokenizer"
-        raise UserError(
-            f"{source}. Leave out --config.data.vectors, --config.data.stop_words and --config.data.lowercase"
-        )
+        for name, default in (("vectors", "none"), ("stop_words", "none"), ("lowercase", True)):
+            value = getattr(data, name)
+            if value != default:
+                raise UserError(f"config.data.{name} is {value}, but {source}, expected --config.data.{name}={default}")
     augmented = [name for name in ("random_deletion", "random_swap") if getattr(config.training, name, 0)]
     if data.tokens == "pieces" and augmented:
         raise UserError(

@@ -174,8 +174,12 @@ def no_unknown_token(path):
         (lambda path: (path.unlink(), path.mkdir()), (), r"is the folder .*own\.json, expected a file"),
         (no_unknown_token, (), "cannot tokenize characters that are not in its vocabulary"),
         (lambda path: tokenizers.Tokenizer(models.BPE()).save(str(path)), (), "has 0 tokens, expected at least 3"),
-        (None, ("data.lowercase=false",), "tokens names a tokenizer. Leave out"),
-        (None, ("data.vectors=glove",), "tokens names a tokenizer. Leave out --config.data.vectors"),
+        (None, ("data.lowercase=false",), "lowercase is False, but config.data.tokens names a tokenizer"),
+        (
+            None,
+            ("data.vectors=glove",),
+            "vectors is glove, but config.data.tokens .* expected --config.data.vectors=none",
+        ),
     ],
 )
 def test_what_does_not_fit_is_a_sentence(change, overrides, words, own):
