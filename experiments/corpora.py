@@ -6,7 +6,7 @@
 from experiments import program
 from experiments.printing import print_table
 from research.data.cache import cache_root, folder_bytes
-from research.data.corpora import KNOWN
+from research.data.known_corpora import KNOWN
 
 
 def main() -> None:

@@ -34,7 +34,9 @@ def main() -> None:
     run = restore(FLAGS.workdir)
     say_unfinished(Path(FLAGS.workdir))
     if FLAGS.corpus:
-        corpus = run.as_trained_on(load(FLAGS.corpus, corpus_flags.read_columns(), run.class_names))
+        with corpus_flags.offering_commands():
+            corpus = run.as_trained_on(load(FLAGS.corpus, corpus_flags.read_options(), run.class_names))
+        corpus_flags.print_notes(corpus)
     else:
         corpus = run.own_corpus()
     chosen, part = choose_texts(run, corpus, FLAGS.split)

@@ -33,9 +33,9 @@ def linear(epochs):
 
 def test_numbers_of_repeats_that_do_not_fit_are_refused(easy, tmp_path):
     for repeats, message in (
-        ({"repeats": 3, "max_repeats": 2}, "--max_repeats is 2, expected 3, as --repeats, to 1000"),
-        ({"repeats": 3, "max_repeats": 2000}, "--max_repeats is 2000"),
-        ({"repeats": 0}, "--repeats is 0"),
+        ({"repeats": 3, "max_repeats": 2}, "max_repeats is 2, expected 3, as repeats, to 1000"),
+        ({"repeats": 3, "max_repeats": 2000}, "max_repeats is 2000"),
+        ({"repeats": 0}, "repeats is 0"),
     ):
         with pytest.raises(UserError, match=message):
             compare_into(tmp_path / "c", {"linear": linear(1)}, easy, **repeats)
@@ -56,7 +56,7 @@ def test_repeats_are_added_only_for_pairs_of_variants_that_are_named(easy, tmp_p
     monkeypatch.setattr(
         "research.comparison.compare.read_results", lambda folder: SimpleNamespace(pairs=pairs, spread=None)
     )
-    monkeypatch.setattr("research.comparison.compare.write_results", lambda results, folder: None)
+    monkeypatch.setattr("research.comparison.compare.write_results", lambda results, folder, corpus: None)
     compare_into(folder, {"linear": linear(1), "again": linear(3)}, easy, max_repeats=4, log=lines.append)
     assert "every pair is decided after 2 repeat(s); 4 of the allowed runs are not needed" in lines
     assert not (folder / "again" / "repeat2").exists()

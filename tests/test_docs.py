@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from experiments.variants import every_variant, load_config
-from research.data.corpora import KNOWN
+from research.data.known_corpora import KNOWN
 from research.pretraining.preparation import for_pretraining
 from research.settings import leaves
 from tests.subset import write_subset

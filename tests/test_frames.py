@@ -95,7 +95,10 @@ def test_missing_values_are_counted_and_named_or_dropped(frame):
     [
         (lambda df: Corpus.from_pandas(df), "no column 'text' and no column 'label'. Columns: 'review', 'sentiment'"),
         (lambda df: Corpus.from_pandas(df, "review", "label"), "no column 'label'. .* Name yours with label="),
-        (lambda df: Corpus.from_pandas(df, "sentiment", "title"), r"df.loc\[.*\]: the text is [01].0, a float"),
+        (
+            lambda df: Corpus.from_pandas(df, "sentiment", "title"),
+            r"df.loc\[.*\]: 'sentiment' is a float, expected a string",
+        ),
         (lambda df: Corpus.from_pandas(df, "title", "title"), "text= and label= both name the column 'title'"),
         (lambda df: Corpus.from_pandas(df, [], "title"), "text= names no column"),
         (lambda df: Corpus.from_pandas("my.csv"), r"the frame is a str, expected a pandas.DataFrame; load\(path\)"),

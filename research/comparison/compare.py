@@ -23,6 +23,7 @@ from research.comparison.run_board import OnProgress, RunBoard
 from research.data.corpora import Corpus, as_corpus
 from research.data.splits import resolve_folds, split_corpus
 from research.data.tokenized_corpus import cut_sentence
+from research.data.tokenizer_files import fit_to_tokenizer
 from research.errors import UserError
 from research.json_files import write_json
 from research.machine import release_memory
@@ -141,6 +142,7 @@ def _resolve(spec: ComparisonSpec, folder: Path) -> Comparison:
         variants = [make_variant(name, value) for name, value in variants.items()]
     if not variants:
         raise UserError("--variants is empty, expected at least one variant")
+    variants = [_fitted(variant) if isinstance(variant, Variant) else variant for variant in variants]
     own = [variant for variant in variants if isinstance(variant, Variant)]
     corpus = as_corpus(spec.corpus)
     folds = resolve_folds(corpus, spec.folds)
@@ -151,7 +153,6 @@ def _resolve(spec: ComparisonSpec, folder: Path) -> Comparison:
     if not repeats <= last <= MOST_REPEATS:
         raise UserError(f"--max_repeats is {last}, expected {repeats}, as --repeats, to {MOST_REPEATS}")
     for variant in own:
-        validate(variant.config)
         for repeat in range(last):
             variant.of_run(0, repeat, folds)  # raises if tuned settings are missing
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # raises if there are too many folds
@@ -166,6 +167,11 @@ def _resolve(spec: ComparisonSpec, folder: Path) -> Comparison:
             for variant in variants
         ]
     return Comparison(variants, corpus, folds, looks, spec.claims, spec.command, tuple(spec.corpus_flags), split_by)
+
+
+def _fitted(variant: Variant) -> Variant:
+    """Return a variant whose settings are valid and have the size of its own tokenizer."""
+    return variant._replace(config=fit_to_tokenizer(validate(variant.config)))
 
 
 def default_repeats(folder: Path | None, folds: int) -> int:

@@ -18,7 +18,7 @@ from research.reporting.claims import Claims, baseline_of, first_claims, level_o
 from research.runs import run_files
 from research.runs.plan_file import read_plan
 from research.runs.record import environment
-from research.settings import PLACES, Config, differences, to_dict
+from research.settings import Config, differences, to_dict, without_places
 
 
 class Variant(NamedTuple):
@@ -231,8 +231,8 @@ def _require_same_settings(folder: Path, name: str, saved: Mapping[str, Any], en
     Settings that did not exist when the plan was written count as their defaults. The content of files is compared by
     each run.
     """
-    changed = differences(to_dict(config_from_dict(saved["settings"])), entry["settings"])
-    changed = [change for change in changed if change.partition(":")[0] not in PLACES]
+    earlier = to_dict(config_from_dict(saved["settings"]))
+    changed = differences(without_places(earlier), without_places(entry["settings"]))
     is_tuned_alike = ("tuned" in entry) == ("tuned" in saved)
     if not is_tuned_alike or not entry.get("tuned", {}).items() >= saved.get("tuned", {}).items():
         changed.append("tuned differently")

@@ -21,9 +21,11 @@ import numpy as np
 
 from research.data.cache import cached_of_texts
 from research.data.components import label_components
-from research.data.corpora import KNOWN, Corpus, load, make_corpus
+from research.data.corpora import Corpus, load, make_corpus
 from research.data.fingerprints import WORD
-from research.data.reader import Columns, Row
+from research.data.known_corpora import KNOWN
+from research.data.read_options import ReadOptions
+from research.data.reader import Row
 from research.errors import UserError
 
 _KEEP_FIRST = ("test", "validation", "train", "all")  # which split keeps its copy when texts are alike
@@ -80,7 +82,7 @@ def clean(corpus: Corpus, classes: tuple[str, ...] | None = None) -> Corpus:
         label = corpus.class_names[corpus.labels[i]]
         rows[str(corpus.splits[i])].append(Row(corpus.texts[i], label, str(corpus.groups[i]), corpus.name))
     cleaned = make_corpus(corpus.name, {split: kept_rows for split, kept_rows in rows.items() if kept_rows}, classes)
-    return dataclasses.replace(cleaned, source=corpus.source, columns=corpus.columns, cleaned=True)
+    return dataclasses.replace(cleaned, source=corpus.source, options=corpus.options, notes=corpus.notes, cleaned=True)
 
 
 def reload_corpus(description: dict[str, Any], classes: tuple[str, ...]) -> Corpus:
@@ -96,7 +98,7 @@ def reload_corpus(description: dict[str, Any], classes: tuple[str, ...]) -> Corp
         )
     if source not in KNOWN and not Path(source).exists():
         raise UserError(f"the run was trained on {source}, which is not there: name it with --corpus")
-    corpus = load(source, Columns(*description.get("columns", ())), classes)
+    corpus = load(source, ReadOptions(*description.get("columns", ())), classes)
     corpus = clean(corpus, classes) if description.get("cleaned") else corpus
     if corpus.checksum != description["checksum"]:
         raise UserError(f"{source} has changed since the run was trained on it: name it with --corpus all the same")

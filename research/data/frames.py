@@ -4,17 +4,19 @@
 imported: who has a DataFrame has imported pandas.
 """
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.data.reader import Row, label_text
+from research.data.cells import label_text, text_of_cell
+from research.data.reader import Row
 from research.errors import UserError
 
 _LOG = logging.getLogger("research")
-_JOINT = " "  # between the texts of several columns
+_JOINT = " "  # between the texts of several columns, as in files
 _SPLITS = {
     "train": "train",
     "validation": "validation",
@@ -46,9 +48,9 @@ class FrameColumns(NamedTuple):
 
 
 class _Values(NamedTuple):
-    """The content of a table: one list for each text column, the labels, the groups and the places of the rows."""
+    """The content of a table."""
 
-    texts: list[list[Any]]
+    texts: dict[str, list[Any]]  # column -> its cells
     labels: list[Any]
     groups: list[Any] | None
     place: Callable[[int], str]  # row -> where it is, as Python says it
@@ -66,12 +68,12 @@ def rows_of_texts(
     for name, values in given.items():
         if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
             raise UserError(f"{name} is a {type(values).__name__}, expected a list with one entry for each text")
-    lists = {name: _plain(values) for name, values in given.items()}
+    lists = {name: list(values) for name, values in given.items()}
     lengths = {name: len(values) for name, values in lists.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{length:,} {name}" for name, length in lengths.items())
         raise UserError(f"there are {counts}, expected as many of each")
-    values = _Values([lists["texts"]], lists["labels"], lists.get("groups"), lambda i: f"texts[{i}]")
+    values = _Values({"texts": lists["texts"]}, lists["labels"], lists.get("groups"), lambda i: f"texts[{i}]")
     return _rows(values, drop_missing=drop_missing)
 
 
@@ -84,15 +86,15 @@ def rows_of_frame(frame: Any, columns: FrameColumns) -> list[Row]:
     if not all(hasattr(frame, name) for name in ("columns", "iloc", "index")):
         raise UserError(f"the frame is a {type(frame).__name__}, expected a pandas.DataFrame; load(path) reads a file")
     _check_columns(columns, list(frame.columns))
-    index = _plain(frame.index)
-
-    def values_of(name: str) -> list[Any]:
-        return _plain(frame[name].astype(object))
-
-    groups = None if columns.group is None else values_of(columns.group)
-    texts = [values_of(name) for name in columns.texts]
-    values = _Values(texts, values_of(columns.label), groups, lambda i: f"df.loc[{index[i]!r}]")
+    groups = None if columns.group is None else list(frame[columns.group])
+    texts = {name: list(frame[name]) for name in columns.texts}
+    place = functools.partial(_place_in_frame, list(frame.index))
+    values = _Values(texts, list(frame[columns.label]), groups, place)
     return _rows(values, drop_missing=columns.drop_missing)
+
+
+def _place_in_frame(index: Sequence[Any], row: int) -> str:
+    return f"df.loc[{_plain_cell(index[row])!r}]"
 
 
 def rows_of_dataset(dataset: Any, columns: FrameColumns) -> dict[str, list[Row]]:
@@ -108,7 +110,7 @@ def rows_of_dataset(dataset: Any, columns: FrameColumns) -> dict[str, list[Row]]
     """
     splits = dict(dataset) if isinstance(dataset, Mapping) else {"all": dataset}
     values = {name: _values_of_dataset(part, columns, name) for name, part in splits.items()}
-    labelled = {name: part for name, part in values.items() if not all(map(_is_missing, part.labels))}
+    labelled = {name: part for name, part in values.items() if any(label is not None for label in part.labels)}
     if not labelled:
         raise UserError(f"no row has a label in the column {columns.label!r}, expected some; name another with label=")
     if left_out := [name for name in values if name not in labelled]:
@@ -136,7 +138,7 @@ def _values_of_dataset(dataset: Any, columns: FrameColumns, split: str) -> _Valu
         labels = [None if label is None or label < 0 else names[label] for label in labels]
     groups = None if columns.group is None else list(dataset[columns.group])
     name = "dataset" if split == "all" else f"dataset[{split!r}]"
-    return _Values([list(dataset[text]) for text in columns.texts], labels, groups, lambda i: f"{name}[{i}]")
+    return _Values({text: list(dataset[text]) for text in columns.texts}, labels, groups, lambda i: f"{name}[{i}]")
 
 
 def _check_columns(columns: FrameColumns, present: Sequence[Any]) -> None:
@@ -158,28 +160,26 @@ def _check_columns(columns: FrameColumns, present: Sequence[Any]) -> None:
 
 
 def _rows(values: _Values, *, drop_missing: bool) -> list[Row]:
-    """Return checked rows."""
-    without = {
-        "text": [i for i in range(len(values.labels)) if any(_is_missing(texts[i]) for texts in values.texts)],
-        "label": [i for i, label in enumerate(values.labels) if _is_missing(label)],
-    }
-    if (without["text"] or without["label"]) and not drop_missing:
-        raise UserError(_describe_missing(without, values))
+    """Return checked rows, by the same rules as those of a file."""
+    rows: list[Row] = []
+    without: dict[str, list[int]] = {"text": [], "label": []}
+    for i in range(len(values.labels)):
+        place = values.place(i)
+        texts = [text_of_cell(_plain_cell(cells[i]), name, place) for name, cells in values.texts.items()]
+        label = label_text(_plain_cell(values.labels[i]), place)
+        group = None if values.groups is None else _plain_cell(values.groups[i])
+        present = [text for text in texts if text is not None]
+        if not present:
+            without["text"].append(i)
+        if not label:
+            without["label"].append(i)
+        rows.append(Row(_JOINT.join(present), label, "" if group is None else str(group), place))
     dropped = {*without["text"], *without["label"]}
-    rows = []
-    for i, label in enumerate(values.labels):
-        if i in dropped:
-            continue
-        place, texts = values.place(i), [column[i] for column in values.texts]
-        for text in texts:
-            if not isinstance(text, str):
-                raise UserError(f"{place}: the text is {text!r:.40}, a {type(text).__name__}; expected a string")
-        group = None if values.groups is None else values.groups[i]
-        group = "" if _is_missing(group) else str(group)
-        rows.append(Row(_JOINT.join(texts), label_text(_scalar(label), place), group, place))
-    if not rows:
+    if dropped and not drop_missing:
+        raise UserError(_describe_missing(without, values))
+    if len(dropped) == len(rows):
         raise UserError("there are no texts, expected texts of at least two classes")
-    return rows
+    return [row for i, row in enumerate(rows) if i not in dropped]
 
 
 def _describe_missing(without: Mapping[str, list[int]], values: _Values) -> str:
@@ -192,17 +192,8 @@ def _describe_missing(without: Mapping[str, list[int]], values: _Values) -> str:
     return f"{' and '.join(parts)}; drop_missing=True leaves them out"
 
 
-def _plain(values: Iterable[Any]) -> list[Any]:
-    """Return values as a list of Python's own types, not of NumPy's."""
-    return list(map(_scalar, values))
-
-
-def _scalar(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _is_missing(value: Any) -> bool:
-    """Return whether a value is None, NaN, or one of the missing values of pandas."""
-    if isinstance(value, float):
-        return value != value
-    return value is None or type(value).__name__ in ("NAType", "NaTType")
+def _plain_cell(cell: Any) -> Any:
+    """Return a value as one of Python's own types; None if it is missing, as pandas and NumPy write it."""
+    cell = cell.item() if isinstance(cell, np.generic) else cell
+    is_missing = cell != cell if isinstance(cell, float) else type(cell).__name__ in ("NAType", "NaTType")
+    return None if is_missing else cell

@@ -12,7 +12,7 @@ from research.evaluation.learning import HeldOut, Problem, problem_of, problem_o
 from research.evaluation.metrics import METRICS, evaluate_predictions
 from research.json_files import missing_in
 from research.runs import run_files
-from research.settings import PLACES, leaves_of
+from research.settings import without_places
 
 # Statuses beside those in `record.json`:
 CHANGED = "changed"  # the predictions are not those that the run wrote
@@ -132,9 +132,8 @@ def _is_of_another_run(folder: Path, plan: dict[str, Any], variant: str, fold: i
         return True
     if entry.get("tuned"):  # each run has settings of its own
         return False
-    settings, planned = leaves_of(described[content]), leaves_of(entry[content])
-    common = (settings.keys() & planned.keys()) - set(PLACES)
-    return any(settings[name] != planned[name] for name in common)
+    settings, planned = without_places(described[content]), without_places(entry[content])
+    return any(settings[name] != planned[name] for name in settings.keys() & planned.keys())
 
 
 def problem_of_run(folder: Path) -> Problem | None:
