@@ -77,7 +77,7 @@ class Corpus:
         Args:
           frame: a pandas.DataFrame.
           text: the column of texts; a list of columns is joined by blanks.
-          label: the column of labels: integers, booleans or names.
+          label: the column of labels: numbers, booleans or names.
           group: a column of groups; a split never separates the texts of one group.
           name: the name of the corpus in reports.
           drop_missing: whether to leave out rows without a text or a label; otherwise they are an error.
