@@ -22,6 +22,7 @@ ERRORS = ("UserError", "Diverged", "WorkerLost", "not_installed")
         ("--config.training.patience=0", "config.training.patience = 0"),
         ("add --config.optimizer.warmup=0.1, or more", "add config.optimizer.warmup = 0.1, or more"),
         ("as --config=bert:minilm does", 'as config="bert:minilm" does'),
+        ("Choose '--text_column=full text' --label_column=c; or", 'Choose text="full text", label="c"; or'),
         ("(--clean drops them)", "(clean(corpus) drops them)"),
         (
             "say ./launch.sh compare --corpus='my file.csv' --label_column=2; or ./launch.sh corpora",
