@@ -17,7 +17,7 @@ from research.data.components import join_groups
 from research.data.corpus_files import read_corpus
 from research.data.frames import FrameColumns, rows_of_dataset, rows_of_frame, rows_of_texts
 from research.data.known_corpora import KNOWN
-from research.data.read_options import ReadOptions
+from research.data.read_options import FIELDS, ReadOptions
 from research.data.reader import Row, suffix_of
 from research.errors import UserError, expected, in_python_words
 
@@ -168,10 +168,9 @@ def load(
 
 def _with_given(options: ReadOptions, given: Mapping[str, Any]) -> ReadOptions:
     """Return the options with the fields that are given; several columns of texts may be a list."""
-    known = options._asdict()
     for name in given:
-        if name not in known:
-            raise UserError(f"load has no argument {name!r}, {expected(name, known)}")
+        if name not in FIELDS:
+            raise UserError(f"load has no argument {name!r}, {expected(name, FIELDS)}")
     text = given.get("text", options.text)
     return options._replace(**given)._replace(text=text if isinstance(text, str) else ",".join(text))
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.data.reader import Row, label_text, text_of_cell
+from research.data.cells import label_text, text_of_cell
+from research.data.reader import Row
 from research.errors import UserError
 
 _LOG = logging.getLogger("research")

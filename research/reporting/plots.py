@@ -23,6 +23,7 @@ from research.reporting.results import NOT_TRAINED, Results
 _BLUE = "#0072B2"
 _COLOURS = (_BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX*"
+PLOTS = ("scores", "curves", "cost", "calibration", "confusion", "settings")  # a report may lack some
 _PANELS_IN_A_ROW = 4
 _MOST_CONFUSIONS = 8
 # Matplotlib's own font, then installed ones with the letters that it lacks (class names in Chinese).
@@ -84,10 +85,24 @@ def _drawings(results: Results) -> dict[str, tuple[Callable[[Results], Figure], 
             "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
         ),
     }
+    drawings = {name: drawing for name, drawing in drawings.items() if _is_drawable(name, results)}
     if any(_numeric_fields(grid) for grid in find_grids(results.ranked())):
         caption = f"Test {name} with 95 % interval against each setting that was varied over numbers"
         drawings["settings"] = (_draw_settings, caption)
     return drawings
+
+
+def _is_drawable(plot: str, results: Results) -> bool:
+    """Return whether a variant has what a plot shows. Other models may have no curves, seconds or probabilities."""
+    return {
+        "curves": any(variant in results.curves for variant in results.ranked()),
+        "cost": any(_has_seconds(results, variant) for variant in results.ranked()),
+        "calibration": any(map(results.has_probabilities, results.ranked())),
+    }.get(plot, True)
+
+
+def _has_seconds(results: Results, variant: str) -> bool:
+    return all(row["train_seconds"] != "" for row in results.done(variant))
 
 
 def write_bars(path: Path, measures: Mapping[str, Mapping[str, float]]) -> None:
@@ -174,7 +189,8 @@ def _make_panels(variants: list[str], height: float) -> tuple[Figure, Iterator[t
 
 
 def _draw_curves(results: Results) -> Figure:
-    figure, panels = _make_panels(results.ranked(), 1.7)
+    shown = [variant for variant in results.ranked() if variant not in results.foreign]
+    figure, panels = _make_panels(shown, 1.7)
     means = {variant: 100 * np.nanmean(curves, axis=0) for variant, curves in results.curves.items()}
     for variant, axes in panels:
         if variant not in means:  # its metrics.jsonl files were removed
@@ -194,7 +210,7 @@ def _draw_curves(results: Results) -> Figure:
 
 def _draw_cost(results: Results) -> Figure:
     """Draw scores against seconds. Points are numbered by rank, because the names of many variants would overlap."""
-    ranked = results.ranked()
+    ranked = [variant for variant in results.ranked() if _has_seconds(results, variant)]
     figure = Figure(figsize=(8.5, max(4.6, 0.8 + 0.17 * len(ranked))), layout="constrained")
     axes = figure.subplots()
     for rank, variant in enumerate(ranked, 1):
@@ -222,7 +238,7 @@ def _draw_cost(results: Results) -> Figure:
 
 
 def _draw_calibration(results: Results) -> Figure:
-    figure, panels = _make_panels(results.ranked(), 2.0)
+    figure, panels = _make_panels([v for v in results.ranked() if results.has_probabilities(v)], 2.0)
     for variant, axes in panels:
         label = np.concatenate([o.label for o in results.outcomes[variant]])
         probabilities = np.concatenate([o.probabilities for o in results.outcomes[variant]])

@@ -13,12 +13,13 @@ from research.reporting.claims import LEVEL, Claims
 from research.reporting.disagreement import Disagreement, find_disagreement
 from research.reporting.documents import Plot, render_html, render_latex, render_markdown
 from research.reporting.formatting import format_margin
-from research.reporting.plots import write_plots
+from research.reporting.plots import PLOTS, write_plots
 from research.reporting.provenance import list_provenance, list_settings
 from research.reporting.results import Results, comparison_json, read_results, results_csv
 from research.reporting.summary import (
     describe_answer,
     describe_choices,
+    describe_foreign,
     describe_intervals,
     describe_level,
     describe_protocol,
@@ -77,7 +78,7 @@ def _content(results: Results, plots: Mapping[str, Plot], disagreement: Disagree
         "answer": describe_answer(results),
         "variants": variants_table(results),
         "caveats": list_caveats(results),
-        "plots": {"settings": None} | plots,
+        "plots": dict.fromkeys(PLOTS) | plots,
         "protocol": describe_protocol(results),
         "notes": results.plan["corpus"].get("notes"),
         "method": describe_intervals(results),
@@ -99,6 +100,7 @@ def _content(results: Results, plots: Mapping[str, Plot], disagreement: Disagree
         "best_variant": best,
         "classes": classes_table(results, best),
         "costs": costs_table(results),
+        "foreign": describe_foreign(results),
         "disagreements": disagreement.between_variants,
         "contradicted": disagreement.with_labels,
         "contradicted_count": disagreement.contradicted,

@@ -29,11 +29,12 @@ _TEXT_NAMES = (
     *("sentences", "reviews", "tweets", "comments", "headline", "文本", "内容", "评论", "句子", "正文"),
 )
 _LABEL_NAMES = (
-    *("label", "sentiment", "class", "target", "category", "polarity", "labels", "stars", "rating", "overall"),
-    *("emotion", "intent", "topic", "classindex", "classlabel", "labeltext", "airlinesentiment"),
+    *("label", "sentiment", "class", "target", "category", "polarity", "labels", "stars", "rating", "score"),
+    *("overall", "emotion", "intent", "topic", "classindex", "classlabel", "labeltext", "airlinesentiment"),
     *("标签", "类别", "情感", "分类"),
 )
 _MOST_LABEL_CHARACTERS = 60
+_FEWEST_CELLS = 4  # with fewer, cells may differ by chance
 _MAX_SHOWN = 40  # characters of a column name in a message
 
 
@@ -61,18 +62,20 @@ class Content(NamedTuple):
     is_text: bool
     is_label: bool
     is_number: bool
+    is_distinct: bool  # whether most cells differ, and there are more than a few
 
 
 def looks_like(cells: Sequence[Any]) -> Content:
     """Return what a column looks like, given some of its cells."""
     values = [str(cell).strip() for cell in cells if cell is not None and str(cell).strip()]
     if not values:
-        return Content(False, False, False)
+        return Content(False, False, False, False)
     distinct = set(values)
     is_number = all(re.fullmatch(r"[+-]?(\d+([.,]\d*)?|\.\d+)(e[+-]?\d+)?", value) for value in distinct)
     short = max(map(len, distinct)) <= _MOST_LABEL_CHARACTERS
     is_label = short and 2 <= len(distinct) <= max(2, len(values) / 2) and not any("\n" in value for value in distinct)
-    return Content(_is_text(values, distinct), is_label, is_number)
+    is_distinct = len(values) >= _FEWEST_CELLS and len(distinct) > len(values) / 2
+    return Content(_is_text(values, distinct), is_label, is_number, is_distinct)
 
 
 def _is_text(values: Sequence[str], distinct: set[str]) -> bool:
@@ -169,7 +172,7 @@ def choose_columns(
         choices += [
             Choice(chosen, candidate, group, _is_by_name(chosen, candidate, table, options)) for chosen in texts
         ]
-    is_clear = len(choices) == 1 and content(choices[0].text[0]).is_text
+    is_clear = len(choices) == 1 and (content(choices[0].text[0]).is_text or _is_label_first(choices[0], content))
     if not is_clear and _has_two_unnamed(table, options):
         return [Choice((0,), 1, None, by_name=table.format.startswith("tab"), is_guess=True)]
     if not labels:
@@ -178,6 +181,11 @@ def choose_columns(
     if not choices:
         raise _no_column({"text": "text"}, table)
     return choices
+
+
+def _is_label_first(choice: Choice, content: Callable[[int], Content]) -> bool:
+    """Return whether labels come before texts, although these are too short to look like texts."""
+    return choice.label == 0 and content(0).is_label and content(1).is_distinct and not content(1).is_number
 
 
 def _has_two_unnamed(table: Table, options: ReadOptions) -> bool:

@@ -143,6 +143,8 @@ def _inner_records(document: Mapping[str, Any]) -> Sequence[Any] | None:
     lists = [value for value in document.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
     if len(lists) == 1:
         return lists[0]
+    if isinstance(document.get("columns"), list) and isinstance(document.get("data"), list):
+        return [dict(zip(document["columns"], row, strict=False)) for row in document["data"]]
     columns = list(document.values())
     if len(columns) > 1 and all(isinstance(column, dict) for column in columns):
         keys = columns[0].keys()

@@ -1,5 +1,6 @@
 """Files of cells with a separator between them: comma, semicolon, tab or pipe, with or without quotes and header."""
 
+import contextlib
 import csv
 import re
 from collections import Counter
@@ -93,8 +94,8 @@ def _is_quoted(lines: Sequence[str]) -> bool:
     """
     content = "".join(lines)
     starts = len(re.findall(r'(?:^|[\t\n])"', content))
-    whole = re.findall(r'(?:(?<=[\t\n])|^)"((?:[^"]|"")*)"(?=[\t\r\n]|$)', content)
-    needs_quotes = any(re.search(r'""|[\t\n]', cell) for cell in whole)
+    whole = re.findall(r'(?:(?<=[\t\n])|^)"((?:[^"\\]|\\.|"")*)"(?=[\t\r\n]|$)', content)
+    needs_quotes = any(re.search(r'""|\\"|[\t\n]', cell) for cell in whole)
     rows = sum(bool(line.strip()) for line in lines)
     return starts > 0 and len(whole) == starts and (needs_quotes or starts >= max(rows, _FEW_ROWS))
 
@@ -102,12 +103,13 @@ def _is_quoted(lines: Sequence[str]) -> bool:
 def _has_loose_quotes(rows: Sequence[Sequence[str]], dialect: Dialect) -> bool:
     """Return whether most cells of a column have a quote at one end only: then the separator stands within quotes.
 
-    Without quoting, quotes at both ends are as wrong.
+    Double quotes at both ends are as wrong if the dialect takes them for characters of a text.
     """
     for column in zip(*rows, strict=True):
         for quote in ('"', "'"):
             ends = [cell.strip().startswith(quote) + cell.strip().endswith(quote) for cell in column]
-            if ends.count(1) > len(column) / 2 or (not dialect.quote and ends.count(2) > len(column) / 2):
+            is_kept = quote == '"' != dialect.quote
+            if ends.count(1) > len(column) / 2 or (is_kept and ends.count(2) > len(column) / 2):
                 return True
     return False
 
@@ -168,8 +170,8 @@ def _header_choices(rows: Sequence[Sequence[str]], options: ReadOptions, is_tab:
         return [not is_tab]
     first, rest = [cell.strip() for cell in rows[0]], [row for row in rows[1:] if len(row) == len(rows[0])]
     given = [name for name in (options.text, options.label, options.group) if name]
-    names = [name for each in given for name in ([each] if each in first else each.split(","))]
-    if any(not name.strip().isdigit() or find_column_by_name(name, first) for name in names):
+    wanted = [name for each in given for name in ([each] if each in first else each.split(","))]
+    if any(not name.strip().isdigit() or find_column_by_name(name, first) for name in wanted):
         return [True]
     if any(map(is_usual_name, first)) and max(map(len, first)) <= 60:
         return [True]
@@ -183,7 +185,8 @@ def _header_choices(rows: Sequence[Sequence[str]], options: ReadOptions, is_tab:
     labels = [i for i, content in enumerate(contents) if content.is_label]
     if any(first[i] in map(str.strip, columns[i]) for i in labels):
         return [False]
-    is_named = all(re.fullmatch(r"\w[\w .:/()-]{0,40}", cell) for cell in first[1:]) and len(set(first)) == len(first)
+    names = [cell for cell in first if cell]
+    is_named = all(re.fullmatch(r"\w[\w .:/()-]{0,40}", name) for name in names) and len(set(names)) == len(names)
     if len(rest) < _FEW_ROWS or not labels:
         return [is_named and not is_tab]
     return [is_named]
@@ -224,17 +227,28 @@ class _Layout(NamedTuple):
             next(lines)
         read = _Remembering(lines)
         try:
-            for number, row in _parse(read, self.dialect):
+            rows = _parse(read, self.dialect)
+            for number, row in rows:
                 place = f"{self.path}:{number + self.start}"
                 if has_header:
                     has_header = False
                     continue
                 if len(row) != width:
-                    raise UserError(f"{place}: {self._wrong_width(len(row), width)}")
+                    wrong = 1 + self._count_wrong(rows, width)
+                    more = f" ({wrong:,} such rows)" if wrong > 1 else ""
+                    raise UserError(f"{place}: {self._wrong_width(len(row), width)}{more}")
                 yield place, row
                 read.forget()
         except csv.Error as error:
             raise self._bad_quotes(error, read) from None
+
+    def _count_wrong(self, rows: Iterator[tuple[int, list[str]]], width: int) -> int:
+        """Return how many of the remaining rows have another number of cells, as far as they can be read."""
+        count = 0
+        with contextlib.suppress(csv.Error, UserError):
+            for _, row in rows:
+                count += len(row) != width
+        return count
 
     def _wrong_width(self, found: int, width: int) -> str:
         sign = next((name for name, sign in SEPARATORS.items() if sign == self.dialect.separator), "separator")
