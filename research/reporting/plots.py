@@ -20,7 +20,6 @@ from research.reporting.figures import BLUE, COLOURS, Figure
 from research.reporting.results import NOT_TRAINED, Results
 
 _MARKERS = "osD^vPX*"
-PLOTS = ("scores", "curves", "cost", "calibration", "confusion", "settings")  # a report may lack some
 _PANELS_IN_A_ROW = 4
 _MOST_CONFUSIONS = 8
 # Matplotlib's own font, then installed ones with the letters that it lacks (class names in Chinese).
@@ -82,24 +81,15 @@ def _drawings(results: Results) -> dict[str, tuple[Callable[[Results], Figure], 
             "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
         ),
     }
-    drawings = {name: drawing for name, drawing in drawings.items() if _is_drawable(name, results)}
+    for plot, has in (("cost", results.has_seconds), ("calibration", results.has_probabilities)):
+        if not any(map(has, results.ranked())):
+            del drawings[plot]
+    if not results.curves:
+        del drawings["curves"]
     if any(_numeric_fields(grid) for grid in find_grids(results.ranked())):
         caption = f"Test {name} with 95 % interval against each setting that was varied over numbers"
         drawings["settings"] = (_draw_settings, caption)
     return drawings
-
-
-def _is_drawable(plot: str, results: Results) -> bool:
-    """Return whether a variant has what a plot shows. Other models may have no curves, seconds or probabilities."""
-    return {
-        "curves": any(variant in results.curves for variant in results.ranked()),
-        "cost": any(_has_seconds(results, variant) for variant in results.ranked()),
-        "calibration": any(map(results.has_probabilities, results.ranked())),
-    }.get(plot, True)
-
-
-def _has_seconds(results: Results, variant: str) -> bool:
-    return all(row["train_seconds"] != "" for row in results.done(variant))
 
 
 def _scale(results: Results, value: float) -> float:
@@ -187,7 +177,7 @@ def _draw_curves(results: Results) -> Figure:
 
 def _draw_cost(results: Results) -> Figure:
     """Draw scores against seconds. Points are numbered by rank, because the names of many variants would overlap."""
-    ranked = [variant for variant in results.ranked() if _has_seconds(results, variant)]
+    ranked = [variant for variant in results.ranked() if results.has_seconds(variant)]
     figure = Figure(figsize=(8.5, max(4.6, 0.8 + 0.17 * len(ranked))), layout="constrained")
     axes = figure.subplots()
     for rank, variant in enumerate(ranked, 1):
