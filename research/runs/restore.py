@@ -139,7 +139,7 @@ def _epoch_of(folder: Path, step: int) -> int | None:
     records = []
     with contextlib.suppress(UserError):
         records = run_files.read_metrics(folder)
-    return next((r["epoch"] for r in records if r["split"] == "validation" and r["step"] == step), None)
+    return next((r["epoch"] for r in records if r["split"] != "test" and r["step"] == step), None)
 
 
 def _require_recorded(folder: Path, part: str, name: str, value: Any) -> None:
@@ -162,7 +162,8 @@ def _read_intact_record(folder: Path) -> dict[str, Any]:
 def split_from_description(description: dict[str, Any], corpus: Corpus) -> Split:
     """Return the split of a run's own corpus, from the content of the run's `config.json`."""
     config = config_from_dict(description["settings"])
-    return split_of(RunSpec(config, corpus, description["folds"], description["fold"], description["repeat"]))
+    which = (description[name] for name in ("folds", "fold", "repeat"))
+    return split_of(RunSpec(config, corpus, *which, description.get("refit_epochs", 0)))
 
 
 class RestoredRun(RestoredModel):
