@@ -17,6 +17,7 @@ from absl import flags
 from experiments import corpus_flags, devices, program
 from experiments.progress import print_table, say_unfinished, short_names
 from research.errors import UserError
+from research.runs import run_files
 
 if TYPE_CHECKING:
     from research.data.corpora import Corpus
@@ -56,13 +57,29 @@ def main() -> None:
 def _choose_texts(run: "RestoredRun", corpus: "Corpus") -> tuple[np.ndarray, str]:
     """Return the indices of the texts to score (int [N]) and a phrase that says which part of the corpus they are."""
     if run.is_own_corpus(corpus):
-        return getattr(run.split(corpus), FLAGS.split), f"the run's own {FLAGS.split} split"
+        own = getattr(run.split(corpus), FLAGS.split)
+        if not len(own):
+            raise UserError(_nothing_held_out(run, corpus))
+        return own, f"the run's own {FLAGS.split} split"
     if corpus.has(FLAGS.split):
         return np.flatnonzero(corpus.splits == FLAGS.split), f"its {FLAGS.split} split"
     if corpus.has("all") and FLAGS.split == "test":
         return np.arange(len(corpus)), "all of it"
     splits = ", ".join(np.unique(corpus.splits))
     raise UserError(f"{corpus.name} has no {FLAGS.split} split, expected one of {splits}")
+
+
+def _nothing_held_out(run: "RestoredRun", corpus: "Corpus") -> str:
+    """Return why no text of a run's own corpus can be scored, and what stands for the run instead."""
+    from research.reporting.refit_evidence import describe_evidence, read_evidence
+
+    advice = "To score it, name texts that it has not seen with --corpus"
+    if not run.is_refit:
+        return f"{run.folder} holds out no {FLAGS.split} texts of {corpus.name}. {advice}"
+    evidence = read_evidence(run_files.read_record(run.folder))
+    known = [] if evidence is None else describe_evidence(evidence)
+    nothing = f"{run.folder} was trained on all texts of {corpus.name}, so nothing is held out to score."
+    return " ".join([nothing, *known, advice])
 
 
 def _seen(run: "RestoredRun", corpus: "Corpus", chosen: np.ndarray) -> str:
