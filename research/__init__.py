@@ -11,10 +11,12 @@ from typing import Any
 
 _HOME = {
     "ComparisonSpec": "research.comparison.compare",
+    "TextClassifier": "research.runs.text_classifier",
     "compare": "research.comparison.compare",
     "compare_scores": "research.evaluation.compare_scores",
     "load": "research.data.corpora",
     "pretrain": "research.pretraining.pretrain",
+    "refit": "research.comparison.refit",
     "restore": "research.runs.restore",
     "train": "research.runs.train",
 }

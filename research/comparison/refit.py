@@ -132,7 +132,7 @@ def _evidence(comparison: Path, results: Results, variant: str) -> dict[str, Any
         "rank": ranked.index(variant) + 1,
         "variants": len(ranked),
         "estimates": {name: _finite(estimate) for name, estimate in results.estimates[variant].items()},
-        "not_trained": sorted({problem.why for problem in results.untrained.get(variant, {}).values()}),
+        "not_trained": [problem.why for problem in results.untrained.get(variant, {}).values()],
     }
 
 

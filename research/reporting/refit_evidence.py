@@ -60,7 +60,8 @@ def describe_evidence(evidence: Mapping[str, Any]) -> list[str]:
             "it is."
         )
     if evidence["not_trained"]:
-        sentences.append(f"It counts as not trained there: {'; '.join(map(str, evidence['not_trained']))}.")
+        untrained = evidence["not_trained"]
+        sentences.append(f"{len(untrained)} of these run(s) count as not trained, one of them because: {untrained[0]}.")
     return sentences
 
 
