@@ -24,6 +24,8 @@ def read_texts(X: Any) -> list[str]:
     """
     if isinstance(X, (str, bytes)):
         raise UserError("X is one text, expected a list of texts")
+    if hasattr(X, "tocsr"):
+        raise UserError("X is a sparse matrix of numbers, expected a list of texts; sparse input is not supported")
     dimensions = getattr(X, "ndim", 1)
     if dimensions != 1:
         raise UserError(
@@ -50,7 +52,7 @@ def read_labels(y: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
         that cannot be sorted.
     """
     if y is None:
-        raise UserError("y is None, expected a label for each text: fit requires y to be passed")
+        raise UserError("fit requires y to be passed, but the target y is None: expected a label for each text")
     labels = np.asarray(y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         message = "A column-vector y was passed when a 1d array was expected. Please change the shape of y."
