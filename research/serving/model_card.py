@@ -39,12 +39,8 @@ def render_card(folder: Path, run: RestoredRun, checked: str) -> str:
     record = run_files.read_record(folder)
     config, data = run.description, run.config.data
     texts = ", ".join(f"{count:,} {name}" for name, count in record.get("texts", {}).items())
-    held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"
     versions = "; ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
     is_tested = (folder / run_files.PREDICTIONS).exists()
-    test_sentence = NOT_TESTED if run.is_refit else ""
-    if is_tested:
-        test_sentence = f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards."
     not_in_tokenizer = "" if data.tokens == "pieces" else _NOT_IN_TOKENIZER
     return f"""# {run.config.model.module} on {run.corpus_name}
 
@@ -57,7 +53,7 @@ Predicts which of {len(run.class_names)} classes a text belongs to, with probabi
 ## Protocol
 
 {_origin(run)} {_epoch(run, record)}
-{test_sentence}
+{_test_sentence(run, is_tested)}
 
 ## Results
 
@@ -116,6 +112,15 @@ def _epoch(run: RestoredRun, record: dict[str, Any]) -> str:
         return f"The last epoch ({epoch}) was taken."
     chosen_by = record.get("chosen_by", training.select)
     return f"The epoch ({epoch} of at most {training.epochs}) was chosen by {chosen_by} on validation texts."
+
+
+def _test_sentence(run: RestoredRun, is_tested: bool) -> str:
+    """Return a sentence that says what the run was tested on; empty if it was not tested, as a trial of `tune`."""
+    config = run.description
+    if not is_tested:
+        return NOT_TESTED if run.is_refit else ""
+    held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"
+    return f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards."
 
 
 def _evidence(record: dict[str, Any]) -> str:
