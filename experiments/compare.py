@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments import comparison_flags, corpus_flags, devices, program
+from experiments import comparison_flags, corpus_flags, program
 from experiments.grid import expand
-from experiments.progress import print_results, print_table, reporting
+from experiments.printing import print_results, print_table
 from experiments.variants import every_variant, load_config, refuse_overrides
 from research.atomic_files import write_text
 from research.errors import UserError
+from research.parallel import device_setup
+from research.progress import reporting
 from research.runs import run_files
 from research.runs.plan_file import read_plan
 
@@ -62,7 +64,7 @@ def main(overrides: list[str]) -> None:
         names = every_variant()
         print(f"all leaves out the variants that take long: {', '.join(every_variant('NAMED_ALONE'))}", file=sys.stderr)
     variants = expand(names, overrides, FLAGS.vary, FLAGS.drop)
-    devices.use_devices()
+    device_setup.use_devices()
     sources = [FLAGS.corpus] if Path(FLAGS.corpus).exists() else FLAGS.corpus.split(",")
     corpora = {source: corpus_flags.load_corpus(source) for source in sources}
     corpus_names = [corpus.name for corpus in corpora.values()]
@@ -109,7 +111,7 @@ def _compare(
       overrides: `--config.FIELD=VALUE` of every variant.
       corpora: number of corpora, over which the claims are simultaneous.
     """
-    from research.comparison.compare import ComparisonSpec, compare, default_repeats
+    from research.comparison.compare import ComparisonSpec, default_repeats, run_comparison
     from research.data.splits import resolve_folds
     from research.reporting.claims import Claims, planned_claims
 
@@ -133,8 +135,8 @@ def _compare(
             command=program.command(),
             overwrite=FLAGS.overwrite,
         )
-        workers = devices.make_workers()
-        results = compare(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
+        workers = device_setup.make_workers()
+        results = run_comparison(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
     print_results(results, folder)
     return results
 

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments import corpus_flags, devices, program
-from experiments.progress import print_table
+from experiments import corpus_flags, program
+from experiments.printing import print_table
 from experiments.single_run import CONFIG_HELP, define_run, set_up, train_with_progress
 from experiments.variants import load_config, print_unread
 from research.errors import UserError
+from research.parallel import device_setup
 from research.runs import run_files
 from research.settings import Config
 
@@ -60,7 +61,7 @@ def main(overrides: list[str]) -> None:
     from research.training.early_stopping import protocol_sentence
 
     if not uses_all_cores(config):
-        devices.use_one_thread()  # as in a comparison, so that the results have the same bits
+        device_setup.use_one_thread()  # as in a comparison, so that the results have the same bits
     corpus = corpus_flags.load_corpus()
     protocol = protocol_sentence(corpus, config, resolve_folds(corpus, FLAGS.folds, needs_test=False), FLAGS.fold)
     for sentence in filter(None, (cut_sentence(corpus, config.data), protocol)):
@@ -88,9 +89,9 @@ def _refit(overrides: list[str]) -> None:
 
     variant = FLAGS.variant or (FLAGS.config if FLAGS["config"].present else "")
     corpus = corpus_flags.load_corpus() if FLAGS.corpus else None
-    run, corpus = prepare_refit(FLAGS.refit, variant, FLAGS.workdir, corpus=corpus)
+    run, corpus = prepare_refit(FLAGS.refit, variant, FLAGS.workdir, corpus)
     if not uses_all_cores(run.config):
-        devices.use_one_thread()
+        device_setup.use_one_thread()
 
     def train(*, options: "RunOptions", **split: int | None) -> Path:
         return train_run(run._replace(command=options.command, overwrite=options.overwrite), corpus, options=options)

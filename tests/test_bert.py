@@ -14,7 +14,7 @@ import pytest
 
 from experiments.grid import expand
 from experiments.variants import load_config
-from research import restore, train
+from research import restore
 from research.data.batches import gather
 from research.data.safetensors import read_tensors
 from research.data.tokenizer import encode_texts, pretrained_tokenizer
@@ -22,7 +22,7 @@ from research.errors import UserError
 from research.models.bert_files import tensors_of
 from research.runs import run_files
 from research.runs.texts import RunSpec, prepare_texts
-from research.runs.train import RunOptions
+from research.runs.train import RunOptions, train
 from research.runs.warm_start import start_from_pretrained
 from research.serving.export import TOLERANCE, export
 from research.serving.huggingface import write_encoder

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
-from research import refit, restore, train
+from research import Corpus, compare, refit, restore, train
 from research.comparison.plan import Variant
+from research.comparison.refit import prepare_refit
 from research.data.corpora import load, make_corpus
 from research.data.fingerprints import fingerprint_corpus
 from research.data.reader import Row
@@ -44,7 +45,7 @@ def other_epochs(compared):
 
 @pytest.fixture(scope="module")
 def final(other_epochs):
-    return refit(other_epochs, "lstm", other_epochs.parent / "final")
+    return refit(other_epochs, "lstm", other_epochs.parent / "final", progress=False).folder
 
 
 def test_it_trains_on_all_texts_for_the_median_of_the_epochs(final, small_corpus):
@@ -77,7 +78,8 @@ def test_an_interrupted_refit_resumes(other_epochs, final, tmp_path):
 
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        refit(other_epochs, "lstm", folder, options=RunOptions(on_progress=stop))
+        run, corpus = prepare_refit(other_epochs, "lstm", folder)
+        train_run(run, corpus, options=RunOptions(on_progress=stop))
     assert not run_files.is_finished(folder)
     refit(other_epochs, "lstm", folder)
     assert (folder / run_files.METRICS).read_bytes() == (final / run_files.METRICS).read_bytes()
@@ -86,7 +88,7 @@ def test_an_interrupted_refit_resumes(other_epochs, final, tmp_path):
 
 
 def test_a_linear_model_is_fitted_to_all_texts(compared, tmp_path, small_corpus):
-    folder = refit(compared, "linear", tmp_path / "run")
+    folder = refit(compared, "linear", tmp_path / "run").folder
     accuracy = np.mean(restore(folder).predict_proba(small_corpus.texts).argmax(axis=1) == small_corpus.labels)
     assert run_files.read_record(folder)["texts"]["train"] == 240
     assert accuracy > 0.95
@@ -94,7 +96,7 @@ def test_a_linear_model_is_fitted_to_all_texts(compared, tmp_path, small_corpus)
 
 
 def test_without_a_name_the_best_variant_is_taken(compared, tmp_path):
-    folder = refit(compared, "", tmp_path / "run")
+    folder = refit(compared, "", tmp_path / "run").folder
     best = read_results(compared).ranked()[0]
     assert run_files.read_record(folder)["refit"]["variant"] == best
     assert "It was the best of 2 variants" in render_card(folder, restore(folder), "")
@@ -118,7 +120,7 @@ def test_all_splits_of_a_corpus_are_trained_on(tmp_path):
     comparison = compare_into(tmp_path / "c", {"linear": load_config("linear")}, corpus, repeats=2)
     folder = refit(comparison, "linear", tmp_path / "final", corpus=corpus)
     assert run_files.read_record(folder)["texts"] == {"train": 70, "validation": 0, "test": 0}
-    with pytest.raises(UserError, match="which is not there"):  # it was made in memory
+    with pytest.raises(UserError, match="was made in Python and is in no file"):
         refit(comparison, "linear", tmp_path / "other")
 
 
@@ -144,7 +146,7 @@ def test_a_variant_that_was_tuned_for_each_run_is_refused(small_corpus, tmp_path
     tuned = {f"fold{fold}-repeat0": (config, ("--config=linear", "--config.training.l2=2.0")) for fold in (0, 1)}
     variant = Variant("linear", config, ("--config=linear",), tuned)
     comparison = compare_into(tmp_path / "c", [variant], small_corpus, folds=2)
-    with pytest.raises(UserError, match=r"tuned for each run apart.*--config.training.l2=2.0"):
+    with pytest.raises(UserError, match=r"tuned for each run apart.*config.training.l2 = 2.0"):
         refit(comparison, "linear", tmp_path / "run")
 
 
@@ -155,6 +157,19 @@ def test_a_run_without_folds_tests_no_text(small_corpus, tmp_path):
     assert {entry["split"] for entry in run_files.read_metrics(folder)} == {"train", "validation"}
     with pytest.raises(UserError, match="tests no text"):
         compare_into(tmp_path / "c", {"lstm": small_lstm()}, small_corpus, folds=0)
+
+
+def test_python_refits_the_best_variant_of_a_comparison(small_corpus, tmp_path):
+    """Also of a corpus that is in memory alone."""
+    names = [small_corpus.class_names[label] for label in small_corpus.labels]
+    corpus = Corpus.from_texts(small_corpus.texts, names)
+    best = compare(["linear"], corpus, tmp_path / "c", folds=2, progress=False).best
+    final = best.refit(tmp_path / "final", progress=False)
+    assert set(final.predict(["a fine film"])) <= {"0", "1"}
+    assert "this model itself was not tested" in repr(final)
+    assert f"accuracy {best.estimate.mean:.4f}" in repr(final)
+    with pytest.raises(UserError, match="nothing is held out to score"):
+        final.evaluate(corpus)
 
 
 def test_the_programs_say_what_stands_for_a_refit(run, compared):

@@ -22,10 +22,10 @@ from experiments import program
 from experiments.benchmarks import measurements as names
 from experiments.benchmarks.measurements import HEADER, Measurement, summary_rows
 from experiments.benchmarks.processes import CORES, run_peer, run_peers, time_comparison, time_program
-from experiments.progress import reporting
 from experiments.studies import study as studies
 from research.atomic_files import make_folder
 from research.json_files import write_json
+from research.progress import reporting
 from research.runs.claim import require_free
 from research.runs.clearing import clear
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from research.comparison.plan import Comparison, Variant, detectable_sentence, extend_plan
-from research.data.corpora import Corpus, load
+from research.data.corpora import Corpus, as_corpus
 from research.data.splits import resolve_folds, split_corpus
 from research.data.tokenized_corpus import cut_sentence
 from research.errors import Diverged, UserError
@@ -71,7 +71,7 @@ class ComparisonSpec:
     overwrite: bool = False
 
 
-def compare(
+def run_comparison(
     spec: ComparisonSpec,
     workdir: Path | str,
     *,
@@ -115,7 +115,7 @@ def compare(
             is_new = _train_unfinished(folder, comparison, repeats, workers, _Board(on_progress, log))
             release_memory()  # before matplotlib needs some
             results = read_results(folder) if is_new or seen is None else seen
-            write_results(results, folder)
+            write_results(results, folder, comparison.corpus)
             if len(comparison.looks) > 1:
                 line, is_decided = _verdict_of_look(results, comparison, repeats)
                 log(line)
@@ -132,7 +132,7 @@ def _resolve(spec: ComparisonSpec, folder: Path) -> Comparison:
         variants = [Variant(name, config) for name, config in variants.items()]
     if not variants:
         raise UserError("--variants is empty, expected at least one variant")
-    corpus = spec.corpus if isinstance(spec.corpus, Corpus) else load(spec.corpus)
+    corpus = as_corpus(spec.corpus)
     folds = resolve_folds(corpus, spec.folds)
     repeats = default_repeats(None if spec.overwrite else folder, folds) if spec.repeats is None else spec.repeats
     if not 1 <= repeats <= MOST_REPEATS:
@@ -277,7 +277,7 @@ class _Board:
 def _describe_end(run: Run, outcome: Outcome) -> str:
     """Return how a run ended, as a phrase; write the record of a run that failed."""
     if isinstance(outcome, Diverged):
-        return f"diverged ({outcome})"
+        return f"diverged ({outcome.message})"
     if outcome is not None:
         problem = f"{type(outcome).__name__}: {outcome}".splitlines()[0]
         trace = "".join(traceback.format_exception(outcome))

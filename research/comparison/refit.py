@@ -16,13 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from research.comparison.trained_run import TrainedRun, train_showing_progress
 from research.data.audit import clean, reload_corpus
-from research.data.corpora import Corpus, load
+from research.data.corpora import Corpus, as_corpus
 from research.errors import UserError
 from research.models import config_from_dict
 from research.reporting.results import Results, read_results
 from research.runs.prepare import Refit, Run
-from research.runs.train import RunOptions, train_run
+from research.runs.train import OnProgress, RunOptions, train_run
 from research.training.whole_fit import is_fitted_whole
 
 
@@ -32,8 +33,9 @@ def refit(
     workdir: Path | str,
     *,
     corpus: Corpus | Path | str | None = None,
-    options: RunOptions = RunOptions(),
-) -> Path:
+    overwrite: bool = False,
+    progress: bool = True,
+) -> TrainedRun:
     """Train a variant of a comparison on all texts of its corpus, or resume that.
 
     Args:
@@ -41,30 +43,32 @@ def refit(
       variant: the name of the variant, as the table shows it; empty for the best one by the metric that decides.
       workdir: the folder of the new run, created if it does not exist.
       corpus: the corpus of the comparison; needed only if it cannot be read again from its own place.
-      options: how to train.
+      overwrite: whether to remove an earlier run from the folder.
+      progress: whether to show the progress, on a terminal or in a notebook.
 
     Returns:
-      the folder of the new run. It is a run as any other, but without tested texts; `record.json` keeps under `refit`
-      what the comparison says about it.
+      the new run. It is a run as any other, but without tested texts; `record.json` keeps under `refit` what the
+      comparison says about it.
 
     Raises:
       UserError: the folder holds no comparison or no finished run of the variant, the corpus is gone or is another one,
         or the workdir holds something else.
       Diverged: as in `train`.
     """
-    refit_run, texts = prepare_refit(comparison, variant, workdir, corpus=corpus, options=options)
-    return train_run(refit_run, texts, options=options)
+    run, texts = prepare_refit(comparison, variant, workdir, corpus)
+    run = run._replace(overwrite=overwrite)
+
+    def train_to(on_progress: OnProgress) -> None:
+        train_run(run, texts, options=RunOptions(on_progress=on_progress))
+
+    train_showing_progress(run.refit.evidence["variant"], run.refit.epochs, train_to, is_shown=progress)
+    return TrainedRun(run.folder)
 
 
 def prepare_refit(
-    comparison: Path | str,
-    variant: str,
-    workdir: Path | str,
-    *,
-    corpus: Corpus | Path | str | None = None,
-    options: RunOptions = RunOptions(),
+    comparison: Path | str, variant: str, workdir: Path | str, corpus: Corpus | Path | str | None = None
 ) -> tuple[Run, Corpus]:
-    """Return the run that `refit` trains, and its corpus. The arguments are those of `refit`, and so are the errors."""
+    """Return the run that `refit` trains, and its corpus. Arguments and errors are those of `refit`."""
     results = read_results(Path(comparison))
     chosen = variant or results.ranked()[0]
     _require_refittable(Path(comparison), results, chosen)
@@ -72,14 +76,8 @@ def prepare_refit(
     epochs = [row["best_epoch"] for row in results.done(chosen)]
     # Half an epoch is rounded up, because more texts bear more training.
     number = 1 if is_fitted_whole(config) else math.ceil(statistics.median(epochs))
-    refit_run = Run(
-        config,
-        Path(workdir),
-        command=options.command,
-        overwrite=options.overwrite,
-        refit=Refit(number, _evidence(Path(comparison), results, chosen)),
-    )
-    return refit_run, _corpus_of(results, corpus)
+    evidence = _evidence(Path(comparison), results, chosen)
+    return Run(config, Path(workdir), refit=Refit(number, evidence)), _corpus_of(results, corpus)
 
 
 def _require_refittable(comparison: Path, results: Results, variant: str) -> None:
@@ -105,7 +103,7 @@ def _corpus_of(results: Results, corpus: Corpus | Path | str | None) -> Corpus:
     described, classes = results.plan["corpus"], tuple(results.plan["classes"])
     if corpus is None:
         return reload_corpus(described, classes)
-    texts = corpus if isinstance(corpus, Corpus) else load(corpus)
+    texts = as_corpus(corpus)
     texts = clean(texts, classes) if described.get("cleaned") and not texts.cleaned else texts
     if texts.checksum != described["checksum"]:
         raise UserError(

@@ -124,7 +124,7 @@ def _pretrain(job: _Job, options: RunOptions) -> None:
     )
     (best,), earlier_seconds = train_epochs([saved], task, stack([fresh]), options.on_progress)
     if isinstance(best, Diverged):
-        write_record(folder, "diverged", options.command, error=str(best))
+        write_record(folder, "diverged", options.command, error=best.message)
         raise best
     train_seconds = time.perf_counter() - start + earlier_seconds
     if programs.module.objective == "masked":

@@ -37,12 +37,17 @@ class _Scores(NamedTuple):
         return ~np.isnan(self.right).any(axis=0)
 
 
-def find_disagreement(results: Results) -> Disagreement:
-    """Return the texts that tell variants apart and those that may be labelled wrongly."""
+def find_disagreement(results: Results, corpus: Corpus | None = None) -> Disagreement:
+    """Return the texts that tell variants apart and those that may be labelled wrongly.
+
+    Args:
+      results: the comparison.
+      corpus: its corpus; None reads it from its file.
+    """
     apart = Table(("text", "label", "right", "wrong"), [])
     wrong = Table(("text", "label"), [])
     try:
-        corpus = reload_corpus(results.plan["corpus"], tuple(results.plan["classes"]))
+        corpus = corpus or reload_corpus(results.plan["corpus"], tuple(results.plan["classes"]))
     except UserError:  # the user's file is elsewhere or has changed
         return Disagreement(apart, wrong, 0)
     scores = _score_texts(results, corpus)

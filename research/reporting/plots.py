@@ -1,4 +1,4 @@
-"""Draw the plots. The only file that imports Matplotlib. It avoids Matplotlib's global state, so threads may draw."""
+"""Draw the plots. They avoid the global state of Matplotlib, so threads may draw."""
 
 import contextlib
 import math
@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from research.errors import UserError, expected
 from research.evaluation.intervals import Estimate
 from research.evaluation.metrics import NAMES, confusion_matrix, unit_of
 from research.reporting.documents import Plot
 from research.reporting.effects import Grid, find_grids
+from research.reporting.figures import Figure
 from research.reporting.results import NOT_TRAINED, Results
 
 # Okabe & Ito: the colour-blind can tell them apart. Nothing is shown by colour alone.
@@ -37,8 +38,34 @@ FONTS = ["DejaVu Sans"] + [
 
 def write_plots(results: Results, folder: Path) -> dict[str, Plot]:
     """Draw all plots into a folder and return them by name."""
+    folder.mkdir(exist_ok=True)
+    plots = {}
+    for name, (_, caption) in _drawings(results).items():
+        plots[name] = Plot(folder / f"{name}.png", caption)
+        draw_plot(results, name).savefig(plots[name].path, dpi=144)
+    return plots
+
+
+def draw_plot(results: Results, name: str) -> Figure:
+    """Return a plot of a report by its name, such as "scores" or "curves".
+
+    Raises:
+      UserError: there is no such plot.
+    """
+    drawings = _drawings(results)
+    if name not in drawings:
+        raise UserError(f"there is no plot {name!r}, {expected(name, drawings)}")
+    draw, _ = drawings[name]
+    figure = draw(results)
+    for text in figure.findobj(Text):
+        text.set_fontfamily(FONTS)
+    return figure
+
+
+def _drawings(results: Results) -> dict[str, tuple[Callable[[Results], Figure], str]]:
+    """Return the functions and captions of the plots that suit a comparison, by name."""
     name = NAMES[results.metric]
-    drawings: dict[str, tuple[Callable[[Results], Figure], str]] = {
+    drawings = {
         "scores": (
             _draw_scores,
             f"Test {name} of each variant: mean, 95 % interval, and one tick per run; a ring where runs did not learn",
@@ -60,15 +87,7 @@ def write_plots(results: Results, folder: Path) -> dict[str, Plot]:
     if any(_numeric_fields(grid) for grid in find_grids(results.ranked())):
         caption = f"Test {name} with 95 % interval against each setting that was varied over numbers"
         drawings["settings"] = (_draw_settings, caption)
-    folder.mkdir(exist_ok=True)
-    plots = {}
-    for plot_name, (draw, caption) in drawings.items():
-        figure = draw(results)
-        for text in figure.findobj(Text):
-            text.set_fontfamily(FONTS)
-        plots[plot_name] = Plot(folder / f"{plot_name}.png", caption)
-        figure.savefig(plots[plot_name].path, dpi=144)
-    return plots
+    return drawings
 
 
 def write_bars(path: Path, measures: Mapping[str, Mapping[str, float]]) -> None:

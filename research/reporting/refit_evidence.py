@@ -1,11 +1,13 @@
 """Say what is known about a model that was trained on all texts: what the comparison that chose it has measured."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from research.evaluation.metrics import NAMES
 from research.json_files import missing_in
 from research.reporting.documents import Table
+from research.runs import run_files
 
 NOT_TESTED = "It was trained on all texts. Nothing was held out, so this model itself was not tested."
 _NEEDS = {
@@ -63,6 +65,17 @@ def describe_evidence(evidence: Mapping[str, Any]) -> list[str]:
         untrained = evidence["not_trained"]
         sentences.append(f"{len(untrained)} of these run(s) count as not trained, one of them because: {untrained[0]}.")
     return sentences
+
+
+def describe_no_texts(folder: Path, corpus: str, split: str) -> str:
+    """Return why a run has no texts of its own corpus to score, and what stands for it instead."""
+    advice = "To score it, name texts that it has not seen with --corpus"
+    if not run_files.read_json(folder / run_files.CONFIG).get("refit_epochs"):
+        return f"{folder} holds out no {split} texts of {corpus}. {advice}"
+    evidence = read_evidence(run_files.read_record(folder))
+    known = [] if evidence is None else describe_evidence(evidence)
+    nothing = f"{folder} was trained on all texts of {corpus}, so nothing is held out to score."
+    return " ".join([nothing, *known, advice])
 
 
 def evidence_table(evidence: Mapping[str, Any]) -> Table:

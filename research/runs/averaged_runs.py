@@ -85,5 +85,5 @@ def require_no_comparison(folder: Path) -> None:
     example = folder / entry["folder"] / run_files.run_name(0, 0, plan["folds"])
     raise UserError(
         f"{folder} is a comparison of {', '.join(plan['variants'])}, expected a run of it, such as {example}; "
-        f"to average the runs of a variant, use predict --variant={first}, or restore with variant={first!r}"
+        f"the runs of a variant predict together with --variant={first}"
     )

@@ -33,7 +33,7 @@ def named_config(name: str) -> Config:
         for _ in leaves(config):  # raises if it is no config
             pass
     except UserError as error:
-        raise UserError(f"{name}: {error}") from error
+        raise UserError(f"{name}: {error.message}") from error
     except Exception as error:  # the file is the user's code: anything may be raised
         raise UserError(f"{name}: the config cannot be loaded ({type(error).__name__}: {error})") from error
     return config
@@ -97,3 +97,17 @@ def _check_argument(path: Path, module: ModuleType, argument: str) -> None:
         names = ", ".join(f"{path.stem}:{other}" if other else path.stem for other in known)
         note = f" ({argument} is no folder)" if "FOLDER" in known else ""
         raise UserError(f"there is no variant {path.stem}:{argument}, expected one of {names}{note}")
+
+
+def is_folder_argument(name: str) -> bool:
+    """Return whether the argument of a variant is a folder of the user, and not a name that the config file lists."""
+    path, argument = find_config(name)
+    return bool(argument) and Path(argument).is_dir() and argument not in every_argument(load_config_module(path))
+
+
+def variant_label(name: str) -> str:
+    """Return the name that a variant has in tables: `own/file.py:x` is `file:x`, `bert:models/minilm` `bert:minilm`."""
+    base, argument = split_name(name)
+    if is_folder_argument(name):
+        argument = Path(argument).resolve().name
+    return Path(base).stem + (f":{argument}" if argument else "")

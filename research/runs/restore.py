@@ -54,7 +54,7 @@ class RestoredModel:
             for name, field, value in leaves(self.config):
                 check_value(f"config.{name}", field, value)
         except UserError as error:
-            raise UserError(f"{folder / run_files.CONFIG}: {error}") from error
+            raise UserError(f"{folder / run_files.CONFIG}: {error.message}") from error
         self.folder = folder
         self.description = description
         self.class_names: tuple[str, ...] = tuple(description["classes"])
