@@ -13,6 +13,7 @@ from ml_collections import config_flags
 
 from experiments.flag_errors import wrong_value
 from research.data.assets import ASSETS
+from research.data.tokenizer_files import fit_to_tokenizer
 from research.errors import UserError, expected
 from research.runs.named_configs import (
     FOLDER,
@@ -128,4 +129,4 @@ def _with_absolute_paths(config: Config) -> Config:
         config.init_from = str(Path(config.init_from).resolve())
     if config.data.vectors not in ("none", *ASSETS):
         config.data.vectors = str(Path(config.data.vectors).resolve())
-    return config
+    return fit_to_tokenizer(config)

@@ -141,6 +141,7 @@ def test_a_wrong_argument_is_a_sentence_before_anything_is_written(corpus, tmp_p
 def test_a_trained_run_predicts_and_stands_for_its_folder(run, corpus):
     assert restore(run).folder == run.folder
     assert (run / run_files.CONFIG).exists()
+    assert str(run) == os.fspath(run) == str(run.folder)
     assert run.predict_proba(["a fine film", ""]).shape == (2, 2)
     assert set(run.predict(list(corpus.texts[:20]))) <= {"0", "1"}
     test = next(r for r in run_files.read_metrics(run.folder) if r["split"] == "test")

@@ -95,13 +95,17 @@ def test_missing_values_are_counted_and_named_or_dropped(frame):
     [
         (lambda df: Corpus.from_pandas(df), "no column 'text' and no column 'label'. Columns: 'review', 'sentiment'"),
         (lambda df: Corpus.from_pandas(df, "review", "label"), "no column 'label'. .* Name yours with label="),
-        (lambda df: Corpus.from_pandas(df, "sentiment", "title"), r"df.loc\[.*\]: the text is [01].0, a float"),
+        (
+            lambda df: Corpus.from_pandas(df, "sentiment", "title"),
+            r"df.loc\[.*\]: 'sentiment' is a float, expected a string",
+        ),
         (lambda df: Corpus.from_pandas(df, "title", "title"), "text= and label= both name the column 'title'"),
         (lambda df: Corpus.from_pandas(df, [], "title"), "text= names no column"),
         (lambda df: Corpus.from_pandas("my.csv"), r"the frame is a str, expected a pandas.DataFrame; load\(path\)"),
         (lambda df: Corpus.from_pandas(df[:0], "review", "sentiment"), "there are no texts"),
         (lambda df: Corpus.from_pandas(pandas.concat([df, df], axis=1), "review", "title"), "two columns are named"),
         (lambda df: Corpus.from_texts("a text", [1]), "texts is a str, expected a list"),
+        (lambda df: Corpus.from_texts(["a", 3], [0, 1]), r"texts\[1\] is a int, expected a string"),
         (lambda df: Corpus.from_texts(["a", "b"], [0]), "there are 2 texts, 1 labels, expected as many of each"),
         (lambda df: Corpus.from_texts(["a", "b"], None), "labels is a NoneType"),
         (lambda df: Corpus.from_texts(["a", "b"], [0, [1, 2]]), r"texts\[1\]: more than one label"),

@@ -109,7 +109,7 @@ def test_the_label_of_a_corpus_is_no_part_of_its_text(read):
 def test_a_mistake_names_its_line(read, suffix, content, words):
     with pytest.raises(UserError) as mistake:
         read(content, suffix)
-    assert words in str(mistake.value)
+    assert words in mistake.value.message
 
 
 def test_a_quote_without_end_is_refused_before_it_fills_the_memory(read, monkeypatch):

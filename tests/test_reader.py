@@ -86,7 +86,7 @@ def test_csv_and_jsonl_take_other_column_names_and_groups(tmp_path):
     assert read_rows(jsonl, columns)[0][:3] == ("so, so", "2", "ann")
     nobody = write(tmp_path / "b.jsonl", '{"review": "a", "stars": 1, "author": null}\n')
     assert read_rows(nobody, columns)[0].group == ""
-    with pytest.raises(UserError, match=r"a\.tsv:1: no column 'review' .* Columns: a, 1\. Use --text_column=NAME"):
+    with pytest.raises(UserError, match=r"a\.tsv:1: no column 'review' .* Columns: a, 1\. Use text="):
         read_rows(write(tmp_path / "a.tsv", "a\t1\n"), columns)
 
 

@@ -55,6 +55,7 @@ HOMES = {
     },
     "uvicorn": {"research/serving/server.py"},
     "tokenizers": {
+        "research/data/tokenizer_files.py",
         "research/data/tokenizer.py",
         "research/data/word_pieces.py",
         "research/runs/restore.py",

@@ -6,7 +6,8 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from research.comparison.compare import ComparisonSpec, default_repeats, run_comparison
 from research.comparison.comparison_result import ComparisonResult
-from research.comparison.plan import Variant
+from research.comparison.foreign_variant import ForeignVariant
+from research.comparison.plan import Variant, make_variant
 from research.comparison.trained_run import TrainedRun, train_showing_progress
 from research.data.corpora import Corpus, as_corpus
 from research.data.splits import resolve_folds
@@ -60,8 +61,9 @@ def compare(
     Without an accelerator, one worker process for each core trains the runs.
 
     Args:
-      variants: names such as `["lstm", "cnn:rand"]`; or a mapping from the names in tables to names or configs, such as
-        `{"lstm": "lstm", "wide": config}`.
+      variants: names such as `["lstm", "cnn:rand"]`; or a mapping from the names in tables to names, configs, models
+        with the methods of scikit-learn, or files of predictions as `Path`s, such as `{"lstm": "lstm", "wide": config,
+        "svm": pipeline}`. See docs/other-models.md.
       corpus: a `Corpus`; a known name or a path; a DataFrame or data set with the columns `text` and `label`.
       workdir: the folder of the comparison.
       folds: number of folds of the cross-validation, by default 5; leave it out if the corpus has a test split.
@@ -154,12 +156,12 @@ def _check_options(function: str, options: Mapping[str, Any], known: type) -> No
         raise UserError(f"{function} has no argument {unknown[0]!r}, {expected(unknown[0], names)}")
 
 
-def _choose_variants(variants: Sequence[str] | Mapping[str, Any]) -> list[Variant]:
+def _choose_variants(variants: Sequence[str] | Mapping[str, Any]) -> list[Variant | ForeignVariant]:
     """Return the variants by their names in tables, with their configs."""
     if isinstance(variants, str):
         variants = [variants]
     if isinstance(variants, Mapping):
-        return [_make_variant(name, model) for name, model in variants.items()]
+        return [make_variant(n, named_config(v) if isinstance(v, str) else v) for n, v in variants.items()]
     if not isinstance(variants, Sequence):
         raise UserError(f'variants is a {type(variants).__name__}, expected names such as ["lstm", "cnn:rand"]')
     for i, name in enumerate(variants):
@@ -167,16 +169,6 @@ def _choose_variants(variants: Sequence[str] | Mapping[str, Any]) -> list[Varian
             kind = type(name).__name__
             raise UserError(f'variants[{i}] is a {kind}, expected a name; give it one: {{"mine": ...}}')
     return [Variant(variant_label(name), named_config(name)) for name in variants]
-
-
-def _make_variant(name: str, model: Any) -> Variant:
-    """Return a variant under the name that it has in tables; `model` is the name of a variant or a config."""
-    if isinstance(model, str):
-        return Variant(name, named_config(model))
-    if isinstance(model, Config):
-        return Variant(name, model)
-    kind = type(model).__name__
-    raise UserError(f"variants[{name!r}] is a {kind}, expected the name of a variant or a Config")
 
 
 def _claims(folder: Path | None, options: ComparisonOptions) -> Claims | None:

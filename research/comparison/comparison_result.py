@@ -117,7 +117,8 @@ class ComparisonResult:
     def errors(self, variant: str | None = None) -> "DataFrame":
         """Return the held-out texts that a variant got wrong, those first of which it was most certain.
 
-        Columns: `text`, `label`, `prediction`, `probability` of the prediction, and the `fold` and `repeat` of the run.
+        Columns: `text`, `label`, `prediction`, `probability` of the prediction (missing if the model predicts none),
+        and the `fold` and `repeat` of the run.
 
         Args:
           variant: its name in the table; by default the best.
@@ -132,19 +133,19 @@ class ComparisonResult:
         names, rows = self._corpus.class_names, []
         for outcome in self.results.outcomes[variant]:
             repeat, fold = outcome.run
-            predicted = outcome.probabilities.argmax(axis=1)
+            predicted, has_probabilities = outcome.probabilities.argmax(axis=1), outcome.kind == "probabilities"
             for i in np.flatnonzero(predicted != outcome.label):
                 rows.append(
                     {
                         "text": self._corpus.texts[position[outcome.id[i]]],
                         "label": names[outcome.label[i]],
                         "prediction": names[predicted[i]],
-                        "probability": float(outcome.probabilities[i, predicted[i]]),
+                        "probability": float(outcome.probabilities[i, predicted[i]]) if has_probabilities else None,
                         "fold": fold,
                         "repeat": repeat,
                     }
                 )
-        rows.sort(key=lambda row: -row["probability"])
+        rows.sort(key=lambda row: -(row["probability"] or 0.0))
         return _frame(rows, ("text", "label", "prediction", "probability", "fold", "repeat"))
 
     def plot(self, name: str = "scores") -> Figure:

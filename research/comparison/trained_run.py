@@ -37,6 +37,9 @@ class TrainedRun:
     def __fspath__(self) -> str:
         return str(self.folder)
 
+    def __str__(self) -> str:
+        return str(self.folder)
+
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
 

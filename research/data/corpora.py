@@ -17,9 +17,9 @@ from research.data.components import join_groups
 from research.data.corpus_files import read_corpus
 from research.data.frames import FrameColumns, rows_of_dataset, rows_of_frame, rows_of_texts
 from research.data.known_corpora import KNOWN
-from research.data.read_options import ReadOptions
+from research.data.read_options import FIELDS, ReadOptions
 from research.data.reader import Row, suffix_of
-from research.errors import UserError, expected
+from research.errors import UserError, expected, in_python_words
 
 _MAX_SHOWN = 40  # characters of a label in a message
 _DEFAULT_OPTIONS = ReadOptions()
@@ -58,7 +58,8 @@ class Corpus:
 
     def __repr__(self) -> str:
         classes = ", ".join(self.class_names[:10]) + (", ..." if len(self.class_names) > 10 else "")
-        return f"<Corpus {self.name}: {len(self):,} texts, {len(self.class_names)} classes ({classes})>"
+        lines = [f"<Corpus {self.name}: {len(self):,} texts, {len(self.class_names)} classes ({classes})>"]
+        return "\n".join([*lines, *map(in_python_words, self.notes)])
 
     @classmethod
     def from_pandas(
@@ -76,7 +77,7 @@ class Corpus:
         Args:
           frame: a pandas.DataFrame.
           text: the column of texts; a list of columns is joined by blanks.
-          label: the column of labels: integers, booleans or names.
+          label: the column of labels: numbers, booleans or names.
           group: a column of groups; a split never separates the texts of one group.
           name: the name of the corpus in reports.
           drop_missing: whether to leave out rows without a text or a label; otherwise they are an error.
@@ -168,8 +169,8 @@ def load(
 def _with_given(options: ReadOptions, given: Mapping[str, Any]) -> ReadOptions:
     """Return the options with the fields that are given; several columns of texts may be a list."""
     for name in given:
-        if name not in ReadOptions._fields:
-            raise UserError(f"load has no argument {name!r}, {expected(name, ReadOptions._fields)}")
+        if name not in FIELDS:
+            raise UserError(f"load has no argument {name!r}, {expected(name, FIELDS)}")
     text = given.get("text", options.text)
     return options._replace(**given)._replace(text=text if isinstance(text, str) else ",".join(text))
 

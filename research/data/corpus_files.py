@@ -5,11 +5,12 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+from research.data.cells import label_text
 from research.data.formats.columns import NoColumn
 from research.data.formats.folders import find_splits, is_archive, texts_of_classes, unlabelled_folder
 from research.data.formats.text_lines import read_lines
 from research.data.read_options import ReadOptions
-from research.data.reader import Reading, Row, find_reading, label_text, rows_of
+from research.data.reader import Reading, Row, find_reading, rows_of
 from research.errors import UserError
 
 _PLACEHOLDERS = {"-1", "?"}  # labels of published test files whose labels are kept secret

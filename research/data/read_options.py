@@ -28,3 +28,6 @@ class ReadOptions(NamedTuple):
         flags = [f"--{name}={value}" for name, value in given.items() if value]
         flags += [f"--header={self.header}"] if self.header != "auto" else []
         return [*flags, "--drop_missing"] if self.drop_missing else flags
+
+
+FIELDS = ReadOptions._fields  # what `load` takes as arguments

@@ -20,6 +20,9 @@ import numpy as np
 
 from research.evaluation.scores import macro_scores
 
+# What a model says of a text: its label; a score of each class, the largest of which is the label's; the probability of
+# each class. Each tells all that the earlier ones tell.
+KINDS = ("labels", "scores", "probabilities")
 _BINS = 15  # of confidence, for the calibration error
 
 
@@ -36,6 +39,7 @@ class Metric(NamedTuple):
     title: str  # the name in tables
     compute: Callable[[np.ndarray, np.ndarray], MetricValue]  # (label int [N], probabilities float [N, C])
     unit: str = "points"  # of differences
+    needs: str = "labels"  # the least of `KINDS` that it can be computed from
     is_lower_better: bool = False
     highest: Callable[[int], float] = lambda num_classes: 1.0
 
@@ -134,12 +138,23 @@ _METRICS = {
     "macro_recall": Metric("macro recall", functools.partial(_macro, "macro_recall")),
     "macro_f1": Metric("macro F1", functools.partial(_macro, "macro_f1")),
     "macro_precision": Metric("macro precision", functools.partial(_macro, "macro_precision")),
-    "auroc": Metric("AUROC", _auroc),
-    "log_loss": Metric("log loss", _log_loss, unit="nats", is_lower_better=True, highest=lambda num_classes: np.inf),
-    "brier": Metric(
-        "Brier score", _brier, is_lower_better=True, highest=lambda num_classes: 1.0 if num_classes == 2 else 2.0
+    "auroc": Metric("AUROC", _auroc, needs="scores"),
+    "log_loss": Metric(
+        "log loss",
+        _log_loss,
+        unit="nats",
+        needs="probabilities",
+        is_lower_better=True,
+        highest=lambda num_classes: np.inf,
     ),
-    "calibration_error": Metric("calibration error", _calibration_error, is_lower_better=True),
+    "brier": Metric(
+        "Brier score",
+        _brier,
+        needs="probabilities",
+        is_lower_better=True,
+        highest=lambda num_classes: 1.0 if num_classes == 2 else 2.0,
+    ),
+    "calibration_error": Metric("calibration error", _calibration_error, needs="probabilities", is_lower_better=True),
 }
 METRICS = tuple(_METRICS)
 NAMES = {name: metric.title for name, metric in _METRICS.items()}
@@ -156,30 +171,40 @@ def bounds_of(metric: str, num_classes: int) -> tuple[float, float]:
     return 0.0, _METRICS[metric].highest(num_classes)
 
 
-def measure(label: np.ndarray, probabilities: np.ndarray, metric: str) -> MetricValue:
-    """Return a metric of one run, and the value of each text.
+def is_measurable(metric: str, kind: str) -> bool:
+    """Return whether a metric can be computed from predictions of this kind, one of `KINDS`."""
+    return KINDS.index(kind) >= KINDS.index(_METRICS[metric].needs)
+
+
+def measure(label: np.ndarray, probabilities: np.ndarray, metric: str, kind: str = "probabilities") -> MetricValue:
+    """Return a metric of one run, and the value of each text; NaN if the metric needs more than the predictions tell.
 
     Args:
       label: int [N], N > 0.
-      probabilities: float [N, C].
+      probabilities: float [N, C]; or scores, whose largest is the prediction, as `kind` says.
       metric: one of `METRICS`.
+      kind: one of `KINDS`. The scores of "labels" are 1 for the predicted class and 0 for the others.
     """
+    if not is_measurable(metric, kind):
+        return MetricValue(float("nan"), np.full(len(label), np.nan))
     return _METRICS[metric].compute(label, probabilities)
 
 
-def evaluate_predictions(label: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def evaluate_predictions(label: np.ndarray, probabilities: np.ndarray, kind: str = "probabilities") -> dict[str, float]:
     """Return all `METRICS` of one run.
 
     Args:
       label: int [N].
-      probabilities: float [N, C].
+      probabilities: float [N, C], as in `measure`.
+      kind: one of `KINDS`.
 
     Returns:
-      metric -> value: fractions, and nats for `log_loss`. An undefined metric is NaN (no texts; AUROC of one class).
+      metric -> value: fractions, and nats for `log_loss`. An undefined metric is NaN (no texts; AUROC of one class; a
+      metric of probabilities where there are none).
     """
     if not len(label):
         return dict.fromkeys(METRICS, float("nan"))
-    return {metric: measure(label, probabilities, metric).score for metric in METRICS}
+    return {metric: measure(label, probabilities, metric, kind).score for metric in METRICS}
 
 
 def per_class(label: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from research.reporting.results import Results, comparison_json, read_results, r
 from research.reporting.summary import (
     describe_answer,
     describe_choices,
+    describe_foreign,
     describe_intervals,
     describe_level,
     describe_protocol,
@@ -35,6 +36,7 @@ from research.reporting.tables import (
 )
 
 _MOST_IN_MATRIX = 12
+_SOME_LACK = ("curves", "cost", "calibration", "settings")  # plots that not every comparison has
 
 
 def write_report(folder: Path, claims: Claims | None = None) -> Results:
@@ -77,7 +79,7 @@ def _content(results: Results, plots: Mapping[str, Plot], disagreement: Disagree
         "answer": describe_answer(results),
         "variants": variants_table(results),
         "caveats": list_caveats(results),
-        "plots": {"settings": None} | plots,
+        "plots": dict.fromkeys(_SOME_LACK) | plots,
         "protocol": describe_protocol(results),
         "notes": results.plan["corpus"].get("notes"),
         "method": describe_intervals(results),
@@ -99,6 +101,7 @@ def _content(results: Results, plots: Mapping[str, Plot], disagreement: Disagree
         "best_variant": best,
         "classes": classes_table(results, best),
         "costs": costs_table(results),
+        "foreign": describe_foreign(results),
         "disagreements": disagreement.between_variants,
         "contradicted": disagreement.with_labels,
         "contradicted_count": disagreement.contradicted,

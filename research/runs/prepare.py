@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.data.batches import steps_per_epoch
+from research.data.cache import file_checksum
 from research.data.corpora import Corpus
 from research.data.pretrained_encoders import weights_checksum
 from research.data.splits import resolve_folds, stream_seed
+from research.data.tokenizer_files import fit_to_tokenizer
 from research.data.vectors import vectors_checksum
 from research.errors import UserError
 from research.json_files import write_json
@@ -22,7 +24,16 @@ from research.runs.claim import claim_folder
 from research.runs.source import Source, read_source, source_folder
 from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained, start_from_run
-from research.settings import PLACES, Config, Training, config_hash, differences, repeat_of, to_dict
+from research.settings import (
+    Config,
+    Training,
+    config_hash,
+    differences,
+    is_tokenizer_file,
+    repeat_of,
+    to_dict,
+    without_places,
+)
 from research.settings_validation import validate
 from research.training.early_stopping import chosen_by
 from research.training.initial_state import Start, init_state
@@ -35,7 +46,6 @@ from research.training.whole_fit import is_fitted_whole
 # hash depends on their paths.
 _MAY_DIFFER = (
     "hash:",
-    *(f"settings.{place}:" for place in PLACES),
     "corpus.name:",
     "corpus.source:",
     "corpus.columns:",
@@ -107,7 +117,7 @@ def prepare_run(run: Run, corpus: Corpus, folds: int | None) -> PreparedRun | No
         raise UserError(f"--repeat is {run.repeat}, expected at least 0")
     epochs = 0 if run.refit is None else run.refit.epochs
     folds = 0 if run.refit is not None else resolve_folds(corpus, folds, needs_test=False)
-    spec = RunSpec(validate(run.config), corpus, folds, run.fold, run.repeat, epochs)
+    spec = RunSpec(fit_to_tokenizer(validate(run.config)), corpus, folds, run.fold, run.repeat, epochs)
     if not run.overwrite and holds_finished(run.folder, describe(spec)):
         return None
     texts = prepare_texts(spec)
@@ -135,6 +145,8 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     """Return the content of `config.json`, by which another run in the same folder is noticed."""
     data, source = spec.config.data, source_folder(spec)
     checksums = {}
+    if is_tokenizer_file(data.tokens):
+        checksums["tokens_checksum"] = file_checksum(Path(data.tokens))
     if data.vectors != "none":
         checksums["vectors_checksum"] = vectors_checksum(data.vectors)
     if data.weights != "none":
@@ -164,7 +176,8 @@ def holds_finished(folder: Path, description: dict[str, Any]) -> bool:
     saved = run_files.read_json(folder / run_files.CONFIG)
     with contextlib.suppress(KeyError):  # settings that were added since have their defaults
         saved["settings"] = to_dict(config_from_dict(saved["settings"]))
-    changed = [change for change in differences(saved, description) if not change.startswith(_MAY_DIFFER)]
+    first, second = ({**each, "settings": without_places(each["settings"])} for each in (saved, description))
+    changed = [change for change in differences(first, second) if not change.startswith(_MAY_DIFFER)]
     if changed:
         raise UserError(
             f"{folder} holds another run ({'; '.join(changed)}); name another --workdir, or pass --overwrite"
