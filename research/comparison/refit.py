@@ -89,7 +89,9 @@ def _require_refittable(comparison: Path, results: Results, variant: str) -> Non
         raise UserError(f"{comparison} has no finished run of {variant}; the same compare command trains them")
     entry = results.plan["variants"][variant]
     if "foreign" in entry:
-        raise UserError(f"{variant} is no model of this project, expected to be fitted on all texts by its own means")
+        raise UserError(
+            f"{variant} is no model of this project: fit it on all texts by its own means, or name another --variant"
+        )
     if entry.get("tuned"):
         example, flags = next(iter(entry["tuned"].items()))
         raise UserError(
