@@ -206,7 +206,7 @@ def shell_line(line):
     if not called:
         return line
     program = f"{shlex.quote(sys.executable)} -P -m {PROGRAMS[called[1]]}"
-    trains = called[1] in ("train", "compare") and "--help" not in line
+    trains = called[1] in ("train", "compare") and not {"--help", "--refit"} & set(re.findall("--[a-z_]+", line))
     return line.replace(called[0], f"{program} {QUICK}" if trains else program)
 
 

@@ -1,7 +1,8 @@
 """Prepare runs: check their settings, and gather all that training needs, before anything is written."""
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained, start_from_run
 from research.settings import (
     Config,
+    Training,
     config_hash,
     differences,
     is_tokenizer_file,
@@ -52,6 +54,13 @@ _MAY_DIFFER = (
 )
 
 
+class Refit(NamedTuple):
+    """A training on all texts that holds out nothing, for a number of epochs that other runs have chosen."""
+
+    epochs: int
+    evidence: Mapping[str, Any] | None = None  # what is known about such a model; saved in the record, as JSON values
+
+
 class Run(NamedTuple):
     """A run to train, and the folder to save it in."""
 
@@ -61,6 +70,7 @@ class Run(NamedTuple):
     repeat: int = 0
     command: str = ""  # a command line that trains the same run; saved in the record
     overwrite: bool = False  # whether to remove an earlier run from the folder
+    refit: Refit | None = None  # None: hold out validation and test texts
 
 
 class PreparedRun(NamedTuple):
@@ -74,7 +84,21 @@ class PreparedRun(NamedTuple):
     @property
     def select(self) -> str:
         """The validation score that chooses the epoch."""
+        if self.spec.refit_epochs:
+            return "last"
         return chosen_by(self.spec.config.training, self.texts.train.labels, len(self.texts.validation.labels))
+
+    @property
+    def training(self) -> Training:
+        """The training settings of the epochs; a model that is fitted to all texts at once has one epoch.
+
+        The learning-rate schedule of a refit remains that of its settings, so each epoch has the rate that it had when
+        the number of epochs was chosen.
+        """
+        training, refit_epochs = self.spec.config.training, self.spec.refit_epochs
+        if is_fitted_whole(self.spec.config):
+            return dataclasses.replace(training, epochs=1)
+        return dataclasses.replace(training, epochs=refit_epochs, select="last") if refit_epochs else training
 
     @property
     def data(self) -> TrainData:
@@ -91,7 +115,9 @@ def prepare_run(run: Run, corpus: Corpus, folds: int | None) -> PreparedRun | No
     """
     if run.repeat < 0:
         raise UserError(f"--repeat is {run.repeat}, expected at least 0")
-    spec = RunSpec(fit_to_tokenizer(validate(run.config)), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
+    epochs = 0 if run.refit is None else run.refit.epochs
+    folds = 0 if run.refit is not None else resolve_folds(corpus, folds, needs_test=False)
+    spec = RunSpec(fit_to_tokenizer(validate(run.config)), corpus, folds, run.fold, run.repeat, epochs)
     if not run.overwrite and holds_finished(run.folder, describe(spec)):
         return None
     texts = prepare_texts(spec)
@@ -127,6 +153,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         checksums["weights_checksum"] = weights_checksum(data.weights)
     if source is not None:
         checksums["init_from_checksum"] = checkpoints_checksum(source / run_files.CHECKPOINTS)
+    refit = {"refit_epochs": spec.refit_epochs} if spec.refit_epochs else {}
     return {
         "hash": config_hash(spec.config),
         "settings": to_dict(spec.config),
@@ -135,7 +162,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         "folds": spec.folds,
         "fold": spec.fold,
         "repeat": spec.repeat,
-    } | checksums
+    } | (refit | checksums)
 
 
 def holds_finished(folder: Path, description: dict[str, Any]) -> bool:

@@ -104,6 +104,8 @@ def run_facts(prepared: PreparedRun, programs: Programs, best: TrainState) -> di
         "model_code": hash_model_code(spec.config.model.module),
         "training_code": hash_training_code(),
     }
+    if prepared.run.refit is not None:
+        facts["refit"] = prepared.run.refit.evidence
     if source.run is not None:
         facts["init_from"] = start_from_run(best.variables, source.run, texts.vocabulary).report._asdict()
     return facts
