@@ -119,7 +119,7 @@ def say_unfinished(folder: Path) -> None:
 def print_results(results: "Results", folder: Path) -> None:
     """Print the tables of a comparison and the path of its report on stdout."""
     # Imported here, because it imports SciPy: other programs start faster without it.
-    from research.evaluation.metrics import NAMES
+    from research.evaluation.metrics import METRICS
     from research.reporting.caveats import list_caveats
     from research.reporting.summary import describe_protocol
     from research.reporting.tables import effects_table, pairs_table, variants_table
@@ -128,7 +128,7 @@ def print_results(results: "Results", folder: Path) -> None:
     for sentence in list_caveats(results):
         print(sentence)
     if results.pairs:
-        title = f"Differences of {NAMES[results.metric]} in common runs, simultaneous 95 % intervals"
+        title = f"Differences of {METRICS[results.metric].title} in common runs, simultaneous 95 % intervals"
         print_table(title, *pairs_table(results)[:2])
     effects = effects_table(results)
     if effects.rows:

@@ -65,7 +65,8 @@ def _print_results(config: Config, corpus_name: str, folder: Path) -> None:
     if "init_from" in record:
         _print_warm_start(config.init_from, record["init_from"])
     shown = [entry for entry in run_files.read_metrics(folder) if entry["split"] == "test" or entry["epoch"] == best]
-    metrics = ("accuracy", "macro_recall", "macro_f1", "loss")
+    chosen_by = record.get("chosen_by", "")  # earlier versions recorded none
+    metrics = [m for m in dict.fromkeys(("accuracy", "macro_recall", "macro_f1", chosen_by, "loss")) if m in shown[0]]
     rows = [(entry["split"], str(entry["epoch"]), *(f"{entry[metric]:.4f}" for metric in metrics)) for entry in shown]
     how = "the last" if config.training.select == "last" else "chosen on validation"
     print_table(f"{FLAGS.config} on {corpus_name}, epoch {best}, {how}", ("split", "epoch", *metrics), rows)

@@ -15,7 +15,6 @@ LAYERS = (
     (
         "research.errors",
         "research.settings",
-        "research.settings_validation",
         "research.atomic_files",
         "research.json_files",
         "research.machine",
@@ -23,6 +22,7 @@ LAYERS = (
     ("research.data",),
     ("research.models",),
     ("research.evaluation",),
+    ("research.settings_validation",),
     ("research.training",),
     ("research.runs",),
     ("research.parallel",),

@@ -28,7 +28,7 @@ from experiments.variants import load_config
 from research.errors import UserError
 from research.json_files import write_json
 from research.runs import run_files
-from research.settings import Training
+from research.settings import Training, is_fitted_whole
 
 if TYPE_CHECKING:
     from research.data.corpora import Corpus
@@ -86,7 +86,6 @@ def main(overrides: list[str]) -> None:
         raise UserError(f"--sizes is {','.join(FLAGS.sizes)}, expected numbers of texts such as 200,500")
     combinations = itertools.product(FLAGS.corpora, sizes, FLAGS.variants, range(FLAGS.repeats))
     jobs = sorted(itertools.starmap(Job, combinations), key=lambda job: job.size)
-    from research.training.whole_fit import is_fitted_whole
 
     for variant in FLAGS.variants:
         if is_fitted_whole(load_config(variant, overrides)):  # which reports a wrong variant, too

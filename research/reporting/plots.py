@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from research.evaluation.intervals import Estimate
-from research.evaluation.metrics import NAMES, confusion_matrix, unit_of
+from research.evaluation.metrics import METRICS, confusion_matrix, unit_of
 from research.reporting.documents import Plot
 from research.reporting.effects import Grid, find_grids
 from research.reporting.results import NOT_TRAINED, Results
@@ -37,7 +37,7 @@ FONTS = ["DejaVu Sans"] + [
 
 def write_plots(results: Results, folder: Path) -> dict[str, Plot]:
     """Draw all plots into a folder and return them by name."""
-    name = NAMES[results.metric]
+    name = METRICS[results.metric].title
     drawings: dict[str, tuple[Callable[[Results], Figure], str]] = {
         "scores": (
             _draw_scores,
@@ -97,7 +97,7 @@ def _scale(results: Results, value: float) -> float:
 
 
 def _axis_label(results: Results) -> str:
-    return f"test {NAMES[results.metric]}, {'nats' if unit_of(results.metric) == 'nats' else '%'}"
+    return f"test {METRICS[results.metric].title}, {'nats' if unit_of(results.metric) == 'nats' else '%'}"
 
 
 def _scaled_estimate(results: Results, variant: str) -> Estimate:

@@ -21,14 +21,13 @@ from research.runs.claim import claim_folder
 from research.runs.source import Source, read_source, source_folder
 from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained, start_from_run
-from research.settings import PLACES, Config, config_hash, differences, repeat_of, to_dict
+from research.settings import PLACES, Config, config_hash, differences, is_fitted_whole, repeat_of, to_dict
 from research.settings_validation import validate
 from research.training.early_stopping import chosen_by
 from research.training.initial_state import Start, init_state
 from research.training.optimizers import limit_columns
 from research.training.programs import Programs, TrainData
 from research.training.step import TrainState
-from research.training.whole_fit import is_fitted_whole
 
 # Parts of a run's description that may differ when the same command is repeated: files may have been moved, and the
 # hash depends on their paths.
