@@ -140,10 +140,9 @@ def test_labels_that_look_like_several_in_one_are_named(labels, joined):
 
 
 def test_long_labels_are_shortened():
-    corpus = corpus_of(train=[("one", "x" * 99), ("two", "X" * 99)] * 6)
-    assert f"the labels '{'X' * 40}...', '{'x' * 40}...' differ only in case" in describe_problems(
-        audit(corpus), corpus
-    )
+    corpus = corpus_of(train=[("one", "x" * 99), ("two", "x" * 99), ("three", "X" * 99), ("four", "X" * 99)])
+    said = describe_problems(audit(corpus), corpus)
+    assert f"the labels '{'X' * 40}...', '{'x' * 40}...' differ only in case" in said
 
 
 @pytest.mark.parametrize(
