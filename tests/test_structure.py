@@ -36,7 +36,7 @@ LAYERS = (
 HOMES = {
     "orbax": {"research/runs/checkpoints.py"},
     "jinja2": {"research/reporting/documents.py"},
-    "matplotlib": {"research/reporting/plots.py"},
+    "matplotlib": {"research/reporting/plots.py", "research/reporting/drawable_names.py"},
     "ml_collections": {"experiments/variants.py"},
     "absl": {"experiments/"},
     "rich": {"experiments/progress.py"},

@@ -1,4 +1,4 @@
-"""Draw the plots. The only file that imports Matplotlib. It avoids Matplotlib's global state, so threads may draw."""
+"""Draw the plots. This avoids Matplotlib's global state, so threads may draw."""
 
 import contextlib
 import math
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -15,6 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from research.evaluation.intervals import Estimate
 from research.evaluation.metrics import METRICS, confusion_matrix, unit_of
 from research.reporting.documents import Plot
+from research.reporting.drawable_names import FONTS, drawable_names, rename
 from research.reporting.effects import Grid, find_grids
 from research.reporting.results import NOT_TRAINED, Results
 
@@ -24,19 +24,16 @@ _COLOURS = (_BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0000
 _MARKERS = "osD^vPX*"
 _PANELS_IN_A_ROW = 4
 _MOST_CONFUSIONS = 8
-# Matplotlib's own font, then installed ones with the letters that it lacks (class names in Chinese).
-FONTS = ["DejaVu Sans"] + [
-    font
-    for font in (
-        *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
-        *("PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei", "Arial Unicode MS", "Droid Sans Fallback"),
-    )
-    if font in font_manager.get_font_names()
-]
 
 
 def write_plots(results: Results, folder: Path) -> dict[str, Plot]:
-    """Draw all plots into a folder and return them by name."""
+    """Draw all plots into a folder and return them by name.
+
+    What no font can draw has a code in the pictures, such as "#1", and `Plot.key` says what it stands for.
+    """
+    names = drawable_names([*results.plan["classes"], *results.variants])
+    if names.codes:
+        results = rename(results, names)
     name = METRICS[results.metric].title
     drawings: dict[str, tuple[Callable[[Results], Figure], str]] = {
         "scores": (
@@ -64,9 +61,13 @@ def write_plots(results: Results, folder: Path) -> dict[str, Plot]:
     plots = {}
     for plot_name, (draw, caption) in drawings.items():
         figure = draw(results)
+        key = names.key(text.get_text() for text in figure.findobj(Text))
+        if key:
+            note = f"{figure.get_supxlabel()}\n(no font here has some names: the report says what #1, ... stand for)"
+            figure.supxlabel(note.strip(), fontsize=9)
         for text in figure.findobj(Text):
             text.set_fontfamily(FONTS)
-        plots[plot_name] = Plot(folder / f"{plot_name}.png", caption)
+        plots[plot_name] = Plot(folder / f"{plot_name}.png", caption, key)
         figure.savefig(plots[plot_name].path, dpi=144)
     return plots
 
