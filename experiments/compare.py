@@ -21,6 +21,7 @@ from absl import flags
 
 from experiments import comparison_flags, corpus_flags, devices, program
 from experiments.grid import expand
+from experiments.live_curves import define_tensorboard, live_curves
 from experiments.progress import print_results, print_table, reporting
 from experiments.variants import every_variant, load_config, refuse_overrides
 from research.atomic_files import write_text
@@ -42,6 +43,7 @@ flags.DEFINE_multi_string("vary", [], "A setting to vary: FIELD=VALUE,VALUE... S
 comparison_flags.define_claims()
 corpus_flags.define_corpus("rotten_tomatoes")
 corpus_flags.define_clean()
+define_tensorboard()
 program.define_workdir("The comparison's folder (default: runs/ and the name of the corpus).")
 FLAGS = flags.FLAGS
 
@@ -134,7 +136,8 @@ def _compare(
             overwrite=FLAGS.overwrite,
         )
         workers = devices.make_workers()
-        results = compare(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
+        with live_curves(folder, "*/*"):
+            results = compare(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
     print_results(results, folder)
     return results
 

@@ -9,6 +9,7 @@ changes a setting. Several processes, on one machine or many, can train one run 
     ./launch.sh train ... --coordinator=HOST:PORT --processes=2 --process=0
 """
 
+import contextlib
 import functools
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from absl import flags
 
 from experiments import corpus_flags, devices, program
+from experiments.live_curves import define_tensorboard, live_curves
 from experiments.progress import print_table
 from experiments.single_run import CONFIG_HELP, define_run, set_up, train_with_progress
 from experiments.variants import load_config, print_unread
@@ -28,6 +30,7 @@ define_run("Number of folds of the cross-validation (default 5; a corpus with a 
 corpus_flags.define_corpus()
 corpus_flags.define_clean()
 program.define_workdir("The run's folder.")
+define_tensorboard()
 FLAGS = flags.FLAGS
 
 
@@ -39,6 +42,7 @@ def main(overrides: list[str]) -> None:
     from research.data.splits import resolve_folds
     from research.data.tokenized_corpus import cut_sentence
     from research.parallel.train_runs import uses_all_cores
+    from research.runs import multihost
     from research.runs.train import train
     from research.training.early_stopping import protocol_sentence
 
@@ -49,9 +53,9 @@ def main(overrides: list[str]) -> None:
     for sentence in filter(None, (cut_sentence(corpus, config.data), protocol)):
         print(sentence, file=sys.stderr)
     folder = Path(FLAGS.workdir)
-    prints_results = train_with_progress(
-        FLAGS.config, config.training.epochs, folder, functools.partial(train, config, corpus, folder)
-    )
+    one_run = functools.partial(train, config, corpus, folder)
+    with live_curves(folder) if multihost.is_first() else contextlib.nullcontext():
+        prints_results = train_with_progress(FLAGS.config, config.training.epochs, folder, one_run)
     if prints_results:
         _print_results(config, corpus.name, folder)
 
