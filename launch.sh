@@ -55,7 +55,7 @@ name=${1:-compare}
 [ $# -gt 0 ] && shift
 accelerator=${ACCELERATOR:-cpu}
 case "$accelerator" in cpu | cuda12 | cuda13 | tpu) ;; *) fail "ACCELERATOR is '$accelerator', expected cpu, cuda12, cuda13 or tpu" ;; esac
-extras=$accelerator,vectors,chinese,tensorboard,serve,export,pretrain
+extras=$accelerator,vectors,files,chinese,tensorboard,serve,export,pretrain,notebook
 
 if [ "$name" = test ]; then
   install "$extras,test"

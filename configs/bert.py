@@ -1,9 +1,9 @@
 """BERT (Devlin et al. 2019): a pretrained encoder to fine-tune, or a small one that starts at random.
 
 `bert:minilm` starts from MiniLM-L6 (Wang et al. 2020; 6 layers of 384, 22.7 million parameters, tuned on pairs of
-sentences). The first use downloads it (84 MB). `bert:FOLDER` starts from any BERT that HuggingFace's libraries saved:
-`config.json`, `model.safetensors`, and `tokenizer.json` or `vocab.txt`. `bert:tiny` has the sizes of BERT-tiny (Turc et
-al. 2019) and starts at random.
+sentences). The first use downloads it (84 MB). `bert:FOLDER` starts from any BERT, DistilBERT, RoBERTa or XLM-R that
+HuggingFace's libraries saved: `config.json`, `model.safetensors`, and `tokenizer.json` or `vocab.txt`. `bert:tiny` has
+the sizes of BERT-tiny (Turc et al. 2019) and starts at random.
 
     ./launch.sh compare --variants=linear,lstm,bert:minilm --workdir=runs/bert
     ./launch.sh pretrain --config=bert:tiny --corpus=imdb --workdir=runs/mlm

@@ -8,6 +8,7 @@
     ./launch.sh compare --variants=lstm --vary=data.train_size=500,1000,2000 --workdir=runs/sizes
     ./launch.sh compare --variants=linear,lstm --corpus=rotten_tomatoes,my.tsv --workdir=runs/both
     ./launch.sh compare --variants=linear,lstm --until=decided --max_repeats=8 --workdir=runs/decided
+    ./launch.sh compare --variants=linear,lstm --predictions=svm=svm.csv --corpus=my.tsv --workdir=runs/other
 
 The same command resumes a comparison; more variants or repeats extend it. `--config.FIELD=VALUE` is applied to every
 variant. A variant that lacks the setting of `--vary` or `--drop` takes part unchanged.
@@ -19,13 +20,15 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments import comparison_flags, corpus_flags, devices, program
+from experiments import comparison_flags, corpus_flags, program
 from experiments.grid import expand
 from experiments.live_curves import define_tensorboard, live_curves
-from experiments.progress import print_results, print_table, reporting
+from experiments.printing import print_results, print_table
 from experiments.variants import every_variant, load_config, refuse_overrides
 from research.atomic_files import write_text
 from research.errors import UserError
+from research.parallel import device_setup
+from research.progress import reporting
 from research.runs import run_files
 from research.runs.plan_file import read_plan
 
@@ -39,6 +42,12 @@ flags.DEFINE_enum("until", "repeats", ["repeats", "decided"], "decided: add repe
 flags.DEFINE_integer("max_repeats", 10, "Largest number of repeats with --until=decided.", lower_bound=1)
 flags.DEFINE_list("drop", [], "Settings to switch off one by one (0, false or none): an ablation of each variant.")
 flags.DEFINE_string("tuned", None, "The folder of a search by ./launch.sh tune, whose chosen settings are used.")
+flags.DEFINE_multi_string(
+    "predictions",
+    [],
+    "NAME=FILE: a model that was trained elsewhere, by its predictions for the test rows of ./launch.sh splits. A CSV "
+    "file with the columns id, repeat, fold, and label or probability_LABEL for each label. It may be given often.",
+)
 flags.DEFINE_multi_string("vary", [], "A setting to vary: FIELD=VALUE,VALUE... Several settings: their cross product")
 comparison_flags.define_claims()
 corpus_flags.define_corpus("rotten_tomatoes")
@@ -48,6 +57,7 @@ program.define_workdir("The comparison's folder (default: runs/ and the name of 
 FLAGS = flags.FLAGS
 
 if TYPE_CHECKING:
+    from research.comparison.foreign_variant import ForeignVariant
     from research.comparison.plan import Variant
     from research.data.corpora import Corpus
     from research.reporting.results import Results
@@ -63,13 +73,16 @@ def main(overrides: list[str]) -> None:
     if names == ["all"]:
         names = every_variant()
         print(f"all leaves out the variants that take long: {', '.join(every_variant('NAMED_ALONE'))}", file=sys.stderr)
-    variants = expand(names, overrides, FLAGS.vary, FLAGS.drop)
-    devices.use_devices()
+    predictions = _read_predictions()
+    variants = expand(names, overrides, FLAGS.vary, FLAGS.drop) + predictions
+    device_setup.use_devices()
     sources = [FLAGS.corpus] if Path(FLAGS.corpus).exists() else FLAGS.corpus.split(",")
     corpora = {source: corpus_flags.load_corpus(source) for source in sources}
     corpus_names = [corpus.name for corpus in corpora.values()]
     if len(set(corpus_names)) < len(sources):
         raise UserError(f"--corpus is {FLAGS.corpus}, expected corpora of different names")
+    if predictions and len(sources) > 1:
+        raise UserError(f"--predictions={FLAGS.predictions[0]} is of one corpus, expected one --corpus")
     folder = Path(FLAGS.workdir or "runs/" + "-".join(corpus_names))
     results = {}
     for source, corpus in corpora.items():
@@ -78,6 +91,23 @@ def main(overrides: list[str]) -> None:
     if len(corpora) > 1:
         _print_replication(results, folder)
     _exit_if_failed(results)
+
+
+def _read_predictions() -> list["ForeignVariant"]:
+    """Return the variants of `--predictions`."""
+    if not FLAGS.predictions:
+        return []
+    from research.comparison.foreign_variant import ForeignVariant
+
+    variants = []
+    for value in FLAGS.predictions:
+        name, _, file = value.partition("=")
+        if not name or not file:
+            raise UserError(f"--predictions is {value!r}, expected NAME=FILE, such as svm=svm.csv")
+        if not Path(file).is_file():
+            raise UserError(f"--predictions={value}: there is no file {file}")
+        variants.append(ForeignVariant(name, predictions=Path(file)))
+    return variants
 
 
 def _print_replication(results: dict[str, "Results"], folder: Path) -> None:
@@ -99,7 +129,12 @@ def _exit_if_failed(results: dict[str, "Results"]) -> None:
 
 
 def _compare(
-    variants: list["Variant"], corpus: "Corpus", source: str, folder: Path, overrides: list[str], corpora: int
+    variants: list["Variant | ForeignVariant"],
+    corpus: "Corpus",
+    source: str,
+    folder: Path,
+    overrides: list[str],
+    corpora: int,
 ) -> "Results":
     """Compare the variants on one of `corpora` corpora and print the results.
 
@@ -111,13 +146,13 @@ def _compare(
       overrides: `--config.FIELD=VALUE` of every variant.
       corpora: number of corpora, over which the claims are simultaneous.
     """
-    from research.comparison.compare import ComparisonSpec, compare, default_repeats
+    from research.comparison.compare import ComparisonSpec, default_repeats, run_comparison
     from research.data.splits import resolve_folds
     from research.reporting.claims import Claims, planned_claims
 
     folds = resolve_folds(corpus, FLAGS.folds)
     if FLAGS.tuned:
-        variants = [_tuned(variant, corpus, folds, overrides) for variant in variants]
+        variants = [_tuned(v, corpus, folds, overrides) if hasattr(v, "tuned") else v for v in variants]
     earlier = None if FLAGS.overwrite else folder
     claims = Claims(metric="")
     if earlier is not None and (earlier / run_files.PLAN).exists():
@@ -134,10 +169,11 @@ def _compare(
             corpus_flags=corpus_flags.flags_of_corpus(source),
             command=program.command(),
             overwrite=FLAGS.overwrite,
+            split_by=None if FLAGS.variants else load_config("linear", overrides),
         )
-        workers = devices.make_workers()
+        workers = device_setup.make_workers()
         with live_curves(folder, "*/*"):
-            results = compare(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
+            results = run_comparison(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
     print_results(results, folder)
     return results
 

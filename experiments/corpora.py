@@ -4,9 +4,9 @@
 """
 
 from experiments import program
-from experiments.progress import print_table
+from experiments.printing import print_table
 from research.data.cache import cache_root, folder_bytes
-from research.data.corpora import KNOWN
+from research.data.known_corpora import KNOWN
 
 
 def main() -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import devices, program
-from experiments.progress import say_unfinished
+from experiments import program
+from experiments.printing import say_unfinished
+from research.parallel import device_setup
 
 flags.DEFINE_string("workdir", None, "The run's folder.")
 flags.DEFINE_string("output", None, "The folder to make.")
@@ -26,7 +27,7 @@ FLAGS = flags.FLAGS
 
 def main() -> None:
     program.required("workdir", "output")
-    devices.use_devices()
+    device_setup.use_devices()
     from research.serving.export import SENTENCES, export
     from research.serving.huggingface import write_encoder
 

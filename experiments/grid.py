@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.variants import (
     field_of,
-    is_folder_argument,
     load_config,
     print_unread,
     print_without_effect,
-    split_name,
 )
 from research.errors import UserError, expected
+from research.runs.named_configs import is_folder_argument, split_name, variant_label
 from research.settings import OFF, Config, leaves, names_read
 
 if TYPE_CHECKING:  # imported where it is used, so that programs that compare nothing start without plots
@@ -66,10 +65,10 @@ def _combinations(
     from research.comparison.plan import Variant
 
     base, argument = split_name(name)
-    label = Path(base).stem + (f":{argument}" if argument else "")
+    label = variant_label(name)
     if is_folder_argument(name):
         argument = str(Path(argument).resolve())
-        label, name = f"{Path(base).stem}:{Path(argument).name}", f"{base}:{argument}"
+        name = f"{base}:{argument}"
     source = name
     if Path(base).is_file():
         source = str(Path(base).resolve()) + (f":{argument}" if argument else "")

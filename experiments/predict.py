@@ -6,35 +6,42 @@
 
 --explain adds which words support the label (see `research/serving/explain.py`) and takes about 50 times as long.
 
-An input named .csv or .jsonl has a column of texts. In one named .tsv, the text ends at the first tab. An output named
-.csv has the columns text and label and one probability for each class; any other is JSON lines. Files of any size are
-processed in chunks. On CPU, long files are processed by one process per core (at most eight).
+The input is read as every program reads files (docs/data.md); standard input is one text per line, unless flags such as
+--text_column say more. An output named .csv has the columns text and label, one probability for each class, and the
+other columns of the input; any other is JSON lines. Files of any size are processed in chunks. On CPU, long files are
+processed by one process per core (at most eight).
 """
 
 import contextlib
 import itertools
 import os
+import shutil
 import stat
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 from absl import flags
 
-from experiments import devices, program
-from experiments.progress import reporting
+from experiments import corpus_flags, program
 from research.atomic_files import whole_file
+from research.data.read_options import ReadOptions
+from research.data.reader import find_reading
 from research.errors import UserError
+from research.parallel import device_setup
 from research.parallel.worker_pool import Workers
-from research.serving.prediction_files import Chunk, read_texts, split_into_chunks
+from research.progress import reporting
+from research.serving.prediction_files import Chunk, Input, read_file, read_stream, split_into_chunks
 from research.serving.prediction_stream import OutputFormat, predict_here, predict_in_workers
 
 flags.DEFINE_string("workdir", None, "The run's folder.")
-flags.DEFINE_string("input", "-", "A UTF-8 file of one text per line, or with a column of texts; - is standard input.")
-flags.DEFINE_string("text_column", "text", "Name of the text column (CSV, JSONL).")
+flags.DEFINE_string("input", "-", "A file of one text per line, or with a column of texts; - is standard input.")
+corpus_flags.define_reading()
+flags.DEFINE_bool("drop_missing", False, "Leave out rows without a text.")
 flags.DEFINE_string("output", "-", "The file to write; - is standard output.")
 flags.DEFINE_enum("format", None, ["jsonl", "csv"], "Format of the output (default: by its name, else jsonl).")
 flags.DEFINE_bool("explain", False, "Explain each prediction (JSON lines).")
@@ -52,10 +59,9 @@ def main() -> None:
     output_format = OutputFormat(is_csv, FLAGS.explain)
     _check_output(output, output_format)
     with ExitStack() as stack:
-        source = _open_input(stack)
-        name, kind = ("standard input", "") if FLAGS.input == "-" else (FLAGS.input, Path(FLAGS.input).suffix.lower())
-        chunks = split_into_chunks(read_texts(source, name, kind, FLAGS.text_column))
-        size = _file_size(source)
+        path = _input_file(stack)
+        chunks = split_into_chunks(_read_input(path))
+        size = _file_size(path)
         start = time.monotonic()
         predictions = _predict(chunks, output_format, size)
         first = next(predictions)  # restores the run: if that fails, nothing has been written
@@ -85,11 +91,32 @@ def _check_output(output: Path, output_format: OutputFormat) -> None:
         raise UserError(f"{output} exists already; name another --output, or pass --overwrite")
 
 
-def _open_input(stack: ExitStack) -> BinaryIO:
-    if FLAGS.input == "-":
-        return sys.stdin.buffer
-    with _refusing_unopened():
-        return stack.enter_context(Path(FLAGS.input).open("rb"))
+def _input_file(stack: ExitStack) -> Path | None:
+    """Return the file of texts; None for standard input with a text in each line.
+
+    Other pipes are copied to a file, and standard input too if flags say where its texts are: a file is read twice.
+    """
+    path, options = Path(FLAGS.input), corpus_flags.read_options()
+    if FLAGS.input == "-" and options == ReadOptions(encoding=options.encoding):
+        return None
+    if FLAGS.input != "-" and not path.is_fifo():
+        return path
+    source = sys.stdin.buffer if FLAGS.input == "-" else stack.enter_context(path.open("rb"))
+    copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "input"
+    with copy.open("wb") as file:
+        shutil.copyfileobj(source, file)
+    return copy
+
+
+def _read_input(path: Path | None) -> Input:
+    options = corpus_flags.read_options()
+    if path is None:
+        return read_stream(sys.stdin.buffer, "standard input", options.encoding)
+    with corpus_flags.offering_commands():
+        reading = find_reading(path, options, labelled=False)
+    if not reading.is_obvious:
+        print(reading.describe(), file=sys.stderr)
+    return read_file(reading)
 
 
 def _open_output(stack: ExitStack, output: Path) -> IO[str]:
@@ -102,17 +129,17 @@ def _open_output(stack: ExitStack, output: Path) -> IO[str]:
 
 def _predict(chunks: Iterable[Chunk], output_format: OutputFormat, size: int | None) -> Iterator[tuple[Chunk, str]]:
     """Predict in worker processes if the input is long enough and there are only CPUs; otherwise in this process."""
-    processes = min(devices.CORES, _MAX_PROCESSES, (size or 0) // _INPUT_BYTES_PER_PROCESS)
-    if processes > 1 and devices.has_only_cpus():
-        workers = Workers(processes, devices.set_up_process)
+    processes = min(device_setup.CORES, _MAX_PROCESSES, (size or 0) // _INPUT_BYTES_PER_PROCESS)
+    if processes > 1 and device_setup.has_only_cpus():
+        workers = Workers(processes, device_setup.set_up_process)
         return predict_in_workers(FLAGS.workdir, chunks, output_format, workers)
-    devices.use_devices()
+    device_setup.use_devices()
     return predict_here(FLAGS.workdir, chunks, output_format)
 
 
-def _file_size(source: BinaryIO) -> int | None:
-    """Return the bytes of a regular file, or None for a pipe or terminal."""
-    status = os.fstat(source.fileno())
+def _file_size(path: Path | None) -> int | None:
+    """Return the bytes of a regular file, or None for a pipe or terminal; without a path, of standard input."""
+    status = os.fstat(sys.stdin.fileno()) if path is None else path.stat()
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 

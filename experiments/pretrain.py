@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import corpus_flags, program
-from experiments.progress import print_table
+from experiments.printing import print_table
 from experiments.single_run import CONFIG_HELP, define_run, set_up, train_with_progress
 from experiments.variants import load_config
 from research.errors import UserError
@@ -45,7 +45,9 @@ def main(overrides: list[str]) -> None:
     from research.pretraining.pretrain import pretrain
 
     config = load_config(FLAGS.config, overrides, for_pretraining)
-    texts = open_texts(FLAGS.corpus, corpus_flags.read_columns())
+    with corpus_flags.offering_commands():
+        texts = open_texts(FLAGS.corpus, corpus_flags.read_options())
+    corpus_flags.print_notes(texts)
     if FLAGS.clean:
         if not isinstance(texts, Corpus):
             raise UserError(f"--clean needs labels, and {FLAGS.corpus} has none. Leave it out")

@@ -6,14 +6,12 @@ signal; 1 anything else.
 
 import contextlib
 import errno
-import logging
 import os
 import re
 import shlex
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +21,7 @@ from absl import flags
 from experiments import flag_errors
 from experiments.usage import print_help
 from research.errors import UserError
+from research.parallel.device_setup import quiet_libraries
 from research.settings import Training
 
 STOP_SECONDS = 8.0  # a program that was told to stop and has not is ended after this time
@@ -73,7 +72,7 @@ def launch(main: Callable[..., None], *, trains: type | None = Training) -> None
             main(overrides)
         sys.stdout.flush()
     except UserError as error:
-        print(str(error).replace("\n", " "), file=sys.stderr)
+        print(error.message.replace("\n", " "), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(when_stopped, file=sys.stderr)
@@ -88,15 +87,6 @@ def launch(main: Callable[..., None], *, trains: type | None = Training) -> None
             raise
         print(message, file=sys.stderr)
         sys.exit(2)
-
-
-def quiet_libraries() -> None:
-    """Keep libraries from writing to stderr, which is for the program's own words."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.basicConfig(format="%(message)s", level=logging.ERROR)
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    logging.getLogger("research").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=UserWarning)
 
 
 def _stop_on_signals(when_stopped: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import comparison_flags, program
-from experiments.progress import print_results
+from experiments.printing import print_results
 from research.reporting.claims import planned_claims
 from research.reporting.report import write_report
 from research.runs.plan_file import read_plan

@@ -17,9 +17,10 @@ import threading
 
 from absl import flags
 
-from experiments import devices, program
-from experiments.progress import short_names
+from experiments import program
+from experiments.printing import short_names
 from research.errors import UserError, not_installed
+from research.parallel import device_setup
 
 flags.DEFINE_list("workdir", None, "Folders of runs; the first answers requests that name no model.")
 flags.DEFINE_string("host", "127.0.0.1", "The address to listen on.")
@@ -30,7 +31,7 @@ FLAGS = flags.FLAGS
 
 def main() -> None:
     program.required("workdir")
-    devices.use_devices()
+    device_setup.use_devices()
     try:
         from research.serving.server import create_app, create_server
     except ImportError:

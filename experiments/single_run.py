@@ -8,9 +8,10 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import devices, program, supervisor
-from experiments.progress import Reporter, reporting
+from experiments import program, supervisor
 from research.errors import UserError
+from research.parallel import device_setup
+from research.progress import Reporter, reporting
 from research.runs import run_files
 
 flags.disclaim_key_flags()  # the flags that are defined here belong to the program that asks for them
@@ -37,7 +38,7 @@ def set_up() -> None:
             raise UserError(f"--{name} is {FLAGS[name].value}, expected --coordinator with it")
     if FLAGS.coordinator:
         supervisor.supervise()  # before the imports that only the child needs
-    devices.use_devices()
+    device_setup.use_devices()
     from research.runs import multihost
 
     if FLAGS.coordinator:

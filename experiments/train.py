@@ -17,11 +17,12 @@ from typing import Any
 
 from absl import flags
 
-from experiments import corpus_flags, devices, program
+from experiments import corpus_flags, program
 from experiments.live_curves import define_tensorboard, live_curves
-from experiments.progress import print_table
+from experiments.printing import print_table
 from experiments.single_run import CONFIG_HELP, define_run, set_up, train_with_progress
 from experiments.variants import load_config, print_unread
+from research.parallel import device_setup
 from research.runs import run_files
 from research.settings import Config
 
@@ -47,7 +48,7 @@ def main(overrides: list[str]) -> None:
     from research.training.early_stopping import protocol_sentence
 
     if not uses_all_cores(config):
-        devices.use_one_thread()  # as in a comparison, so that the results have the same bits
+        device_setup.use_one_thread()  # as in a comparison, so that the results have the same bits
     corpus = corpus_flags.load_corpus()
     protocol = protocol_sentence(corpus, config, resolve_folds(corpus, FLAGS.folds), FLAGS.fold)
     for sentence in filter(None, (cut_sentence(corpus, config.data), protocol)):

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from experiments import corpus_flags, devices, program
+from experiments import corpus_flags, program
 from experiments.grid import expand
-from experiments.progress import print_table, reporting
+from experiments.printing import print_table
 from experiments.variants import load_config, refuse_overrides, space_of
 from research.evaluation.metrics import metrics_to_select_by
+from research.parallel import device_setup
+from research.progress import reporting
 
 if TYPE_CHECKING:
     from research.comparison.plan import Variant
@@ -40,7 +42,7 @@ FLAGS = flags.FLAGS
 def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir", "variants")
     variants = expand(FLAGS.variants, overrides, [])
-    devices.use_devices()
+    device_setup.use_devices()
     from research.comparison.tuning import TUNED, SearchSpec, tune
     from research.data.splits import resolve_folds
 
@@ -58,7 +60,7 @@ def main(overrides: list[str]) -> None:
             metric=FLAGS.metric or "",
             command=program.command(),
         )
-        tuned = tune(spec, Path(FLAGS.workdir), workers=devices.make_workers(), on_progress=reporter.progress)
+        tuned = tune(spec, Path(FLAGS.workdir), workers=device_setup.make_workers(), on_progress=reporter.progress)
     _print_scores(tuned["variants"])
     for name, result in tuned["variants"].items():
         chosen = [result["settings"][trial] for trial in result["chosen"].values()]

@@ -1,22 +1,29 @@
 """Train text classifiers and compare them so that the comparison can be believed.
 
-from research import compare, load, restore, train
+from research import Corpus, compare, train
 
-folder = train(config, "rotten_tomatoes", "runs/lstm")
-restore(folder).predict_proba(["a fine film"])
+corpus = Corpus.from_pandas(df, text="review", label="sentiment")
+result = compare(["linear", "lstm"], corpus, "runs/reviews")
+print(result.answer)
+
+run = train("lstm", corpus, "runs/lstm")
+run.predict_proba(["a fine film"])
 """
 
 import importlib
 from typing import Any
 
 _HOME = {
-    "ComparisonSpec": "research.comparison.compare",
-    "compare": "research.comparison.compare",
+    "Corpus": "research.data.corpora",
+    "UserError": "research.errors",
+    "clean": "research.data.audit",
+    "compare": "research.comparison.api",
     "compare_scores": "research.evaluation.compare_scores",
     "load": "research.data.corpora",
+    "named_config": "research.runs.named_configs",
     "pretrain": "research.pretraining.pretrain",
     "restore": "research.runs.restore",
-    "train": "research.runs.train",
+    "train": "research.comparison.api",
 }
 
 

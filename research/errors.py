@@ -1,11 +1,66 @@
 """Define the errors that a user can correct; programs print them as one sentence and exit with code 2."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# Flags whose argument in Python has another name.
+_ARGUMENTS = {"text_column": "text", "label_column": "label", "group_column": "group"}
+# Flags without a value, as Python says them.
+_SWITCHES = {"overwrite": "overwrite=True", "drop_missing": "drop_missing=True", "clean": "clean(corpus)"}
+_LISTS = ("text", "variants")  # arguments that take a list where the flag has commas
+_FLAG = re.compile(r"""(?<![\w'"-])--([a-z][\w.]*)(?:=('[^']*'|"[^"]*"|\S*[^\s.,;:)]))?""")
+_FLAGS = re.compile(rf"(?:\./launch\.sh (\w+) ?)?({_FLAG.pattern}(?: {_FLAG.pattern})*)?")
 
 
 class UserError(ValueError):
-    """A mistake in a file, a flag or a setting; the message says what is wrong and what was expected."""
+    """A mistake in a file, a flag or a setting; the message says what is wrong and what was expected.
+
+    Messages are written with the flags of the programs, which print `message`. In Python, `str(error)` has arguments in
+    place of the flags.
+    """
+
+    @property
+    def message(self) -> str:
+        """The message in the words of the programs."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        return in_python_words(self.message)
+
+
+def in_python_words(message: str) -> str:
+    """Return a message in which arguments of Python stand in place of flags.
+
+    `--text_column=review --label_column=stars` becomes `text="review", label="stars"`; `--config.seed=1` becomes
+    `config.seed = 1`, and `./launch.sh compare --folds=5` becomes `compare(folds=5)`.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        program, flags = match[1], match[2] or ""
+        arguments = ", ".join(_argument(flag[1], flag[2]) for flag in _FLAG.finditer(flags))
+        return f"{program}({arguments})" if program else arguments
+
+    return _FLAGS.sub(replace, message)
+
+
+def _argument(flag: str, value: str | None) -> str:
+    """Return a flag, with its value if it has one, as Python says it."""
+    name = _ARGUMENTS.get(flag, flag)
+    if value is None:
+        return _SWITCHES.get(flag, name)
+    value = value.strip("'\"")
+    values = value.split(",") if name in _LISTS else [value]
+    shown = ", ".join(map(_literal, values))
+    shown = f"[{shown}]" if len(values) > 1 else shown
+    return f"{name} = {shown}" if flag.startswith("config.") else f"{name}={shown}"
+
+
+def _literal(value: str) -> str:
+    """Return the text of a flag's value as a literal of Python."""
+    if value in ("true", "false"):
+        return value.title()
+    return value if re.fullmatch(r"[-+]?[\d.]+(?:e[-+]?\d+)?|\(.*\)", value) else f'"{value}"'
 
 
 def shorten(text: str, most: int = 40) -> str:

@@ -14,8 +14,10 @@ _PARTS = ("model", "data", "optimizer", "training")
 # Settings that decide which epoch is kept.
 _CHOOSE_EPOCH = {"training.select", "training.patience", "training.min_steps"}
 # Path-valued settings. They are ignored when two configs are compared; the content is compared by checksum.
-PLACES = ("init_from", "data.vectors")
+_PLACES = ("init_from", "data.vectors")
 METRIC = "METRIC"  # stands for metrics, which are defined in a layer above
+# The kinds of tokens; any other value of `data.tokens` is the path of a tokenizer.
+TOKENS = ("words", "characters", "chinese_words", "pieces")
 # The values that switch a setting off, as `--drop` does: of a bool, a number, a name.
 OFF = ("false", "0", "none")
 
@@ -61,9 +63,8 @@ class Data:
     keep: str = setting("first", "the end of a longer text that is kept", choices=("first", "last"))
     tokens: str = setting(
         "words",
-        "what a token is. words: each word, and each Chinese character. chinese_words: Chinese words, by a dictionary. "
-        "pieces: the word pieces of data.weights",
-        choices=("words", "characters", "chinese_words", "pieces"),
+        "what a token is. words: each word, and each Chinese character. characters. chinese_words: Chinese words, by a "
+        "dictionary. pieces: those of data.weights. FILE: the tokens of a tokenizer.json; vocab_size is then its size",
     )
     lowercase: bool = setting(True, "turn texts into lower case")
     # "not" is a stop word, so they are kept by default.
@@ -277,6 +278,19 @@ def config_hash(config: Config) -> str:
 def is_pretraining(settings: dict[str, Any]) -> bool:
     """Return whether a dictionary that `to_dict` made is of a pre-training run."""
     return "accumulation" in settings.get("training", {})
+
+
+def is_tokenizer_file(tokens: str) -> bool:
+    """Return whether the value of `data.tokens` is the path of a tokenizer."""
+    return tokens not in TOKENS
+
+
+def without_places(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return `{dotted name: value}` of a dictionary that `to_dict` made, without paths, whose content may be equal."""
+    flat = {name: value for name, value in leaves_of(settings).items() if name not in _PLACES}
+    if is_tokenizer_file(flat.get("data.tokens", TOKENS[0])):
+        flat["data.tokens"] = "a tokenizer file"
+    return flat
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:

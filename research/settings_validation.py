@@ -1,11 +1,12 @@
 """Checks of a config: types, limits, choices, and settings that contradict each other."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from research.errors import UserError, expected
 from research.evaluation.metrics import metrics_to_select_by
-from research.settings import METRIC, Config, Optimizer, Pretraining, leaves, parts
+from research.settings import METRIC, TOKENS, Config, Optimizer, Pretraining, is_tokenizer_file, leaves, parts
 
 _LARGEST_INTEGER = 100_000_000  # for settings without an upper limit: larger sizes do not fit into int32 shapes
 
@@ -90,18 +91,23 @@ def _check_optimizer(optimizer: Optimizer) -> None:
 
 def _check_tokens(config: Config) -> None:
     """Raise UserError if tokens, pretrained weights and augmentation contradict each other."""
-    data = config.data
+    data, is_file = config.data, is_tokenizer_file(config.data.tokens)
+    if is_file and not Path(data.tokens).exists():
+        raise UserError(
+            f"config.data.tokens is {data.tokens!r}, expected one of {', '.join(TOKENS)}, or a tokenizer.json file"
+        )
     fits_tokenizer = isinstance(config.training, Pretraining) and data.tokens == "pieces"
     if (data.tokens == "pieces") != (data.weights != "none") and not fits_tokenizer:
         raise UserError(
             "config.data.tokens=pieces and config.data.weights need each other. Set both, as --config=bert:minilm "
             "does, or neither"
         )
-    if data.weights != "none" and (data.vectors, data.stop_words, data.lowercase) != ("none", "none", True):
-        raise UserError(
-            "config.data.weights come with a tokenizer. Leave out --config.data.vectors, "
-            "--config.data.stop_words and --config.data.lowercase"
-        )
+    if is_file or data.weights != "none":
+        source = "config.data.tokens names a tokenizer" if is_file else "config.data.weights come with a tokenizer"
+        for name, default in (("vectors", "none"), ("stop_words", "none"), ("lowercase", True)):
+            value = getattr(data, name)
+            if value != default:
+                raise UserError(f"config.data.{name} is {value}, but {source}, expected --config.data.{name}={default}")
     augmented = [name for name in ("random_deletion", "random_swap") if getattr(config.training, name, 0)]
     if data.tokens == "pieces" and augmented:
         raise UserError(

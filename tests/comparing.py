@@ -1,9 +1,9 @@
 """Make a comparison in one call, for tests that check the files of its folder."""
 
-from research.comparison.compare import ComparisonSpec, compare
+from research.comparison.compare import ComparisonSpec, run_comparison
 
 
 def compare_into(folder, variants, corpus, log=lambda line: None, **spec):
     """Compare variants in a folder, and return the folder; `spec` are more fields of `ComparisonSpec`."""
-    compare(ComparisonSpec(variants, corpus, **spec), folder, log=log)
+    run_comparison(ComparisonSpec(variants, corpus, **spec), folder, log=log)
     return folder

@@ -39,8 +39,21 @@ hypothesis.settings.load_profile("default")
 ROOT = Path(__file__).parent.parent
 # Files that take longer than a few seconds: `./launch.sh test -m "not slow"` does without them.
 SLOW = {
-    *("bert", "compare_flags", "comparison", "explain", "export", "hostile", "keras", "kills", "linear", "models"),
+    *(
+        "api",
+        "bert",
+        "compare_flags",
+        "comparison",
+        "explain",
+        "export",
+        "hostile",
+        "keras",
+        "kills",
+        "linear",
+        "models",
+    ),
     *("multihost", "pretrain", "pretrain_runs", "programs", "recurrent", "settings", "sharding", "train_runs"),
+    *("foreign_models", "prediction_tables"),
 }
 # Files that need `./launch.sh test --all`: they kill real processes, start several that train together, open a browser,
 # try thousands of inputs, or train encoders. In other files single tests are marked `extra`.
@@ -49,12 +62,13 @@ EXTRA = {"bert", "compare_flags", "hostile", "kills", "multihost", "page", "pret
 # Files that check properties, with many programs that each run a few times: without optimization these compile in half
 # the time. All others, whose results are compared with what users get, compile as users do.
 UNOPTIMIZED = {
-    *("article_formulas", "audit", "benchmark", "bert", "checkpoints", "claim", "claims", "code_hash"),
-    *("compare_flags", "comparison", "corpora", "disk", "divergence", "docs", "equations", "fingerprints"),
+    *("api", "article_formulas", "audit", "benchmark", "bert", "checkpoints", "claim", "claims", "code_hash"),
+    *("compare_flags", "comparison", "corpora", "disk", "divergence", "docs", "equations", "fingerprints", "frames"),
     *("flops", "hostile", "keras", "launch", "learning", "linear", "model_building", "models", "optimizers"),
     *("plan", "pretrain", "pretrain_mistakes", "pretrain_runs", "product", "reader", "recurrent", "report"),
     *("results", "resume", "settings", "sharding", "simulation", "splits", "structure", "token_stream"),
     *("tokenizer", "train_runs", "tuning", "unlabelled_texts", "variants", "vectors", "warm_start"),
+    *("foreign_models", "prediction_tables"),
 }
 
 

@@ -14,15 +14,16 @@ import pytest
 
 from experiments.grid import expand
 from experiments.variants import load_config
-from research import restore, train
+from research import restore
 from research.data.batches import gather
 from research.data.safetensors import read_tensors
-from research.data.tokenizer import encode_texts, pretrained_tokenizer
+from research.data.tokenizer import encode_texts
+from research.data.tokenizer_files import read_given_tokenizer
 from research.errors import UserError
 from research.models.bert_files import tensors_of
 from research.runs import run_files
 from research.runs.texts import RunSpec, prepare_texts
-from research.runs.train import RunOptions
+from research.runs.train import RunOptions, train
 from research.runs.warm_start import start_from_pretrained
 from research.serving.export import TOLERANCE, export
 from research.serving.huggingface import write_encoder
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("no_plots")
 
 def assert_like_transformers(config, reference):
     """All sentences in one batch, padded to the longest: ids, hidden states and pooled output of each alone."""
-    encoded = encode_texts(pretrained_tokenizer(config.data), SENTENCES, config.data)
+    encoded = encode_texts(read_given_tokenizer(config.data), SENTENCES, config.data)
     batch = gather(encoded, np.arange(len(SENTENCES)), len(SENTENCES), (config.data.max_length + 8,))
     module, params = started(config)
 
@@ -79,7 +80,7 @@ def folder(tmp_path):
 
 def test_tensors_go_back_to_where_they_came_from_to_the_bit(folder):
     expected = read_tensors(folder / TENSORS)
-    found = tensors_of(started(config_of(folder))[1])
+    found = tensors_of(started(config_of(folder))[1], "bert")
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         assert found[name].shape == tensor.shape
@@ -152,7 +153,11 @@ def no_tokenizer(folder):
         (break_file("config.json", b"{"), (), r"config\.json: cannot be read"),
         (break_file("config.json", b"[1]"), (), r"config\.json: a JSON list, expected an object"),
         (lambda folder: (folder / "config.json").unlink(), (), r"config\.json: cannot be read"),
-        (lambda folder: edit(folder / "config.json", model_type="gpt2"), (), "says model_type 'gpt2', expected 'bert'"),
+        (
+            lambda folder: edit(folder / "config.json", model_type="gpt2"),
+            (),
+            "'gpt2', expected one of bert, distilbert",
+        ),
         (lambda folder: edit(folder / "config.json", is_decoder=True), (), "expected a plain encoder"),
         (lambda folder: edit(folder / "config.json", hidden_act="swish"), (), "activation is 'swish', expected one of"),
         (
@@ -172,7 +177,7 @@ def no_tokenizer(folder):
         (None, ("model.layers=2",), r"without a place in the model: encoder\.layer\.2"),
         (None, ("model.hidden_size=28",), "of another shape: .* and 40 more"),
         (None, ("data.max_length=65",), "expected at most config.model.max_positions=64"),
-        (None, ("data.max_length=2",), r"expected room for more than \[CLS\] and \[SEP\]"),
+        (None, ("data.max_length=2",), r"expected room for more than the 2 tokens"),
         (None, ("data.tokens=words",), "need each other"),
         (None, ("data.lowercase=false",), "come with a tokenizer"),
         (None, ("optimizer.frozen=5",), "frozen is 5, expected at most 4"),
@@ -191,20 +196,20 @@ def test_what_cannot_be_started_from_is_a_sentence_and_leaves_no_run(
 def test_a_vocabulary_with_a_piece_a_line_is_its_tokenizer(folder, small_corpus):
     data = config_of(folder, "data.max_length=64").data
     texts = [*SENTENCES, *small_corpus.texts]
-    expected = encode_texts(pretrained_tokenizer(data), texts, data)
+    expected = encode_texts(read_given_tokenizer(data), texts, data)
     (folder / "tokenizer.json").unlink()
-    found = encode_texts(pretrained_tokenizer(data), texts, data)
+    found = encode_texts(read_given_tokenizer(data), texts, data)
     assert found.tokens.tolist() == expected.tokens.tolist()
     edit(folder / "tokenizer_config.json", do_lower_case=False)
-    assert encode_texts(pretrained_tokenizer(data), ["A"], data).tokens[1] == 1  # its pieces are lower-case
+    assert encode_texts(read_given_tokenizer(data), ["A"], data).tokens[1] == 1  # its pieces are lower-case
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("first", slice(1, 5)), ("last", slice(-5, -1))])
 def test_a_long_text_keeps_its_first_and_its_last_token(folder, keep, kept):
     whole = config_of(folder, "data.max_length=64").data
     data = config_of(folder, "data.max_length=6", f"data.keep={keep}").data
-    ids = encode_texts(pretrained_tokenizer(whole), SENTENCES[3:4], whole).tokens.tolist()
-    found = encode_texts(pretrained_tokenizer(data), SENTENCES[3:4], data).tokens.tolist()
+    ids = encode_texts(read_given_tokenizer(whole), SENTENCES[3:4], whole).tokens.tolist()
+    found = encode_texts(read_given_tokenizer(data), SENTENCES[3:4], data).tokens.tolist()
     assert found == [ids[0], *ids[kept], ids[-1]]
 
 
@@ -251,7 +256,7 @@ def test_an_export_is_the_encoder_to_the_bit_and_its_classifier_gives_the_runs_p
             restored.variables["params"][name],
         )
         assert jax.tree.all(same)
-    encoded = encode_texts(pretrained_tokenizer(config.data), SENTENCES, config.data)
+    encoded = encode_texts(read_given_tokenizer(config.data), SENTENCES, config.data)
     assert encoded.tokens.tolist() == restored.encode(SENTENCES).tokens.tolist()
     batch = gather(encoded, np.arange(len(SENTENCES)), len(SENTENCES), (64,))
     bound = module.bind({"params": params})

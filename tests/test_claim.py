@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from research import train
 from research.errors import UserError
 from research.json_files import write_json
 from research.runs import run_files
 from research.runs.claim import lock_folder
 from research.runs.clearing import clear
+from research.runs.train import train
 from tests.comparing import compare_into
 from tests.small import small_lstm
 

@@ -37,7 +37,7 @@ def test_claims_choose_the_pairs_and_the_margin(comparison):
     # Simultaneous over more pairs, an interval is longer.
     lengths = [np.ptp(next(p for p in r.pairs if p["a"] == "linear:tfidf")["interval"]) for r in (against_lstm, every)]
     assert lengths[1] > lengths[0]
-    with pytest.raises(UserError, match="--baseline is 'lsmt', expected one of linear:tfidf, lstm"):
+    with pytest.raises(UserError, match="baseline is 'lsmt', expected one of linear:tfidf, lstm"):
         read_results(comparison, Claims(baseline="lsmt"))
 
 
@@ -93,7 +93,7 @@ def test_another_metric_may_decide(comparison, no_plots, metric):
     assert f"judged by {name}" in describe_protocol(results)
     assert variants_table(results).header[1] == name
     assert pairs_table(results).header[2] == f"{name} difference ({'nats' if metric == 'log_loss' else 'points'})"
-    with pytest.raises(UserError, match="--metric is 'f2', expected one of accuracy, balanced_accuracy"):
+    with pytest.raises(UserError, match="metric is 'f2', expected one of accuracy, balanced_accuracy"):
         read_results(comparison, Claims(metric="f2"))
 
 

@@ -33,15 +33,15 @@ def linear(epochs):
 
 def test_numbers_of_repeats_that_do_not_fit_are_refused(easy, tmp_path):
     for repeats, message in (
-        ({"repeats": 3, "max_repeats": 2}, "--max_repeats is 2, expected 3, as --repeats, to 1000"),
-        ({"repeats": 3, "max_repeats": 2000}, "--max_repeats is 2000"),
-        ({"repeats": 0}, "--repeats is 0"),
+        ({"repeats": 3, "max_repeats": 2}, "max_repeats is 2, expected 3, as repeats, to 1000"),
+        ({"repeats": 3, "max_repeats": 2000}, "max_repeats is 2000"),
+        ({"repeats": 0}, "repeats is 0"),
     ):
         with pytest.raises(UserError, match=message):
             compare_into(tmp_path / "c", {"linear": linear(1)}, easy, **repeats)
     with pytest.raises(UserError, match="expected at least one variant"):
         compare_into(tmp_path / "c", {}, easy)
-    with pytest.raises(UserError, match="--baseline is 'cnn'"):
+    with pytest.raises(UserError, match="baseline is 'cnn'"):
         compare_into(tmp_path / "c", {"linear": linear(1)}, easy, claims=Claims(baseline="cnn"))
     assert not (tmp_path / "c").exists()
 
@@ -56,7 +56,7 @@ def test_repeats_are_added_only_for_pairs_of_variants_that_are_named(easy, tmp_p
     monkeypatch.setattr(
         "research.comparison.compare.read_results", lambda folder: SimpleNamespace(pairs=pairs, spread=None)
     )
-    monkeypatch.setattr("research.comparison.compare.write_results", lambda results, folder: None)
+    monkeypatch.setattr("research.comparison.compare.write_results", lambda results, folder, corpus: None)
     compare_into(folder, {"linear": linear(1), "again": linear(3)}, easy, max_repeats=4, log=lines.append)
     assert "every pair is decided after 2 repeat(s); 4 of the allowed runs are not needed" in lines
     assert not (folder / "again" / "repeat2").exists()
@@ -96,7 +96,7 @@ def test_runs_of_a_model_that_was_edited_since_are_reported(easy, tmp_path, monk
 
 def test_overwriting_removes_the_runs_of_the_earlier_comparison(easy, tmp_path):
     compare_into(tmp_path / "c", {"linear": linear(1)}, easy, repeats=2)
-    with pytest.raises(UserError, match="--baseline is 'cnn'"):
+    with pytest.raises(UserError, match="baseline is 'cnn'"):
         compare_into(tmp_path / "c", {"linear": linear(1)}, easy, claims=Claims(baseline="cnn"), overwrite=True)
     assert (tmp_path / "c" / "linear" / "repeat1" / "record.json").exists()
     compare_into(tmp_path / "c", {"other": linear(2)}, easy, repeats=1, overwrite=True)

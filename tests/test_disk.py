@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from research import train
 from research.runs import resume, run_files
+from research.runs.train import train
 from tests.comparing import compare_into
 from tests.small import small_lstm
 

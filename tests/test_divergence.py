@@ -5,11 +5,12 @@ import json
 
 import pytest
 
-from research import restore, train
+from research import restore
 from research.comparison.tuning import SearchedVariant, SearchSpec, tune
 from research.errors import Diverged
 from research.runs import run_files
 from research.runs import train as module
+from research.runs.train import train
 from tests.comparing import compare_into
 from tests.small import small_lstm
 
@@ -19,7 +20,7 @@ WILD = ("--config.optimizer.name=sgd", "--config.optimizer.learning_rate=1e38")
 
 
 def test_the_error_names_the_step_and_settings_that_may_help(small_corpus, tmp_path):
-    with pytest.raises(Diverged, match=r"not finite by step [1-6]; a smaller --config.optimizer.learning_rate or"):
+    with pytest.raises(Diverged, match=r"not finite by step [1-6]; a smaller config.optimizer.learning_rate or"):
         train(small_lstm(*WILD), small_corpus, tmp_path / "run")
     record = run_files.read_json(tmp_path / "run" / run_files.RECORD)
     assert record["status"] == "diverged"

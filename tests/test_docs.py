@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from experiments.variants import every_variant, load_config
-from research.data.corpora import KNOWN
+from research.data.known_corpora import KNOWN
 from research.pretraining.preparation import for_pretraining
 from research.settings import leaves
 from tests.subset import write_subset
@@ -51,14 +51,12 @@ print(json.dumps([error, [flag.name for flag in flags.FLAGS.get_key_flags_for_mo
 # The examples that train are cut short: by these flags, and by these lines ahead of the Python ones.
 QUICK = "--folds=2 --config.training.epochs=2"
 QUICK_PYTHON = """
-import functools
-import configs.cnn, configs.lstm
-def quick(get_config):
-    config = get_config()
+from research.runs import named_configs
+def quick(name, make=named_configs.named_config):
+    config = make(name)
     config.training.epochs = 2
     return config
-for module in (configs.cnn, configs.lstm):
-    module.get_config = functools.partial(quick, module.get_config)
+named_configs.named_config = quick
 """
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 every_current_page = pytest.mark.parametrize("page", sorted(CURRENT), ids=lambda page: page.name)
@@ -229,3 +227,26 @@ def test_the_examples_run(page, tmp_path):
         }
         done = subprocess.run(run[info], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, f"{block}\n{done.stderr}"
+
+
+@pytest.mark.extra
+def test_the_notebook_runs_and_shows_one_line_of_progress_a_call(tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    notebook = nbformat.read(ROOT / "docs" / "compare.ipynb", as_version=4)
+    kinds = [output_kinds(cell) for cell in notebook.cells]
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert [output_kinds(cell) for cell in notebook.cells] == kinds  # as they are saved
+    lines = [
+        output["data"]["text/plain"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output["output_type"] == "display_data"
+    ]
+    assert len(lines) == 2
+    assert all(re.fullmatch(r"done in \d+ s", line) for line in lines)
+
+
+def output_kinds(cell):
+    """Return the types of the outputs of a cell of a notebook, each with its forms."""
+    return [(output["output_type"], sorted(output.get("data", {}))) for output in cell.get("outputs", [])]

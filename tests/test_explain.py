@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from experiments.variants import every_variant, load_config
-from research import restore, train
+from research import restore
 from research.models import build
 from research.models.linear_fit import hash_pairs
+from research.runs.train import train
 from research.serving.explain import ROWS, Explainer, along_path, integrate_path
 from research.serving.prediction_files import split_into_chunks
 from research.serving.prediction_stream import OutputFormat, predict_here

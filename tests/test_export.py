@@ -148,7 +148,7 @@ def test_onnx_where_its_converter_is_installed(tmp_path):
 
 def test_what_cannot_be_converted_is_refused_before_the_converter_is_installed():
     for module in ("linear.Linear", "deep_cnn.DeepCNN"):
-        with pytest.raises(UserError, match=rf"cannot convert {module} \(.+\), expected --format=stablehlo"):
+        with pytest.raises(UserError, match=rf'cannot convert {module} \(.+\), expected format="stablehlo"'):
             exporting.to_onnx.require_convertible(module)
     exporting.to_onnx.require_convertible("recurrent.Recurrent")
 

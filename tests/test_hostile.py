@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from experiments.variants import every_variant, load_config
-from research import train
 from research.data.corpora import load
-from research.data.reader import Columns
+from research.data.read_options import ReadOptions
 from research.data.splits import resolve_folds
 from research.errors import UserError
 from research.runs import run_files
 from research.runs.texts import RunSpec, prepare_texts
+from research.runs.train import train
 from research.settings import leaves
 from research.settings_validation import choices_of
 from research.training.programs import programs_for
@@ -113,7 +113,7 @@ def test_any_file_is_split_and_encoded_or_refused(data, fared, tmp_path_factory)
     path = data.draw(corpora(tmp_path_factory.mktemp("hostile")))
     folds = data.draw(st.sampled_from([None] * 6 + [2, 3, 0, -1, 10**9]))
     try:
-        corpus = load(path, Columns(group=data.draw(st.sampled_from([""] * 9 + ["label"]))))
+        corpus = load(path, ReadOptions(group=data.draw(st.sampled_from([""] * 9 + ["label"]))))
         for tokens in ("words", "characters"):
             config = load_config("lstm", [f"--config.data.tokens={tokens}"])
             prepared = prepare_texts(RunSpec(config, corpus, resolve_folds(corpus, folds), 0, 0))
@@ -129,7 +129,7 @@ def test_any_file_is_split_and_encoded_or_refused(data, fared, tmp_path_factory)
 def test_what_is_accepted_can_be_trained_on(data, fared, tmp_path_factory):
     path = data.draw(corpora(tmp_path_factory.mktemp("hostile")))
     try:
-        corpus = load(path, Columns())
+        corpus = load(path)
         train(load_config("mlp", SMALL), corpus, tmp_path_factory.mktemp("out") / "run")
         count(fared, "trainings", "accepted")
     except UserError as error:

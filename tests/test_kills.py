@@ -23,10 +23,10 @@ KILLS = int(os.environ.get("KILLS", "1"))
 PROGRAM = f"""
 import runpy, sys
 sys.path.insert(0, {str(ROOT)!r})
-from experiments import devices
+from research.parallel import device_setup
 from tests import saving
 saving.save_often()
-devices.set_up_process = saving.set_up
+device_setup.set_up_process = saving.set_up
 sys.argv = sys.argv[1:]
 runpy.run_module("experiments." + sys.argv[0], run_name="__main__")
 """

@@ -67,7 +67,7 @@ def test_of_two_first_calls_at_once_one_installs(project):
 
 def test_it_runs_the_tests_with_what_they_need(project):
     assert launch(project, "test", "-k", "x")[1] == "ran -P -m pytest -k x\n"
-    assert installs(project)[-1].endswith("[cpu,vectors,chinese,tensorboard,serve,export,pretrain,test]")
+    assert installs(project)[-1].endswith("[cpu,vectors,files,chinese,tensorboard,serve,export,pretrain,notebook,test]")
     launch(project, "corpora")  # its extra is installed now
     launch(project, "test")
     assert len(installs(project)) == 1
@@ -75,9 +75,9 @@ def test_it_runs_the_tests_with_what_they_need(project):
 
 def test_a_variable_chooses_the_accelerator(project):
     launch(project, "corpora", ACCELERATOR="cuda13")
-    assert installs(project)[-1].endswith("[cuda13,vectors,chinese,tensorboard,serve,export,pretrain]")
+    assert installs(project)[-1].endswith("[cuda13,vectors,files,chinese,tensorboard,serve,export,pretrain,notebook]")
     launch(project, "test", ACCELERATOR="tpu")
-    assert installs(project)[-1].endswith("[tpu,vectors,chinese,tensorboard,serve,export,pretrain,test]")
+    assert installs(project)[-1].endswith("[tpu,vectors,files,chinese,tensorboard,serve,export,pretrain,notebook,test]")
     code, _, err = launch(project, "corpora", ACCELERATOR="abacus")
     assert code != 0
     assert err == "launch.sh: ACCELERATOR is 'abacus', expected cpu, cuda12, cuda13 or tpu\n"

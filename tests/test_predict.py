@@ -17,11 +17,21 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from experiments import devices
 from research import restore
+from research.data.formats import separated, text_lines
+from research.data.read_options import ReadOptions
+from research.data.reader import find_reading
 from research.errors import UserError
-from research.serving import prediction_files
-from research.serving.prediction_files import MAX_CHUNK_TEXTS, read_texts, split_into_chunks, to_jsonl
+from research.parallel import device_setup
+from research.serving.prediction_files import (
+    MAX_CHUNK_TEXTS,
+    Input,
+    InputText,
+    read_file,
+    read_stream,
+    split_into_chunks,
+    to_jsonl,
+)
 from research.serving.prediction_stream import OutputFormat, predict_here
 
 RUN = Path(__file__).parent / "data" / "run"
@@ -33,8 +43,16 @@ def run():
     return restore(RUN)
 
 
-def read(content, kind="", column="text"):
-    return [text for text, _ in read_texts(io.BytesIO(content), "texts", kind, column)]
+@pytest.fixture
+def read(tmp_path):
+    """Return a function that reads the texts of a file with this suffix and content."""
+
+    def read_content(content, suffix=".txt", column=""):
+        (tmp_path / f"texts{suffix}").write_bytes(content)
+        source = read_file(find_reading(tmp_path / f"texts{suffix}", ReadOptions(column), labelled=False))
+        return [item.text for item in source.texts]
+
+    return read_content
 
 
 @hypothesis.given(
@@ -61,7 +79,7 @@ def as_csv(texts, column="text"):
     return written.getvalue().encode()
 
 
-def test_a_column_of_texts_is_read_from_csv_and_jsonl():
+def test_a_column_of_texts_is_read_from_csv_and_jsonl(read):
     texts = [*TEXTS, "two\nlines"]
     assert read(b"\xef\xbb\xbf" + as_csv(texts, "review"), ".csv", "review") == texts
     jsonl = "\n".join(json.dumps({"review": text, "id": 1}) for text in texts)
@@ -69,57 +87,59 @@ def test_a_column_of_texts_is_read_from_csv_and_jsonl():
     assert read(b'{"text": "lone \\ud800"}', ".jsonl") == ["lone ?"]
 
 
-def test_the_label_of_a_corpus_is_no_part_of_its_text():
-    assert read(b"a fine film\t1\r\ndull\t0\nno label\n", ".tsv") == ["a fine film", "dull", "no label"]
-    assert read(b"tab\there\n") == ["tab\there"]
+def test_the_label_of_a_corpus_is_no_part_of_its_text(read):
+    assert read(b"a fine film\t1\r\ndull\t0\n", ".tsv") == ["a fine film", "dull"]
+    assert read(b"a fine film\t1\r\ndull\t0\n", ".txt") == ["a fine film", "dull"]
+    assert read(b"a tab\there\nand none here\n") == ["a tab\there", "and none here"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "content", "words"),
+    ("suffix", "content", "words"),
     [
-        ("", b"good\nbad\xff\n", "texts:2: byte 0xff is not UTF-8, expected UTF-8 texts"),
-        (
-            ".csv",
-            b"id,review\n1,good\n",
-            "texts:1: no column 'text'. Columns: id, review. Name yours",
-        ),
-        (".csv", b"", "texts:1: the file is empty, expected a column 'text'"),
-        (".csv", b"id,text\n1,good\n2\n", "texts:3: fewer cells than the header has"),
-        (".csv", b'text\n"good\n', "texts:2: "),
-        (".jsonl", b'{"text": "good"}\n{"text": 3}\n', "texts:2: no string 'text'"),
-        (".jsonl", b'{"text": "good"}\n["text"]\n', "texts:2: a JSON list, expected an object"),
-        (".jsonl", b'{"text": "good"\n', "texts:1: not JSON"),
+        (".txt", b"good\nbad\xff\n", "texts.txt:2: byte 0xff is not UTF-8. The file is probably cp1252"),
+        (".csv", b"id,x\n1,2\n2,4\n3,5\n", "texts.csv:1: no column 'text'. Columns: id, x. Use --text_column=NAME"),
+        (".csv", b"id,text\n1,good\n2\n", "texts.csv:3: fewer cells than the first row has: 1, expected 2"),
+        (".csv", b'text\n"good\n', "texts.csv:2: a cell opens with a quote on this line and is not closed"),
+        (".jsonl", b'{"text": "good"}\n{"text": 3}\n', "texts.jsonl:2: 'text' is a int, expected a string"),
+        (".jsonl", b'{"text": "good"}\n{"text": null}\n', "texts.jsonl:2: no text; --drop_missing leaves out rows"),
+        (".jsonl", b'{"text": "good"}\n3\n', "texts.jsonl:2: a JSON int, expected an object"),
+        (".jsonl", b'{"text": "good"\n', "texts.jsonl:1: not JSON"),
     ],
 )
-def test_a_mistake_names_its_line(kind, content, words):
+def test_a_mistake_names_its_line(read, suffix, content, words):
     with pytest.raises(UserError) as mistake:
-        read(content, kind)
+        read(content, suffix)
     assert words in str(mistake.value)
 
 
-def test_a_quote_without_end_is_refused_before_it_fills_the_memory(monkeypatch):
-    monkeypatch.setattr(prediction_files, "MAX_LINE_BYTES", 1000)
-    with pytest.raises(UserError, match=r"texts:\d+: field larger than field limit"):
+def test_a_quote_without_end_is_refused_before_it_fills_the_memory(read, monkeypatch):
+    monkeypatch.setattr(separated, "MAX_LINE_BYTES", 1000)
+    with pytest.raises(UserError, match=r"texts\.csv:2: a cell opens with a quote on this line and is not closed"):
         read(b'text\n"' + b"good\n" * 1000, ".csv")
 
 
-def test_a_line_without_end_is_refused_before_it_fills_the_memory():
-    class Endless:
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(monkeypatch):
+    class Endless(io.RawIOBase):
         given = 0
 
-        def readline(self, limit):
-            self.given += limit
-            return b"x" * limit
+        def readable(self):
+            return True
 
+        def readinto(self, buffer):
+            buffer[:] = b"x" * len(buffer)
+            self.given += len(buffer)
+            return len(buffer)
+
+    monkeypatch.setattr(text_lines, "MAX_LINE_BYTES", 1 << 20)
     source = Endless()
-    with pytest.raises(UserError, match="texts:1: a line of more than 67,108,864 bytes"):
-        list(read_texts(source, "texts"))
-    assert source.given == 1 << 26
+    with pytest.raises(UserError, match="standard input: a line of more than 1,048,576 bytes"):
+        list(read_stream(io.BufferedReader(source), "standard input").texts)
+    assert source.given < 1 << 21
 
 
 def predict(texts, output_format, max_texts=MAX_CHUNK_TEXTS):
     """Return the chunks of the texts, and everything that is written for them."""
-    chunks = split_into_chunks(((text, i) for i, text in enumerate(texts)), max_texts)
+    chunks = split_into_chunks(Input(InputText(text, i) for i, text in enumerate(texts)), max_texts)
     outputs = list(predict_here(RUN, chunks, output_format))
     return [chunk for chunk, _ in outputs], "".join(written for _, written in outputs)
 
@@ -149,9 +169,9 @@ def test_no_more_texts_are_read_than_a_few_chunks():
     def endless():
         while True:
             read.append(1)
-            yield "a fine film", len(read)
+            yield InputText("a fine film", len(read))
 
-    found = predict_here(RUN, split_into_chunks(endless(), 8), OutputFormat())
+    found = predict_here(RUN, split_into_chunks(Input(endless()), 8), OutputFormat())
     for done in range(1, 6):
         next(found)
         assert len(read) <= 8 * (done + 2 * len(jax.local_devices()))
@@ -196,7 +216,7 @@ def members(group):
 
 
 @pytest.mark.extra
-@pytest.mark.skipif(devices.CORES < 2, reason="processes are a core each")
+@pytest.mark.skipif(device_setup.CORES < 2, reason="processes are a core each")
 def test_processes_say_what_threads_say_in_the_same_order(long_input):
     texts, path = long_input
     with start(path) as process:
@@ -210,7 +230,7 @@ def test_processes_say_what_threads_say_in_the_same_order(long_input):
 
 
 @pytest.mark.extra
-@pytest.mark.skipif(devices.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
+@pytest.mark.skipif(device_setup.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
 def test_nothing_is_left_of_a_killed_program(long_input):
     process = start(long_input[1])
     with process:
@@ -224,7 +244,7 @@ def test_nothing_is_left_of_a_killed_program(long_input):
 
 
 @pytest.mark.extra
-@pytest.mark.skipif(devices.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
+@pytest.mark.skipif(device_setup.CORES < 2 or not Path("/proc").is_dir(), reason="processes are a core each")
 def test_a_lost_process_is_one_sentence(long_input):
     with start(long_input[1]) as process:
         assert process.stdout.readline().startswith('{"text"')
@@ -235,7 +255,7 @@ def test_a_lost_process_is_one_sentence(long_input):
 
 
 @pytest.mark.extra
-@pytest.mark.skipif(devices.CORES < 2, reason="processes are a core each")
+@pytest.mark.skipif(device_setup.CORES < 2, reason="processes are a core each")
 def test_what_is_wrong_with_a_run_is_one_sentence_from_processes_too(long_input, tmp_path):
     with start(long_input[1], run=tmp_path) as process:
         written, said = process.communicate(timeout=300)
@@ -252,5 +272,6 @@ def test_the_program_reads_and_writes_csv(run, tmp_path):
     assert "labels.csv: 6 texts" in done.stderr
     rows = list(csv.DictReader((tmp_path / "labels.csv").open(newline="", encoding="utf-8")))
     assert [row["text"] for row in rows] == TEXTS
+    assert [row["id"] for row in rows] == list("012345")  # the other columns of the input
     np.testing.assert_allclose([float(row["probability_1"]) for row in rows], run.predict_proba(TEXTS)[:, 1], atol=1e-6)
     assert not (tmp_path / "labels.csv.part").exists()

@@ -14,7 +14,7 @@ MISTAKES = {
     "bilstm": ("bilstm", (), {}, "sees the words that a language model is to guess"),
     "parts": ("lstm", ("training.accumulation=3",), {}, "batch_size is 16, expected a multiple of 3"),
     "words": ("bert:tiny", ("data.tokens=words",), {}, "tokens is words, expected pieces"),
-    "pieces": ("lstm", ("data.tokens=pieces",), {}, "tokens is pieces, expected words or characters"),
+    "pieces": ("lstm", ("data.tokens=pieces",), {}, "tokens is pieces, expected words, characters or a tokenizer file"),
     "short": ("bert:tiny", ("data.max_length=4",), {}, "max_length is 4, expected at least 5"),
     "pieces_few": ("bert:tiny", ("data.vocab_size=10",), {}, "vocab_size is 10, expected at least 20"),
     "init": ("lstm", ("init_from=x",), {}, "init_from is not read in pre-training"),

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.grid import expand
 from experiments.variants import load_config
-from research import restore, train
+from research import restore
 from research.data.corpora import load, make_corpus
 from research.data.reader import Row
 from research.data.safetensors import read_tensors
@@ -23,7 +23,7 @@ from research.pretraining.pretrain import pretrain
 from research.runs import resume, run_files
 from research.runs.prepare import Run, fresh_state, prepare_run
 from research.runs.restore import restore_source
-from research.runs.train import RunOptions
+from research.runs.train import RunOptions, train
 from research.serving.huggingface import write_encoder
 from research.training.programs import programs_for
 from tests.comparing import compare_into

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
-from research import load, restore, train
+from research import load, restore
 from research.runs import run_files
-from research.runs.train import RunOptions
+from research.runs.train import RunOptions, train
 from research.settings import leaves, names_read
 from tests.conftest import ROOT
 

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
-from experiments.progress import print_table
+from experiments.printing import print_table
 from research.data.corpora import load
 from research.json_files import write_json
 from research.reporting import drawable_names, plots

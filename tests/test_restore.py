@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
-from research import restore, train
+from research import restore
 from research.data.corpora import make_corpus
 from research.data.fingerprints import find_matches, fingerprint_corpus
 from research.data.reader import Row
@@ -28,6 +28,7 @@ from research.runs import run_files
 from research.runs.checkpoints import Checkpoints
 from research.runs.code_hash import KIND, hash_model_code
 from research.runs.source import find_seen_texts
+from research.runs.train import train
 from tests.small import small_lstm
 
 DATA = Path(__file__).parent / "data"

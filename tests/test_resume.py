@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from flax import struct
 
-from research import train
 from research.data.corpora import make_corpus
 from research.data.reader import Row
 from research.errors import UserError
@@ -15,6 +14,7 @@ from research.models import settings_for
 from research.runs import run_files
 from research.runs.multihost import MemoryCheckpoints
 from research.runs.resume import History
+from research.runs.train import train
 from research.settings import Config, Training
 from research.training.early_stopping import chosen_by, protocol_sentence
 from tests.small import small_lstm

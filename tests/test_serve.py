@@ -21,7 +21,7 @@ from hypothesis import given, settings
 
 pytest.importorskip("uvicorn")
 
-from experiments.progress import short_names
+from experiments.printing import short_names
 from research import restore
 from research.errors import UserError
 from research.serving import served_runs

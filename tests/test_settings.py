@@ -3,11 +3,11 @@
 import pytest
 
 from experiments.variants import load_config
-from research import train
 from research.data.corpora import make_corpus
 from research.data.reader import Row
 from research.errors import UserError, likeliest
 from research.runs import run_files
+from research.runs.train import train
 from research.settings import leaves
 from research.settings_validation import validate
 from tests.small import SIZES, small_lstm

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
-from research import train
 from research.data.batches import blocks
 from research.errors import UserError
 from research.runs import run_files
 from research.runs.texts import RunSpec, prepare_texts
-from research.runs.train import RunOptions
+from research.runs.train import RunOptions, train
 from research.training.initial_state import init_state
 from research.training.loop import of_run, stack
 from research.training.programs import programs_for
@@ -74,6 +73,6 @@ def test_a_run_on_two_devices_ends_near_the_same_run_on_one(small_corpus, tmp_pa
 
 def test_the_number_of_devices_is_chosen_or_checked(small_corpus, tmp_path):
     assert share_rows(0, 4096).row_shares == 1  # on CPU one device is best
-    with pytest.raises(UserError, match="--devices is 999, expected 1 to"):
+    with pytest.raises(UserError, match="devices is 999, expected 1 to"):
         train(load_config("lstm"), small_corpus, tmp_path / "run", options=RunOptions(devices=999))
     assert not (tmp_path / "run").exists()

@@ -84,7 +84,7 @@ def test_overwrite_removes_the_curves(tmp_path):
 def test_what_is_not_installed_is_said_before_training(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with (
-        pytest.raises(UserError, match="--tensorboard needs tensorboardX, which is not installed: pip install"),
+        pytest.raises(UserError, match="tensorboard needs tensorboardX, which is not installed: pip install"),
         live_events(tmp_path),
     ):
         raise AssertionError("nothing is trained")

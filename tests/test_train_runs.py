@@ -250,7 +250,7 @@ def test_a_group_that_fails_for_another_reason_is_not_tried_again(small_corpus, 
 
 
 def test_a_users_mistake_ends_all_runs(small_corpus, tmp_path):
-    with pytest.raises(UserError, match="--repeat"):
+    with pytest.raises(UserError, match="repeat is"):
         train_runs([Run(lstm(), tmp_path / "a", repeat=-1)], small_corpus)
 
 

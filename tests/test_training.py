@@ -8,7 +8,7 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 from experiments.variants import load_config
-from research import restore, train
+from research import restore
 from research.data.corpora import make_corpus
 from research.data.reader import Row
 from research.errors import UserError
@@ -16,7 +16,7 @@ from research.parallel.train_runs import train_runs
 from research.runs import resume, run_files
 from research.runs.clearing import clear
 from research.runs.prepare import Run, class_weights, fresh_state, prepare_run, seed_of
-from research.runs.train import RunOptions
+from research.runs.train import RunOptions, train
 from research.training.programs import programs_for
 from tests.small import contents, small_lstm
 

@@ -71,7 +71,7 @@ def test_a_search_reads_no_test_texts_and_its_choice_is_used(small_corpus, tmp_p
     for run, settings in chosen.items():
         used = json.loads((out / "linear" / run / "config.json").read_text())["settings"]
         assert used["training"]["l2"] == settings["training.l2"]
-    with pytest.raises(UserError, match="was not tuned for repeat 1: call tune with --repeats=2"):
+    with pytest.raises(UserError, match="was not tuned for repeat 1: call tune with repeats=2"):
         compare_into(tmp_path / "out", [variant], small_corpus, folds=2, repeats=2)
 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("**/record.json")}
@@ -80,7 +80,7 @@ def test_a_search_reads_no_test_texts_and_its_choice_is_used(small_corpus, tmp_p
     assert longer["variants"]["linear"]["settings"][:3] == entry["settings"]
     with pytest.raises(UserError, match="holds another search, expected one on this corpus"):
         tune(SearchSpec([searched_variant("linear")], small_corpus, trials=3, folds=3), folder)
-    with pytest.raises(UserError, match=r"--trials is 8, expected 4, as .* has of linear, or linear in --variants"):
+    with pytest.raises(UserError, match=r"trials is 8, expected 4, as .* has of linear, or linear in variants"):
         tune(SearchSpec([searched_variant("mlp")], small_corpus, trials=8, folds=2), folder)
     with pytest.raises(UserError, match="has no lstm, expected one of linear"):
         chosen_settings(folder, "lstm", small_corpus, 2)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from experiments.grid import expand
-from experiments.variants import FOLDER, every_variant, load_config, refuse_overrides
+from experiments.variants import every_variant, load_config, refuse_overrides
 from research.errors import UserError
+from research.runs import named_configs
 from research.runs.run_files import folder_name
 from research.settings_validation import validate
 
@@ -142,7 +143,7 @@ def test_the_same_settings_twice_are_no_two_variants():
 
 def test_what_is_searched_or_tuned_is_not_given_by_a_flag_too():
     refuse_overrides(["--config.seed=1"], {"training.l2": 0.1}, "searched for linear")
-    with pytest.raises(UserError, match=r"--config.training.l2=1 is given, but training.l2 is searched for linear"):
+    with pytest.raises(UserError, match=r"config.training.l2 = 1 is given, but training.l2 is searched for linear"):
         refuse_overrides(["--config.training.l2=1"], {"training.l2": 0.1}, "searched for linear")
 
 
@@ -163,7 +164,7 @@ def test_a_config_file_with_a_mistake_is_a_sentence(tmp_path):
 
 def test_a_config_file_may_lie_below_a_folder_with_a_colon(tmp_path, monkeypatch):
     (tmp_path / "a:b").mkdir()
-    shutil.copy(FOLDER / "luong.py", tmp_path / "a:b" / "own.py")
+    shutil.copy(named_configs.FOLDER / "luong.py", tmp_path / "a:b" / "own.py")
     (variant,) = expand([f"{tmp_path}/a:b/own.py:dot"], [], [])
     assert (variant.name, variant.config.model.score) == ("own:dot", "dot")
     assert load_config(variant.source).model.score == "dot"
@@ -185,6 +186,6 @@ def test_a_setting_that_nothing_reads_is_refused_from_python_too():
 
 
 def test_a_setting_that_one_variant_lacks_is_told_with_what_sets_it_elsewhere():
-    words = r"linear: there is no setting 'model.dropout', expected --vary=model.dropout=0.3, .* \(lstm\)"
+    words = r"linear: there is no setting 'model.dropout', expected vary=\"model.dropout=0.3\", .* \(lstm\)"
     with pytest.raises(UserError, match=words):
         expand(["linear", "lstm"], ["--config.model.dropout=0.3"], [])

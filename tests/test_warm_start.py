@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.variants import load_config
-from research import restore, train
+from research import restore
 from research.data.audit import clean
 from research.data.corpora import make_corpus
 from research.data.reader import Row
@@ -18,6 +18,7 @@ from research.errors import UserError
 from research.json_files import write_json
 from research.runs import run_files
 from research.runs.prepare import Run, fresh_state, prepare_run
+from research.runs.train import train
 from research.runs.warm_start import start_from_run
 from research.training.programs import programs_for
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments import devices
 from experiments.variants import load_config
 from research.atomic_files import make_folder
 from research.errors import Diverged, UserError
 from research.json_files import write_json
 from research.machine import available_cores
+from research.parallel import device_setup
 from research.parallel import train_runs as module
 from research.parallel.train_runs import RunHooks, next_run, train_runs
 from research.parallel.worker_pool import Stopped, Workers, cores_for
@@ -82,7 +82,7 @@ def test_a_run_ends_with_the_bits_that_it_has_alone(small_tsv, small_corpus, tmp
     monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
     config = load_config("cnn:rand", FLAGS)
     runs = [Run(config, tmp_path / f"fold{fold}", fold) for fold in (0, 1)]
-    assert train_runs(runs, small_corpus, workers=Workers(2, devices.set_up_process)) == [None, None]
+    assert train_runs(runs, small_corpus, workers=Workers(2, device_setup.set_up_process)) == [None, None]
     command = [sys.executable, "-P", "-m", "experiments.train", "--config=cnn:rand", *FLAGS, f"--corpus={small_tsv}"]
     subprocess.run([*command, "--fold=1", f"--workdir={tmp_path / 'alone'}"], check=True, capture_output=True)
     for name in (run_files.PREDICTIONS, run_files.METRICS, run_files.TOKENIZER):

@@ -22,10 +22,10 @@ from experiments import program
 from experiments.benchmarks import measurements as names
 from experiments.benchmarks.measurements import HEADER, Measurement, summary_rows
 from experiments.benchmarks.processes import CORES, run_peer, run_peers, time_comparison, time_program
-from experiments.progress import reporting
 from experiments.studies import study as studies
 from research.atomic_files import make_folder
 from research.json_files import write_json
+from research.progress import reporting
 from research.runs.claim import require_free
 from research.runs.clearing import clear
 
@@ -65,7 +65,7 @@ def main() -> None:
                 measured.append(measurement)
                 reporter.say(f"{measurement.what}: {measurement.of} {measurement.value:.2f}")
             reporter.progress("", repeat + 1, float("nan"))
-    from research.reporting.plots import write_bars
+    from research.reporting.bars import write_bars
     from research.runs.record import environment
 
     write_json(folder / "benchmark.json", {"measured": [m._asdict() for m in measured]} | environment())

@@ -22,10 +22,11 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import devices, program
+from experiments import program
 from experiments.studies import study as studies
 from research.errors import UserError
 from research.machine import peak_memory
+from research.parallel import device_setup
 
 _NEEDS = {"torch": ("torch",), "onnxruntime": ("onnxruntime", "onnx")}
 flags.DEFINE_string("workdir", None, "The run's folder.")
@@ -124,7 +125,7 @@ def _predict(texts: list[str]) -> Iterator[tuple[str, ...]]:
             yield f"texts of predict, ours, compilation cache {caches}", rate, "", "", "", ""
         if FLAGS.peers:
             _write_weights(folder / "weights.npz")
-        for peer, processes in itertools.product(FLAGS.peers, dict.fromkeys((1, devices.CORES))):
+        for peer, processes in itertools.product(FLAGS.peers, dict.fromkeys((1, device_setup.CORES))):
             rate = _rate(_peer_commands(peer, texts, processes, folder), len(texts))
             parts = [(folder / f"texts{i}.jsonl").read_text("utf-8") for i in range(processes)]
             require_equal_answers(answers.read_text("utf-8").split("\n")[:-1], "".join(parts).split("\n")[:-1])
@@ -143,7 +144,7 @@ def _peer_commands(peer: str, texts: list[str], processes: int, folder: Path) ->
             "tokenizer": str(Path(FLAGS.workdir, "tokenizer.json")),
             "texts": str(part),
             "output": str(part.with_suffix(".jsonl")),
-            "threads": devices.CORES // processes,
+            "threads": device_setup.CORES // processes,
         }
         commands.append(["-m", f"experiments.benchmarks.peers.{peer}", "predict", json.dumps(task)])
     return commands

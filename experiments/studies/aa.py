@@ -13,8 +13,8 @@ from pathlib import Path
 from absl import flags
 
 from experiments import program
-from experiments.progress import reporting
 from experiments.studies import study as studies
+from research.progress import reporting
 
 flags.DEFINE_integer("names", 120, "Number of names.", lower_bound=4)
 flags.DEFINE_integer(

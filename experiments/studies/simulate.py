@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from experiments import program
-from experiments.progress import reporting
 from experiments.studies import study as studies
+from research.progress import reporting
 
 if TYPE_CHECKING:
     from experiments.studies.simulation import Scenario

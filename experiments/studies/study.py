@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
-from experiments import corpus_flags, devices, program
-from experiments.progress import print_table, reporting
+from experiments import corpus_flags, program
+from experiments.printing import print_table
 from experiments.variants import load_config
 from research.atomic_files import make_folder, write_text
 from research.errors import UserError
+from research.parallel import device_setup
+from research.progress import reporting
 
 if TYPE_CHECKING:
     from research.data.corpora import Corpus
@@ -64,7 +66,7 @@ def set_up(overrides: list[str]) -> tuple["Corpus", int]:
     """Check the flags and set up the devices; return the corpus and the number of folds."""
     program.required("corpus", "workdir")
     load_config(FLAGS.variant, overrides)  # report a wrong setting at once
-    devices.use_devices()
+    device_setup.use_devices()
     from research.data.splits import resolve_folds
 
     corpus = corpus_flags.load_corpus()
@@ -90,7 +92,7 @@ def train_all(jobs: Sequence[Job], corpus: "Corpus", folds: int, overrides: list
 
     with reporting(len(jobs), "runs") as reporter:
         hooks = RunHooks(on_run_end=on_run_end)
-        train_runs(runs, corpus, folds=folds, workers=devices.make_workers(), hooks=hooks)
+        train_runs(runs, corpus, folds=folds, workers=device_setup.make_workers(), hooks=hooks)
 
 
 def show(

@@ -4,21 +4,30 @@ import contextlib
 import dataclasses
 import itertools
 import shlex
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.comparison.plan import Comparison, Variant, detectable_sentence, extend_plan
-from research.data.corpora import Corpus, load
+from research.comparison.foreign_runs import ForeignRun, common_split, make_foreign_run, resolve_foreign
+from research.comparison.foreign_variant import ForeignVariant
+from research.comparison.plan import (
+    Comparison,
+    Variant,
+    detectable_sentence,
+    extend_plan,
+    make_variant,
+)
+from research.comparison.run_board import OnProgress, RunBoard
+from research.data.corpora import Corpus, as_corpus
 from research.data.splits import resolve_folds, split_corpus
 from research.data.tokenized_corpus import cut_sentence
-from research.errors import Diverged, UserError
+from research.data.tokenizer_files import fit_to_tokenizer
+from research.errors import UserError
 from research.json_files import write_json
 from research.machine import release_memory
-from research.parallel.train_runs import Outcome, RunHooks, train_runs
+from research.parallel.train_runs import RunHooks, train_runs
 from research.parallel.worker_pool import Workers
 from research.reporting.claims import Claims, planned_claims
 from research.reporting.report import write_results
@@ -29,7 +38,6 @@ from research.runs.clearing import clear
 from research.runs.code_hash import was_trained_by_other_code
 from research.runs.plan_file import MOST_REPEATS, read_plan
 from research.runs.prepare import Run
-from research.runs.record import write_record
 from research.runs.source import check_source
 from research.runs.texts import RunSpec
 from research.runs.train import check_run
@@ -38,7 +46,6 @@ from research.settings_validation import validate
 from research.training.early_stopping import protocol_sentence
 
 REPEATS = 5  # with a test split; with cross-validation 1, because its folds are repeats already
-OnProgress = Callable[[str, float, float], None]  # (title of a run, total of runs done, a recent loss)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +53,7 @@ class ComparisonSpec:
     """The variants, the corpus and the protocol of a comparison.
 
     Attributes:
-      variants: name -> config, or `Variant`s.
+      variants: name -> config or a model with scikit-learn's methods; or `Variant`s and `ForeignVariant`s.
       corpus: labelled texts, the name of a known corpus, or a path.
       folds: number of folds of the cross-validation, by default 5; None for a corpus with a test split.
       repeats: number of repeats. The default is the number that the folder holds; in a new folder it is 5 with a test
@@ -58,9 +65,11 @@ class ComparisonSpec:
       corpus_flags: the flags that name the corpus in a `train` command; kept in the records.
       command: the command that makes the same comparison; kept in the report.
       overwrite: whether to remove an earlier comparison or run from the folder. It is removed after all other checks.
+      split_by: the config whose seed, `varies` and `data.train_size` split the corpus, if no variant has one; otherwise
+        those of the variants do.
     """
 
-    variants: Mapping[str, Config] | Sequence[Variant]
+    variants: Mapping[str, Any] | Sequence[Variant | ForeignVariant]
     corpus: Corpus | Path | str
     folds: int | None = None
     repeats: int | None = None
@@ -69,9 +78,10 @@ class ComparisonSpec:
     corpus_flags: Sequence[str] = ()
     command: str = ""
     overwrite: bool = False
+    split_by: Config | None = None
 
 
-def compare(
+def run_comparison(
     spec: ComparisonSpec,
     workdir: Path | str,
     *,
@@ -100,7 +110,7 @@ def compare(
     release_memory()  # that reading files has taken
     if spec.overwrite:
         extend_plan(None, comparison)
-        for variant in comparison.variants:
+        for variant in comparison.own:
             check_run(Run(variant.of_run(0, 0, comparison.folds)[0], folder), comparison.corpus, comparison.folds)
         clear(folder)
     with claim_folder(folder, is_ours=(folder / run_files.PLAN).exists()):
@@ -112,10 +122,10 @@ def compare(
         for repeats in comparison.looks:
             plan["repeats"] = max(plan["repeats"], repeats)
             write_json(folder / run_files.PLAN, plan)
-            is_new = _train_unfinished(folder, comparison, repeats, workers, _Board(on_progress, log))
+            is_new = _train_unfinished(folder, comparison, repeats, workers, RunBoard(on_progress, log))
             release_memory()  # before matplotlib needs some
             results = read_results(folder) if is_new or seen is None else seen
-            write_results(results, folder)
+            write_results(results, folder, comparison.corpus)
             if len(comparison.looks) > 1:
                 line, is_decided = _verdict_of_look(results, comparison, repeats)
                 log(line)
@@ -129,10 +139,12 @@ def _resolve(spec: ComparisonSpec, folder: Path) -> Comparison:
     """Check a specification, and fill in the defaults."""
     variants = spec.variants
     if isinstance(variants, Mapping):
-        variants = [Variant(name, config) for name, config in variants.items()]
+        variants = [make_variant(name, value) for name, value in variants.items()]
     if not variants:
         raise UserError("--variants is empty, expected at least one variant")
-    corpus = spec.corpus if isinstance(spec.corpus, Corpus) else load(spec.corpus)
+    variants = [_fitted(variant) if isinstance(variant, Variant) else variant for variant in variants]
+    own = [variant for variant in variants if isinstance(variant, Variant)]
+    corpus = as_corpus(spec.corpus)
     folds = resolve_folds(corpus, spec.folds)
     repeats = default_repeats(None if spec.overwrite else folder, folds) if spec.repeats is None else spec.repeats
     if not 1 <= repeats <= MOST_REPEATS:
@@ -140,13 +152,26 @@ def _resolve(spec: ComparisonSpec, folder: Path) -> Comparison:
     last = repeats if spec.max_repeats is None else spec.max_repeats
     if not repeats <= last <= MOST_REPEATS:
         raise UserError(f"--max_repeats is {last}, expected {repeats}, as --repeats, to {MOST_REPEATS}")
-    for variant in variants:
-        validate(variant.config)
+    for variant in own:
         for repeat in range(last):
             variant.of_run(0, repeat, folds)  # raises if tuned settings are missing
         split_corpus(corpus, variant.config.seed, folds=folds, fold=0, repeat=0)  # raises if there are too many folds
-    looks = range(repeats, last + 1)
-    return Comparison(variants, corpus, folds, looks, spec.claims, spec.command, tuple(spec.corpus_flags))
+    looks, split_by = range(repeats, last + 1), None
+    if len(own) < len(variants):
+        split_by = common_split(variants, spec.split_by)
+        split_corpus(corpus, split_by.seed, folds=folds, fold=0, repeat=0)
+        variants = [
+            resolve_foreign(variant, corpus, split_by, folds=folds, repeats=last)
+            if isinstance(variant, ForeignVariant)
+            else variant
+            for variant in variants
+        ]
+    return Comparison(variants, corpus, folds, looks, spec.claims, spec.command, tuple(spec.corpus_flags), split_by)
+
+
+def _fitted(variant: Variant) -> Variant:
+    """Return a variant whose settings are valid and have the size of its own tokenizer."""
+    return variant._replace(config=fit_to_tokenizer(validate(variant.config)))
 
 
 def default_repeats(folder: Path | None, folds: int) -> int:
@@ -159,7 +184,7 @@ def default_repeats(folder: Path | None, folds: int) -> int:
 def _notes(comparison: Comparison) -> list[str]:
     """Return warnings about the size of the corpus, each with the variants that it is about."""
     variants_of: dict[str, list[str]] = {}
-    for variant in comparison.variants:
+    for variant in comparison.own:
         sentences = (
             cut_sentence(comparison.corpus, variant.config.data),
             protocol_sentence(comparison.corpus, variant.config, comparison.folds),
@@ -170,6 +195,8 @@ def _notes(comparison: Comparison) -> list[str]:
     for sentence, names in variants_of.items():
         about = "every variant" if len(names) == len(comparison.names) else ", ".join(names)
         notes.append(f"{sentence} ({about})")
+    unused = {v.predictions.file: v.predictions.unused_repeats for v in comparison.foreign if v.predictions is not None}
+    notes += [f"{file} has {count} more repeat(s), which are not used" for file, count in unused.items() if count]
     return notes
 
 
@@ -213,9 +240,9 @@ def _verdict_of_look(results: Results, comparison: Comparison, repeats: int) -> 
 
 
 def _runs_of(folder: Path, comparison: Comparison, repeats: int) -> dict[str, Run]:
-    """Return all runs by title, one variant after the other, so that each program is compiled once."""
+    """Return all runs of own models by title, one variant after the other, so that each program is compiled once."""
     runs, folds = {}, comparison.folds
-    for variant, repeat, fold in itertools.product(comparison.variants, range(repeats), range(folds or 1)):
+    for variant, repeat, fold in itertools.product(comparison.own, range(repeats), range(folds or 1)):
         name, (config, flags) = run_files.run_name(fold, repeat, folds), variant.of_run(fold, repeat, folds)
         fold_flags = (f"--folds={folds}", f"--fold={fold}") if folds else ()
         flags = (*flags, *comparison.corpus_flags, *fold_flags, f"--repeat={repeat}", "--workdir=RUN")
@@ -225,67 +252,53 @@ def _runs_of(folder: Path, comparison: Comparison, repeats: int) -> dict[str, Ru
     return runs
 
 
+def _foreign_runs_of(folder: Path, comparison: Comparison, repeats: int) -> dict[str, ForeignRun]:
+    """Return all runs of models from elsewhere by title."""
+    runs, folds = {}, comparison.folds
+    for variant, repeat, fold in itertools.product(comparison.foreign, range(repeats), range(folds or 1)):
+        name = run_files.run_name(fold, repeat, folds)
+        path = folder / run_files.folder_name(variant.name) / name
+        runs[f"{variant.name} {name.replace('-', ' ')}"] = ForeignRun(variant, path, fold, repeat)
+    return runs
+
+
 def _train_unfinished(
-    folder: Path, comparison: Comparison, repeats: int, workers: Workers | None, board: "_Board"
+    folder: Path, comparison: Comparison, repeats: int, workers: Workers | None, board: RunBoard
 ) -> bool:
     """Train the runs that are not finished; return whether there were any."""
-    runs = _runs_of(folder, comparison, repeats)
+    own, foreign = _runs_of(folder, comparison, repeats), _foreign_runs_of(folder, comparison, repeats)
+    runs = own | foreign
     ended = [run for run in runs.values() if run_files.has_ended(run.folder)]
     ended_folders = {run.folder for run in ended}
     if ended:
         board.log(f"{len(ended)} of {len(runs)} runs are finished already")
-    outdated = [r for r in ended if was_trained_by_other_code(run_files.read_record(r.folder), r.config.model.module)]
+    outdated = [
+        run
+        for run in own.values()
+        if run.folder in ended_folders
+        and was_trained_by_other_code(run_files.read_record(run.folder), run.config.model.module)
+    ]
     if outdated:
         board.log(f"{len(outdated)} of them were made by other code; --overwrite trains all runs again")
-    unfinished = [run for run in runs.values() if run.folder not in ended_folders]
-    for run in unfinished:  # all of them, before any is trained
-        check_source(RunSpec(run.config, comparison.corpus, comparison.folds, run.fold, run.repeat))
+    for run in own.values():  # all of them, before any is trained
+        if run.folder not in ended_folders:
+            check_source(RunSpec(run.config, comparison.corpus, comparison.folds, run.fold, run.repeat))
     board.start(runs, ended)
-    hooks = RunHooks(board.on_progress, board.on_run_end)
-    train_runs(list(runs.values()), comparison.corpus, folds=comparison.folds, workers=workers, hooks=hooks)
-    return bool(unfinished)
+    for run in foreign.values():  # first, because most of them take seconds, and their mistakes end the comparison
+        if run.folder not in ended_folders:
+            board.on_run_end(run, _try_foreign_run(run, comparison))
+    if own:
+        hooks = RunHooks(board.on_progress, board.on_run_end)
+        train_runs(list(own.values()), comparison.corpus, folds=comparison.folds, workers=workers, hooks=hooks)
+    return len(ended) < len(runs)
 
 
-class _Board:
-    """Adds up the progress of all runs, and logs how each run ended."""
-
-    def __init__(self, on_progress: OnProgress, log: Callable[[str], None]):
-        self._report, self.log = on_progress, log
-        self._titles: dict[Path, str] = {}
-        self._ended: set[Path] = set()  # the runs that ended before this call
-        self._done: dict[Path, float] = {}  # the share of each run that is done
-
-    def start(self, runs: Mapping[str, Run], ended: Sequence[Run]) -> None:
-        """Begin with runs, by title; `ended` are those that ended before this call."""
-        self._titles = {run.folder: title for title, run in runs.items()}
-        self._ended = {run.folder for run in ended}
-        self._done = {}
-
-    def on_progress(self, run: Run, epochs: float, loss: float) -> None:
-        """Report the progress of a run as the total of runs done."""
-        self._done[run.folder] = epochs / run.config.training.epochs
-        self._report(self._titles[run.folder], len(self._ended) + sum(self._done.values()), loss)
-
-    def on_run_end(self, run: Run, outcome: Outcome) -> None:
-        """Log how a run ended, unless it had ended before."""
-        if run.folder in self._ended:
-            return
-        self.on_progress(run, run.config.training.epochs, float("nan"))  # it may have ended before its last epoch
-        self.log(f"{self._titles[run.folder]}: {_describe_end(run, outcome)}")
-
-
-def _describe_end(run: Run, outcome: Outcome) -> str:
-    """Return how a run ended, as a phrase; write the record of a run that failed."""
-    if isinstance(outcome, Diverged):
-        return f"diverged ({outcome})"
-    if outcome is not None:
-        problem = f"{type(outcome).__name__}: {outcome}".splitlines()[0]
-        trace = "".join(traceback.format_exception(outcome))
-        with contextlib.suppress(OSError):  # a run without a record counts as unfinished
-            write_record(run.folder, "failed", run.command, error=problem, traceback=trace)
-        return f"failed ({problem})"
-    record = run_files.read_record(run.folder)
-    test = next(r for r in run_files.read_metrics(run.folder) if r["split"] == "test")
-    seconds = record["seconds"]["compile"] + record["seconds"]["train"]
-    origin = "the last" if run.config.training.select == "last" else "chosen"
-    return f"test accuracy {test['accuracy']:.4f}, epoch {record['best_epoch']}, {origin}, {seconds:.1f} s"
+def _try_foreign_run(run: ForeignRun, comparison: Comparison) -> Exception | None:
+    """Make a run; return the error that the model raised, if any: other runs go on."""
+    try:
+        make_foreign_run(run, comparison)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the model is the user's code: anything may be raised
+        return error
+    return None

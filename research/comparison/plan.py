@@ -4,18 +4,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from research.comparison.foreign_models import check_model
+from research.comparison.foreign_variant import ForeignVariant, continue_foreign, describe_foreign, require_same_kind
 from research.data.audit import audit, describe_problems
 from research.data.corpora import Corpus
 from research.errors import UserError
 from research.evaluation.intervals import Spread
-from research.evaluation.metrics import METRICS, default_metric, unit_of
+from research.evaluation.metrics import METRICS, default_metric, is_measurable, unit_of
 from research.evaluation.planning import detectable_difference, typical_spread
 from research.models import config_from_dict
 from research.reporting.claims import Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
 from research.runs import run_files
 from research.runs.plan_file import read_plan
 from research.runs.record import environment
-from research.settings import PLACES, Config, differences, to_dict
+from research.settings import Config, differences, to_dict, without_places
 
 
 class Variant(NamedTuple):
@@ -46,16 +48,41 @@ class Variant(NamedTuple):
         return self.tuned[name]
 
 
+def make_variant(name: str, value: Any) -> Variant | ForeignVariant:
+    """Return the variant that a config, a file of predictions, or a model with scikit-learn's methods is.
+
+    Raises:
+      UserError: it is none of them.
+    """
+    if isinstance(value, Config):
+        return Variant(name, value)
+    if isinstance(value, Path):
+        return ForeignVariant(name, predictions=value)
+    check_model(name, value)
+    return ForeignVariant(name, value)
+
+
 class Comparison(NamedTuple):
     """A `ComparisonSpec` that was checked, with all defaults filled in."""
 
-    variants: Sequence[Variant]
+    variants: Sequence[Variant | ForeignVariant]
     corpus: Corpus
     folds: int  # 0 with a test split
     looks: range  # the numbers of repeats after which the table is looked at
     claims: Claims | None  # None means those that the folder holds; in a new folder, the default
     command: str = ""  # the command that makes the same comparison
     corpus_flags: tuple[str, ...] = ()  # the flags that name the corpus in a `train` command
+    split_by: Config | None = None  # for models from elsewhere: its seed, `varies` and `data.train_size`
+
+    @property
+    def own(self) -> list[Variant]:
+        """The variants of this project."""
+        return [variant for variant in self.variants if isinstance(variant, Variant)]
+
+    @property
+    def foreign(self) -> list[ForeignVariant]:
+        """The other variants."""
+        return [variant for variant in self.variants if isinstance(variant, ForeignVariant)]
 
     @property
     def names(self) -> set[str]:
@@ -86,11 +113,15 @@ def extend_plan(folder: Path | None, comparison: Comparison) -> dict[str, Any]:
         claims = planned_claims(saved) if claims is None else claims
     for variant in comparison.variants:
         saved_entry = plan["variants"].get(variant.name)
-        entry = _entry(variant)
+        entry = _entry(variant, comparison)
         if has_results and (saved_entry or {"added_later": True}).get("added_later"):
             entry["added_later"] = True
         if saved_entry and variant.name in started:
-            _require_same_settings(folder, variant.name, saved_entry, entry)
+            require_same_kind(folder, variant.name, saved_entry, entry)
+            if isinstance(variant, ForeignVariant):
+                entry["foreign"] = continue_foreign(folder, variant.name, saved_entry["foreign"], entry["foreign"])
+            else:
+                _require_same_settings(folder, variant.name, saved_entry, entry)
         plan["variants"][variant.name] = entry
     claims = Claims(metric="") if claims is None else claims
     if not claims.metric:
@@ -99,6 +130,7 @@ def extend_plan(folder: Path | None, comparison: Comparison) -> dict[str, Any]:
     plan["claims"] = claims._replace(looks=len(plan["looks"]))._asdict()
     plan["first_claims"] = first if has_results else plan["claims"]
     baseline_of(list(plan["variants"]), claims)  # raises if the baseline is not a variant
+    _require_measurable(plan, claims.metric)
     return plan
 
 
@@ -117,10 +149,20 @@ def _new_plan(comparison: Comparison) -> dict[str, Any]:
 
 
 def _require_different(variants: Sequence[Variant]) -> None:
-    names = [run_files.folder_name(variant.name).lower() for variant in variants]
-    for variant, name in zip(variants, names, strict=True):
-        if names.count(name) > 1:
-            raise UserError(f"the variant {variant.name} is named twice, expected different variants")
+    name_of: dict[str, str] = {}  # folder -> variant
+    for variant in variants:
+        folder = run_files.folder_name(variant.name)
+        if folder in ("", ".", "..", "plots", "tensorboard"):
+            raise UserError(f"a variant is named {variant.name!r}, expected letters or digits, such as 'svm'")
+        if folder.lower() in name_of:
+            other = name_of[folder.lower()]
+            if other == variant.name:
+                raise UserError(f"the variant {variant.name} is named twice, expected different variants")
+            raise UserError(
+                f"the variants {other} and {variant.name} would share the folder {folder}; give them names that differ "
+                "in letters from a to z, or digits"
+            )
+        name_of[folder.lower()] = variant.name
 
 
 def _require_same(folder: Path, saved: Mapping[str, Any], comparison: Comparison) -> None:
@@ -160,12 +202,26 @@ def _continued(saved: Mapping[str, Any], comparison: Comparison, started: set[st
     }
 
 
-def _entry(variant: Variant) -> dict[str, Any]:
+def _entry(variant: Variant | ForeignVariant, comparison: Comparison) -> dict[str, Any]:
     """Return the entry of a variant in `plan.json`."""
-    entry = {"folder": run_files.folder_name(variant.name), "settings": to_dict(variant.config)}
+    entry = {"folder": run_files.folder_name(variant.name)}
+    if isinstance(variant, ForeignVariant):
+        return entry | {"foreign": describe_foreign(variant, comparison.split_by, comparison.folds)}
+    entry["settings"] = to_dict(variant.config)
     if variant.tuned is not None:
         entry["tuned"] = {run: list(flags) for run, (_, flags) in variant.tuned.items()}
     return entry
+
+
+def _require_measurable(plan: Mapping[str, Any], metric: str) -> None:
+    """Raise UserError if a variant predicts less than the deciding metric is computed from."""
+    for name, entry in plan["variants"].items():
+        predicts = entry.get("foreign", {}).get("predicts", "probabilities")
+        if metric in METRICS and not is_measurable(metric, predicts):
+            raise UserError(
+                f"--metric is {metric}, which cannot be computed for {name}: it predicts {predicts}, no probabilities. "
+                "Use another --metric"
+            )
 
 
 def _require_same_settings(folder: Path, name: str, saved: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
@@ -174,8 +230,8 @@ def _require_same_settings(folder: Path, name: str, saved: Mapping[str, Any], en
     Settings that did not exist when the plan was written count as their defaults. The content of files is compared by
     each run.
     """
-    changed = differences(to_dict(config_from_dict(saved["settings"])), entry["settings"])
-    changed = [change for change in changed if change.partition(":")[0] not in PLACES]
+    earlier = to_dict(config_from_dict(saved["settings"]))
+    changed = differences(without_places(earlier), without_places(entry["settings"]))
     is_tuned_alike = ("tuned" in entry) == ("tuned" in saved)
     if not is_tuned_alike or not entry.get("tuned", {}).items() >= saved.get("tuned", {}).items():
         changed.append("tuned differently")

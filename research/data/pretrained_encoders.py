@@ -18,6 +18,7 @@ from research.errors import UserError
 
 NAMES = ("minilm",)  # keys of `ASSETS`
 SETTINGS, TENSORS, TOKENIZER, VOCABULARY = "config.json", "model.safetensors", "tokenizer.json", "vocab.txt"
+VOCABULARY_OF_BYTES, MERGES = "vocab.json", "merges.txt"  # what RoBERTa has in place of vocab.txt
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 PRETRAINING = "pretraining.json"  # config.json of the run that wrote the folder; only our runs write it
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -40,7 +41,12 @@ def find_folder(source: str) -> Path:
     if not any((folder / name).exists() for name in (TENSORS, f"{TENSORS}.index.json")):
         hint = ""
         if any((folder / name).exists() for name in _PICKLES):
-            hint = "; pytorch_model.bin is not read, because a pickle can run code: save it as safetensors"
+            hint = (
+                "; pytorch_model.bin is not read, because a pickle can run code: save it as safetensors, with "
+                'python -c "import torch, safetensors.torch as s; '
+                f"w = torch.load('{folder}/pytorch_model.bin', weights_only=True); "
+                f"s.save_file({{name: t.clone().contiguous() for name, t in w.items()}}, '{folder}/{TENSORS}')\""
+            )
         raise UserError(f"{folder}: no {TENSORS}, expected weights as safetensors{hint}")
     return folder
 
@@ -87,6 +93,6 @@ def weights_checksum(source: str) -> str:
     if source in NAMES:
         return ASSETS[source].sha256
     folder = find_folder(source)
-    names = (SETTINGS, TOKENIZER_SETTINGS, TOKENIZER, VOCABULARY)
+    names = (SETTINGS, TOKENIZER_SETTINGS, TOKENIZER, VOCABULARY, VOCABULARY_OF_BYTES, MERGES)
     files = [*sorted(folder.glob("*.safetensors*")), *(folder / name for name in names if (folder / name).exists())]
     return hashlib.sha256("".join(f"{path.name} {file_checksum(path)}\n" for path in files).encode()).hexdigest()

@@ -1,36 +1,30 @@
-"""Read the user's files: TSV without a header, CSV and JSONL by column name.
+"""Read the user's files: where the texts, labels and groups are, and what is wrong with them.
 
-Every format has one function `(path, content, columns) -> rows` in `_READERS`. Every error message starts with
-`FILE:LINE:` and says what is wrong and how to fix it.
+There is one reader for all programs, so a text is the same wherever it is read. `research/data/formats` turns files
+into rows of cells. Every error message starts with `FILE:LINE:` and says what is wrong and how to mend it.
 """
 
-import csv
-import io
-import json
+import itertools
 import re
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
+from research.data.cells import label_text, text_of_cell
+from research.data.formats.arrow_tables import arrow_table, is_arrow
+from research.data.formats.columns import Choice, NoColumn, choose_columns, is_usual_name
+from research.data.formats.json_records import is_json, json_table
+from research.data.formats.labelled_lines import fasttext_table, labelled_lines_table
+from research.data.formats.separated import is_consistent, separated_tables
+from research.data.formats.table import OnProgress, Record, Table
+from research.data.formats.text_lines import read_lines, sample_of
+from research.data.read_options import SEPARATORS, ReadOptions
 from research.errors import UserError
 
-_MAX_SHOWN = 40  # characters of a label or of a column name in a message
-_MAX_LABEL = 1_000  # characters
-_MAX_TEXT = 10_000_000  # characters, about three long novels; the tokenizer needs 200 bytes for each
-_FILE_NAMES = {  # split -> names of its file in a folder
-    "train": ("train",),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
-
-
-class Columns(NamedTuple):
-    """Column names of CSV and JSONL files. A split never separates texts of one (optional) `group`."""
-
-    text: str = "text"
-    label: str = "label"
-    group: str = ""
+_SAMPLE_CHARACTERS = 1 << 20
+_LABELLED_SAMPLE, _TEXT_SAMPLE = 200_000, 1_000  # rows that show what a column holds; a file may be sorted by label
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 
 
 class Row(NamedTuple):
@@ -42,210 +36,232 @@ class Row(NamedTuple):
     place: str
 
 
-def read_path(path: Path, columns: Columns) -> dict[str, list[Row]]:
-    """Read one file, or a folder with train, validation and test files.
+class SeveralReadings(UserError):
+    """A file can be read in several ways; `choices` are the flags of each."""
 
-    Returns:
-      split -> rows; the only split of a single file is "all".
+    def __init__(self, message: str, choices: Sequence[Sequence[str]] = ()):
+        super().__init__(message)
+        self.choices = choices
+
+
+class Reading(NamedTuple):
+    """A file and how it is read."""
+
+    path: Path
+    table: Table
+    choice: Choice
+    options: ReadOptions
+
+    @property
+    def resolved(self) -> ReadOptions:
+        """The options that say all that was found out."""
+        names = self.table.columns
+        text = ",".join(names[i] for i in self.choice.text)
+        label = "" if self.choice.label is None else names[self.choice.label]
+        return self.options._replace(text=text, label=label, **self.table.flags)
+
+    @property
+    def is_obvious(self) -> bool:
+        """Whether the file is read as documented, or as the flags say."""
+        return self.table.is_usual and self.choice.by_name and not self.table.flags.keys() - self._given()
+
+    def _given(self) -> set[str]:
+        given = {name for name, value in self.options._asdict().items() if value}
+        return given if self.options.header != "auto" else given - {"header"}
+
+    def describe(self) -> str:
+        """Return a line that says how the file is read, with the flags that say the same."""
+        names = self.table.columns
+        texts = " and ".join(repr(names[i]) for i in self.choice.text)
+        parts = [f"{self.table.format}, texts in column {texts}"]
+        if self.choice.label is not None:
+            parts.append(f"labels in column {names[self.choice.label]!r}")
+        return f"{self.path}: read as {', '.join(parts)} ({shlex.join(self.resolved.flags())})"
+
+    def records(self, on_progress: OnProgress = lambda count: None) -> Iterator[Record]:
+        """Yield the place and the cells of each row."""
+        return self.table.rows(on_progress)
+
+    def text_of(self, record: Record) -> str | None:
+        """Return the text of a row, with a blank between several columns; None if it has none.
+
+        Raises:
+          UserError: it is no string, or too long.
+        """
+        place, cells = record
+        texts = [text_of_cell(cells[i], self.table.columns[i], place) for i in self.choice.text]
+        present = [text for text in texts if text is not None]
+        return " ".join(present) if present else None
+
+
+def find_reading(path: Path, options: ReadOptions = ReadOptions(), *, labelled: bool = True) -> Reading:
+    """Return how a file is read: as the flags say, and otherwise in the only plausible way.
+
+    Args:
+      path: the file.
+      options: the flags.
+      labelled: whether labels are needed.
 
     Raises:
-      UserError: the path does not exist, a file type is unknown, a split has two files, there is no training file, or
-        a row is malformed.
+      SeveralReadings: there are several plausible ways.
+      UserError: the file cannot be read, or there is no plausible way.
     """
-    if path.is_file():
-        return {"all": read_rows(path, columns)}
-    if not path.is_dir():
-        raise UserError(f"{path}: neither a file nor a folder")
-    files = {split: _find_file(path, split, names) for split, names in _FILE_NAMES.items()}
-    if files["train"] is None:
-        raise UserError(f"{path}: no training file in the folder, expected train{' or train'.join(_READERS)}")
-    return {split: read_rows(file, columns) for split, file in files.items() if file is not None}
+    readings: list[Reading] = []
+    problems: list[UserError] = []
+    most = _LABELLED_SAMPLE if labelled else _TEXT_SAMPLE
+    for table in tables_of(path, options, labelled=labelled):
+        try:
+            choices = choose_columns(table, lambda table=table: _sample(table, most)[0], options, labelled=labelled)
+        except NoColumn as error:
+            problems.append(NoColumn(f"{path}:1: {error.message}", error.kinds))
+        except UserError as error:
+            problems.append(UserError(f"{path}:1: {error.message}"))
+        else:
+            readings += [Reading(path, table, choice, options) for choice in choices]
+    if not readings:
+        raise problems[0]
+    best = [reading for reading in readings if not reading.choice.is_guess] or readings
+    best = [reading for reading in best if reading.choice.by_name] or best
+    if len(best) > 1:
+        best = [reading for reading in best if _sample(reading.table, most)[1]] or best
+    if len(best) > 1:
+        raise _several(path, best, options)
+    return best[0]
 
 
-def _find_file(folder: Path, split: str, names: tuple[str, ...]) -> Path | None:
-    paths = [folder / (name + suffix) for name in names for suffix in _READERS]
-    files = [path for path in paths if path.is_file()]
-    if len(files) > 1:
-        raise UserError(f"{folder}: both {files[0].name} and {files[1].name}, expected one file for {split}")
-    return files[0] if files else None
+def tables_of(path: Path, options: ReadOptions, *, labelled: bool) -> list[Table]:
+    """Return the ways in which the format of a file can be understood, most usual first."""
+    raw = sample_of(path)
+    if is_arrow(raw):
+        return [arrow_table(path, raw)]
+    if not options.encoding and not raw.startswith((b"\xff\xfe", b"\xfe\xff")) and raw.count(b"\0") > len(raw) / 4:
+        order = "le" if raw[1:2] == b"\0" else "be"
+        raise UserError(f"{path}:1: UTF-16 without a mark. Use --encoding=utf-16-{order}")
+    sample = _first_characters(path, options.encoding)
+    if labelled and not sample.strip():
+        raise UserError(f"{path}: no rows, expected at least one labelled text")
+    suffix = suffix_of(path)
+    if is_json(sample, suffix):
+        return [json_table(path, sample, options)]
+    lines = [line.rstrip("\r") for line in sample.split("\n")]
+    if fasttext := fasttext_table(path, lines, options):
+        return [fasttext]
+    first = next((line for line in lines if line.strip()), "")
+    present = [sign for sign in SEPARATORS.values() if sign in first]
+    if suffix == ".csv":
+        return separated_tables(path, sample, options, present or [","])
+    if suffix in (".tsv", ".tab"):
+        separators = ["\t"] if "\t" in first else [*present, "\t"]
+        return separated_tables(path, sample, options, separators)
+    if options.separator or re.match('"?sep=.', first):
+        return separated_tables(path, sample, options, [])
+    has_tabs = is_consistent("\t", lines) or ("\t" in first and labelled)
+    if not has_tabs:
+        named = [sign for sign in present if any(map(is_usual_name, first.replace('"', "").split(sign)))]
+        if named:
+            return separated_tables(path, sample, options, named)
+        if table := labelled_lines_table(path, lines, options):
+            return [table]
+    if has_tabs or labelled:
+        return separated_tables(path, sample, options, ["\t"])
+    return [Table(("text",), lambda on_progress: _lines(path, options, on_progress), "one text a line", {})]
 
 
-def read_rows(path: Path, columns: Columns = Columns()) -> list[Row]:
+def suffix_of(path: Path) -> str:
+    """Return the suffix that says the format, in lower case: ".csv" of `a.csv.gz`."""
+    suffixes = [suffix.lower() for suffix in Path(path.name).suffixes]
+    while suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _first_characters(path: Path, encoding: str) -> str:
+    lines, count = [], 0
+    for line in read_lines(path, encoding):
+        lines.append(line)
+        count += len(line)
+        if count > _SAMPLE_CHARACTERS:
+            break
+    return "".join(lines)
+
+
+def _lines(path: Path, options: ReadOptions, on_progress: OnProgress) -> Iterator[Record]:
+    for number, line in enumerate(read_lines(path, options.encoding, on_progress=on_progress), start=1):
+        yield f"{path}:{number}", [line.removesuffix("\n").removesuffix("\r")]
+
+
+def _sample(table: Table, most: int) -> tuple[list[Sequence[Any]], bool]:
+    """Return the cells of the first rows, and whether none of them is malformed."""
+    cells = []
+    try:
+        for _, row in itertools.islice(table.rows(lambda count: None), most):
+            cells.append(row)
+    except UserError:
+        return cells, False
+    return cells, True
+
+
+def _several(path: Path, readings: Sequence[Reading], options: ReadOptions) -> SeveralReadings:
+    """Return the error that there are several ways to read a file, with the flags that choose one."""
+    choices = []
+    for reading in readings:
+        flags = [flag for flag in reading.resolved.flags() if flag not in options.flags()]
+        choices.append(flags)
+    texts = sorted({i for reading in readings for i in reading.choice.text})
+    if len(readings) == len(texts) > 1 and len({reading.table.columns for reading in readings}) == 1:
+        names = [readings[0].table.columns[i] for i in texts]
+        joined = [f"--text_column={','.join(names)}", *[f for f in choices[0] if not f.startswith("--text_")]]
+        choices.append(joined)
+    listed = "; ".join(map(shlex.join, choices))
+    return SeveralReadings(f"{path}: there are several ways to read it. Choose one: {listed}", choices)
+
+
+def read_rows(path: Path, options: ReadOptions = ReadOptions()) -> list[Row]:
     """Return the rows of one file, in the order of the file.
 
     Raises:
-      UserError: the suffix is unknown, the file is not UTF-8, a row is malformed, or there are no rows.
+      UserError: the file cannot be read, a row is malformed, or there are no rows.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UserError(f"{path}: unknown file type. Save it as one of {', '.join(_READERS)}")
-    rows = list(reader(path, read_text(path), columns))
+    return rows_of(find_reading(path, options)).rows
+
+
+class Rows(NamedTuple):
+    """The rows of a file, and what a user should know about reading it."""
+
+    rows: list[Row]
+    notes: list[str]
+
+
+def rows_of(reading: Reading) -> Rows:
+    """Read the rows of a file.
+
+    Raises:
+      UserError: a row is malformed, a text or a label is missing, or there are no rows.
+    """
+    path, options, choice = reading.path, reading.options, reading.choice
+    rows: list[Row] = []
+    unlabelled: list[str] = []  # places
+    without_text: list[str] = []
+    for record in reading.records():
+        place, cells = record
+        text, label = reading.text_of(record), label_text(cells[choice.label], place)
+        group = "" if choice.group is None or cells[choice.group] is None else str(cells[choice.group])
+        if text is None or (options.drop_missing and not text.strip()):
+            without_text.append(place)
+        elif not label:
+            unlabelled.append(place)
+        else:
+            rows.append(Row(text, label, group, place))
+    missing = [
+        f"{len(places):,} of {len(rows) + len(unlabelled) + len(without_text):,} rows have no {what}"
+        for what, places in (("text", without_text), ("label", unlabelled))
+        if places
+    ]
+    if missing and not options.drop_missing:
+        first = (without_text or unlabelled)[0]
+        kind = "text" if without_text else "label"
+        raise UserError(f"{first}: no {kind}. {' and '.join(missing)}; --drop_missing leaves them out")
     if not rows:
         raise UserError(f"{path}: no rows, expected at least one labelled text")
-    for row in rows:
-        if len(row.text) > _MAX_TEXT:
-            size = f"a text of {len(row.text):,} characters"
-            raise UserError(f"{row.place}: {size}, expected at most {_MAX_TEXT:,}: split or cut it")
-    return rows
-
-
-def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 file, without a byte-order mark.
-
-    Raises:
-      UserError: the file cannot be read, or a line is not UTF-8.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1  # `error.object` excludes the byte-order mark
-        byte = f"{error.object[error.start]:#04x}"
-        raise UserError(f"{path}:{line}: byte {byte} is not UTF-8. Save the file as UTF-8") from None
-
-
-class Lines:
-    """Iterate over the lines of a binary source, line breaks included; `read` counts the bytes so far.
-
-    Iteration raises:
-      UserError: a line has more than `most` bytes, or is not UTF-8.
-    """
-
-    def __init__(self, source: BinaryIO, name: str, most: int):
-        self._source, self._name, self._most = source, name, most
-        self._number = self.read = 0
-
-    @property
-    def place(self) -> str:
-        """Return `NAME:LINE` of the last line that was read."""
-        return f"{self._name}:{self._number or 1}"
-
-    def __iter__(self) -> Iterator[str]:
-        while line := self._source.readline(self._most):
-            self._number += 1
-            self.read += len(line)
-            if len(line) == self._most and not line.endswith(b"\n"):
-                raise UserError(f"{self.place}: a line of more than {self._most:,} bytes, expected shorter ones")
-            line = line.removeprefix(b"\xef\xbb\xbf") if self._number == 1 else line
-            try:
-                yield line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                byte = f"{line[error.start]:#04x}"
-                raise UserError(f"{self.place}: byte {byte} is not UTF-8, expected UTF-8 texts") from None
-
-
-def json_object(line: str, place: str) -> dict[str, Any]:
-    """Parse a line of JSONL.
-
-    Raises:
-      UserError: the line is not a JSON object.
-    """
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: not JSON ({error}), expected one object a line") from None
-    if not isinstance(record, dict):
-        raise UserError(f"{place}: a JSON {type(record).__name__}, expected an object")
-    return record
-
-
-def _lines(content: str) -> Iterator[tuple[int, str]]:
-    # `splitlines` would also split at U+2028, form feeds and similar characters inside a text.
-    for number, line in enumerate(content.split("\n"), start=1):
-        yield number, line.removesuffix("\r")
-
-
-def _read_tsv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
-    if columns.group:
-        raise UserError(f"{path}: a TSV file has no column names. Use a CSV or JSONL file with --group_column")
-    for number, line in _lines(content):
-        if not line:
-            continue
-        cells = line.split("\t")
-        if len(cells) != 2:
-            tabs = "no tab" if len(cells) == 1 else f"{len(cells) - 1} tabs"
-            raise UserError(f"{path}:{number}: {tabs}, expected one between text and label: TEXT<TAB>LABEL")
-        yield Row(cells[0], _label(cells[1], f"{path}:{number}"), "", f"{path}:{number}")
-
-
-def _read_csv(path: Path, content: str, columns: Columns) -> Iterator[Row]:
-    csv.field_size_limit(sys.maxsize)  # the module's limit is 128 KiB a cell
-    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
-    try:
-        header = next(reader, None)
-        if header is None:
-            return  # an empty file
-        if len(header) == 1 and re.search(r"[;\t]", header[0]):
-            raise UserError(f"{path}:1: no comma between the column names. Save the file with commas as separators")
-        _check_columns(header, columns, f"{path}:1")
-        require_once(header, [name for name in columns if name], f"{path}:1")
-        # A quoted cell may span lines; messages name the line where a row starts.
-        start = reader.line_num + 1
-        for row in reader:
-            place, start = f"{path}:{start}", reader.line_num + 1
-            if not row:
-                continue
-            cells = dict(zip(header, row))  # noqa: B905 - the lengths may differ
-            if len(row) > len(header):
-                raise UserError(f"{place}: more cells than the header has, expected {len(header)}")
-            if columns.text not in cells or columns.label not in cells:
-                raise UserError(f"{place}: fewer cells than the header has, expected {len(header)}")
-            group = cells.get(columns.group, "") if columns.group else ""
-            yield Row(cells[columns.text], _label(cells[columns.label], place), group, place)
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: {error}, expected comma-separated values") from error
-
-
-def _read_jsonl(path: Path, content: str, columns: Columns) -> Iterator[Row]:
-    for number, line in _lines(content):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        record = json_object(line, place)
-        _check_columns(record, columns, place)
-        text = record[columns.text]
-        if not isinstance(text, str):
-            raise UserError(f"{place}: {columns.text!r} is a {type(text).__name__}, expected a string")
-        group = record[columns.group] if columns.group else None
-        yield Row(text, _label(record[columns.label], place), "" if group is None else str(group), place)
-
-
-_READERS = {".tsv": _read_tsv, ".txt": _read_tsv, ".csv": _read_csv, ".jsonl": _read_jsonl}
-
-
-def _check_columns(names: Iterable[str], columns: Columns, place: str) -> None:
-    """Raise UserError if a column that should be read is missing."""
-    missing = {field: name for field, name in columns._asdict().items() if name and name not in names}
-    if missing:
-        absent = " and no column ".join(map(repr, missing.values()))
-        present = ", ".join(" ".join(name.split())[:_MAX_SHOWN] for name in names)
-        flags = " ".join(f"--{field}_column=NAME" for field in missing)
-        raise UserError(f"{place}: no column {absent}. Columns: {present or 'none'}. Use {flags}")
-
-
-def require_once(header: Sequence[str], names: Sequence[str], place: str) -> None:
-    """Raise UserError if a column that should be read occurs twice."""
-    if repeated := [name for name in names if header.count(name) > 1]:
-        raise UserError(f"{place}: two columns are named {repeated[0]!r}, expected different names")
-
-
-def _label(value: Any, place: str) -> str:
-    """Return a label, which must be one integer or one name, as a string."""
-    if isinstance(value, (list, tuple)):
-        raise UserError(f"{place}: more than one label, expected exactly one for each text")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise UserError(f"{place}: the label is {json.dumps(value)}, expected an integer or a name")
-    label = str(value).strip()
-    if not label:
-        raise UserError(f"{place}: no label, expected an integer or a name")
-    if len(label) > _MAX_LABEL:
-        shown = f"{label[:_MAX_SHOWN]}..."
-        raise UserError(f"{place}: a label of {len(label):,} characters ({shown}), expected at most {_MAX_LABEL:,}")
-    if label.encode("utf-8", "replace").decode() != label:
-        raise UserError(f"{place}: the label is {label!r}, expected valid Unicode")
-    return label
+    notes = [] if reading.is_obvious else [reading.describe()]
+    return Rows(rows, [*notes, f"{path}: {' and '.join(missing)} and are left out"] if missing else notes)

@@ -18,20 +18,20 @@ from research.data.tokenizer import (
     encode_texts,
     intern_texts,
     pipeline_text,
-    pretrained_tokenizer,
     read_tokenizer,
 )
+from research.data.tokenizer_files import read_given_tokenizer
 from research.data.word_pieces import PADDING, UNKNOWN
-from research.settings import Data
+from research.settings import Data, is_tokenizer_file
 
 CHUNK_TEXTS = 10_000  # texts whose words are counted at a time
 
 
 def tokenize_corpus(corpus: Corpus, data: Data) -> Interned | Encoded:
-    """Return the words of a corpus or, with the weights of an encoder, the pieces of its tokenizer."""
-    if data.weights == "none":
+    """Return the words of a corpus or, with the tokenizer of an encoder or a file, its tokens."""
+    if data.weights == "none" and not is_tokenizer_file(data.tokens):
         return intern_corpus(corpus, data)
-    return encode_corpus(corpus, pretrained_tokenizer(data).to_str(pretty=True))
+    return encode_corpus(corpus, read_given_tokenizer(data).to_str(pretty=True))
 
 
 def cut_sentence(corpus: Corpus, data: Data) -> str:

@@ -7,7 +7,8 @@ into a `tokenizer.json` of the `tokenizers` library, which gives the same ids in
 The format of that file cannot express two steps, so `prepare_texts` does them first: it decodes HTML entities and, with
 `tokens="chinese_words"`, separates Chinese words by blanks.
 
-A pretrained encoder has its own tokenizer and vocabulary (`tokens="pieces"`), which are used unchanged.
+A pretrained encoder has its own tokenizer and vocabulary (`tokens="pieces"`), and so has a file that the user names
+(`tokenizer_files.py`). They are used unchanged.
 """
 
 import dataclasses
@@ -21,9 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from research.data.pretrained_encoders import TOKENIZER, VOCABULARY, find_folder, read_tokenizer_settings
-from research.data.word_pieces import TAGS, UNKNOWN, word_pieces
-from research.errors import UserError, not_installed
+from research.data.word_pieces import TAGS, UNKNOWN
+from research.errors import not_installed
 from research.settings import Data
 
 if TYPE_CHECKING:  # imported inside functions, so that training does not need it
@@ -78,7 +78,7 @@ def prepare_texts(texts: Iterable[str], tokens: str) -> list[str]:
 
     Args:
       texts: the texts.
-      tokens: the setting. With "pieces", neither step is done; only "chinese_words" separates words.
+      tokens: the setting. With "pieces" or a file, neither step is done; only "chinese_words" separates words.
 
     Returns:
       the prepared texts; lone surrogates (invalid Unicode) become question marks.
@@ -86,7 +86,7 @@ def prepare_texts(texts: Iterable[str], tokens: str) -> list[str]:
     Raises:
       UserError: the package that splits Chinese words is not installed.
     """
-    decode = str if tokens == "pieces" else html.unescape
+    decode = html.unescape if tokens in _TOKENS else str
     decoded = [decode(text).encode("utf-8", "replace").decode() for text in texts]
     if tokens != "chinese_words":
         return decoded
@@ -186,38 +186,6 @@ def set_truncation(tokenizer: "Tokenizer", data: Data) -> "Tokenizer":
     return tokenizer
 
 
-def pretrained_tokenizer(data: Data) -> "Tokenizer":
-    """Return the tokenizer of the encoder `data.weights` with truncation, to be saved as `tokenizer.json`.
-
-    It adds [CLS] and [SEP] to each text; both count towards `data.max_length`.
-
-    Raises:
-      UserError: the tokenizer cannot be read, or does not fit the settings.
-    """
-    from tokenizers import Tokenizer, models
-
-    folder = find_folder(data.weights)
-    path = next((folder / name for name in (TOKENIZER, VOCABULARY) if (folder / name).exists()), None)
-    if path is None:
-        raise UserError(f"{folder}: has neither {TOKENIZER} nor {VOCABULARY}, expected one of them")
-    settings = read_tokenizer_settings(data.weights)
-    try:
-        tokenizer = (
-            Tokenizer.from_file(str(path))
-            if path.name == TOKENIZER
-            else word_pieces(models.WordPiece.read_file(str(path)), settings)
-        )
-    except Exception as error:  # the library raises only this type
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    last = max(tokenizer.get_vocab().values(), default=0)
-    if last >= data.vocab_size:
-        raise UserError(f"{path}: has ids up to {last}, expected fewer than config.data.vocab_size={data.vocab_size}")
-    if data.max_length <= tokenizer.num_special_tokens_to_add(is_pair=False):
-        raise UserError(f"config.data.max_length is {data.max_length}, expected room for more than [CLS] and [SEP]")
-    tokenizer.no_padding()
-    return set_truncation(tokenizer, data)
-
-
 def read_tokenizer(text: str) -> "Tokenizer":
     """Return a tokenizer from the text of a `tokenizer.json`."""
     from tokenizers import Tokenizer
@@ -241,7 +209,7 @@ def encode_texts(
       data: the settings that the tokenizer was built with.
       vocabulary: the tokenizer's vocabulary, to save time. Plain texts (printable ASCII without markup) are then split
         by a regular expression and looked up, which gives the same ids.
-      around: whether the tokenizer adds [CLS] and [SEP] around each text.
+      around: whether the tokenizer adds its tokens, such as [CLS] and [SEP], around each text.
     """
     has_fast_path = vocabulary is not None and data.tokens in _ASCII_TOKENS and data.stop_words == "none"
     plain = np.array([has_fast_path and _is_plain(text) for text in texts], bool)
@@ -272,7 +240,7 @@ def split_text(tokenizer: "Tokenizer", text: str, data: Data) -> list[tuple[str,
     (prepared,) = prepare_texts([text], data.tokens)
     encoding = tokenizer.encode(prepared)
     places = zip(encoding.offsets, encoding.tokens, encoding.ids, strict=True)
-    return [(prepared[start:end] or token, token_id) for (start, end), token, token_id in places]
+    return [(prepared[start:end].strip() or token, token_id) for (start, end), token, token_id in places]
 
 
 def _is_plain(text: str) -> bool:

@@ -1,22 +1,25 @@
-"""Read texts without labels: from a text file that may be larger than memory, or from a corpus without its labels."""
+"""Read texts without labels: from a file that may be larger than memory, or from a corpus without its labels."""
 
 import dataclasses
-import functools
 import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from research.data.cache import file_checksum
-from research.data.corpora import KNOWN, Corpus, load
+from research.data.corpora import Corpus, load
 from research.data.fingerprints import fingerprint_chunks, fingerprint_corpus
-from research.data.reader import Columns, Lines
+from research.data.formats.columns import NoColumn
+from research.data.formats.folders import is_archive
+from research.data.known_corpora import KNOWN
+from research.data.read_options import ReadOptions
+from research.data.reader import find_reading
 from research.data.splits import Split, split_corpus
-from research.errors import UserError
 
-_MAX_LINE_BYTES = 10_000_000
+_DEFAULT_OPTIONS = ReadOptions()
 _HOLD_OUT_EVERY, _MAX_HELD_OUT = 50, 1_000  # without a split, one text in 50 is held out, and at most 1,000 texts
 # A sentence ends after its punctuation (Chinese marks need no blank), at a line break, and at <br>.
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+|(?:<br\s*/?>)+", re.IGNORECASE)
@@ -24,11 +27,12 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])|\n+|(?:<br\s*/?
 
 @dataclasses.dataclass(frozen=True)
 class TextFile:
-    """A text file with one text per line, read line by line."""
+    """A file of texts without labels, read row by row."""
 
     path: Path
     checksum: str  # SHA-256 of its bytes
     class_names: tuple[str, ...] = ()
+    options: ReadOptions = _DEFAULT_OPTIONS
 
     @property
     def name(self) -> str:
@@ -38,48 +42,56 @@ class TextFile:
     def source(self) -> str:
         return str(self.path.resolve())
 
-    def describe(self) -> dict[str, str]:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about how the file is read."""
+        reading = find_reading(self.path, self.options, labelled=False)
+        return () if reading.is_obvious else (reading.describe(),)
+
+    def describe(self) -> dict[str, Any]:
         """Return what `config.json` keeps about the file."""
-        return {"name": self.name, "checksum": self.checksum, "source": self.source}
+        return {
+            "name": self.name,
+            "checksum": self.checksum,
+            "source": self.source,
+            "columns": list(self.options),
+        }
 
     def __iter__(self) -> Iterator[str]:
-        """Yield all lines that are not blank.
+        """Yield all texts that are not blank.
 
         Raises:
-          UserError: a line has a tab, is too long, or is not UTF-8.
+          UserError: a row is malformed, a text is too long, or the file is not of its encoding.
         """
-        with self.path.open("rb") as file:
-            lines = Lines(file, str(self.path), _MAX_LINE_BYTES)
-            for line in lines:
-                if "\t" in line:
-                    raise UserError(
-                        f"{lines.place}: a tab where the first line has none, expected a text a line without tabs"
-                    )
-                if line.strip():
-                    yield line.rstrip("\r\n")
+        reading = find_reading(self.path, self.options, labelled=False)
+        for record in reading.records():
+            text = reading.text_of(record)
+            if text is not None and text.strip():
+                yield text
 
 
-def open_texts(source: str, columns: Columns = Columns()) -> Corpus | TextFile:
-    """Open a `.txt` file without tabs as plain texts, and anything else as a corpus with `corpora.load`.
+def open_texts(source: str, options: ReadOptions = ReadOptions()) -> Corpus | TextFile:
+    """Open a file that has texts and no labels as such, and anything else as a corpus with `corpora.load`.
 
     Args:
-      source: a known corpus or a path. A `.txt` file is a corpus if its first line that is not blank has a tab.
-      columns: column names of CSV and JSONL files.
+      source: a known corpus or a path. A `.txt` file is a corpus if it has tabs or another form of label in each line.
+      options: the flags that say how to read a file.
 
     Raises:
       UserError: the corpus cannot be loaded, or the file cannot be read.
     """
     path = Path(source)
-    if source in KNOWN or path.suffix.lower() != ".txt" or not path.is_file():
-        return load(source, columns)
+    if source in KNOWN or not path.is_file() or is_archive(path):
+        return load(source, options)
     try:
-        with path.open("rb") as file:
-            lines = iter(functools.partial(file.readline, _MAX_LINE_BYTES), b"")
-            if b"\t" in next((line for line in lines if line.strip()), b""):
-                return load(source, columns)
-        return TextFile(path, file_checksum(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        reading = find_reading(path, options)
+    except NoColumn as error:
+        if "label" not in error.kinds or options.label:
+            raise
+    else:
+        if reading.choice.by_name or not reading.table.is_usual:
+            return load(source, options)
+    return TextFile(path, file_checksum(path), options=options)
 
 
 def pretraining_split(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: int, train_size: int = 0) -> Split:

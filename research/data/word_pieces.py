@@ -1,4 +1,7 @@
-"""Build BERT's WordPiece tokenizer (Devlin et al. 2019) with an existing vocabulary or one learnt from texts."""
+"""Build the tokenizers of BERT and RoBERTa with an existing vocabulary, or BERT's with one learnt from texts.
+
+BERT has word pieces (Devlin et al. 2019), and RoBERTa pairs of bytes that are merged (Liu et al. 2019).
+"""
 
 import collections
 from collections.abc import Callable, Iterable
@@ -68,6 +71,28 @@ def word_pieces(vocabulary: dict[str, int], settings: dict[str, Any], *, drop_ta
         special_tokens=[(token, vocabulary[token]) for token in (START, END)],
     )
     tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def byte_pieces(vocabulary: dict[str, int], merges: list[tuple[str, str]], settings: dict[str, Any]) -> "Tokenizer":
+    """Return RoBERTa's tokenizer with a vocabulary and the settings of `tokenizer_config.json`.
+
+    Args:
+      vocabulary: piece -> id, with <s> and </s>.
+      merges: pairs of pieces, in the order in which they are merged.
+      settings: content of `tokenizer_config.json`; missing settings are as in RoBERTa.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    special = [token for token in ("<s>", "<pad>", "</s>", "<unk>") if token in vocabulary]
+    mask = [AddedToken("<mask>", lstrip=True)] if "<mask>" in vocabulary else []
+    tokenizer.add_special_tokens([*special, *mask])
+    blank = settings.get("add_prefix_space", False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=blank)
+    start, end = (("<s>", vocabulary["<s>"]), ("</s>", vocabulary["</s>"]))
+    tokenizer.post_processor = processors.RobertaProcessing(end, start, add_prefix_space=blank)
+    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 

@@ -53,8 +53,9 @@ class Outcome(NamedTuple):
     run: tuple[int, int]  # (repeat, fold)
     id: np.ndarray  # str [N]
     label: np.ndarray  # int32 [N]
-    probabilities: np.ndarray  # float32 [N, C]
+    probabilities: np.ndarray  # float32 [N, C]; scores whose largest is the prediction, if `kind` says so
     group: np.ndarray | None = None  # int [N]; texts of one group (copies, one author's texts) count as one
+    kind: str = "probabilities"  # one of `metrics.KINDS`
 
 
 class Sample(NamedTuple):
@@ -108,7 +109,7 @@ def difference_interval(paired: Sample, *, level: float) -> Estimate:
 
 def _sample_of(outcomes: list[Outcome], metric: str, *, folds: int) -> Sample:
     """Return the sample of one variant's runs."""
-    measured = [measure(outcome.label, outcome.probabilities, metric) for outcome in outcomes]
+    measured = [measure(o.label, o.probabilities, metric, o.kind) for o in outcomes]
     scores, values = np.array([m.score for m in measured]), [m.text_values for m in measured]
     values, ids = _by_group(outcomes, values)
     return make_sample(scores, values, ids, folds=folds, bounds=_bounds(metric, outcomes))
@@ -157,7 +158,7 @@ def _same_texts_contrast(
     sides: Sequence[list[Outcome]], weights: Sequence[float], metric: str, *, folds: int, bounds: tuple[float, float]
 ) -> Sample:
     """Return the sample where runs of equal repeat and fold test the same texts."""
-    measured = [[measure(o.label, o.probabilities, metric) for o in side] for side in sides]
+    measured = [[measure(o.label, o.probabilities, metric, o.kind) for o in side] for side in sides]
     runs = list(zip(*measured, strict=True))
     scores = np.array([sum(w * m.score for w, m in zip(weights, run, strict=True)) for run in runs])
     values = [sum(w * m.text_values for w, m in zip(weights, run, strict=True)) for run in runs]

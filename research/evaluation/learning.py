@@ -80,6 +80,19 @@ def problem_of(
     return None
 
 
+def problem_of_predictions(label_counts: np.ndarray, held_out: HeldOut) -> Problem | None:
+    """Return the reason why a model of which only predictions are known counts as not trained, or None.
+
+    Args:
+      label_counts: int [C], the training texts of each class.
+      held_out: the labels of the test texts. If all get the same label, the model has not learned, unless one class has
+        nearly all texts: then it may well have.
+    """
+    if label_counts.max() <= UNBALANCED * label_counts.sum() and _has_one_label(held_out):
+        return Problem("one label for all test texts", "other settings of the model, or other texts for it")
+    return None
+
+
 def _is_at_chance(
     train: Sequence[Mapping[str, Any]],
     validation: Sequence[Mapping[str, Any]],

@@ -20,6 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 UNBALANCED = 0.8  # If one class has a larger share of the texts, accuracy says little and macro F1 is the default.
+# What a model says of a text: its label; a score of each class, the largest of which is the label's; the probability of
+# each class. Each tells all that the earlier ones tell.
+KINDS = ("labels", "scores", "probabilities")
 _BINS = 15  # of confidence, for the calibration error
 
 
@@ -44,9 +47,9 @@ class Metric(NamedTuple):
     title: str  # the name in tables
     compute: Callable[[np.ndarray, np.ndarray], MetricValue]  # (label int [N], probabilities float [N, C])
     of_counts: Callable[[Counts], np.ndarray] | None = None  # counts [..., C] -> [...]; None: counts do not tell it
-    needs_probabilities: bool = True  # False: the predicted classes are enough
     is_shown: bool = True  # in the reports' table of other metrics; `--metric` and the files have all metrics
     unit: str = "points"  # of differences
+    needs: str = "labels"  # the least of `KINDS` that it can be computed from
     is_lower_better: bool = False
     lowest: float = 0.0  # intervals end here
     highest: Callable[[int], float] = lambda num_classes: 1.0
@@ -189,22 +192,33 @@ def from_counts(title: str, of_counts: Callable[[Counts], np.ndarray], **facts: 
       **facts: other fields of `Metric`, such as `is_shown=False`.
     """
     compute = functools.partial(_jackknife, of_counts)
-    return Metric(title, compute, of_counts=of_counts, needs_probabilities=False, **facts)
+    return Metric(title, compute, of_counts=of_counts, **facts)
 
 
 # In the order of the tables.
 METRICS = {
-    "accuracy": Metric("accuracy", _accuracy, of_counts=_accuracy_of_counts, needs_probabilities=False),
+    "accuracy": Metric("accuracy", _accuracy, of_counts=_accuracy_of_counts),
     "balanced_accuracy": from_counts("balanced accuracy", _balanced_accuracy, is_shown=False),
     "macro_recall": from_counts("macro recall", _macro_recall),
     "macro_f1": from_counts("macro F1", _macro_f1),
     "macro_precision": from_counts("macro precision", _macro_precision),
-    "auroc": Metric("AUROC", _auroc),
-    "log_loss": Metric("log loss", _log_loss, unit="nats", is_lower_better=True, highest=lambda num_classes: np.inf),
-    "brier": Metric(
-        "Brier score", _brier, is_lower_better=True, highest=lambda num_classes: 1.0 if num_classes == 2 else 2.0
+    "auroc": Metric("AUROC", _auroc, needs="scores"),
+    "log_loss": Metric(
+        "log loss",
+        _log_loss,
+        unit="nats",
+        needs="probabilities",
+        is_lower_better=True,
+        highest=lambda num_classes: np.inf,
     ),
-    "calibration_error": Metric("calibration error", _calibration_error, is_lower_better=True),
+    "brier": Metric(
+        "Brier score",
+        _brier,
+        needs="probabilities",
+        is_lower_better=True,
+        highest=lambda num_classes: 1.0 if num_classes == 2 else 2.0,
+    ),
+    "calibration_error": Metric("calibration error", _calibration_error, needs="probabilities", is_lower_better=True),
 }
 
 
@@ -232,30 +246,40 @@ def bounds_of(metric: str, num_classes: int) -> tuple[float, float]:
     return METRICS[metric].lowest, METRICS[metric].highest(num_classes)
 
 
-def measure(label: np.ndarray, probabilities: np.ndarray, metric: str) -> MetricValue:
-    """Return a metric of one run, and the value of each text.
+def is_measurable(metric: str, kind: str) -> bool:
+    """Return whether a metric can be computed from predictions of this kind, one of `KINDS`."""
+    return KINDS.index(kind) >= KINDS.index(METRICS[metric].needs)
+
+
+def measure(label: np.ndarray, probabilities: np.ndarray, metric: str, kind: str = "probabilities") -> MetricValue:
+    """Return a metric of one run, and the value of each text; NaN if the metric needs more than the predictions tell.
 
     Args:
       label: int [N], N > 0.
-      probabilities: float [N, C].
+      probabilities: float [N, C]; or scores, whose largest is the prediction, as `kind` says.
       metric: one of `METRICS`.
+      kind: one of `KINDS`. The scores of "labels" are 1 for the predicted class and 0 for the others.
     """
+    if not is_measurable(metric, kind):
+        return MetricValue(float("nan"), np.full(len(label), np.nan))
     return METRICS[metric].compute(label, probabilities)
 
 
-def evaluate_predictions(label: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def evaluate_predictions(label: np.ndarray, probabilities: np.ndarray, kind: str = "probabilities") -> dict[str, float]:
     """Return all `METRICS` of one run.
 
     Args:
       label: int [N].
-      probabilities: float [N, C].
+      probabilities: float [N, C], as in `measure`.
+      kind: one of `KINDS`.
 
     Returns:
-      metric -> value: fractions, and nats for `log_loss`. An undefined metric is NaN (no texts; AUROC of one class).
+      metric -> value: fractions, and nats for `log_loss`. An undefined metric is NaN (no texts; AUROC of one class; a
+      metric of probabilities where there are none).
     """
     if not len(label):
         return dict.fromkeys(METRICS, float("nan"))
-    return {metric: measure(label, probabilities, metric).score for metric in METRICS}
+    return {metric: measure(label, probabilities, metric, kind).score for metric in METRICS}
 
 
 def scores_of_confusion(confusion: np.ndarray) -> dict[str, float]:

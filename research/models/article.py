@@ -34,6 +34,7 @@ class Article(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
 
     skips_padding = True  # the recurrence ends with the longest text
+    reads_padding = True  # as the token 0
     layer_pattern = r"lstm(\d*)$"
 
     vocab_size: int

@@ -1,8 +1,10 @@
-"""BERT: a Transformer encoder that is pre-trained and then fine-tuned (Devlin et al. 2019).
+"""BERT: a Transformer encoder that is pre-trained and then fine-tuned (Devlin et al. 2019), and its close relatives.
+
+DistilBERT, RoBERTa and XLM-R differ from BERT by little more than names (`bert_families.py`).
 
 The tokenizer of a pretrained encoder adds [CLS] and [SEP] to each text. An encoder that starts at random reads words of
-the training texts, without either, and `pooling="cls"` then reads the first word. `bert_files.py` says how parameters
-are named in the files of pretrained encoders.
+the training texts, without either, and `pooling="cls"` then reads the first word. `bert_files.py` reads and writes
+the files of pretrained encoders.
 """
 
 import dataclasses
@@ -15,6 +17,8 @@ import numpy as np
 from flax import linen as nn
 
 from research.models import bert_files
+from research.models.bert_families import FAMILIES
+from research.models.layers.activations import ACTIVATIONS
 from research.models.layers.dropout import Dropout
 from research.models.layers.embedding import head
 from research.models.layers.masks import length_mask, positions
@@ -44,6 +48,7 @@ class Encoder(nn.Module):
     heads: int
     feed_forward: int
     max_positions: int
+    first_position: int
     segments: int
     activation: str
     epsilon: float
@@ -56,12 +61,15 @@ class Encoder(nn.Module):
         self, token_ids: jax.Array, lengths: jax.Array, segment_ids: jax.Array | None = None, *, deterministic: bool
     ) -> jax.Array:
         tokens = nn.Embed(self.vocab_size, self.hidden_size, embedding_init=_NORMAL, name="embedding")
-        position_vectors = self.param("embedding_position", _NORMAL, (self.max_positions, self.hidden_size))
-        segment_vectors = self.param("embedding_segment", _NORMAL, (self.segments, self.hidden_size))
+        rows = self.first_position + self.max_positions
+        position_vectors = self.param("embedding_position", _NORMAL, (rows, self.hidden_size))
         # Only padding lies behind the last position.
-        position = jnp.minimum(positions(token_ids.shape[1])[0], self.max_positions - 1)
-        added = segment_vectors[:1][None] if segment_ids is None else segment_vectors[segment_ids]
-        states = tokens(token_ids) + (position_vectors[position][None] + added)
+        position = jnp.minimum(self.first_position + positions(token_ids.shape[1])[0], rows - 1)
+        added = position_vectors[position][None]
+        if self.segments:
+            segment_vectors = self.param("embedding_segment", _NORMAL, (self.segments, self.hidden_size))
+            added += segment_vectors[:1][None] if segment_ids is None else segment_vectors[segment_ids]
+        states = tokens(token_ids) + added
         states = nn.LayerNorm(epsilon=self.epsilon, name="embedding_norm")(states)
         states = Dropout(self.dropout)(states, deterministic=deterministic)
         mask = length_mask(lengths, token_ids.shape[1])
@@ -94,19 +102,23 @@ class Bert(nn.Module):
 
     vocab_size: int
     num_outputs: int
+    family: str = setting(
+        "bert", "whose layer below the classifier, and names of tensors in exports", choices=tuple(FAMILIES)
+    )
     hidden_size: int = setting(128, low=1)
     layers: int = setting(2, low=1)
     heads: int = setting(2, low=1)
     feed_forward: int = setting(512, low=1)
     max_positions: int = setting(512, "largest number of tokens of a text", low=1, limits_length=lambda model: True)
-    segments: int = setting(2, "kinds of segments; a text to classify is of the first kind", low=1)
+    first_position: int = setting(0, "row of the table of positions that the first token of a text reads", low=0)
+    segments: int = setting(2, "kinds of segments; a text to classify is of the first kind; 0: none", low=0)
     activation: str = setting("gelu", choices=tuple(HIDDEN_ACTIVATIONS))
     epsilon: float = setting(1e-12, "added to the variance in layer normalisations", low=0.0)
     dropout: float = setting(0.1, low=0.0, high=0.95)
     attention_dropout: float = setting(0.1, low=0.0, high=0.95)
     pooling: str = setting(
         "cls",
-        "cls: a layer with tanh on the first state, as in the paper; mean: the mean of the states",
+        "cls: a layer on the first state, with tanh as in the paper (relu in distilbert); mean: the mean of the states",
         choices=("cls", "mean"),
     )
     remat: bool = setting(False, "save memory: compute blocks again for their gradients instead of keeping activations")
@@ -149,8 +161,8 @@ class Bert(nn.Module):
         if self.pooler is None:
             return mean_over_time(states, lengths)
         first = jnp.where((lengths > 0)[:, None], states[:, 0], 0.0)
-        return jnp.tanh(self.pooler(first))
+        return ACTIVATIONS[FAMILIES[self.family].pooler_activation](self.pooler(first))
 
     def start_from(self, params: Any, tensors: dict[str, np.ndarray], source: str) -> Any:
         """Return the parameters, those of the encoder replaced by pretrained ones; see `bert_files.place`."""
-        return bert_files.place(params, tensors, source)
+        return bert_files.place(params, tensors, source, self.family)

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from research.errors import UserError
@@ -71,7 +73,7 @@ class WorkerPool:
     def __enter__(self) -> "WorkerPool":
         context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
         try:
-            with _signals_blocked():
+            with _signals_blocked(), _main_module_hidden():
                 for core in cores_for(self._workers.count):
                     ours, theirs = context.Pipe()
                     self._pipes.append(ours)
@@ -158,6 +160,20 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Keep processes that are started here from running the main module again.
+
+    It may be a script of the user without `if __name__ == "__main__"`. Workers only call importable functions.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextlib.contextmanager

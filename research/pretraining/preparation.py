@@ -17,10 +17,10 @@ from research.data.tokenized_corpus import learn_vocabulary
 from research.data.tokenizer import (
     build_tokenizer,
     make_raw_encoder,
-    pretrained_tokenizer,
     read_tokenizer,
     set_truncation,
 )
+from research.data.tokenizer_files import read_given_tokenizer
 from research.data.unlabelled_texts import Part, TextFile
 from research.data.word_pieces import END, MASK, START, Special, learn_word_pieces
 from research.errors import UserError
@@ -28,7 +28,7 @@ from research.models import guesser_shapes, load_module
 from research.runs import run_files
 from research.runs.source import find_seen_texts
 from research.runs.texts import RunSpec, split_of
-from research.settings import Config, Optimizer, Pretraining
+from research.settings import Config, Optimizer, Pretraining, is_tokenizer_file
 from research.training.initial_state import require_memory
 
 
@@ -83,8 +83,12 @@ def check_spec(spec: RunSpec) -> None:
     require_memory(guesser_shapes(config))
     masked = load_module(config.model.module).objective == "masked"
     data, shortest = config.data, 5 if masked else 2
+    if masked and config.model.family != "bert":
+        raise UserError(
+            f"config.model.family is {config.model.family}, expected bert, the only one that pretrain continues"
+        )
     if masked != (data.tokens == "pieces"):
-        expected = "pieces" if masked else "words or characters"
+        expected = "pieces" if masked else "words, characters or a tokenizer file"
         raise UserError(f"config.data.tokens is {data.tokens}, expected {expected} for {config.model.module}")
     if data.max_length < shortest:
         raise UserError(
@@ -159,8 +163,8 @@ def prepare_stream(spec: RunSpec, train: Part, validation: Part, folder: Path) -
     path = folder / run_files.TOKENIZER
     if path.exists():
         tokenizer = read_tokenizer(path.read_text("utf-8"))
-    elif data.weights != "none":
-        tokenizer = pretrained_tokenizer(data)
+    elif data.weights != "none" or is_tokenizer_file(data.tokens):
+        tokenizer = read_given_tokenizer(data)
     elif data.tokens == "pieces":
         tokenizer = set_truncation(learn_word_pieces(lambda: iter(train), data), data)
     else:

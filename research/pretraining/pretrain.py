@@ -19,6 +19,7 @@ from research.data.batches import steps_per_epoch
 from research.data.corpora import Corpus
 from research.data.pretrained_encoders import read_weights
 from research.data.token_stream import read_batches
+from research.data.tokenizer_files import fit_to_tokenizer
 from research.data.unlabelled_texts import Part, TextFile, open_texts
 from research.errors import Diverged
 from research.models import bert_files
@@ -78,7 +79,8 @@ def pretrain(
     """
     if not isinstance(texts, (Corpus, TextFile)):
         texts = open_texts(str(texts))
-    spec = RunSpec(validate(config), texts, resolve_pretraining_folds(texts, folds, fold), fold, repeat)
+    config = fit_to_tokenizer(validate(config))
+    spec = RunSpec(config, texts, resolve_pretraining_folds(texts, folds, fold), fold, repeat)
     check_spec(spec)
     parts, placement = split_texts(spec), share_rows(options.devices, config.training.batch_size)
     check_batch(config.training, placement.row_shares)
@@ -124,7 +126,7 @@ def _pretrain(job: _Job, options: RunOptions) -> None:
     )
     (best,), earlier_seconds = train_epochs([saved], task, stack([fresh]), options.on_progress)
     if isinstance(best, Diverged):
-        write_record(folder, "diverged", options.command, error=str(best))
+        write_record(folder, "diverged", options.command, error=best.message)
         raise best
     train_seconds = time.perf_counter() - start + earlier_seconds
     if programs.module.objective == "masked":
@@ -177,13 +179,15 @@ def _facts(prepared: PreparedStream, best: PretrainState, steps: int) -> dict[st
 def _start_from(config: Config) -> Callable[[Any], Any]:
     """Return a function that puts the weights of the encoder that the settings name, if any, into fresh parameters."""
     weights = config.data.weights
-    return lambda params: params if weights == "none" else bert_files.place(params, read_weights(weights), weights)
+    if weights == "none":
+        return lambda params: params
+    return lambda params: bert_files.place(params, read_weights(weights), weights, config.model.family)
 
 
 def _write_encoder(folder: Path, config: Config, params: Any, tokenizer: str) -> None:
     """Write a BertForPreTraining, whose output layer shares the table of the embedding."""
-    tensors = bert_files.tensors_of(params)
-    tensors = {name if name.startswith("cls.") else f"bert.{name}": tensor for name, tensor in tensors.items()}
+    family = config.model.family
+    tensors = bert_files.with_prefix(bert_files.tensors_of(params, family), family)
     description = run_files.read_json(folder.parent / run_files.CONFIG)
     bert_files.write_folder(folder, config, "BertForPreTraining", tensors, tokenizer, description)
     if (folder.parent / run_files.SEEN).exists():  # it does not if the texts of the run's own source are unknown

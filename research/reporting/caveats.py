@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Iterable
 
+from research.evaluation.metrics import METRICS, is_measurable
 from research.reporting.results import Results, list_later_choices
 from research.reporting.run_result import CHANGED, MISPLACED
 
@@ -20,6 +21,8 @@ def list_caveats(results: Results) -> list[str]:
         _mixed_code(results),
         _seen_texts(results),
         _single_runs(results),
+        _unchecked_predictions(results),
+        _undefined_metric(results),
     )
     return [sentence for sentence in sentences if sentence]
 
@@ -69,7 +72,8 @@ def _later_choices(results: Results) -> str:
 
 def _few_steps(results: Results) -> str:
     """Name the variants that L-BFGS may not have fitted to the end."""
-    settings_of = {variant: entry["settings"] for variant, entry in results.plan["variants"].items()}
+    entries = results.plan["variants"].items()
+    settings_of = {variant: entry["settings"] for variant, entry in entries if "settings" in entry}
     steps_of = {
         variant: settings["training"]["epochs"]
         for variant, settings in settings_of.items()
@@ -86,7 +90,7 @@ def _mixed_code(results: Results) -> str:
     mixed = [v for v in results.estimates if _are_different(row["model_code"] for row in results.done(v))]
     # All variants share the training code, so it is compared over all runs.
     if _are_different(row["training_code"] for row in results.rows if row["status"] == "done"):
-        mixed = list(results.estimates)
+        mixed = [v for v in results.estimates if v not in results.foreign]
     if not mixed:
         return ""
     return (
@@ -121,3 +125,33 @@ def _single_runs(results: Results) -> str:
     if not single or (not results.plan["folds"] and results.plan["repeats"] == 1):
         return ""
     return f"Intervals of variants with one run are over its test texts alone: {', '.join(single)}."
+
+
+def _unchecked_predictions(results: Results) -> str:
+    """Name the variants whose predictions came from files, and those that know every label."""
+    files = [v for v, about in results.foreign.items() if about["kind"] == "predictions" and v in results.outcomes]
+    if not files:
+        return ""
+    sentence = (
+        f"The predictions of {', '.join(files)} were made elsewhere: that a model saw no text of the fold that it "
+        "predicts cannot be checked here."
+    )
+    perfect = [variant for variant in files if results.estimates[variant]["accuracy"].mean == 1]
+    if perfect:
+        sentence += f" Every prediction of {', '.join(perfect)} is right: are they the true labels?"
+    return sentence
+
+
+def _undefined_metric(results: Results) -> str:
+    """Name the variants that lack what the deciding metric is computed from."""
+    without = [
+        variant
+        for variant, outcomes in results.outcomes.items()
+        if not all(is_measurable(results.metric, outcome.kind) for outcome in outcomes)
+    ]
+    if not without:
+        return ""
+    title = METRICS[results.metric].title
+    return (
+        f"There is no {title} without probabilities, so pairs with these variants stay undecided: {', '.join(without)}."
+    )

@@ -29,7 +29,7 @@ class _Scores(NamedTuple):
     right: (
         np.ndarray
     )  # float64 [variants, N]: the share of a variant's runs that are right; NaN if none tested the text
-    label_probability: np.ndarray  # float64 [N]: the probability of the label, mean over all runs
+    label_probability: np.ndarray  # float64 [N]: the probability of the label, mean over the runs that have one
 
     @property
     def is_tested(self) -> np.ndarray:
@@ -37,12 +37,17 @@ class _Scores(NamedTuple):
         return ~np.isnan(self.right).any(axis=0)
 
 
-def find_disagreement(results: Results) -> Disagreement:
-    """Return the texts that tell variants apart and those that may be labelled wrongly."""
+def find_disagreement(results: Results, corpus: Corpus | None = None) -> Disagreement:
+    """Return the texts that tell variants apart and those that may be labelled wrongly.
+
+    Args:
+      results: the comparison.
+      corpus: its corpus; None reads it from its file.
+    """
     apart = Table(("text", "label", "right", "wrong"), [])
     wrong = Table(("text", "label"), [])
     try:
-        corpus = reload_corpus(results.plan["corpus"], tuple(results.plan["classes"]))
+        corpus = corpus or reload_corpus(results.plan["corpus"], tuple(results.plan["classes"]))
     except UserError:  # the user's file is elsewhere or has changed
         return Disagreement(apart, wrong, 0)
     scores = _score_texts(results, corpus)
@@ -64,15 +69,16 @@ def find_disagreement(results: Results) -> Disagreement:
 def _score_texts(results: Results, corpus: Corpus) -> _Scores:
     position = {text_id: i for i, text_id in enumerate(corpus.ids)}
     right = []
-    probability, tests = np.zeros(len(corpus)), np.zeros(len(corpus))  # summed over all runs
+    probability, tests = np.zeros(len(corpus)), np.zeros(len(corpus))  # summed over the runs with probabilities
     for variant in results.ranked():
         hits, times = np.zeros(len(corpus)), np.zeros(len(corpus))
         for outcome in results.outcomes[variant]:
             at = np.array([position[text_id] for text_id in outcome.id])
             hits[at] += outcome.probabilities.argmax(axis=1) == outcome.label
-            probability[at] += outcome.probabilities[np.arange(len(at)), outcome.label]
             times[at] += 1
-        tests += times
+            if outcome.kind == "probabilities":
+                probability[at] += outcome.probabilities[np.arange(len(at)), outcome.label]
+                tests[at] += 1
         right.append(np.where(times > 0, hits / np.maximum(times, 1), np.nan))
     return _Scores(np.stack(right), probability / np.maximum(tests, 1))
 

@@ -55,6 +55,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return macros.table({"header": header, "rows": rows}).strip() + "\n"
 
 
+def html_table(table: Table) -> str:
+    """Return an HTML table; its cells are escaped."""
+    return str(_environment(is_html=True).get_template("html.jinja").module.table(table))
+
+
 @functools.cache
 def _environment(*, is_html: bool) -> Environment:
     environment = Environment(

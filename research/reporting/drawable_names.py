@@ -40,6 +40,11 @@ class DrawableNames(NamedTuple):
         return ", ".join(f"{code} is {part}" for part, code in self.codes.items() if code in used)
 
 
+def names_of(results: Results) -> DrawableNames:
+    """Return the codes for the classes and variants of a comparison."""
+    return drawable_names([*results.plan["classes"], *results.variants])
+
+
 def drawable_names(names: Iterable[str]) -> DrawableNames:
     """Return codes for the parts of names that no font of `FONTS` can draw."""
     parts = itertools.chain.from_iterable(map(_undrawable_parts, names))

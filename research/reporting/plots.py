@@ -1,27 +1,29 @@
-"""Draw the plots. This avoids Matplotlib's global state, so threads may draw."""
+"""Draw the plots. They avoid the global state of Matplotlib, so threads may draw."""
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from research.errors import UserError, expected
 from research.evaluation.intervals import Estimate
 from research.evaluation.metrics import METRICS, confusion_matrix, unit_of
 from research.reporting.documents import Plot
-from research.reporting.drawable_names import FONTS, drawable_names, rename
+from research.reporting.drawable_names import FONTS, names_of, rename
 from research.reporting.effects import Grid, find_grids
+from research.reporting.figures import Figure
 from research.reporting.results import NOT_TRAINED, Results
 
 # Okabe & Ito: the colour-blind can tell them apart. Nothing is shown by colour alone.
 _BLUE = "#0072B2"
 _COLOURS = (_BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX*"
+PLOTS = ("scores", "curves", "cost", "calibration", "confusion", "settings")  # a report may lack some
 _PANELS_IN_A_ROW = 4
 _MOST_CONFUSIONS = 8
 
@@ -31,11 +33,40 @@ def write_plots(results: Results, folder: Path) -> dict[str, Plot]:
 
     What no font can draw has a code in the pictures, such as "#1", and `Plot.key` says what it stands for.
     """
-    names = drawable_names([*results.plan["classes"], *results.variants])
-    if names.codes:
-        results = rename(results, names)
+    folder.mkdir(exist_ok=True)
+    plots, names = {}, names_of(results)
+    for name, (_, caption) in _drawings(results).items():
+        figure = draw_plot(results, name)
+        key = names.key(text.get_text() for text in figure.findobj(Text))
+        plots[name] = Plot(folder / f"{name}.png", caption, key)
+        figure.savefig(plots[name].path, dpi=144)
+    return plots
+
+
+def draw_plot(results: Results, name: str) -> Figure:
+    """Return a plot of a report by its name, such as "scores" or "curves".
+
+    Raises:
+      UserError: there is no such plot.
+    """
+    drawings = _drawings(results)
+    if name not in drawings:
+        raise UserError(f"there is no plot {name!r}, {expected(name, drawings)}")
+    draw, _ = drawings[name]
+    names = names_of(results)
+    figure = draw(rename(results, names) if names.codes else results)
+    if names.key(text.get_text() for text in figure.findobj(Text)):
+        note = f"{figure.get_supxlabel()}\n(no font here has some names: the report says what #1, ... stand for)"
+        figure.supxlabel(note.strip(), fontsize=9)
+    for text in figure.findobj(Text):
+        text.set_fontfamily(FONTS)
+    return figure
+
+
+def _drawings(results: Results) -> dict[str, tuple[Callable[[Results], Figure], str]]:
+    """Return the functions and captions of the plots that suit a comparison, by name."""
     name = METRICS[results.metric].title
-    drawings: dict[str, tuple[Callable[[Results], Figure], str]] = {
+    drawings = {
         "scores": (
             _draw_scores,
             f"Test {name} of each variant: mean, 95 % interval, and one tick per run; a ring where runs did not learn",
@@ -54,42 +85,24 @@ def write_plots(results: Results, folder: Path) -> dict[str, Plot]:
             "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
         ),
     }
+    drawings = {name: drawing for name, drawing in drawings.items() if _is_drawable(name, results)}
     if any(_numeric_fields(grid) for grid in find_grids(results.ranked())):
         caption = f"Test {name} with 95 % interval against each setting that was varied over numbers"
         drawings["settings"] = (_draw_settings, caption)
-    folder.mkdir(exist_ok=True)
-    plots = {}
-    for plot_name, (draw, caption) in drawings.items():
-        figure = draw(results)
-        key = names.key(text.get_text() for text in figure.findobj(Text))
-        if key:
-            note = f"{figure.get_supxlabel()}\n(no font here has some names: the report says what #1, ... stand for)"
-            figure.supxlabel(note.strip(), fontsize=9)
-        for text in figure.findobj(Text):
-            text.set_fontfamily(FONTS)
-        plots[plot_name] = Plot(folder / f"{plot_name}.png", caption, key)
-        figure.savefig(plots[plot_name].path, dpi=144)
-    return plots
+    return drawings
 
 
-def write_bars(path: Path, measures: Mapping[str, Mapping[str, float]]) -> None:
-    """Draw values as bars with their numbers beside them.
+def _is_drawable(plot: str, results: Results) -> bool:
+    """Return whether a variant has what a plot shows. Other models may have no curves, seconds or probabilities."""
+    return {
+        "curves": any(variant in results.curves for variant in results.ranked()),
+        "cost": any(_has_seconds(results, variant) for variant in results.ranked()),
+        "calibration": any(map(results.has_probabilities, results.ranked())),
+    }.get(plot, True)
 
-    Args:
-      path: the PNG file.
-      measures: title of a panel -> name of a bar -> value. Names with "ours" stand out.
-    """
-    figure = Figure(figsize=(7, 1.2 + 0.5 * sum(map(len, measures.values()))), layout="constrained")
-    heights = [len(values) for values in measures.values()]
-    panels = figure.subplots(len(measures), squeeze=False, height_ratios=heights)[:, 0]
-    for axes, (title, values) in zip(panels, measures.items(), strict=True):
-        colours = [_BLUE if "ours" in name else _COLOURS[5] for name in values]
-        bars = axes.barh(list(values), list(values.values()), color=colours)
-        axes.bar_label(bars, [f" {value:.3g}" for value in values.values()])
-        axes.set_title(title, fontsize=10, loc="left")
-        axes.margins(x=0.12)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=144)
+
+def _has_seconds(results: Results, variant: str) -> bool:
+    return all(row["train_seconds"] != "" for row in results.done(variant))
 
 
 def _scale(results: Results, value: float) -> float:
@@ -156,7 +169,8 @@ def _make_panels(variants: list[str], height: float) -> tuple[Figure, Iterator[t
 
 
 def _draw_curves(results: Results) -> Figure:
-    figure, panels = _make_panels(results.ranked(), 1.7)
+    shown = [variant for variant in results.ranked() if variant not in results.foreign]
+    figure, panels = _make_panels(shown, 1.7)
     means = {variant: 100 * np.nanmean(curves, axis=0) for variant, curves in results.curves.items()}
     for variant, axes in panels:
         if variant not in means:  # its metrics.jsonl files were removed
@@ -176,7 +190,7 @@ def _draw_curves(results: Results) -> Figure:
 
 def _draw_cost(results: Results) -> Figure:
     """Draw scores against seconds. Points are numbered by rank, because the names of many variants would overlap."""
-    ranked = results.ranked()
+    ranked = [variant for variant in results.ranked() if _has_seconds(results, variant)]
     figure = Figure(figsize=(8.5, max(4.6, 0.8 + 0.17 * len(ranked))), layout="constrained")
     axes = figure.subplots()
     for rank, variant in enumerate(ranked, 1):
@@ -204,7 +218,7 @@ def _draw_cost(results: Results) -> Figure:
 
 
 def _draw_calibration(results: Results) -> Figure:
-    figure, panels = _make_panels(results.ranked(), 2.0)
+    figure, panels = _make_panels([v for v in results.ranked() if results.has_probabilities(v)], 2.0)
     for variant, axes in panels:
         label = np.concatenate([o.label for o in results.outcomes[variant]])
         probabilities = np.concatenate([o.probabilities for o in results.outcomes[variant]])

@@ -10,7 +10,7 @@ from research.settings import leaves_of
 def list_settings(results: Results) -> list[str]:
     """Return, for each variant, the settings that differ from those of most variants, and what was tuned."""
     entries = results.plan["variants"]
-    settings_of = {variant: leaves_of(entry["settings"]) for variant, entry in entries.items()}
+    settings_of = {name: leaves_of(entry["settings"]) for name, entry in entries.items() if "settings" in entry}
     counts: dict[str, Counter] = {}
     for settings in settings_of.values():
         for name, value in settings.items():
@@ -18,11 +18,14 @@ def list_settings(results: Results) -> list[str]:
     usual = {}
     for name, count in counts.items():
         value, times = count.most_common(1)[0]
-        usual[name] = value if times > len(entries) / 2 else None
+        usual[name] = value if times > len(settings_of) / 2 else None
     lines = []
     for variant, settings in settings_of.items():
         unusual = [f"{name}={value}" for name, value in settings.items() if repr(value) != usual[name]]
         lines.append(f"{variant}: `{', '.join(unusual) or 'nothing'}`")
+    for variant, about in results.foreign.items():
+        kind = "a model from Python" if about["kind"] == "model" else "predictions from a file"
+        lines.append(f"{variant}, {kind}: `{about.get('shown', about['source'])}`")
     for variant, entry in entries.items():
         lines += [f"{variant}, {run}, tuned: `{' '.join(flags)}`" for run, flags in entry.get("tuned", {}).items()]
     return lines
@@ -31,7 +34,8 @@ def list_settings(results: Results) -> list[str]:
 def list_provenance(results: Results) -> list[str]:
     """Return the commands, checksums, versions and machine that reproduce the results."""
     plan = results.plan
-    seconds = sum(row["compile_seconds"] + row["train_seconds"] for row in results.rows if row["status"] == "done")
+    # Empty where they are not known.
+    seconds = sum(row[part] or 0 for row in results.rows for part in ("compile_seconds", "train_seconds"))
     versions = ", ".join(f"{name} {version}" for name, version in plan["versions"].items())
     of_a_run = ", whose `record.json` holds the command that makes it" if plan["command"] else ""
     return [

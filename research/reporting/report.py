@@ -5,19 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from research.atomic_files import write_text
+from research.data.corpora import Corpus
 from research.evaluation.metrics import METRICS, unit_of
 from research.json_files import write_json
 from research.reporting.caveats import list_caveats
 from research.reporting.claims import LEVEL, Claims
-from research.reporting.disagreement import find_disagreement
+from research.reporting.disagreement import Disagreement, find_disagreement
 from research.reporting.documents import Plot, render_html, render_latex, render_markdown
 from research.reporting.formatting import format_margin
-from research.reporting.plots import write_plots
+from research.reporting.plots import PLOTS, write_plots
 from research.reporting.provenance import list_provenance, list_settings
 from research.reporting.results import Results, comparison_json, read_results, results_csv
 from research.reporting.summary import (
     describe_answer,
     describe_choices,
+    describe_foreign,
     describe_intervals,
     describe_level,
     describe_protocol,
@@ -47,11 +49,17 @@ def write_report(folder: Path, claims: Claims | None = None) -> Results:
     return results
 
 
-def write_results(results: Results, folder: Path) -> None:
-    """Write `results.csv`, `comparison.json`, `report.{md,html,tex}` and `plots/` from results that were read."""
+def write_results(results: Results, folder: Path, corpus: Corpus | None = None) -> None:
+    """Write `results.csv`, `comparison.json`, `report.{md,html,tex}` and `plots/` from results that were read.
+
+    Args:
+      results: the results.
+      folder: the comparison's folder.
+      corpus: the corpus that was compared on; None reads it from its file for the texts that the report shows.
+    """
     write_text(folder / "results.csv", results_csv(results))
     write_json(folder / "comparison.json", comparison_json(results))
-    content = _content(results, write_plots(results, folder / "plots"))
+    content = _content(results, write_plots(results, folder / "plots"), find_disagreement(results, corpus))
     write_text(folder / "report.md", render_markdown(content))
     write_text(folder / "report.html", render_html(content))
     about = " ".join([f"{content['protocol']}.", content["method"], *content["caveats"]])
@@ -61,17 +69,16 @@ def write_results(results: Results, folder: Path) -> None:
     write_text(folder / "report.tex", render_latex(tables))
 
 
-def _content(results: Results, plots: Mapping[str, Plot]) -> dict[str, Any]:
+def _content(results: Results, plots: Mapping[str, Plot], disagreement: Disagreement) -> dict[str, Any]:
     """Return what `templates/content.jinja` shows, by the names that it uses."""
     best = results.ranked()[0]
     has_matrix = results.pairs and 2 < len(results.estimates) <= _MOST_IN_MATRIX
-    disagreement = find_disagreement(results)
     return {
         "title": f"Comparison on {results.plan['corpus']['name']}",
         "answer": describe_answer(results),
         "variants": variants_table(results),
         "caveats": list_caveats(results),
-        "plots": {"settings": None} | plots,
+        "plots": dict.fromkeys(PLOTS) | plots,
         "protocol": describe_protocol(results),
         "notes": results.plan["corpus"].get("notes"),
         "method": describe_intervals(results),
@@ -93,6 +100,7 @@ def _content(results: Results, plots: Mapping[str, Plot]) -> dict[str, Any]:
         "best_variant": best,
         "classes": classes_table(results, best),
         "costs": costs_table(results),
+        "foreign": describe_foreign(results),
         "disagreements": disagreement.between_variants,
         "contradicted": disagreement.with_labels,
         "contradicted_count": disagreement.contradicted,

@@ -64,6 +64,15 @@ class Results(NamedTuple):
         """The variant that the others are compared with."""
         return baseline_of(self.variants, self.claims)
 
+    @property
+    def foreign(self) -> dict[str, dict[str, Any]]:
+        """The variants that are not models of this project: name -> what the plan says of where they come from."""
+        return {name: entry["foreign"] for name, entry in self.plan["variants"].items() if "foreign" in entry}
+
+    def has_probabilities(self, variant: str) -> bool:
+        """Return whether a variant predicts probabilities, and not labels or scores alone."""
+        return all(outcome.kind == "probabilities" for outcome in self.outcomes[variant])
+
     def done(self, variant: str) -> list[dict[str, Any]]:
         """Return the rows of a variant's finished runs."""
         return [row for row in self.rows if row["variant"] == variant and row["status"] == "done"]
@@ -131,6 +140,10 @@ def _read_runs(folder: Path, plan: dict[str, Any]) -> list[RunResult]:
     if all(run.outcome is None for run in runs):
         changed = sum(run.row["status"] == CHANGED for run in runs)
         note = f" ({changed} of them have a {run_files.PREDICTIONS} that they did not write)" if changed else ""
+        failed = [run.row["run_folder"] for run in runs if run.row["status"] == "failed"]
+        if failed:
+            error = run_files.read_record(folder / failed[0]).get("error", "an error")
+            note += f" ({len(failed)} failed, {failed[0]} with {error})"
         raise UserError(f"{folder}: no finished run{note}, expected at least one")
     return runs
 
@@ -208,11 +221,11 @@ def _compare_pairs(
 
 
 def results_csv(results: Results) -> str:
-    """Return the text of `results.csv`: one row per run."""
+    """Return the text of `results.csv`: one row per run. What is not known or not defined (NaN) is empty."""
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(results.rows)
+    writer.writerows({name: "" if value != value else value for name, value in row.items()} for row in results.rows)
     return file.getvalue()
 
 

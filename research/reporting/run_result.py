@@ -8,11 +8,11 @@ import numpy as np
 
 from research.errors import UserError
 from research.evaluation.intervals import Outcome
-from research.evaluation.learning import HeldOut, Problem, problem_of
+from research.evaluation.learning import HeldOut, Problem, problem_of, problem_of_predictions
 from research.evaluation.metrics import METRICS, evaluate_predictions
 from research.json_files import missing_in
 from research.runs import run_files
-from research.settings import PLACES, leaves_of
+from research.settings import without_places
 
 # Statuses beside those in `record.json`:
 CHANGED = "changed"  # the predictions are not those that the run wrote
@@ -40,6 +40,8 @@ _RECORD_NEEDS = {
     "peak_memory_bytes": int,
     "seconds": {"train": _NUMBER, "compile": _NUMBER, "evaluate": _NUMBER},
 }
+# Of a model that is not of this project, less is known.
+_FOREIGN_NEEDS = {"texts": {"train": int, "validation": int}, "label_counts": list, "seconds": dict}
 
 
 class RunResult(NamedTuple):
@@ -67,22 +69,29 @@ def read_run(comparison: Path, plan: dict[str, Any], variant: str, *, fold: int,
         return RunResult(row | {"status": status})
     if _is_of_another_run(folder, plan, variant, fold, repeat):
         return RunResult(row | {"status": MISPLACED})
-    _check_record(folder, record)
+    entry = plan["variants"][variant]
+    is_foreign = "foreign" in entry
+    _check_record(folder, record, _FOREIGN_NEEDS if is_foreign else _RECORD_NEEDS)
     checksum = run_files.predictions_checksum(folder)
     if record.get("predictions_sha256") not in (None, checksum):  # earlier versions recorded none
         return RunResult(row | {"status": CHANGED})
     outcome, records = read_outcome(folder, (repeat, fold)), run_files.read_metrics(folder)
-    problem = _problem_of(record, records, outcome, plan["variants"][variant]["settings"])
-    row |= evaluate_predictions(outcome.label, outcome.probabilities)
+    if is_foreign:
+        problem = problem_of_predictions(np.asarray(record["label_counts"]), _held_out(outcome))
+    else:
+        problem = _problem_of(record, records, outcome, entry["settings"])
+    row |= evaluate_predictions(outcome.label, outcome.probabilities, outcome.kind)
+    seconds = record["seconds"]
+    if "evaluate" in seconds:  # not in a file of predictions
+        row["predict_ms"] = round(1e3 * seconds["evaluate"] / max(len(outcome.label), 1), 4)
     row |= {
         "status": "done",
-        "parameters": record["parameters"],
+        "parameters": record.get("parameters", ""),
         "flops_per_text": record.get("flops_per_text", ""),
-        "train_seconds": record["seconds"]["train"],
-        "compile_seconds": record["seconds"]["compile"],
-        "predict_ms": round(1e3 * record["seconds"]["evaluate"] / max(len(outcome.label), 1), 4),
-        "peak_memory_bytes": record["peak_memory_bytes"],
-        "best_epoch": record["best_epoch"],
+        "train_seconds": seconds.get("train", ""),
+        "compile_seconds": seconds.get("compile", ""),
+        "peak_memory_bytes": "" if is_foreign else record["peak_memory_bytes"],
+        "best_epoch": record.get("best_epoch", ""),
         "train_texts": record.get("texts", {}).get("train", ""),
         "validation_texts": record.get("texts", {}).get("validation", ""),
         "not_trained": "" if problem is None else problem.why,
@@ -96,9 +105,9 @@ def read_run(comparison: Path, plan: dict[str, Any], variant: str, *, fold: int,
     return RunResult(row, outcome, curve, problem)
 
 
-def _check_record(folder: Path, record: dict[str, Any]) -> None:
+def _check_record(folder: Path, record: dict[str, Any], needs: dict[str, Any]) -> None:
     """Raise a `UserError` if the record of a finished run is damaged."""
-    types = _RECORD_NEEDS | {name: kind for name, kind in _RECORD_MAY_HAVE.items() if name in record}
+    types = needs | {name: kind for name, kind in _RECORD_MAY_HAVE.items() if name in record}
     if problem := missing_in(record, types):
         raise UserError(
             f"{folder / run_files.RECORD}: {problem}; the file is damaged: delete the folder to train it anew"
@@ -112,18 +121,19 @@ def _is_of_another_run(folder: Path, plan: dict[str, Any], variant: str, fold: i
     if not (folder / run_files.CONFIG).exists():
         return False
     described = run_files.read_json(folder / run_files.CONFIG)
-    needs = {"settings": dict, "corpus": {"checksum": str}, "fold": int, "repeat": int}
+    entry = plan["variants"][variant]
+    content = "foreign" if "foreign" in entry else "settings"
+    needs = {content: dict, "corpus": {"checksum": str}, "fold": int, "repeat": int}
     if problem := missing_in(described, needs):
         raise UserError(f"{folder / run_files.CONFIG}: {problem}; the file is damaged")
     if (described["fold"], described["repeat"]) != (fold, repeat):
         return True
     if described["corpus"]["checksum"] != plan["corpus"]["checksum"]:
         return True
-    if plan["variants"][variant].get("tuned"):  # each run has settings of its own
+    if entry.get("tuned"):  # each run has settings of its own
         return False
-    settings, planned = leaves_of(described["settings"]), leaves_of(plan["variants"][variant]["settings"])
-    common = (settings.keys() & planned.keys()) - set(PLACES)
-    return any(settings[name] != planned[name] for name in common)
+    settings, planned = without_places(described[content]), without_places(entry[content])
+    return any(settings[name] != planned[name] for name in settings.keys() & planned.keys())
 
 
 def problem_of_run(folder: Path) -> Problem | None:
@@ -137,9 +147,12 @@ def _problem_of(
     record: dict[str, Any], records: list[dict[str, Any]], outcome: Outcome, settings: dict[str, Any]
 ) -> Problem | None:
     """Return why a run counts as not trained. Earlier versions recorded no label counts: the test texts' are taken."""
-    predicted = outcome.probabilities.argmax(axis=1)
     counts = record.get("label_counts") or np.bincount(outcome.label, minlength=outcome.probabilities.shape[1])
-    return problem_of(records, record["best_epoch"], np.asarray(counts), HeldOut(outcome.label, predicted), settings)
+    return problem_of(records, record["best_epoch"], np.asarray(counts), _held_out(outcome), settings)
+
+
+def _held_out(outcome: Outcome) -> HeldOut:
+    return HeldOut(outcome.label, outcome.probabilities.argmax(axis=1))
 
 
 def read_outcome(folder: Path, run: tuple[int, int]) -> Outcome:
@@ -147,4 +160,5 @@ def read_outcome(folder: Path, run: tuple[int, int]) -> Outcome:
     predictions = run_files.read_predictions(folder)
     order = np.argsort(predictions.id)
     group = None if predictions.group is None else predictions.group[order]
-    return Outcome(run, predictions.id[order], predictions.label[order], predictions.probabilities[order], group)
+    label, scores = predictions.label[order], predictions.probabilities[order]
+    return Outcome(run, predictions.id[order], label, scores, group, predictions.kind)

@@ -109,7 +109,9 @@ def describe_level(results: Results) -> str:
 
 def describe_choices(results: Results) -> str:
     """Return how epochs and settings were chosen."""
-    entries = results.plan["variants"]
+    entries = {name: entry for name, entry in results.plan["variants"].items() if name not in results.foreign}
+    if not entries:
+        return "How the models chose their epochs and settings is not known here."
     last = [variant for variant, entry in entries.items() if entry["settings"]["training"]["select"] == "last"]
     if len(last) == len(entries):
         sentence = "The last epoch of each run was taken"
@@ -122,4 +124,23 @@ def describe_choices(results: Results) -> str:
         if last:
             sentence += f"; of {', '.join(last)} the last one was taken"
     tuned = [variant for variant, entry in entries.items() if entry.get("tuned")]
+    if results.foreign:
+        sentence += f"; how {', '.join(results.foreign)} chose is not known here"
     return f"{sentence}." + (f" Tuned on validation texts, run by run: {', '.join(tuned)}." if tuned else "")
+
+
+def describe_foreign(results: Results) -> str:
+    """Return what is known of the costs of models that are not of this project; empty if there are none."""
+    models, files = (
+        [variant for variant, about in results.foreign.items() if about["kind"] == kind]
+        for kind in ("model", "predictions")
+    )
+    sentences = []
+    if models:
+        sentences.append(
+            f"Not models of this project: {', '.join(models)}. Their parameters and FLOPs are unknown. Their seconds "
+            "are those of `fit` and of predicting the test texts, in the process of the comparison."
+        )
+    if files:
+        sentences.append(f"From files of predictions: {', '.join(files)}. All their costs are unknown.")
+    return " ".join(sentences)

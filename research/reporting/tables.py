@@ -1,6 +1,6 @@
 """Build the tables that people read, on the terminal and in reports."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,8 +55,8 @@ def variants_table(results: Results) -> Table:
                 format_score(metric, estimates[metric].mean),
                 f"[{format_score(metric, estimates[metric].low)}, {format_score(metric, estimates[metric].high)}]",
                 *(format_score(other, estimates[other].mean) for other in others),
-                f"{done[0]['parameters']:,}",
-                f"{np.mean([row['train_seconds'] for row in done]):.1f}",
+                _format_count(done[0]["parameters"]),
+                _format_mean([row["train_seconds"] for row in done], ".1f"),
                 count,
             )
         )
@@ -194,23 +194,30 @@ def costs_table(results: Results) -> Table:
     rows = []
     for variant in results.ranked():
         done = results.done(variant)
-        train, compiling, predict = (
-            float(np.mean([row[name] for row in done])) for name in ("train_seconds", "compile_seconds", "predict_ms")
-        )
-        peak = max(row["peak_memory_bytes"] for row in done)
+        peak = max((row["peak_memory_bytes"] for row in done if row["peak_memory_bytes"]), default=None)
         rows.append(
             (
                 variant,
-                f"{done[0]['parameters']:,}",
-                format_range(row["best_epoch"] for row in done),
+                _format_count(done[0]["parameters"]),
+                format_range(row["best_epoch"] for row in done if row["best_epoch"]),
                 _format_megaflops(done[0]["flops_per_text"]),
-                f"{train:.1f}",
-                f"{compiling:.1f}",
-                f"{predict:.3f}",
-                f"{peak / 1e6:,.0f}",
+                _format_mean([row["train_seconds"] for row in done], ".1f"),
+                _format_mean([row["compile_seconds"] for row in done], ".1f"),
+                _format_mean([row["predict_ms"] for row in done], ".3f"),
+                "-" if peak is None else f"{peak / 1e6:,.0f}",
             )
         )
     return Table(("variant", "parameters", "epoch taken", *costs), rows)
+
+
+def _format_count(count: int | str) -> str:
+    """Return a number with separators; "-" if it is not known (empty)."""
+    return "-" if count == "" else f"{count:,}"
+
+
+def _format_mean(values: Sequence[float | str], form: str) -> str:
+    """Return the mean of some numbers; "-" if one of them is not known (empty)."""
+    return "-" if "" in values else f"{np.mean(values):{form}}"
 
 
 def _format_megaflops(flops: float | str) -> str:

@@ -25,6 +25,9 @@ _VARIANT_NEEDS = {
     "folder": str,
     "settings": {"model": {"module": str}, "optimizer": {"name": str}, "training": {"epochs": int, "select": str}},
 }
+# The same for a model that is not of this project. "kind" is "model", an object from Python, whose class is the source,
+# or "predictions", whose file is the source. "predicts" is one of `metrics.KINDS`.
+_FOREIGN_NEEDS = {"folder": str, "foreign": {"kind": str, "source": str, "predicts": str, "split_by": dict}}
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -51,7 +54,8 @@ def _problem_of_plan(plan: Any) -> str:
     if plan["folds"] < 0 or not 1 <= plan["repeats"] <= MOST_REPEATS or not plan["variants"]:
         return f"folds={plan['folds']}, repeats={plan['repeats']} and {len(plan['variants'])} variants"
     for name, entry in plan["variants"].items():
-        if problem := missing_in(entry, _VARIANT_NEEDS):
+        needs = _FOREIGN_NEEDS if isinstance(entry, dict) and "foreign" in entry else _VARIANT_NEEDS
+        if problem := missing_in(entry, needs):
             return f"in the variant {name!r} {problem}"
         if entry["folder"] != run_files.folder_name(entry["folder"]) or entry["folder"] in ("", ".", ".."):
             return f"the folder of the variant {name!r} is {entry['folder']!r}, expected one of this comparison's own"

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.data.batches import steps_per_epoch
+from research.data.cache import file_checksum
 from research.data.corpora import Corpus
 from research.data.pretrained_encoders import weights_checksum
 from research.data.splits import resolve_folds, stream_seed
+from research.data.tokenizer_files import fit_to_tokenizer
 from research.data.vectors import vectors_checksum
 from research.errors import UserError
 from research.json_files import write_json
@@ -21,7 +23,16 @@ from research.runs.claim import claim_folder
 from research.runs.source import Source, read_source, source_folder
 from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained, start_from_run
-from research.settings import PLACES, Config, config_hash, differences, is_fitted_whole, repeat_of, to_dict
+from research.settings import (
+    Config,
+    config_hash,
+    differences,
+    is_fitted_whole,
+    is_tokenizer_file,
+    repeat_of,
+    to_dict,
+    without_places,
+)
 from research.settings_validation import validate
 from research.training.early_stopping import chosen_by
 from research.training.initial_state import Start, init_state
@@ -33,7 +44,6 @@ from research.training.step import TrainState
 # hash depends on their paths.
 _MAY_DIFFER = (
     "hash:",
-    *(f"settings.{place}:" for place in PLACES),
     "corpus.name:",
     "corpus.source:",
     "corpus.columns:",
@@ -81,7 +91,7 @@ def prepare_run(run: Run, corpus: Corpus, folds: int | None) -> PreparedRun | No
     """
     if run.repeat < 0:
         raise UserError(f"--repeat is {run.repeat}, expected at least 0")
-    spec = RunSpec(validate(run.config), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
+    spec = RunSpec(fit_to_tokenizer(validate(run.config)), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
     if not run.overwrite and holds_finished(run.folder, describe(spec)):
         return None
     texts = prepare_texts(spec)
@@ -109,6 +119,8 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     """Return the content of `config.json`, by which another run in the same folder is noticed."""
     data, source = spec.config.data, source_folder(spec)
     checksums = {}
+    if is_tokenizer_file(data.tokens):
+        checksums["tokens_checksum"] = file_checksum(Path(data.tokens))
     if data.vectors != "none":
         checksums["vectors_checksum"] = vectors_checksum(data.vectors)
     if data.weights != "none":
@@ -137,7 +149,8 @@ def holds_finished(folder: Path, description: dict[str, Any]) -> bool:
     saved = run_files.read_json(folder / run_files.CONFIG)
     with contextlib.suppress(KeyError):  # settings that were added since have their defaults
         saved["settings"] = to_dict(config_from_dict(saved["settings"]))
-    changed = [change for change in differences(saved, description) if not change.startswith(_MAY_DIFFER)]
+    first, second = ({**each, "settings": without_places(each["settings"])} for each in (saved, description))
+    changed = [change for change in differences(first, second) if not change.startswith(_MAY_DIFFER)]
     if changed:
         raise UserError(
             f"{folder} holds another run ({'; '.join(changed)}); name another --workdir, or pass --overwrite"

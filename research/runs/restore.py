@@ -17,6 +17,7 @@ from research.data.batches import Batch
 from research.data.corpora import Corpus
 from research.data.splits import Split
 from research.data.tokenizer import Encoded, encode_texts, split_text
+from research.data.tokenizer_files import unknown_id
 from research.errors import UserError
 from research.models import config_from_dict, guesser_shapes
 from research.runs import run_files
@@ -53,7 +54,7 @@ class RestoredModel:
             for name, field, value in leaves(self.config):
                 check_value(f"config.{name}", field, value)
         except UserError as error:
-            raise UserError(f"{folder / run_files.CONFIG}: {error}") from error
+            raise UserError(f"{folder / run_files.CONFIG}: {error.message}") from error
         self.folder = folder
         self.description = description
         self.class_names: tuple[str, ...] = tuple(description["classes"])
@@ -176,6 +177,11 @@ class RestoredRun(RestoredModel):
         text = np.zeros((1, self._widths[0]), np.int32), np.zeros(1, np.int32)
         return jax.eval_shape(self._programs.init, jax.eval_shape(jax.random.key, 0), *text)
 
+    @functools.cached_property
+    def unknown_id(self) -> int | None:
+        """The id of all tokens that the vocabulary lacks; None if the tokenizer knows every text."""
+        return unknown_id(self._tokenizer)
+
     @property
     def module(self) -> nn.Module:
         """The classifier's module."""
@@ -252,6 +258,8 @@ def restore_source(folder: Path | str) -> RestoredModel:
     """
     path = Path(folder) / run_files.CONFIG
     description = run_files.read_json(path)
+    if isinstance(description, dict) and "foreign" in description:
+        raise UserError(f"{folder} holds the predictions of a model that is not of this project, and not the model")
     parts = [description.get(name, {}) for name in ("settings", "corpus")] if isinstance(description, dict) else [None]
     if not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{path}: no object with settings, expected the config.json of a run")

@@ -30,6 +30,8 @@ ENCODER = "encoder"  # a pre-trained encoder in the layout of HuggingFace's libr
 STREAM = "stream"  # the tokens of pre-training; exists only during training
 PLAN = "plan.json"  # a comparison's variants and runs
 LOCK = "lock"  # exists while a process writes; a killed process leaves it
+# The name of the array of a model's predictions, by their kind: what are no probabilities is not called so.
+_ARRAY_OF = {"probabilities": "probabilities", "scores": "scores", "labels": "one_hot"}
 _SEEN_DTYPE = "[('words', '<u8'), ('sketch', '<u2', (12,)), ('trained', '?')]"  # `data.fingerprints.FINGERPRINT`
 
 
@@ -38,8 +40,9 @@ class Predictions(NamedTuple):
 
     id: np.ndarray  # str [N], content hash and occurrence
     label: np.ndarray  # int32 [N]
-    probabilities: np.ndarray  # float32 [N, C]
+    probabilities: np.ndarray  # float32 [N, C]; scores whose largest is the prediction, if `kind` says so
     group: np.ndarray | None = None  # int32 [N], equal for texts that depend on each other; None if unknown
+    kind: str = "probabilities"  # "probabilities"; "scores" of any size; "labels": 1 for the predicted class, else 0
 
 
 def read_json(path: Path) -> Any:
@@ -116,8 +119,11 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def write_predictions(folder: Path, predictions: Predictions) -> None:
     """Write `predictions.npz`; its arrays are plain, so reading them needs no unpickling."""
+    arrays = {"id": predictions.id, "label": predictions.label, _ARRAY_OF[predictions.kind]: predictions.probabilities}
+    if predictions.group is not None:
+        arrays["group"] = predictions.group
     with whole_file(folder / PREDICTIONS) as file:
-        np.savez_compressed(file, **{name: array for name, array in predictions._asdict().items() if array is not None})
+        np.savez_compressed(file, **arrays)
 
 
 def read_predictions(folder: Path) -> Predictions:
@@ -129,7 +135,9 @@ def read_predictions(folder: Path) -> Predictions:
     path = folder / PREDICTIONS
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            predictions = Predictions(arrays["id"], arrays["label"], arrays["probabilities"], arrays.get("group"))
+            kind = next((kind for kind, name in _ARRAY_OF.items() if name in arrays), "probabilities")
+            scores = arrays[_ARRAY_OF[kind]]
+            predictions = Predictions(arrays["id"], arrays["label"], scores, arrays.get("group"), kind)
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if not _are_consistent(predictions):
@@ -139,7 +147,7 @@ def read_predictions(folder: Path) -> Predictions:
 
 def _are_consistent(predictions: Predictions) -> bool:
     """Return whether the arrays have the kinds and shapes that `Predictions` states."""
-    ids, label, probabilities, group = predictions
+    ids, label, probabilities, group, _ = predictions
     kinds = (ids.dtype.kind, label.dtype.kind, probabilities.dtype.kind)
     if kinds != ("U", "i", "f") or (ids.ndim, label.ndim, probabilities.ndim) != (1, 1, 2):
         return False

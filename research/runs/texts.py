@@ -9,13 +9,17 @@ from research.data.batches import WIDTH_COST, WIDTH_COST_PRETRAINED, WIDTH_COST_
 from research.data.corpora import Corpus
 from research.data.splits import Split, split_corpus
 from research.data.tokenized_corpus import encode_corpus, fit_vocabulary, intern_corpus
-from research.data.tokenizer import Encoded, build_tokenizer, encode, pretrained_tokenizer
+from research.data.tokenizer import Encoded, build_tokenizer, encode
+from research.data.tokenizer_files import read_given_tokenizer
 from research.data.unlabelled_texts import TextFile, pretraining_split
 from research.data.vectors import embedding_rows, extend_vocabulary, read_vectors
+from research.errors import UserError
 from research.models import load_module
-from research.settings import Config, Data, Pretraining, repeat_of
+from research.settings import Config, Data, Pretraining, is_tokenizer_file, repeat_of
 from research.training.programs import Shapes
 from research.training.step import Capacity
+
+_PADDING_TOKENS = ("[PAD]", "<pad>")  # what tokenizers call padding
 
 
 class RunSpec(NamedTuple):
@@ -80,11 +84,14 @@ def prepare_texts(spec: RunSpec) -> RunTexts:
     """Split the corpus, fit the vocabulary on the training texts and encode all texts.
 
     Raises:
-      UserError: the fold does not fit the corpus, or vectors or weights cannot be read.
+      UserError: the fold does not fit the corpus, or vectors, weights or a tokenizer cannot be read.
     """
     split, data = split_of(spec), spec.config.data
-    tokenize = _tokens_of_words if data.weights == "none" else _tokens_of_pieces
+    is_given = data.weights != "none" or is_tokenizer_file(data.tokens)
+    tokenize = _tokens_by_given_tokenizer if is_given else _tokens_of_words
     tokens = tokenize(spec.corpus, split, data)
+    if is_given:
+        _require_padding(spec.config.model.module, tokens.vocabulary)
     train, validation, test = tokens.parts
     # All texts determine the shapes, so that every fold uses the same programs; widths change only the padding.
     capacity = Capacity(tokens=int(tokens.lengths.sum()), texts=len(tokens.lengths))
@@ -98,6 +105,18 @@ def prepare_texts(spec: RunSpec) -> RunTexts:
         test=test,
         shapes=Shapes(_widths(spec.config, tokens.lengths), capacity),
     )
+
+
+def _require_padding(module: str, vocabulary: dict[str, int]) -> None:
+    """Raise UserError if the model reads padding as a token, and the vocabulary has another token in its place."""
+    if not getattr(load_module(module), "reads_padding", False):
+        return
+    first = next((token for token, token_id in vocabulary.items() if token_id == 0), None)
+    if first not in _PADDING_TOKENS:
+        raise UserError(
+            f"{module} reads padding as token 0, which is {first!r} in config.data.tokens, expected a tokenizer whose "
+            f"token 0 is {' or '.join(_PADDING_TOKENS)}"
+        )
 
 
 def _widths(config: Config, lengths: np.ndarray) -> tuple[int, ...]:
@@ -121,9 +140,9 @@ def _tokens_of_words(corpus: Corpus, split: Split, data: Data) -> _Tokens:
     return _Tokens(vocabulary, tokenizer, rows, parts, lengths)
 
 
-def _tokens_of_pieces(corpus: Corpus, split: Split, data: Data) -> _Tokens:
-    """Encode with the vocabulary of the encoder that the run starts from."""
-    tokenizer = pretrained_tokenizer(data)
+def _tokens_by_given_tokenizer(corpus: Corpus, split: Split, data: Data) -> _Tokens:
+    """Encode with the tokenizer of the encoder that the run starts from, or of a file."""
+    tokenizer = read_given_tokenizer(data)
     text = tokenizer.to_str(pretty=True)
     encoded = encode_corpus(corpus, text)
     parts = [encoded.take(part, corpus.labels[part]) for part in split]

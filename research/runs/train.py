@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from research.atomic_files import write_text
-from research.data.corpora import Corpus, load
+from research.data.corpora import Corpus, as_corpus
 from research.data.fingerprints import fingerprint_run
 from research.errors import Diverged
 from research.runs import run_files
@@ -80,8 +80,7 @@ def train(
       UserError: a setting or fold is wrong, or the folder holds something else.
       Diverged: the loss is no longer finite; the best state before is saved.
     """
-    if not isinstance(corpus, Corpus):
-        corpus = load(corpus)
+    corpus = as_corpus(corpus)
     placement = share_rows(options.devices, config.training.batch_size)
     with local_folder(Path(workdir)) as folder:
         run = Run(config, folder, fold, repeat, options.command, options.overwrite)
@@ -213,7 +212,7 @@ def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
     # All records are written last, so that any run of an interrupted group can be resumed without the others.
     for run, best in zip(prepared, outcomes, strict=True):
         if isinstance(best, Diverged):
-            write_record(run.run.folder, "diverged", run.run.command, error=str(best), **common_facts)
+            write_record(run.run.folder, "diverged", run.run.command, error=best.message, **common_facts)
     for run, best in finished:
         write_record(run.run.folder, "done", run.run.command, **run_facts(run, programs, best), **common_facts)
     return [best if isinstance(best, Diverged) else None for best in outcomes]

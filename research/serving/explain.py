@@ -22,7 +22,7 @@ import numpy as np
 from flax import linen as nn
 
 from research.data.batches import Batch, width_of
-from research.data.tokenizer import PADDING_ID, UNKNOWN_ID
+from research.data.tokenizer import PADDING_ID
 from research.models.layers.embedding import FixedEmbedding
 from research.models.layers.masks import length_mask, positions
 from research.runs.restore import RestoredRun
@@ -96,7 +96,7 @@ class Explainer:
         result = {
             "label": run.class_names[label],
             "words": [
-                {"word": word, "known": token_id != UNKNOWN_ID, "attribution": float(value)}
+                {"word": word, "known": token_id != run.unknown_id, "attribution": float(value)}
                 for (word, token_id), value in zip(words, attribution.values, strict=True)
             ],
             "nodes": attribution.nodes,

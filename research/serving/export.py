@@ -22,6 +22,7 @@ from research.runs.restore import RestoredRun, restore
 from research.serving import to_onnx
 from research.serving.exported_program import export_for_any_shape, predict_function
 from research.serving.model_card import render_card
+from research.settings import is_tokenizer_file
 
 FORMATS = ("stablehlo", "onnx")
 TOLERANCE = 1e-5  # the largest accepted difference of a probability from the run's own
@@ -61,7 +62,8 @@ def export(workdir: Path | str, output: Path | str, kind: str) -> float:
             to_onnx.convert(folder, unfinished / "model.onnx", python)
         else:
             (unfinished / "model.stablehlo").write_bytes(_stablehlo(run))
-        description = {"classes": run.class_names, "tokens": run.config.data.tokens}
+        tokens = "file" if is_tokenizer_file(run.config.data.tokens) else run.config.data.tokens
+        description = {"classes": run.class_names, "tokens": tokens}
         write_text(unfinished / "model.json", json.dumps(description, ensure_ascii=False) + "\n")
         write_text(unfinished / "requirements.txt", _requirements(run, kind, python))
         shutil.copyfile(folder / run_files.TOKENIZER, unfinished / run_files.TOKENIZER)

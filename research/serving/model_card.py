@@ -9,6 +9,7 @@ from research.reporting.run_result import problem_of_run, read_outcome
 from research.reporting.tables import ABOUT_A_RUN, run_table
 from research.runs import run_files
 from research.runs.restore import RestoredRun
+from research.settings import is_tokenizer_file
 
 _TOKENS = {
     "words": "words",
@@ -36,7 +37,8 @@ def render_card(folder: Path, run: RestoredRun, checked: str) -> str:
     versions = "; ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
     is_tested = (folder / run_files.PREDICTIONS).exists()
     test_sentence = f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards."
-    not_in_tokenizer = "" if data.tokens == "pieces" else _NOT_IN_TOKENIZER
+    is_fitted = data.weights == "none" and not is_tokenizer_file(data.tokens)  # the tokenizer
+    not_in_tokenizer = _NOT_IN_TOKENIZER if is_fitted else ""
     return f"""# {run.config.model.module} on {run.corpus_name}
 
 Predicts which of {len(run.class_names)} classes a text belongs to, with probabilities: {", ".join(run.class_names)}.
@@ -58,8 +60,7 @@ Predicts which of {len(run.class_names)} classes a text belongs to, with probabi
 
 - It was trained {"and tested " if is_tested else ""}on {run.corpus_name}. It predicts worse on texts of another kind,
   time or language, and the intervals do not say by how much.
-- It reads only the {data.keep} {data.max_length:,} tokens of a text ({_TOKENS[data.tokens]}). It knows
-  {len(run.vocabulary) - 2:,} different tokens; all others look the same to it.
+- {_reads(run, is_fitted)}
 - Every text gets one of the classes, even a text without any meaning.
 - It has learned whatever is wrong or unjust in the labels that it was trained on.
 
@@ -82,12 +83,25 @@ commit `{record.get("commit") or "unknown"}`; {versions or "versions are not rec
 """
 
 
+def _reads(run: RestoredRun, is_fitted: bool) -> str:
+    """Return sentences that say how much of a text is read, as which tokens; `is_fitted` if the tokenizer was."""
+    data = run.config.data
+    kind = _TOKENS.get(data.tokens, "tokens of a tokenizer file that was given")
+    read = f"It reads only the {data.keep} {data.max_length:,} tokens of a text ({kind})."
+    if is_fitted:
+        count = len(run.vocabulary) - 2
+        return f"{read} It knows\n  {count:,} different tokens; all others look the same to it."
+    return f"{read}\n  Its tokenizer has {len(run.vocabulary):,} different tokens."
+
+
 def _origin(run: RestoredRun) -> str:
     """Return sentences that say where vocabulary and weights come from."""
     data, sentences = run.config.data, []
     if data.weights != "none":
         weights = "" if data.from_scratch else ", and so are its initial weights"
         sentences.append(f"The vocabulary is that of the pretrained encoder {data.weights}{weights}.")
+    if is_tokenizer_file(data.tokens):
+        sentences.append("The vocabulary is that of a tokenizer file.")
     if data.vectors != "none":
         sentences.append(f"Its initial word vectors are those of {data.vectors}.")
     if run.config.init_from != "none":

@@ -9,12 +9,20 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from research.data.reader import Lines, json_object, require_once
+from research.data.formats.text_lines import decode_lines
+from research.data.reader import Reading
 from research.errors import UserError
 
 MAX_CHUNK_TEXTS = 2048
 _MAX_CHUNK_CHARACTERS = 1 << 22
-MAX_LINE_BYTES = 1 << 26
+
+
+class InputText(NamedTuple):
+    """A text of the input."""
+
+    text: str
+    end: int  # bytes of the input that have been read so far
+    others: Sequence[Any] = ()  # the cells of the other columns
 
 
 class Chunk(NamedTuple):
@@ -23,77 +31,87 @@ class Chunk(NamedTuple):
     texts: list[str]
     end: int  # bytes of the input that have been read up to the end of this chunk
     is_first: bool
+    others: list[Sequence[Any]]  # the cells of the other columns of each text
+    columns: tuple[str, ...] = ()  # the names of the other columns
 
 
-def read_texts(source: BinaryIO, name: str, kind: str = "", column: str = "text") -> Iterator[tuple[str, int]]:
-    """Yield each text and the number of bytes that have been read so far.
+class Input(NamedTuple):
+    """The texts to predict, and the names of the other columns of their file."""
 
-    Args:
-      source: UTF-8; a byte-order mark is dropped.
-      name: the name of the source in error messages.
-      kind: ".csv" and ".jsonl" have a column of texts. Any other kind has one text in each line; an empty line is an
-        empty text. A text of ".tsv" ends at the first tab, because the label of a corpus comes after it.
-      column: the name of that column.
+    texts: Iterator[InputText]
+    columns: tuple[str, ...] = ()
 
-    Raises:
-      UserError: a line is not UTF-8, is too long or is not of this kind; the message names the line.
+
+def read_file(reading: Reading) -> Input:
+    """Return the texts of a file, which is read as they are taken.
+
+    Iteration raises:
+      UserError: a row is malformed or has no text; the message names the line.
     """
-    lines = Lines(source, name, MAX_LINE_BYTES)
-    if kind == ".csv":
-        texts = _read_csv(lines, column)
-    elif kind == ".jsonl":
-        texts = (_parse_json_line(line, lines.place, column) for line in lines if line.strip())
-    else:
-        texts = (line.removesuffix("\n").removesuffix("\r") for line in lines)
-        if kind == ".tsv":
-            texts = (text.partition("\t")[0] for text in texts)
-    return ((text, lines.read) for text in texts)
+    names, chosen = reading.table.columns, reading.choice.text
+    is_one_of_many = len(chosen) == 1
+    others = [i for i in range(len(names)) if not (is_one_of_many and i in chosen)]
+    columns = tuple(names[i] for i in others)
+    return Input(
+        _read_rows(reading, others), columns if reading.table.has_names else tuple(f"column_{n}" for n in columns)
+    )
 
 
-def _read_csv(lines: Lines, column: str) -> Iterator[str]:
-    csv.field_size_limit(MAX_LINE_BYTES)  # a quote that is never closed must not fill the memory
-    reader = csv.DictReader(lines, strict=True)
-    try:
-        columns = reader.fieldnames or ()
-        if not columns:
-            raise UserError(f"{lines.place}: the file is empty, expected a column {column!r}")
-        if column not in columns:
-            names = ", ".join(columns)
-            raise UserError(f"{lines.place}: no column {column!r}. Columns: {names}. Name yours with --text_column.")
-        require_once(columns, (column,), lines.place)
-        for row in reader:
-            if row[column] is None:
-                raise UserError(f"{lines.place}: fewer cells than the header has, expected {column!r} among them")
-            yield row[column]
-    except csv.Error as error:
-        raise UserError(f"{lines.place}: {error}, expected comma-separated values") from error
+def _read_rows(reading: Reading, others: Sequence[int]) -> Iterator[InputText]:
+    position = 0
+
+    def on_progress(count: int) -> None:
+        nonlocal position
+        position = count
+
+    for record in reading.records(on_progress):
+        place, cells = record
+        text = reading.text_of(record)
+        if text is None:
+            if not reading.options.drop_missing:
+                raise UserError(f"{place}: no text; --drop_missing leaves out rows without one")
+            continue
+        yield InputText(text, position, [cells[i] for i in others])
 
 
-def _parse_json_line(line: str, place: str, column: str) -> str:
-    text = json_object(line, place).get(column)
-    if not isinstance(text, str):
-        raise UserError(f"{place}: no string {column!r}. Name the field of your texts with --text_column.")
-    return text.encode("utf-8", "replace").decode()  # a lone surrogate could not be written to the output
+def read_stream(source: BinaryIO, name: str, encoding: str = "") -> Input:
+    """Return the texts of a pipe or a terminal: one in each line; an empty line is an empty text.
+
+    Iteration raises:
+      UserError: a line is too long, or not of the encoding.
+    """
+
+    def texts() -> Iterator[InputText]:
+        end = 0
+        for line in decode_lines(source, name, encoding):
+            end += len(line.encode())
+            yield InputText(line.removesuffix("\n").removesuffix("\r"), end)
+
+    return Input(texts())
 
 
-def split_into_chunks(texts: Iterable[tuple[str, int]], max_texts: int = MAX_CHUNK_TEXTS) -> Iterator[Chunk]:
-    """Yield what `read_texts` yields in chunks; without any text, one empty chunk.
+def split_into_chunks(source: Input, max_texts: int = MAX_CHUNK_TEXTS) -> Iterator[Chunk]:
+    """Yield texts in chunks; without any text, one empty chunk.
 
     Args:
-      texts: (text, number of bytes read so far).
+      source: the texts.
       max_texts: the most texts in a chunk; long texts make it smaller.
     """
-    chunk: list[str] = []
-    characters = end = 0
-    is_first = True
-    for text, end in texts:
-        chunk.append(text)
-        characters += len(text)
+    chunk: list[InputText] = []
+    characters, is_first = 0, True
+
+    def take() -> Chunk:
+        end = chunk[-1].end if chunk else 0
+        return Chunk([item.text for item in chunk], end, is_first, [item.others for item in chunk], source.columns)
+
+    for item in source.texts:
+        chunk.append(item)
+        characters += len(item.text)
         if len(chunk) == max_texts or characters >= _MAX_CHUNK_CHARACTERS:
-            yield Chunk(chunk, end, is_first)
+            yield take()
             chunk, characters, is_first = [], 0, False
     if chunk or is_first:
-        yield Chunk(chunk, end, is_first)
+        yield take()
 
 
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
@@ -126,15 +144,25 @@ def to_jsonl(
     return "".join(lines)
 
 
-def csv_header(class_names: Sequence[str]) -> str:
-    """Return the header line of the table that `to_csv` writes."""
-    return _write_csv([["text", "label", *(f"probability_{name}" for name in class_names)]])
+def to_csv(chunk: Chunk, probabilities: np.ndarray, class_names: Sequence[str]) -> str:
+    """Return a table row for each text: the text, its label, its probabilities, and the other columns of the input.
 
+    The header comes with the first chunk. A column of the input that is named like one of these gets `input_` before
+    its name.
 
-def to_csv(texts: Sequence[str], probabilities: np.ndarray, class_names: Sequence[str]) -> str:
-    """Return a table row for each text: the text, its label and its probabilities. The arguments are `to_jsonl`'s."""
+    Args:
+      chunk: N texts with their other columns.
+      probabilities: float32 [N, C].
+      class_names: C names.
+    """
     rows, labels = probabilities.tolist(), probabilities.argmax(axis=1).tolist()
-    return _write_csv([text, class_names[label], *row] for text, row, label in zip(texts, rows, labels, strict=True))
+    names = ["text", "label", *(f"probability_{name}" for name in class_names)]
+    lines: list[Sequence[Any]] = []
+    if chunk.is_first:
+        lines.append([*names, *(f"input_{name}" if name in names else name for name in chunk.columns)])
+    for text, label, row, others in zip(chunk.texts, labels, rows, chunk.others, strict=True):
+        lines.append([text, class_names[label], *row, *others])
+    return _write_csv(lines)
 
 
 def _write_csv(rows: Iterable[Sequence[Any]]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from research.errors import UserError
 from research.parallel.worker_pool import WorkerLost, WorkerPool, Workers
-from research.serving.prediction_files import Chunk, csv_header, to_csv, to_jsonl
+from research.serving.prediction_files import Chunk, to_csv, to_jsonl
 
 if TYPE_CHECKING:  # imported where it is used: a process that only reads and writes starts without JAX
     from research.runs.restore import RestoredRun
@@ -101,10 +101,9 @@ _restore_once = functools.lru_cache(maxsize=1)(_restore)  # a worker process res
 
 
 def _predict(run: "RestoredRun", explain: Explain | None, output_format: OutputFormat, chunk: Chunk) -> str:
-    """Return what is written for a chunk; the header of a table comes with the first chunk."""
+    """Return what is written for a chunk."""
     probabilities = run.predict_proba(chunk.texts)
     if output_format.csv:
-        header = csv_header(run.class_names) if chunk.is_first else ""
-        return header + to_csv(chunk.texts, probabilities, run.class_names)
+        return to_csv(chunk, probabilities, run.class_names)
     explanations = [explain(text) for text in chunk.texts] if explain else []
     return to_jsonl(chunk.texts, probabilities, run.class_names, explanations)

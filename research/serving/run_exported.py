@@ -25,7 +25,7 @@ HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]
 
 def prepare(text: str) -> str:
     """Do the two steps that `tokenizer.json` cannot hold: decode HTML entities, put blanks between Chinese words."""
-    if ABOUT["tokens"] != "pieces":  # the tokenizer of a pretrained encoder expects the text as it is
+    if ABOUT["tokens"] in ("words", "characters", "chinese_words"):  # other tokenizers expect the text as it is
         text = html.unescape(text)
     text = text.encode("utf-8", "replace").decode()
     if ABOUT["tokens"] == "chinese_words":

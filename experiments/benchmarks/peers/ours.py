@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import devices
 from experiments.benchmarks import peers
 from experiments.benchmarks.peers import EMBEDDING_SIZE, HIDDEN_SIZE, PADDED, answer, example_batch, time_calls
 from experiments.variants import load_config
@@ -18,6 +17,7 @@ from research.data.batches import Batch, blocks, epoch_order
 from research.data.corpora import load
 from research.data.tokenized_corpus import fit_vocabulary
 from research.data.tokenizer import Encoded, encode, intern_texts
+from research.parallel import device_setup
 from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained
 from research.settings import Config, Data
@@ -32,7 +32,7 @@ _SIZE = 1024
 
 def step(threads: int) -> dict[str, Any]:
     """Time the article's padded step; JAX uses the cores that the process has, whatever `threads` says."""
-    devices.use_devices()
+    device_setup.use_devices()
     config, (ids, labels) = load_config("lstm"), example_batch()
     lengths, weights = np.full(len(labels), PADDED, np.int32), np.ones(len(labels), np.float32)
     batch = Batch(ids, lengths, labels, weights)
@@ -80,7 +80,7 @@ def _fold() -> tuple[Config, Programs, RunTexts]:
 
 def populations(threads: int) -> dict[str, float]:
     """Return the training texts a second of an epoch of R runs in one program, for several R."""
-    devices.use_devices()
+    device_setup.use_devices()
     config, programs, prepared = _fold()
     config.training.epochs = 2
     data = TrainData(prepared.train, prepared.validation, 0)
@@ -105,7 +105,7 @@ def _put(state: TrainState, prepared: RunTexts) -> tuple[Any, Any]:
 
 def tuning(threads: int) -> dict[str, float]:
     """Return the unpadded tokens a second of fine-tuning MiniLM-L6, and the FLOPs of its products for each token."""
-    devices.use_devices()
+    device_setup.use_devices()
     config, prepared, order = peers.fine_tuning_data()
     programs = programs_for(config, 2)
     start_from = functools.partial(start_from_pretrained, programs.module, config, prepared)
@@ -129,7 +129,7 @@ def tuning(threads: int) -> dict[str, float]:
 
 def profile(folder: str, threads: int) -> dict[str, Any]:
     """Trace a call of some training steps; return the milliseconds a step of each operation."""
-    devices.use_devices()
+    device_setup.use_devices()
     config, programs, prepared = _fold()
     state = init_state(programs, config, prepared.train, prepared.shapes.widths)
     states, texts = _put(state, prepared)

@@ -1,13 +1,14 @@
-"""How JAX is set up for a program: devices, threads, memory and the cache of compiled programs."""
+"""Set up JAX for a process that trains or predicts: devices, threads, memory and the cache of compiled programs."""
 
 import ctypes
 import gc
 import importlib.util
+import logging
 import os
 import platform
+import warnings
 from typing import TYPE_CHECKING
 
-from experiments.program import quiet_libraries
 from research.data.cache import MOST_BYTES, PROGRAMS, cache_folder, evict
 from research.machine import available_cores
 
@@ -58,6 +59,15 @@ def set_up_process() -> None:
     quiet_libraries()
     use_devices()
     use_one_thread()
+
+
+def quiet_libraries() -> None:
+    """Keep libraries from writing to stderr, which is for the program's own words."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(format="%(message)s", level=logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("research").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=UserWarning)
 
 
 def _sets_cpu_devices() -> bool:

@@ -1,18 +1,13 @@
-"""What programs print: progress (a bar on a terminal, else plain lines), tables, and the results of a comparison."""
+"""What programs print: tables, and the results of a comparison."""
 
-import math
 import re
 import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from research.errors import UserError
@@ -20,55 +15,6 @@ from research.runs import run_files
 
 if TYPE_CHECKING:
     from research.reporting.results import Results
-
-_LINE_SECONDS = 10.0  # least time between two plain lines of progress
-
-
-class Reporter:
-    """Shows the progress of a program on stderr; `reporting` makes it."""
-
-    def __init__(self, console: Console, bar: Progress | None, total: float | None, unit: str):
-        self._console, self._bar, self._total, self._unit = console, bar, total, unit
-        self._task = bar.add_task("", total=total, loss="") if bar else None
-        self._last, self._lock = time.monotonic(), threading.Lock()
-
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    def progress(self, name: str, done: float, loss: float) -> None:
-        """Show how much of `total` is done, and a recent loss of the run `name` (NaN: none)."""
-        if self._bar is not None:
-            shown = "" if math.isnan(loss) else f"loss {loss:.3f}"
-            self._bar.update(self._task, completed=done, description=name, loss=shown)
-            return
-        with self._lock:
-            if time.monotonic() - self._last < _LINE_SECONDS:
-                return
-            self._last = time.monotonic()
-        shown = "" if math.isnan(loss) else f"loss {loss:.3f}, "
-        total = "" if self._total is None else f" of {self._total:.4g}"
-        self.say(f"{name}: {shown}{done:.1f}{total} {self._unit}")
-
-
-@contextmanager
-def reporting(total: float | None, unit: str) -> Iterator[Reporter]:
-    """Report progress on stderr within the context; results go to stdout later. `total` is None if it is unknown."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Reporter(console, None, total, unit)
-        return
-    shown = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(f"{unit}  {{task.fields[loss]}}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*shown, console=console, transient=True) as bar:
-        yield Reporter(console, bar, total, unit)
 
 
 def print_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -1,0 +1,90 @@
+"""A trained run, as `train` returns it to Python: its scores and its predictions."""
+
+import functools
+import html
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from research.data.corpora import Corpus, as_corpus, load
+from research.errors import in_python_words
+from research.evaluation.metrics import METRICS, evaluate_predictions
+from research.reporting.run_result import problem_of_run
+from research.runs import run_files
+from research.runs.held_out import choose_texts, describe_seen, labels_of
+from research.runs.restore import RestoredRun, restore
+
+_LOG = logging.getLogger("research")
+_SHOWN = ("accuracy", "macro_f1", "log_loss")
+
+
+class TrainedRun:
+    """A run and its folder. It is accepted wherever a path is: `restore(run)`, `run / "metrics.jsonl"`.
+
+    Attributes:
+      folder: the run's folder.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+    @functools.cached_property
+    def scores(self) -> dict[str, float]:
+        """Metric -> score on the held-out texts: fractions, and nats for `log_loss`."""
+        predictions = run_files.read_predictions(self.folder)
+        return evaluate_predictions(predictions.label, predictions.probabilities)
+
+    @functools.cached_property
+    def model(self) -> RestoredRun:
+        """The restored model."""
+        return restore(self.folder)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The labels, in the order of the columns of `predict_proba`."""
+        return self.model.class_names
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the class probabilities of texts, float32 [N, C]; columns in the order of `class_names`."""
+        return self.model.predict_proba(texts)
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """Return the most probable label of each text."""
+        return [self.class_names[i] for i in self.predict_proba(texts).argmax(axis=1)]
+
+    def evaluate(self, corpus: Corpus | Path | str) -> dict[str, float]:
+        """Return metric -> score on a corpus.
+
+        Of the corpus that the run was trained on, only the texts that were held out are scored. Of another corpus it is
+        the test split, or all texts if it has no splits.
+
+        Raises:
+          UserError: the corpus cannot be read, has no test split, or has a label that the run does not know.
+        """
+        is_path = isinstance(corpus, (str, Path))  # of a file, some classes may be absent
+        corpus = load(corpus, classes=self.class_names) if is_path else as_corpus(corpus)
+        corpus = self.model.as_trained_on(corpus)
+        chosen, _ = choose_texts(self.model, corpus, "test")
+        if not self.model.is_own_corpus(corpus):
+            sentence, has_seen = describe_seen(self.model, corpus, chosen)
+            if has_seen:
+                _LOG.warning(sentence)
+        labels = labels_of(self.model, corpus)[chosen]
+        return evaluate_predictions(labels, self.predict_proba([corpus.texts[i] for i in chosen]))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{METRICS[metric].title} {self.scores[metric]:.4f}" for metric in _SHOWN)
+        problem = problem_of_run(self.folder)
+        note = "" if problem is None else in_python_words(f"\nnot trained: {problem.why}. May help: {problem.mend}")
+        return f"{self.folder}: test {shown}{note}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>"

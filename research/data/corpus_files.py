@@ -1,0 +1,125 @@
+"""Read what a user names as a corpus: one file, a folder or an archive with a file per split, or class folders."""
+
+import shlex
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+from research.data.cells import label_text
+from research.data.formats.columns import NoColumn
+from research.data.formats.folders import find_splits, is_archive, texts_of_classes, unlabelled_folder
+from research.data.formats.text_lines import read_lines
+from research.data.read_options import ReadOptions
+from research.data.reader import Reading, Row, find_reading, rows_of
+from research.errors import UserError
+
+_PLACEHOLDERS = {"-1", "?"}  # labels of published test files whose labels are kept secret
+
+
+class CorpusRows(NamedTuple):
+    """The rows of a corpus, and what its user should know about how they were read."""
+
+    of_split: dict[str, list[Row]]  # "train", "validation" and "test", or "all"
+    notes: list[str]
+
+
+def read_corpus(path: Path, options: ReadOptions = ReadOptions()) -> CorpusRows:
+    """Read one file, or a folder with train, validation and test files, or with a subfolder per class.
+
+    A validation or test file without labels is left out.
+
+    Raises:
+      UserError: the path does not exist, there is nothing to train on, a split has two files, or a row is malformed.
+    """
+    if path.is_file() and is_archive(path):
+        path = zipfile.Path(path)
+    elif path.is_file():
+        rows, notes = rows_of(find_reading(path, options))
+        return CorpusRows({"all": rows}, notes)
+    elif not path.is_dir():
+        raise UserError(f"{path}: neither a file nor a folder")
+    of_split: dict[str, list[Row]] = {}
+    notes: list[str] = []
+    trained: Reading | None = None
+    for split, files in find_splits(path).items():
+        if files.classes is not None:
+            rows, more = _class_rows(files.classes, options)
+        elif files.labels is not None:
+            rows, more = _paired_rows(files.files[0], files.labels, options)
+        else:
+            readings = [reading for reading in (_reading_of(f, options, trained) for f in files.files) if reading]
+            trained = trained or readings[0]
+            rows, more = _rows_of_files(readings)
+            if not rows or _are_placeholders(rows, of_split):
+                rows, more = [], [_unlabelled_note(files.files[0], split)]
+        notes += more
+        if rows:
+            of_split[split] = rows
+    return CorpusRows(of_split, notes)
+
+
+def _reading_of(file: Path, options: ReadOptions, trained: Reading | None) -> Reading | None:
+    """Return how a file of a folder is read; None if it has texts and no labels.
+
+    Args:
+      file: the file.
+      options: the flags.
+      trained: how the training file is read: a column that holds labels there holds them here.
+    """
+    if trained is None:
+        return find_reading(file, options)
+    try:
+        return find_reading(file, trained.resolved._replace(header=options.header, separator=options.separator))
+    except NoColumn:
+        pass
+    try:
+        reading = find_reading(file, options)
+    except NoColumn as error:
+        if error.kinds == {"label"}:
+            return None
+        raise
+    return reading if reading.choice.by_name or not trained.table.has_names else None
+
+
+def _rows_of_files(readings: list[Reading]) -> tuple[list[Row], list[str]]:
+    """Return the rows of files that are parts of one, and what to know about the first."""
+    read = [rows_of(reading) for reading in readings]
+    return [row for part in read for row in part.rows], [note for part in read[:1] for note in part.notes]
+
+
+def _are_placeholders(rows: list[Row], of_split: dict[str, list[Row]]) -> bool:
+    """Return whether the labels of a file stand for no label, such as -1 in each row."""
+    labels = {row.label for row in rows}
+    return labels <= _PLACEHOLDERS and labels.isdisjoint({row.label for row in of_split.get("train", [])})
+
+
+def _unlabelled_note(file: Path, split: str) -> str:
+    predict = f"./launch.sh predict --workdir=RUN --input={shlex.quote(str(file))} --output=predictions.csv"
+    return (
+        f"{file}: no labels, so there is no {split} split; the other files are trained on. Its predictions: {predict}"
+    )
+
+
+def _class_rows(folder: Path, options: ReadOptions) -> tuple[list[Row], list[str]]:
+    rows = [
+        Row(text, label_text(label, place), "", place)
+        for text, label, place in texts_of_classes(folder, options.encoding)
+    ]
+    notes = []
+    if unlabelled := unlabelled_folder(folder):
+        notes.append(f"{unlabelled}: texts without a class, which are left out; pretrain can read them")
+    return rows, notes
+
+
+def _paired_rows(texts: Path, labels: Path, options: ReadOptions) -> tuple[list[Row], list[str]]:
+    """Return the rows of a file of texts and a file of their labels, line by line."""
+    lines, values = ([line.rstrip("\r\n") for line in read_lines(path, options.encoding)] for path in (texts, labels))
+    if len(lines) != len(values):
+        raise UserError(f"{labels}: {len(values):,} labels for {len(lines):,} texts in {texts.name}, expected as many")
+    rows = []
+    for number, (text, value) in enumerate(zip(lines, values, strict=True), start=1):
+        label = label_text(value, f"{labels}:{number}")
+        if not label:
+            raise UserError(f"{labels}:{number}: no label, expected one for each line of {texts.name}")
+        rows.append(Row(text, label, "", f"{texts}:{number}"))
+    return rows, [f"{texts}: read as one text a line, with its label in {labels.name}"]
