@@ -9,6 +9,7 @@ from typing import Any
 from absl import flags
 
 from research.settings import Config, Pretraining, leaves, names_read
+from research.settings_validation import choices_of
 
 
 def print_help(program: ModuleType, trains: type | None) -> None:
@@ -59,7 +60,7 @@ def _meaning(field: dataclasses.Field) -> str:
     """Return what a setting is and which values it may have."""
     about = field.metadata
     limits = [f"{word} {about[key]}" for key, word in (("low", "at least"), ("high", "at most")) if about.get(key)]
-    if about.get("choices"):
-        limits = [f"one of {', '.join(about['choices'])}"]
+    if choices := choices_of(field):
+        limits = [f"one of {', '.join(choices)}"]
     meaning = f": {about['what']}" if about.get("what") else ""
     return meaning + (f" ({', '.join(limits)})" if limits else "")

@@ -68,6 +68,9 @@ def test_compare_prints_a_table_and_leaves_a_report(compared):
     for pair in comparison["pairs"]:
         assert pair["verdict"] in ("better", "worse", "equivalent", "undecided", "not trained")
     report = (folder / "report.md").read_text()
+    answer = out.splitlines()[0]
+    assert answer.startswith("Compared with linear by accuracy, ")
+    assert f"\n{answer}\n" in report
     for words in ("luong:dot", "plots/scores.png", "plots/curves.png", "--variants=linear,lstm,luong:dot"):
         assert words in report
     for plot in ("scores", "curves", "cost", "calibration", "confusion"):
