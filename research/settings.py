@@ -60,7 +60,9 @@ class Data:
 
     vocab_size: int = setting(10_000, "size of the vocabulary, with the padding and unknown tokens", low=3)
     max_length: int = setting(100, "number of tokens that are kept of each text", low=1)
-    keep: str = setting("first", "the end of a longer text that is kept", choices=("first", "last"))
+    keep: str = setting(
+        "first", "which tokens of a longer text are kept: the first or the last", choices=("first", "last")
+    )
     tokens: str = setting(
         "words",
         "what a token is. words: each word, and each Chinese character. characters. chinese_words: Chinese words, by a "
@@ -94,7 +96,11 @@ class Optimizer:
     Plain gradient descent is `name="sgd"` with `training.batch_size=0`.
     """
 
-    name: str = setting("adam", choices=("adam", "adamw", "sgd", "adadelta", "lion", "lbfgs"))
+    name: str = setting(
+        "adam",
+        "optimizer; lbfgs is L-BFGS with a line search",
+        choices=("adam", "adamw", "sgd", "adadelta", "lion", "lbfgs"),
+    )
     learning_rate: float = setting(
         1e-3, "the highest learning rate of the schedule; lbfgs uses a line search instead", low=0.0, read=_has_rate
     )
@@ -174,7 +180,9 @@ class Training:
     l2: float = setting(
         0.0, "L2 penalty: adds l2 / (2 N) * |weight matrices|^2 to the mean loss over N training texts", low=0.0
     )
-    label_smoothing: float = setting(0.0, low=0.0, high=0.5)
+    label_smoothing: float = setting(
+        0.0, "label smoothing: share of the label's probability that is spread over all classes", low=0.0, high=0.5
+    )
     compute_dtype: str = setting("float32", _COMPUTE_DTYPE, choices=("float32", "bfloat16"))
     random_deletion: float = setting(
         0.0, "probability that a token of a training text is deleted, drawn again each epoch", low=0.0, high=0.9
@@ -206,7 +214,9 @@ class Config:
     """All settings of a run. With the corpus, the fold and the repeat they determine it."""
 
     model: Any  # from research.models.settings_for: the fields of the module, its `module` and whether it `fits_itself`
-    seed: int = setting(0, "base of every random stream", low=0, high=2**31 - 1)
+    seed: int = setting(
+        0, "random seed: splits, initial weights, data order and dropout follow from it", low=0, high=2**31 - 1
+    )
     init_from: str = setting(
         "none", "run folder to take initial parameters from, where they fit; {fold} and {repeat} stand for this run's"
     )
