@@ -13,6 +13,7 @@ from research.data.cache import file_checksum
 from research.data.corpora import Corpus
 from research.data.pretrained_encoders import weights_checksum
 from research.data.splits import resolve_folds, stream_seed
+from research.data.tokenizer import Encoded
 from research.data.tokenizer_files import fit_to_tokenizer
 from research.data.vectors import vectors_checksum
 from research.errors import UserError
@@ -80,6 +81,7 @@ class PreparedRun(NamedTuple):
     spec: RunSpec
     texts: RunTexts
     source: Source  # what the run starts from
+    vectors: np.ndarray | None = None  # float32 [N, D], of all texts of the corpus, if the encoder is frozen
 
     @property
     def select(self) -> str:
@@ -103,7 +105,12 @@ class PreparedRun(NamedTuple):
     @property
     def data(self) -> TrainData:
         """The data that the training loop reads."""
-        return TrainData(self.texts.train, self.texts.validation, seed_of(self.spec, "order"))
+        return TrainData(self.encoded("train"), self.encoded("validation"), seed_of(self.spec, "order"))
+
+    def encoded(self, part: str) -> Encoded:
+        """Return the texts of the split "train", "validation" or "test", with their vectors if there are any."""
+        encoded, index = getattr(self.texts, part), getattr(self.texts.split, part)
+        return encoded if self.vectors is None else dataclasses.replace(encoded, vectors=self.vectors[index])
 
 
 def prepare_run(run: Run, corpus: Corpus, folds: int | None) -> PreparedRun | None:
