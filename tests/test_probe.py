@@ -59,9 +59,13 @@ def assert_vectors_are_those_of_transformers(config, reference, tmp_path):
             np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=2e-5)
 
 
-def test_vectors_are_those_of_transformers(tmp_path):
-    config = probe("data.max_length=64", "model.normalize=true")
-    assert_vectors_are_those_of_transformers(config, DATA / "tiny_bert.npz", tmp_path)
+_TAKES_LONGER = [pytest.param(name, marks=pytest.mark.extra) for name in ("tiny_distilbert", "tiny_xlmr")]
+
+
+@pytest.mark.parametrize("name", ["tiny_bert", "tiny_roberta", *_TAKES_LONGER])
+def test_vectors_are_those_of_transformers(name, tmp_path):
+    config = probe("data.max_length=64", "model.normalize=true", of=f"probe:{DATA / name}")
+    assert_vectors_are_those_of_transformers(config, DATA / f"{name}.npz", tmp_path)
 
 
 @pytest.mark.extra
@@ -108,7 +112,7 @@ def test_a_run_needs_neither_the_encoder_nor_the_cache_and_keeps_the_encoder_to_
     shutil.rmtree(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another_cache"))
     run = restore(path)
-    found = tensors_of({"encoder": run.variables["constants"]["encoder"]})
+    found = tensors_of({"encoder": run.variables["constants"]["encoder"]}, "bert")
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         assert found[name].tobytes() == tensor.tobytes(), name

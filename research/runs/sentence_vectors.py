@@ -17,7 +17,7 @@ from research.data.corpora import Corpus
 from research.data.pretrained_encoders import read_weights, weights_checksum
 from research.data.tokenized_corpus import encode_corpus
 from research.data.tokenizer import Encoded
-from research.data.tokenizer_files import pretrained_tokenizer
+from research.data.tokenizer_files import read_given_tokenizer
 from research.models import build
 from research.settings import Config, to_dict
 from research.training.programs import jit_compiled
@@ -48,7 +48,7 @@ def sentence_vectors(corpus: Corpus, config: Config, on_encoded: OnEncoded = lam
       UserError: the encoder cannot be read, or does not fit the settings.
     """
     weights, dtype = config.data.weights, config.training.compute_dtype
-    tokenizer = pretrained_tokenizer(config.data).to_str(pretty=True)
+    tokenizer = read_given_tokenizer(config.data).to_str(pretty=True)
     model = json.dumps(to_dict(config)["model"], sort_keys=True)
     versions = f"format {_FORMAT} jax {importlib.metadata.version('jax')} {jax.default_backend()}"
     made_from = f"{versions} {weights_checksum(weights)} {corpus.checksum} {model} {dtype} {tokenizer}"
