@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import jax
@@ -51,7 +52,7 @@ def assert_vectors_are_those_of_transformers(config, reference, tmp_path):
     rows = "".join(json.dumps({"text": text, "label": str(n % 2)}) + "\n" for n, text in enumerate(SENTENCES))
     (tmp_path / "sentences.jsonl").write_text(rows, "utf-8")
     corpus = load(tmp_path / "sentences.jsonl")
-    vectors = sentence_vectors(corpus, config)
+    vectors = sentence_vectors(corpus, config).values
     assert vectors.dtype == np.float32
     with np.load(reference) as expected:
         for text, vector in zip(corpus.texts, vectors, strict=True):
@@ -130,15 +131,17 @@ def test_a_run_needs_neither_the_encoder_nor_the_cache_and_keeps_the_encoder_to_
 
 def test_the_texts_are_encoded_once_for_folds_and_penalties(small_corpus, tmp_path):
     shares = []
-    vectors = sentence_vectors(small_corpus, probe(), shares.append)
+    vectors, seconds = sentence_vectors(small_corpus, probe(), shares.append)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     variants = expand([PROBE], [], ["training.l2=1,100"])
     folder = compare_into(tmp_path / "comparison", variants, small_corpus, folds=2)
     assert len(list(folder.glob("*/*/predictions.npz"))) == 4
+    report = " ".join((folder / "report.md").read_text("utf-8").split())
+    assert re.search(rf"frozen encoder, .*=1\] \([\d,]+ parameters, {seconds:.1f} s\)", report)
     assert len(list(cache_folder("sentence_vectors").iterdir())) == 1
     again = sentence_vectors(small_corpus, probe("seed=3", "data.train_size=50"), shares.append)
-    assert again.tobytes() == vectors.tobytes()
+    assert again.values.tobytes() == vectors.tobytes()
     assert shares.count(1.0) == 1
 
 
@@ -146,8 +149,9 @@ def test_the_texts_are_encoded_once_for_folds_and_penalties(small_corpus, tmp_pa
     "override", ["data.max_length=20", "data.keep=last", "model.pooling=cls", "model.normalize=true"]
 )
 def test_vectors_are_computed_again_where_they_differ(small_corpus, override):
-    vectors = sentence_vectors(small_corpus, probe("data.max_length=21"))
-    assert np.abs(sentence_vectors(small_corpus, probe("data.max_length=21", override)) - vectors).max() > 1e-3
+    vectors = sentence_vectors(small_corpus, probe("data.max_length=21")).values
+    others = sentence_vectors(small_corpus, probe("data.max_length=21", override)).values
+    assert np.abs(others - vectors).max() > 1e-3
 
 
 def test_nothing_is_kept_of_an_encoding_that_was_interrupted(small_corpus):

@@ -22,6 +22,7 @@ from research.models import config_from_dict
 from research.runs import run_files
 from research.runs.checkpoints import checkpoints_checksum
 from research.runs.claim import claim_folder
+from research.runs.sentence_vectors import SentenceVectors
 from research.runs.source import Source, read_source, source_folder
 from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained, start_from_run
@@ -81,7 +82,7 @@ class PreparedRun(NamedTuple):
     spec: RunSpec
     texts: RunTexts
     source: Source  # what the run starts from
-    vectors: np.ndarray | None = None  # float32 [N, D], of all texts of the corpus, if the encoder is frozen
+    vectors: SentenceVectors | None = None  # of the corpus, if the encoder is frozen
 
     @property
     def select(self) -> str:
@@ -110,7 +111,7 @@ class PreparedRun(NamedTuple):
     def encoded(self, part: str) -> Encoded:
         """Return the texts of the split "train", "validation" or "test", with their vectors if there are any."""
         encoded, index = getattr(self.texts, part), getattr(self.texts.split, part)
-        return encoded if self.vectors is None else dataclasses.replace(encoded, vectors=self.vectors[index])
+        return encoded if self.vectors is None else dataclasses.replace(encoded, vectors=self.vectors.values[index])
 
 
 def prepare_run(run: Run, corpus: Corpus, folds: int | None) -> PreparedRun | None:

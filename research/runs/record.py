@@ -105,12 +105,14 @@ def run_facts(prepared: PreparedRun, programs: Programs, best: TrainState) -> di
         "words_with_vectors": 0 if texts.vectors is None else int(texts.vectors.has_vector.sum()),
         "flops_per_text": flops_per_text(programs, spec.config, best.variables, example),
         "parameters": _count(best.params),
-        "frozen_parameters": _count(best.constants.get("constants", {}).get("encoder", {})),
         "model_code": hash_model_code(spec.config.model.module),
         "training_code": hash_training_code(),
     }
     if prepared.run.refit is not None:
         facts["refit"] = prepared.run.refit.evidence
+    if prepared.vectors is not None:
+        facts["frozen_parameters"] = _count(best.constants["constants"]["encoder"])
+        facts["encoding_seconds"] = round(prepared.vectors.seconds, 3)
     if source.run is not None:
         facts["init_from"] = start_from_run(best.variables, source.run, texts.vocabulary).report._asdict()
     return facts

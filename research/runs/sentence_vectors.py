@@ -4,8 +4,9 @@ import functools
 import importlib.metadata
 import json
 import logging
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,10 +29,18 @@ _FORMAT = 1  # version of the cached vectors; raise it when the same settings gi
 _ROWS = 64  # of a batch; on CPU, more rows do not fit into the processor's cache
 _WIDTH_COST = 7_000  # tokens that are encoded in the time of compiling for one more width
 
+
+class SentenceVectors(NamedTuple):
+    """The sentence vectors of all texts of a corpus."""
+
+    values: np.ndarray  # float32 [N, D]
+    seconds: float  # that it took to compute them, when they were not in the cache
+
+
 OnEncoded = Callable[[float], None]  # called after each batch with the share of the texts that are encoded
 
 
-def sentence_vectors(corpus: Corpus, config: Config, on_encoded: OnEncoded = lambda share: None) -> np.ndarray:
+def sentence_vectors(corpus: Corpus, config: Config, on_encoded: OnEncoded = lambda share: None) -> SentenceVectors:
     """Return the sentence vectors of all texts of a corpus.
 
     They depend on the encoder, its tokenizer and the texts, and not on folds, repeats, seeds or the classifier.
@@ -40,9 +49,6 @@ def sentence_vectors(corpus: Corpus, config: Config, on_encoded: OnEncoded = lam
       corpus: N texts.
       config: the settings of a variant whose module has `embed`.
       on_encoded: called while vectors are computed. If it raises an exception, nothing is kept.
-
-    Returns:
-      float32 [N, D].
 
     Raises:
       UserError: the encoder cannot be read, or does not fit the settings.
@@ -56,9 +62,12 @@ def sentence_vectors(corpus: Corpus, config: Config, on_encoded: OnEncoded = lam
     def make() -> dict[str, np.ndarray]:
         if sum(map(len, corpus.texts)) >= LONG_CHARACTERS:
             _LOG.warning("%s: encoding %s texts, once for all runs on this corpus", weights, f"{len(corpus):,}")
-        return {"vectors": _encode(config, encode_corpus(corpus, tokenizer), on_encoded)}
+        start = time.perf_counter()
+        vectors = _encode(config, encode_corpus(corpus, tokenizer), on_encoded)
+        return {"vectors": vectors, "seconds": np.array(time.perf_counter() - start)}
 
-    return cached("sentence_vectors", made_from, make)["vectors"]
+    arrays = cached("sentence_vectors", made_from, make)
+    return SentenceVectors(arrays["vectors"], float(arrays["seconds"]))
 
 
 def _encode(config: Config, texts: Encoded, on_encoded: OnEncoded) -> np.ndarray:
