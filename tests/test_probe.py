@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from experiments.grid import expand
 from experiments.variants import load_config
-from research import restore, train
+from research import restore
 from research.data.cache import cache_folder
 from research.data.corpora import load
 from research.data.fingerprints import fingerprint_corpus
@@ -25,6 +25,7 @@ from research.models.bert_files import tensors_of
 from research.models.linear_fit import LogisticLoss
 from research.runs import run_files
 from research.runs.sentence_vectors import sentence_vectors
+from research.runs.train import train
 from research.settings import Config
 from tests.bert_encoder import DATA
 from tests.comparing import compare_into

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +18,11 @@ from research.data.tokenizer_files import fit_to_tokenizer
 from research.data.vectors import vectors_checksum
 from research.errors import UserError
 from research.json_files import write_json
-from research.models import config_from_dict
+from research.models import config_from_dict, load_module
 from research.runs import run_files
 from research.runs.checkpoints import checkpoints_checksum
 from research.runs.claim import claim_folder
-from research.runs.sentence_vectors import SentenceVectors
+from research.runs.sentence_vectors import SentenceVectors, sentence_vectors
 from research.runs.source import Source, read_source, source_folder
 from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained, start_from_run
@@ -130,6 +130,22 @@ def prepare_run(run: Run, corpus: Corpus, folds: int | None) -> PreparedRun | No
         return None
     texts = prepare_texts(spec)
     return PreparedRun(run, spec, texts, read_source(spec, texts.split))
+
+
+def add_vectors(prepared: PreparedRun, on_progress: Callable[[Run, float, float], None]) -> PreparedRun:
+    """Add the sentence vectors of the corpus if the encoder is frozen; computing them counts as progress of the run.
+
+    Raises:
+      UserError: the encoder cannot be read.
+    """
+    config = prepared.spec.config
+    if not hasattr(load_module(config.model.module), "embed"):
+        return prepared
+
+    def on_encoded(share: float) -> None:
+        on_progress(prepared.run, share * config.training.epochs, float("nan"))
+
+    return prepared._replace(vectors=sentence_vectors(prepared.spec.corpus, config, on_encoded))
 
 
 @contextlib.contextmanager

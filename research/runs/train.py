@@ -14,14 +14,12 @@ from research.atomic_files import write_text
 from research.data.corpora import Corpus, as_corpus
 from research.data.fingerprints import fingerprint_run
 from research.errors import Diverged
-from research.models import load_module
 from research.runs import run_files
 from research.runs.clearing import clear
 from research.runs.multihost import local_folder, open_checkpoints
-from research.runs.prepare import PreparedRun, Run, claim_run, describe, fresh_state, prepare_run
+from research.runs.prepare import PreparedRun, Run, add_vectors, claim_run, describe, fresh_state, prepare_run
 from research.runs.record import epoch_of, run_facts, write_record
 from research.runs.resume import History
-from research.runs.sentence_vectors import sentence_vectors
 from research.settings import Config, Pretraining, Training
 from research.training.loop import Hooks, Task, fit, of_run, stack
 from research.training.metric_sums import summarise
@@ -126,7 +124,7 @@ def train_group(
     """
     start = time.perf_counter()
     prepared = [prepare_run(run, corpus, folds) for run in runs]
-    unfinished = [_add_vectors(run, on_progress) for run in prepared if run is not None]
+    unfinished = [add_vectors(run, on_progress) for run in prepared if run is not None]
     if not unfinished:
         return [None] * len(runs)
     programs, fresh = _fresh_states(unfinished, placement)
@@ -136,18 +134,6 @@ def train_group(
         group = _Group(unfinished, programs, test, time.perf_counter() - start, on_progress)
         errors = iter(_train(group, fresh))
     return [None if run is None else next(errors) for run in prepared]
-
-
-def _add_vectors(prepared: PreparedRun, on_progress: OnProgress) -> PreparedRun:
-    """Add the sentence vectors of the corpus if the encoder is frozen; computing them counts as progress of the run."""
-    config = prepared.spec.config
-    if not hasattr(load_module(config.model.module), "embed"):
-        return prepared
-
-    def on_encoded(share: float) -> None:
-        on_progress(prepared.run, share * config.training.epochs, float("nan"))
-
-    return prepared._replace(vectors=sentence_vectors(prepared.spec.corpus, config, on_encoded))
 
 
 def check_run(run: Run, corpus: Corpus, folds: int | None) -> None:
