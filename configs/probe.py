@@ -7,6 +7,9 @@ computed once and cached, so that folds, repeats and values of `training.l2` cos
 
     ./launch.sh compare --variants=linear,probe:minilm --workdir=runs/probe
     ./launch.sh compare --variants=probe:minilm --vary=training.l2=1,10,100,1000 --workdir=runs/l2
+
+`training.l2` has the best validation accuracy of seven values, and a log loss within 0.002 of the best
+(experiments/results/probe.md). Test accuracy on rotten_tomatoes, 5 folds, 2026-11-30: 76.5 [75.2, 77.8].
 """
 
 from pathlib import Path
