@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +13,16 @@ from research.data.cache import file_checksum
 from research.data.corpora import Corpus
 from research.data.pretrained_encoders import weights_checksum
 from research.data.splits import resolve_folds, stream_seed
+from research.data.tokenizer import Encoded
 from research.data.tokenizer_files import fit_to_tokenizer
 from research.data.vectors import vectors_checksum
 from research.errors import UserError
 from research.json_files import write_json
-from research.models import config_from_dict
+from research.models import config_from_dict, load_module
 from research.runs import run_files
 from research.runs.checkpoints import checkpoints_checksum
 from research.runs.claim import claim_folder
+from research.runs.sentence_vectors import SentenceVectors, sentence_vectors
 from research.runs.source import Source, read_source, source_folder
 from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained, start_from_run
@@ -80,6 +82,7 @@ class PreparedRun(NamedTuple):
     spec: RunSpec
     texts: RunTexts
     source: Source  # what the run starts from
+    vectors: SentenceVectors | None = None  # of the corpus, if the encoder is frozen
 
     @property
     def select(self) -> str:
@@ -103,7 +106,12 @@ class PreparedRun(NamedTuple):
     @property
     def data(self) -> TrainData:
         """The data that the training loop reads."""
-        return TrainData(self.texts.train, self.texts.validation, seed_of(self.spec, "order"))
+        return TrainData(self.encoded("train"), self.encoded("validation"), seed_of(self.spec, "order"))
+
+    def encoded(self, part: str) -> Encoded:
+        """Return the texts of the split "train", "validation" or "test", with their vectors if there are any."""
+        encoded, index = getattr(self.texts, part), getattr(self.texts.split, part)
+        return encoded if self.vectors is None else dataclasses.replace(encoded, vectors=self.vectors.values[index])
 
 
 def prepare_run(run: Run, corpus: Corpus, folds: int | None) -> PreparedRun | None:
@@ -122,6 +130,22 @@ def prepare_run(run: Run, corpus: Corpus, folds: int | None) -> PreparedRun | No
         return None
     texts = prepare_texts(spec)
     return PreparedRun(run, spec, texts, read_source(spec, texts.split))
+
+
+def add_vectors(prepared: PreparedRun, on_progress: Callable[[Run, float, float], None]) -> PreparedRun:
+    """Add the sentence vectors of the corpus if the encoder is frozen; computing them counts as progress of the run.
+
+    Raises:
+      UserError: the encoder cannot be read.
+    """
+    config = prepared.spec.config
+    if not hasattr(load_module(config.model.module), "embed"):
+        return prepared
+
+    def on_encoded(share: float) -> None:
+        on_progress(prepared.run, share * config.training.epochs, float("nan"))
+
+    return prepared._replace(vectors=sentence_vectors(prepared.spec.corpus, config, on_encoded))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from research.errors import Diverged
 from research.runs import run_files
 from research.runs.clearing import clear
 from research.runs.multihost import local_folder, open_checkpoints
-from research.runs.prepare import PreparedRun, Run, claim_run, describe, fresh_state, prepare_run
+from research.runs.prepare import PreparedRun, Run, add_vectors, claim_run, describe, fresh_state, prepare_run
 from research.runs.record import epoch_of, run_facts, write_record
 from research.runs.resume import History
 from research.settings import Config, Pretraining, Training, is_fitted_whole
@@ -124,7 +124,7 @@ def train_group(
     """
     start = time.perf_counter()
     prepared = [prepare_run(run, corpus, folds) for run in runs]
-    unfinished = [run for run in prepared if run is not None]
+    unfinished = [add_vectors(run, on_progress) for run in prepared if run is not None]
     if not unfinished:
         return [None] * len(runs)
     programs, fresh = _fresh_states(unfinished, placement)
@@ -293,7 +293,7 @@ def _test(programs: Programs, finished: Sequence[tuple[PreparedRun, TrainState]]
     evaluated again nevertheless, because the record states how long that takes.
     """
     placement, widths = programs.placement, finished[0][0].texts.shapes.widths
-    texts = _pad([run.texts.test for run, _ in finished], placement)
+    texts = _pad([run.encoded("test") for run, _ in finished], placement)
     variables = placement.put(stack(_pad([best.variables for _, best in finished], placement)))
     batches = evaluation_batches(texts, widths, placement)
     metrics, probabilities = evaluate_runs(programs, variables, batches, [len(part.labels) for part in texts])
