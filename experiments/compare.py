@@ -22,6 +22,7 @@ from absl import flags
 
 from experiments import comparison_flags, corpus_flags, program
 from experiments.grid import expand
+from experiments.live_curves import define_tensorboard, live_curves
 from experiments.printing import print_results, print_table
 from experiments.variants import every_variant, load_config, refuse_overrides
 from research.atomic_files import write_text
@@ -51,6 +52,7 @@ flags.DEFINE_multi_string("vary", [], "A setting to vary: FIELD=VALUE,VALUE... S
 comparison_flags.define_claims()
 corpus_flags.define_corpus("rotten_tomatoes")
 corpus_flags.define_clean()
+define_tensorboard()
 program.define_workdir("The comparison's folder (default: runs/ and the name of the corpus).")
 FLAGS = flags.FLAGS
 
@@ -170,7 +172,8 @@ def _compare(
             split_by=None if FLAGS.variants else load_config("linear", overrides),
         )
         workers = device_setup.make_workers()
-        results = run_comparison(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
+        with live_curves(folder, "*/*"):
+            results = run_comparison(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
     print_results(results, folder)
     return results
 

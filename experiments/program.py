@@ -19,7 +19,6 @@ from types import ModuleType
 from absl import flags
 
 from experiments import flag_errors
-from experiments.usage import print_help
 from research.errors import UserError
 from research.parallel.device_setup import quiet_libraries
 from research.settings import Training
@@ -127,6 +126,8 @@ def _path_message(error: OSError, trains: type | None) -> str | None:
 def _parse_flags(program: ModuleType, trains: type | None) -> list[str]:
     """Parse the command line, or print the help and exit; return the `--config.FIELD=VALUE` arguments."""
     if any(argument in _HELP for argument in sys.argv[1:]):
+        from experiments.usage import print_help  # it imports what other calls do without
+
         print_help(program, trains)
         sys.exit(0)
     overrides, arguments = _split_overrides(sys.argv)

@@ -13,6 +13,7 @@ Several processes, on one machine or many, can train one run together. Start eac
     ./launch.sh train ... --coordinator=HOST:PORT --processes=2 --process=0
 """
 
+import contextlib
 import functools
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from experiments import corpus_flags, program
+from experiments.live_curves import define_tensorboard, live_curves
 from experiments.printing import print_table
 from experiments.single_run import CONFIG_HELP, define_run, set_up, train_with_progress
 from experiments.variants import load_config, print_unread
@@ -41,6 +43,7 @@ define_run("Number of folds of the cross-validation (default 5; a corpus with a 
 corpus_flags.define_corpus()
 corpus_flags.define_clean()
 program.define_workdir("The run's folder.")
+define_tensorboard()
 FLAGS = flags.FLAGS
 
 
@@ -57,6 +60,7 @@ def main(overrides: list[str]) -> None:
     from research.data.splits import resolve_folds
     from research.data.tokenized_corpus import cut_sentence
     from research.parallel.train_runs import uses_all_cores
+    from research.runs import multihost
     from research.runs.train import train
     from research.training.early_stopping import protocol_sentence
 
@@ -67,9 +71,9 @@ def main(overrides: list[str]) -> None:
     for sentence in filter(None, (cut_sentence(corpus, config.data), protocol)):
         print(sentence, file=sys.stderr)
     folder = Path(FLAGS.workdir)
-    prints_results = train_with_progress(
-        FLAGS.config, config.training.epochs, folder, functools.partial(train, config, corpus, folder)
-    )
+    one_run = functools.partial(train, config, corpus, folder)
+    with live_curves(folder) if multihost.is_first() else contextlib.nullcontext():
+        prints_results = train_with_progress(FLAGS.config, config.training.epochs, folder, one_run)
     if prints_results:
         _print_results(config, corpus.name, folder)
 
@@ -125,7 +129,8 @@ def _print_results(config: Config, corpus_name: str, folder: Path) -> None:
     if "init_from" in record:
         _print_warm_start(config.init_from, record["init_from"])
     shown = [entry for entry in run_files.read_metrics(folder) if entry["split"] == "test" or entry["epoch"] == best]
-    metrics = ("accuracy", "macro_recall", "macro_f1", "loss")
+    chosen_by = record.get("chosen_by", "")  # earlier versions recorded none
+    metrics = [m for m in dict.fromkeys(("accuracy", "macro_recall", "macro_f1", chosen_by, "loss")) if m in shown[0]]
     rows = [(entry["split"], str(entry["epoch"]), *(f"{entry[metric]:.4f}" for metric in metrics)) for entry in shown]
     how = "the last" if config.training.select == "last" else "chosen on validation"
     print_table(f"{FLAGS.config} on {corpus_name}, epoch {best}, {how}", ("split", "epoch", *metrics), rows)

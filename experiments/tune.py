@@ -16,6 +16,7 @@ from experiments import corpus_flags, program
 from experiments.grid import expand
 from experiments.printing import print_table
 from experiments.variants import load_config, refuse_overrides, space_of
+from research.evaluation.metrics import metrics_to_select_by
 from research.parallel import device_setup
 from research.progress import reporting
 
@@ -30,6 +31,8 @@ flags.DEFINE_integer(
     "repeats", 1, "Number of repeats of the cross-validation that the search is for.", lower_bound=1, upper_bound=1000
 )
 flags.DEFINE_integer("seed", 0, "Random seed of the trials.", lower_bound=0)
+text = "The validation metric that chooses among trials (default: as --config.training.select=auto chooses epochs)."
+flags.DEFINE_enum("metric", None, metrics_to_select_by(), text)
 corpus_flags.define_corpus("rotten_tomatoes")
 corpus_flags.define_clean()
 flags.DEFINE_string("workdir", None, "The folder of the search.")
@@ -54,6 +57,7 @@ def main(overrides: list[str]) -> None:
             folds=FLAGS.folds,
             repeats=FLAGS.repeats,
             seed=FLAGS.seed,
+            metric=FLAGS.metric or "",
             command=program.command(),
         )
         tuned = tune(spec, Path(FLAGS.workdir), workers=device_setup.make_workers(), on_progress=reporter.progress)

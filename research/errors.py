@@ -64,6 +64,11 @@ def _literal(value: str) -> str:
     return value if re.fullmatch(r"[-+]?[\d.]+(?:e[-+]?\d+)?|\(.*\)", value) else f'"{value}"'
 
 
+def shorten(text: str, most: int = 40) -> str:
+    """Return a label or another text of a user as messages show it: its first 40 characters."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def not_installed(what: str, package: str, extra: str) -> UserError:
     """Return the error that `what` needs a package that is not installed."""
     return UserError(f"{what} needs {package}, which is not installed: pip install {package}, or the extra {extra!r}")

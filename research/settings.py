@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 _PARTS = ("model", "data", "optimizer", "training")
+# Settings that decide which epoch is kept.
+_CHOOSE_EPOCH = {"training.select", "training.patience", "training.min_steps"}
 # Path-valued settings. They are ignored when two configs are compared; the content is compared by checksum.
 _PLACES = ("init_from", "data.vectors")
+METRIC = "METRIC"  # stands for metrics, which are defined in a layer above
 # The kinds of tokens; any other value of `data.tokens` is the path of a tokenizer.
 TOKENS = ("words", "characters", "chinese_words", "pieces")
 # The values that switch a setting off, as `--drop` does: of a bool, a number, a name.
@@ -34,7 +37,7 @@ def setting(
     Args:
       default: the default value; its type is the type of the setting.
       what: one phrase for `--help`; empty if the name says it all.
-      choices: the allowed values.
+      choices: the allowed values; `METRIC` among them stands for the names of the metrics that can choose epochs.
       low: the smallest allowed value.
       high: the largest allowed value.
       limits_length: whether the model reads no more tokens of a text than this value. It is called with the dataclass
@@ -57,7 +60,9 @@ class Data:
 
     vocab_size: int = setting(10_000, "size of the vocabulary, with the padding and unknown tokens", low=3)
     max_length: int = setting(100, "number of tokens that are kept of each text", low=1)
-    keep: str = setting("first", "the end of a longer text that is kept", choices=("first", "last"))
+    keep: str = setting(
+        "first", "which tokens of a longer text are kept: the first or the last", choices=("first", "last")
+    )
     tokens: str = setting(
         "words",
         "what a token is. words: each word, and each Chinese character. characters. chinese_words: Chinese words, by a "
@@ -91,7 +96,11 @@ class Optimizer:
     Plain gradient descent is `name="sgd"` with `training.batch_size=0`.
     """
 
-    name: str = setting("adam", choices=("adam", "adamw", "sgd", "adadelta", "lion", "lbfgs"))
+    name: str = setting(
+        "adam",
+        "optimizer; lbfgs is L-BFGS with a line search",
+        choices=("adam", "adamw", "sgd", "adadelta", "lion", "lbfgs"),
+    )
     learning_rate: float = setting(
         1e-3, "the highest learning rate of the schedule; lbfgs uses a line search instead", low=0.0, read=_has_rate
     )
@@ -147,7 +156,7 @@ class Training:
         "auto",
         "validation metric that selects the epoch; ties are broken by the loss. last: keep the last epoch. auto: "
         "log_loss with fewer than 50 validation texts, macro_f1 if one class has more than 80 %, else accuracy",
-        choices=("auto", "accuracy", "macro_recall", "macro_f1", "log_loss", "last"),
+        choices=("auto", "last", METRIC),
     )
     validation_fraction: float = setting(
         0.1,
@@ -171,7 +180,9 @@ class Training:
     l2: float = setting(
         0.0, "L2 penalty: adds l2 / (2 N) * |weight matrices|^2 to the mean loss over N training texts", low=0.0
     )
-    label_smoothing: float = setting(0.0, low=0.0, high=0.5)
+    label_smoothing: float = setting(
+        0.0, "label smoothing: share of the label's probability that is spread over all classes", low=0.0, high=0.5
+    )
     compute_dtype: str = setting("float32", _COMPUTE_DTYPE, choices=("float32", "bfloat16"))
     random_deletion: float = setting(
         0.0, "probability that a token of a training text is deleted, drawn again each epoch", low=0.0, high=0.9
@@ -202,8 +213,10 @@ class Pretraining:
 class Config:
     """All settings of a run. With the corpus, the fold and the repeat they determine it."""
 
-    model: Any  # the fields of the module, from research.models.settings_for
-    seed: int = setting(0, "base of every random stream", low=0, high=2**31 - 1)
+    model: Any  # from research.models.settings_for: the fields of the module, its `module` and whether it `fits_itself`
+    seed: int = setting(
+        0, "random seed: splits, initial weights, data order and dropout follow from it", low=0, high=2**31 - 1
+    )
     init_from: str = setting(
         "none", "run folder to take initial parameters from, where they fit; {fold} and {repeat} stand for this run's"
     )
@@ -232,14 +245,23 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Fie
             yield prefix + field.name, field, value
 
 
+def is_fitted_whole(config: Config) -> bool:
+    """Return whether the model of a run fits itself to all texts at once, so that no epoch is chosen among several."""
+    training = config.training
+    if not isinstance(training, Training) or config.optimizer.name != "lbfgs" or training.batch_size:
+        return False
+    return config.model.fits_itself and not (training.random_deletion or training.random_swap)
+
+
 def names_read(config: Config) -> set[str]:
     """Return the dotted names of the settings that have an effect on a variant."""
-    return {
+    read = {
         f"{prefix}{field.name}"
         for prefix, part in parts(config)
         for field in dataclasses.fields(part)
         if f"{prefix}{field.name}" not in _PARTS and field.metadata.get("read", lambda part: True)(part)
     }
+    return read - _CHOOSE_EPOCH if is_fitted_whole(config) else read
 
 
 def parts(config: Config) -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from research.errors import UserError, expected
-from research.settings import TOKENS, Config, Optimizer, Pretraining, is_tokenizer_file, leaves, parts
+from research.evaluation.metrics import metrics_to_select_by
+from research.settings import METRIC, TOKENS, Config, Optimizer, Pretraining, is_tokenizer_file, leaves, parts
 
 _LARGEST_INTEGER = 100_000_000  # for settings without an upper limit: larger sizes do not fit into int32 shapes
 
@@ -42,11 +43,18 @@ def validate(config: Config) -> Config:
     return config
 
 
+def choices_of(field: dataclasses.Field) -> tuple[str, ...]:
+    """Return the names that a setting may have as its value; none if it is a number, a path or a switch."""
+    choices = field.metadata.get("choices", ())
+    metrics = metrics_to_select_by() if METRIC in choices else ()
+    return (*(choice for choice in choices if choice != METRIC), *metrics)
+
+
 def check_value(name: str, field: dataclasses.Field, value: Any) -> None:
     """Raise UserError if a value has the wrong type, is out of range or is not among the choices of its field."""
     if not _is_like(value, field.default):
         raise UserError(f"{name} is {value!r}, expected a value like {field.default!r}")
-    choices = field.metadata.get("choices")
+    choices = choices_of(field)
     if choices and value not in choices:
         raise UserError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
     numbers = value if isinstance(value, tuple) else (value,)

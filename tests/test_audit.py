@@ -115,3 +115,50 @@ def test_empty_texts_and_labels_that_may_be_misspelt_are_named():
     assert said == f"c: 1 text(s) are empty; {rare}"
     corpus = corpus_of(all=[*texts, *((f"other {i}", "Good") for i in range(19))])
     assert describe_problems(audit(corpus), corpus) == "c: the labels 'Good', 'good' differ only in case"
+
+
+@pytest.mark.parametrize(
+    ("labels", "joined"),
+    [
+        (["good", "bad", "good#late", "bad#late"], ["bad#late", "good#late"]),
+        (["a,b", "b,c", "a,c"], ["a,b", "a,c", "b,c"]),
+        (["['a', 'b']", "['b']", "a"], ["['a', 'b']"]),
+        (["a|b", "a", "b", "c"], ["a|b"]),
+        (["Sci/Tech", "Arts, music", "Health, food"], []),
+        (["C#", "F#", "a;b"], []),
+    ],
+)
+def test_labels_that_look_like_several_in_one_are_named(labels, joined):
+    corpus = corpus_of(train=[(f"text {i}", label) for i, label in enumerate(labels * 6)])
+    said = describe_problems(audit(corpus), corpus)
+    assert ("like several labels in one" in said) == bool(joined)
+    shown = ", ".join(map(repr, joined))
+    number = "label looks" if len(joined) == 1 else "labels look"
+    assert not joined or said == (
+        f"c: {len(joined)} {number} like several labels in one ({shown}): each is treated as a class of its own"
+    )
+
+
+def test_long_labels_are_shortened():
+    corpus = corpus_of(train=[("one", "x" * 99), ("two", "x" * 99), ("three", "X" * 99), ("four", "X" * 99)])
+    said = describe_problems(audit(corpus), corpus)
+    assert f"the labels '{'X' * 40}...', '{'x' * 40}...' differ only in case" in said
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_refused"),
+    [
+        ([f"{i / 7:.3f}" for i in range(12)], True),
+        ([f"{i % 30 / 10}" for i in range(120)], True),
+        ([f"{i}" for i in range(12)], True),
+        ([f"{i % 9 / 2}" for i in range(90)], False),  # stars: 0.5, 1.0, ...
+        ([f"{i % 40}" for i in range(120)], False),  # numbered classes
+    ],
+)
+def test_labels_that_are_scores_are_refused_with_what_to_do(labels, is_refused):
+    texts = [(f"text {i}", label) for i, label in enumerate(labels)]
+    if not is_refused:
+        assert corpus_of(train=texts, test=texts)
+        return
+    with pytest.raises(UserError, match=r"the labels are scores \(.*different numbers.*Put the scores into a few bins"):
+        corpus_of(train=texts, test=texts)

@@ -9,7 +9,7 @@ from research.data.corpora import make_corpus
 from research.data.reader import Row
 from research.data.tokenized_corpus import cut_sentence
 from research.errors import UserError
-from research.evaluation.metrics import NAMES
+from research.evaluation.metrics import METRICS
 from research.json_files import write_json
 from research.reporting.caveats import list_caveats
 from research.reporting.claims import Claims, pairs_of
@@ -89,7 +89,7 @@ def test_another_metric_may_decide(comparison, no_plots, metric):
     assert (pair["metric"], pair["verdict"]) == (metric, "worse")
     assert (pair["difference"] > 0) == (metric == "log_loss")  # of a loss more is worse
     assert results.ranked()[-1] == "cnn[seed=1]"
-    name = NAMES[metric]
+    name = METRICS[metric].title
     assert f"judged by {name}" in describe_protocol(results)
     assert variants_table(results).header[1] == name
     assert pairs_table(results).header[2] == f"{name} difference ({'nats' if metric == 'log_loss' else 'points'})"

@@ -184,7 +184,8 @@ def test_the_front_pages_are_two_screens_and_link_to_every_page(name):
 @pytest.mark.parametrize("name", ["README.md", "docs/design.md"])
 def test_the_layers_are_stated_in_their_order(name):
     (block,) = [block for info, block in fences(ROOT / name) if info == "text" and "pretraining" in block]
-    layers = [[room.removeprefix("research.") for room in rooms] for rooms in reversed(LAYERS[1:])]
+    rooms_of = [[room for room in rooms if (ROOT / room.replace(".", "/")).is_dir()] for rooms in reversed(LAYERS[1:])]
+    layers = [[room.removeprefix("research.") for room in rooms] for rooms in rooms_of if rooms]
     places = [[re.search(rf"\b{room}/", block).start() for room in rooms] for rooms in layers]
     for i in range(len(places) - 1):
         assert max(places[i]) < min(places[i + 1]), layers[i : i + 2]

@@ -21,6 +21,7 @@ from research.runs import run_files
 from research.runs.texts import RunSpec, prepare_texts
 from research.runs.train import train
 from research.settings import leaves
+from research.settings_validation import choices_of
 from research.training.programs import programs_for
 from tests.comparing import compare_into
 
@@ -156,7 +157,7 @@ def test_any_setting_is_built_or_refused(data, fared):
     fields = {name: field for name, field, _ in leaves(load_config(variant))}
     overrides = []
     for name in data.draw(st.lists(st.sampled_from([*fields, "model", "data.", "seed.x", "nothing"]), max_size=4)):
-        choices = fields[name].metadata.get("choices") if name in fields else None
+        choices = choices_of(fields[name]) if name in fields else ()
         drawn = data.draw(st.one_of(values, st.sampled_from(choices)) if choices else values)
         overrides.append(f"--config.{name}={drawn}")
     try:

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.variants import load_config
+from experiments.variants import every_variant, load_config
 from research import load, restore
 from research.runs import run_files
 from research.runs.train import RunOptions, train
@@ -68,6 +68,9 @@ def test_compare_prints_a_table_and_leaves_a_report(compared):
     for pair in comparison["pairs"]:
         assert pair["verdict"] in ("better", "worse", "equivalent", "undecided", "not trained")
     report = (folder / "report.md").read_text()
+    answer = out.splitlines()[0]
+    assert answer.startswith("Compared with linear by accuracy, ")
+    assert f"\n{answer}\n" in report
     for words in ("luong:dot", "plots/scores.png", "plots/curves.png", "--variants=linear,lstm,luong:dot"):
         assert words in report
     for plot in ("scores", "curves", "cost", "calibration", "confusion"):
@@ -299,11 +302,39 @@ def test_help_says_what_the_program_does(program, folder, run):
 def test_help_lists_the_settings_of_a_variant(folder, run):
     out, _ = run("train", "--config=luong:dot", "--help", cwd=folder)
     config = load_config("luong:dot")
-    listed = {f"--config.{name}={value}".lower() for name, _, value in leaves(config) if name in names_read(config)}
-    lines = [line.strip().lower() for line in out.splitlines() if line.startswith("  --config.")]
-    assert {re.split(r":| \(", line)[0] for line in lines} == listed
+    listed = {f"--config.{name}={value}".lower() for name, _, value in leaves(config)}
+    lines = settings_in(out)
+    assert {line.partition(":")[0].lower() for line in lines} == listed
     assert "(one of dot, general, concat, location, local_m" in out
-    assert "model.window" not in out
+    without_effect = {line.partition("=")[0].removeprefix("--config.") for line in lines if "No effect with" in line}
+    assert without_effect == {name for name, _, _ in leaves(config)} - names_read(config)
+    assert "model.window" in without_effect
+
+
+def settings_in(out):
+    """Return the lines about settings, each as one line."""
+    return [
+        " ".join(part.split()) for part in re.split(r"\n(?=  --config|\n)", out) if "--config." in part.split("=")[0]
+    ]
+
+
+@pytest.mark.parametrize("program", ["compare", "tune"])
+def test_help_lists_the_settings_of_several_variants(program, folder, run):
+    out, _ = run(program, "--variants=lstm,cnn", "--help", cwd=folder)
+    assert f"./launch.sh {program} --variants=lstm,cnn --help" in run(program, "--help", cwd=folder)[0]
+    both, lstm, cnn = out.partition("settings of lstm, cnn:")[2].split("\nsettings of ")
+    assert "--config.data.max_length=100: " in both
+    assert "--config.model.cell=lstm: " in lstm
+    assert "--config.model.widths=(3,4,5): widths of the filters, in tokens (integers with commas, at least 1)" in cnn
+    for name, own in (("lstm", lstm), ("cnn", cnn)):
+        listed = {line.partition("=")[0] for line in settings_in(both + "\n\n" + own)}
+        assert listed == {f"--config.{field}" for field, _, _ in leaves(load_config(name))}
+
+
+@pytest.mark.parametrize("name", every_variant())
+def test_every_setting_says_what_it_is(name):
+    undescribed = [field for field, about, _ in leaves(load_config(name)) if not about.metadata.get("what")]
+    assert undescribed == []
 
 
 @pytest.mark.parametrize(

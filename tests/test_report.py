@@ -13,9 +13,9 @@ import pytest
 from experiments.printing import print_table
 from research.data.corpora import load
 from research.json_files import write_json
+from research.reporting import drawable_names, plots
 from research.reporting.claims import Claims
 from research.reporting.documents import Table, markdown_table, render_latex
-from research.reporting.plots import FONTS, write_plots
 from research.reporting.report import write_report
 from research.reporting.results import read_results
 from research.reporting.summary import describe_answer, describe_protocol
@@ -114,14 +114,18 @@ def test_odd_class_names_and_numbers_can_be_drawn(comparison):
     assert (comparison / "plots" / "settings.png").exists()
 
 
-def test_chinese_class_names_are_drawn_with_an_installed_font(comparison):
+@pytest.mark.parametrize("fonts", [["DejaVu Sans"], drawable_names.FONTS])
+def test_chinese_class_names_are_drawn_or_have_codes_that_the_report_explains(comparison, fonts, monkeypatch):
+    monkeypatch.setattr(drawable_names, "FONTS", fonts)
+    monkeypatch.setattr(plots, "FONTS", fonts)
+    is_missing = len(fonts) == 1
     plan = run_files.read_json(comparison / run_files.PLAN) | {"classes": ["差评", "好评"]}
     write_json(comparison / run_files.PLAN, plan)
-    if len(FONTS) == 1:
-        pytest.skip("no Chinese font found")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # "Glyph missing from font(s)"
-        write_plots(read_results(comparison), comparison / "plots")
+        write_report(comparison)
+    report, page = ((comparison / f"report.{kind}").read_text("utf-8") for kind in ("md", "html"))
+    assert ("In the picture: #1 is 差评, #2 is 好评." in report) == ("<p>In the picture: #1 is" in page) == is_missing
 
 
 def test_no_difference_is_minus_zero(comparison):
@@ -190,3 +194,17 @@ def test_the_protocol_names_the_share_of_the_commonest_class(comparison):
     rare = [o._replace(label=(np.arange(len(o.label)) % 4 == 0).astype(np.int32)) for o in results.outcomes["lstm"]]
     sentence = describe_protocol(results._replace(outcomes={"lstm": [o for o in rare if len(o.label) % 4 == 0]}))
     assert "2 classes, the commonest 75.0 %), 2-fold" in sentence
+
+
+def test_codes_stand_for_what_no_font_has(monkeypatch):
+    monkeypatch.setattr(drawable_names, "FONTS", ["DejaVu Sans"])
+    names = drawable_names.drawable_names(["fine", "很 好", "lstm[a=好]", "很 好 2", "naïve"])
+    assert names.codes == {"很 好": "#1", "好": "#2"}
+    assert [names.show(name) for name in ("fine", "很 好", "lstm[a=好]", "很 好 2")] == [
+        "fine",
+        "#1",
+        "lstm[a=#2]",
+        "#1 2",
+    ]
+    assert names.key(["accuracy", "lstm[a=#2]"]) == "#2 is 好"
+    assert names.key(["accuracy"]) == ""

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import json
 import shutil
-import struct
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from research.json_files import write_json
 from research.reporting.caveats import list_caveats
 from research.reporting.report import write_report
 from research.reporting.results import read_results
-from research.reporting.tensorboard import write_events
 from research.runs import run_files
 from research.runs.claim import require_free
 from tests.made_up_comparison import FOLDS, RECORD, predict_one_label, write_config
@@ -134,21 +132,6 @@ def test_a_curve_ends_with_its_run(comparison):
     curves = read_results(comparison).curves["lstm"]
     assert np.isfinite(curves[:, -1]).sum() == 1
     assert np.isfinite(curves[:, 0]).all()
-
-
-def test_tensorboard_reads_the_curves_of_every_run(comparison):
-    proto = pytest.importorskip("tensorboardX.proto.event_pb2", reason="tensorboardX is not installed")
-    for _ in range(2):  # a second time writes nothing twice
-        folder = write_events(read_results(comparison), comparison)
-    files = sorted(folder.rglob("events.out.tfevents.*"))
-    assert len(files) == 11  # of 12 runs, one was never begun
-    data, values = files[0].read_bytes(), []
-    while data:  # length, its checksum, an event, its checksum
-        (length,) = struct.unpack("<Q", data[:8])
-        event = proto.Event.FromString(data[12 : 12 + length])
-        values += [(v.tag, v.simple_value, event.step) for v in event.summary.value]
-        data = data[16 + length :]
-    assert values == [("validation/accuracy", pytest.approx(0.7), 1)]
 
 
 def test_a_comparison_is_not_taken_for_a_run(comparison):

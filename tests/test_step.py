@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 from experiments.variants import load_config
 from research.data.batches import Batch, gather
 from research.data.tokenizer import Encoded
-from research.evaluation.scores import scores
+from research.evaluation.metrics import scores_of_confusion
 from research.runs.texts import RunSpec, prepare_texts
 from research.training.initial_state import Start, init_state
 from research.training.metric_sums import Metrics, cross_entropy, measure, probabilities, summarise, zero
@@ -59,10 +59,11 @@ def test_evaluation_weighs_every_text_once(small_corpus):
     programs = Programs(config, 2)
     state = init_state(programs, config, prepared.train, prepared.shapes.widths)
     metrics, probabilities = evaluate(programs, state.variables, prepared.train, prepared.shapes.widths)
-    assert scores(metrics.confusion)["accuracy"] == (probabilities.argmax(axis=1) == prepared.train.labels).mean()
+    accuracy = (probabilities.argmax(axis=1) == prepared.train.labels).mean()
+    assert scores_of_confusion(metrics.confusion)["accuracy"] == accuracy
     assert metrics.weight == metrics.confusion.sum() == len(prepared.train.labels)
     assert metrics.confusion.sum(axis=1).tolist() == np.bincount(prepared.train.labels).tolist()
-    assert scores(metrics.confusion)["accuracy"] == summarise(metrics)["accuracy"]
+    assert scores_of_confusion(metrics.confusion)["accuracy"] == summarise(metrics)["accuracy"]
 
 
 def test_dropout_masks_differ_between_steps_and_are_equal_for_the_same_step(small_corpus):

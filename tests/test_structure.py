@@ -15,7 +15,6 @@ LAYERS = (
     (
         "research.errors",
         "research.settings",
-        "research.settings_validation",
         "research.atomic_files",
         "research.json_files",
         "research.machine",
@@ -24,6 +23,7 @@ LAYERS = (
     ("research.data",),
     ("research.models",),
     ("research.evaluation",),
+    ("research.settings_validation",),
     ("research.training",),
     ("research.runs",),
     ("research.parallel",),
@@ -37,7 +37,11 @@ LAYERS = (
 HOMES = {
     "orbax": {"research/runs/checkpoints.py"},
     "jinja2": {"research/reporting/documents.py"},
-    "matplotlib": {"research/reporting/figures.py", "research/reporting/plots.py"},
+    "matplotlib": {
+        "research/reporting/figures.py",
+        "research/reporting/plots.py",
+        "research/reporting/drawable_names.py",
+    },
     "pandas": {"research/comparison/comparison_result.py"},
     "IPython": {"research/progress.py"},
     "ml_collections": {"experiments/variants.py"},

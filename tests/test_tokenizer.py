@@ -1,6 +1,8 @@
 """Texts get the same ids in training, after restoring, and on the fast path."""
 
 import dataclasses
+import json
+import re
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -11,7 +13,7 @@ from tokenizers import Tokenizer
 
 from research.data import tokenizer as tokenizer_module
 from research.data.tokenized_corpus import fit_vocabulary
-from research.data.tokenizer import build_tokenizer, encode, encode_texts, intern_texts, split_text
+from research.data.tokenizer import build_tokenizer, encode, encode_texts, intern_texts, read_tokenizer, split_text
 from research.settings import Data
 
 
@@ -26,6 +28,9 @@ def tokens(text, **settings):
         ("Don't PANIC!", ["don't", "panic", "!"]),
         ("it\u2019s", ["it's"]),
         ("good<br /><br />bad <i>very</i>", ["good", "bad", "very"]),
+        ("<A HREF='x' target=_blank>so</A><!-- no <b> --> <td nowrap>it</td>", ["so", "it"]),
+        ("<D because it <leaks>", ["<", "d", "because", "it", "<", "leaks", ">"]),
+        ("vector<int> <i think>", ["vector", "<", "int", ">", "<", "i", "think", ">"]),
         ("a < b and c > d", ["a", "<", "b", "and", "c", ">", "d"]),
         ("caf&eacute; &amp; bar &#39;n&#x27; grill", ["caf\u00e9", "&", "bar", "'", "n", "'", "grill"]),
         ("\uff11\uff12 \ufb01ne", ["12", "fine"]),  # NFKC
@@ -155,3 +160,18 @@ def test_every_list_of_stop_words_keeps_whole_lines_of_words():
     for words in lists.values():
         assert len(words) > 100
         assert not {"不", "没", "没有"} & set(words)
+
+
+@pytest.mark.parametrize(
+    "text", ["<a" + " " * 50_000, "<a " + "x=y " * 50_000, "<!--" * 50_000, "<!-- " + "x" * 200_000]
+)
+def test_a_tag_without_an_end_exhausts_nothing(text):
+    assert len(intern_texts([text], Data()).tokens) == len(re.findall(r"\w+|[^\w\s]", text))
+
+
+def test_a_tokenizer_of_before_keeps_its_rules_for_tags():
+    """Runs of before 2026-12 dropped all that stands between angle brackets."""
+    saved = json.loads(build_tokenizer({"[PAD]": 0, "[UNK]": 1, "a": 2, "int": 3}, Data()).to_str())
+    saved["normalizer"]["normalizers"][0]["pattern"] = {"Regex": r"<[/!?]?[A-Za-z][^<>]*>"}
+    encoded = encode_texts(read_tokenizer(json.dumps(saved)), ["a<int>"], Data(), {"a": 2, "int": 3})
+    assert encoded.tokens.tolist() == [2]

@@ -124,6 +124,7 @@ def test_what_no_variant_reads_is_no_difference_and_is_said(capsys):
         ("luong:dot", "model.positions", "5,10"),
         ("linear", "optimizer.learning_rate", "1e-3,1e-2"),
         ("linear", "training.patience", "1,2"),
+        ("linear", "training.select", "accuracy,log_loss"),
         ("lstm", "model.monte_carlo", "0,9"),
         ("lstm", "model.dropout_kind", "naive,variational"),
     ):

@@ -29,7 +29,7 @@ from research.errors import UserError
 from research.parallel import device_setup
 from research.progress import reporting
 from research.runs import run_files
-from research.settings import Training
+from research.settings import Training, is_fitted_whole
 
 _VARIANTS = ["mlp", "cnn", "lstm", "gru", "rnn:tanh", "luong:general", "transformer:pre"]
 flags.DEFINE_list("corpora", ["rotten_tomatoes", "zh_reviews"], "Known corpora or files to draw texts from.")
@@ -60,7 +60,6 @@ def main(overrides: list[str]) -> None:
         raise UserError(f"--sizes is {','.join(FLAGS.sizes)}, expected numbers of texts such as 200,500")
     combinations = itertools.product(FLAGS.corpora, sizes, FLAGS.variants, range(FLAGS.repeats))
     jobs = sorted(itertools.starmap(Job, combinations), key=lambda job: job.size)
-    from research.training.whole_fit import is_fitted_whole
 
     for variant in FLAGS.variants:
         if is_fitted_whole(load_config(variant, overrides)):  # which reports a wrong variant, too

@@ -10,9 +10,8 @@ from research.data.audit import audit, describe_problems
 from research.data.corpora import Corpus
 from research.errors import UserError
 from research.evaluation.intervals import Spread
-from research.evaluation.metrics import METRICS, NAMES, is_measurable, unit_of
+from research.evaluation.metrics import METRICS, default_metric, is_measurable, unit_of
 from research.evaluation.planning import detectable_difference, typical_spread
-from research.evaluation.scores import default_metric
 from research.models import config_from_dict
 from research.reporting.claims import Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
 from research.runs import run_files
@@ -258,7 +257,7 @@ def detectable_sentence(plan: Mapping[str, Any], claims: Claims, texts: int, see
     if not plan["folds"] and plan["repeats"] == 1:
         return "one run per variant: no difference can be told from luck; use at least --repeats=2"
     if seen is None and claims.metric != "accuracy":  # `typical_spread` is for accuracy
-        return f"which differences in {NAMES[claims.metric]} can be detected is not known before the first runs"
+        return f"which differences in {METRICS[claims.metric].title} can be detected is not known before the first runs"
     least = detectable_difference(
         seen or typical_spread(plan["folds"]),
         texts=texts,

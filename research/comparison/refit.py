@@ -24,7 +24,7 @@ from research.models import config_from_dict
 from research.reporting.results import Results, read_results
 from research.runs.prepare import Refit, Run
 from research.runs.train import OnProgress, RunOptions, train_run
-from research.training.whole_fit import is_fitted_whole
+from research.settings import is_fitted_whole
 
 
 def refit(

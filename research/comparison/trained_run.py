@@ -10,7 +10,7 @@ import numpy as np
 
 from research.data.corpora import Corpus, as_corpus, load
 from research.errors import UserError, in_python_words
-from research.evaluation.metrics import NAMES, evaluate_predictions
+from research.evaluation.metrics import METRICS, evaluate_predictions
 from research.parallel.interruptible import run_interruptibly
 from research.progress import python_reporting
 from research.reporting.refit_evidence import NOT_TESTED, describe_evidence, describe_no_texts, read_evidence
@@ -106,7 +106,7 @@ class TrainedRun:
             evidence = read_evidence(run_files.read_record(self.folder))
             sentences = [NOT_TESTED, *describe_evidence(evidence)] if evidence else ["not tested"]
             return f"{self.folder}: {' '.join(sentences)}"
-        shown = ", ".join(f"{NAMES[metric]} {self.scores[metric]:.4f}" for metric in _SHOWN)
+        shown = ", ".join(f"{METRICS[metric].title} {self.scores[metric]:.4f}" for metric in _SHOWN)
         problem = problem_of_run(self.folder)
         note = "" if problem is None else in_python_words(f"\nnot trained: {problem.why}. May help: {problem.mend}")
         return f"{self.folder}: test {shown}{note}"

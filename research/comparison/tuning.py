@@ -53,6 +53,8 @@ class SearchSpec:
       folds: as in `compare`.
       repeats: number of repeats of the cross-validation. It is ignored with a test split, because no trial reads it.
       seed: the seed of the drawn values.
+      metric: the validation metric that chooses among trials, one of `metrics_to_select_by()`; "" is the one that
+        `training.select` "auto" stands for.
       command: the command that makes the same search; kept in the file.
     """
 
@@ -62,6 +64,7 @@ class SearchSpec:
     folds: int | None = None
     repeats: int = 1
     seed: int = 0
+    metric: str = ""
     command: str = ""
 
 
@@ -163,7 +166,7 @@ def _outcome(variant: SearchedVariant, spec: SearchSpec, trials: Sequence[Run], 
     folders: dict[str, list[Path]] = {}
     for run in trials:
         folders.setdefault(run_files.run_name(run.fold, run.repeat, folds), []).append(run.folder)
-    scores = {name: [_score(folder) for folder in of_run] for name, of_run in folders.items()}
+    scores = {name: [_score(folder, spec.metric) for folder in of_run] for name, of_run in folders.items()}
     return {
         "space": {name: list(entry) for name, entry in variant.space.items()},
         "settings": draw(variant.space, spec.trials, spec.seed),
@@ -176,12 +179,12 @@ def _outcome(variant: SearchedVariant, spec: SearchSpec, trials: Sequence[Run], 
 
 def _open_search(workdir: Path, spec: SearchSpec, folds: int) -> dict[str, Any]:
     """Check that the folder holds the same search, if any, and write the new `tuned.json`."""
-    search: dict[str, Any] = {"corpus": spec.corpus.checksum, "folds": folds, "seed": spec.seed}
+    search: dict[str, Any] = {"corpus": spec.corpus.checksum, "folds": folds, "seed": spec.seed, "metric": spec.metric}
     variants = {}
     if (workdir / TUNED).exists():
         saved = _read_search(workdir)
-        if {name: saved[name] for name in search} != search:
-            raise UserError(f"{workdir} holds another search, expected one on this corpus, split and seed")
+        if {"metric": ""} | {name: saved[name] for name in search.keys() & saved.keys()} != search:
+            raise UserError(f"{workdir} holds another search, expected one on this corpus, split, seed and metric")
         variants = saved["variants"]
     for name in variants.keys() - {variant.name for variant in spec.variants}:
         count = len(variants[name]["settings"])
@@ -232,16 +235,17 @@ def _accuracy(folder: Path) -> float:
     return _validation_record(folder, run_files.read_record(folder)["best_epoch"])["accuracy"]
 
 
-def _score(folder: Path) -> float:
+def _score(folder: Path, metric: str) -> float:
     """Return the validation score that trials are compared by; a run that diverged has the lowest of all.
 
-    It is the score that `training.select` "auto" would choose, even if the trial itself chooses its epoch otherwise.
+    Without a metric, it is the score that `training.select` "auto" would choose, even if the trial itself chooses its
+    epoch otherwise.
     """
     if run_files.has_diverged(folder):
         return _LOWEST
     record = run_files.read_record(folder)
     labels = np.repeat(np.arange(len(record["label_counts"])), record["label_counts"])
-    select = chosen_by(Training(), labels, record["texts"]["validation"])
+    select = metric or chosen_by(Training(), labels, record["texts"]["validation"])
     return score_of(select, _validation_record(folder, record["best_epoch"]))
 
 

@@ -24,9 +24,10 @@ from research.data.components import label_components
 from research.data.corpora import Corpus, load, make_corpus
 from research.data.fingerprints import WORD
 from research.data.known_corpora import KNOWN
+from research.data.label_checks import joined_labels
 from research.data.read_options import ReadOptions
 from research.data.reader import Row
-from research.errors import UserError
+from research.errors import UserError, shorten
 
 _KEEP_FIRST = ("test", "validation", "train", "all")  # which split keeps its copy when texts are alike
 _NEARLY = 0.9  # Jaccard similarity
@@ -35,7 +36,7 @@ _MAX_CANDIDATES = 200  # compared for one word, to bound the time for texts made
 _FORMAT = 1  # version of the cached groups; raise it when the rules for similar texts change
 # A class with fewer texts than both limits may be a misspelt label.
 _RARE_TEXTS, _RARE_SHARE = 5, 0.02
-_MAX_RARE_CLASSES = 5  # named in the message
+_MAX_NAMED = 5  # named in a message
 
 
 class Audit(NamedTuple):
@@ -124,17 +125,25 @@ def describe_problems(counts: Audit, corpus: Corpus) -> str:
 
 
 def _describe_labels(corpus: Corpus) -> list[str]:
-    """Return messages about labels that may be misspelt."""
+    """Return messages about labels that may be misspelt, or several in one."""
     messages, names = [], corpus.class_names
+    if joined := joined_labels(names):
+        shown = ", ".join(repr(shorten(name)) for name in joined[:_MAX_NAMED])
+        more = ", ..." if len(joined) > _MAX_NAMED else ""
+        what = "label looks" if len(joined) == 1 else "labels look"
+        messages.append(
+            f"{len(joined):,} {what} like several labels in one ({shown}{more}): each is treated as a class of its own"
+        )
     counts = np.bincount(corpus.labels[corpus.splits != "test"], minlength=len(names))
-    for label in np.flatnonzero(counts < min(_RARE_TEXTS, _RARE_SHARE * len(corpus)))[:_MAX_RARE_CLASSES]:
+    for label in np.flatnonzero(counts < min(_RARE_TEXTS, _RARE_SHARE * len(corpus)))[:_MAX_NAMED]:
         others = [name for name in names if name != names[label]]
         similar = difflib.get_close_matches(names[label], others, n=1, cutoff=0.8)
-        hint = f", perhaps a misspelt {similar[0]!r}" if similar else ""
-        messages.append(f"the label {names[label]!r} has {counts[label]} text(s) to learn it from{hint}")
+        hint = f", perhaps a misspelt {shorten(similar[0])!r}" if similar else ""
+        messages.append(f"the label {shorten(names[label])!r} has {counts[label]} text(s) to learn it from{hint}")
     folded = collections.Counter(name.casefold() for name in names)
     if same := [name for name in names if folded[name.casefold()] > 1]:
-        messages.append(f"the labels {', '.join(map(repr, same))} differ only in case")
+        shown = ", ".join(repr(shorten(name)) for name in same)
+        messages.append(f"the labels {shown} differ only in case")
     return messages
 
 

@@ -17,11 +17,11 @@ from research.data.components import join_groups
 from research.data.corpus_files import read_corpus
 from research.data.frames import FrameColumns, rows_of_dataset, rows_of_frame, rows_of_texts
 from research.data.known_corpora import KNOWN
+from research.data.label_checks import are_scores, joined_labels
 from research.data.read_options import FIELDS, ReadOptions
 from research.data.reader import Row, suffix_of
-from research.errors import UserError, expected, in_python_words
+from research.errors import UserError, expected, in_python_words, shorten
 
-_MAX_SHOWN = 40  # characters of a label in a message
 _DEFAULT_OPTIONS = ReadOptions()
 _MAX_DIGITS = 20  # of a label that counts as a number; Python refuses integers with thousands of digits
 
@@ -225,8 +225,8 @@ def make_corpus(name: str, rows_of_split: dict[str, list[Row]], classes: tuple[s
     class_names = classes or _classes_to_learn(entries, "train" if "train" in rows_of_split else "all")
     for row in itertools.chain.from_iterable(rows_of_split.values()):  # in file order: the first error is reported
         if row.label not in class_names:
-            expected = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
-            raise UserError(f"{row.place}: label {row.label!r} was not trained on, expected one of {expected}")
+            expected = ", ".join(map(shorten, class_names[:10])) + (", ..." if len(class_names) > 10 else "")
+            raise UserError(f"{row.place}: label {shorten(row.label)!r} was not trained on, expected one of {expected}")
     index = {label: i for i, label in enumerate(class_names)}
     labels = np.array([index[label] for _, label, _, _ in entries], np.int32)
     hashes = [content for content, _, _, _ in entries]
@@ -260,18 +260,26 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
             texts_of[label].add(content)
     if len(texts_of) < 2:
         file = places[0].rpartition(":")[0] or places[0]
-        raise UserError(f"{file}: every label is {min(texts_of)!r}, expected at least two classes")
+        raise UserError(f"{file}: every label is {shorten(min(texts_of))!r}, expected at least two classes")
+    if are_scores(texts_of, len(places)):
+        file = places[0].rpartition(":")[0] or places[0]
+        examples = ", ".join(sorted(texts_of)[:3])
+        raise UserError(
+            f"{file}: the labels are scores ({examples}, ...: {len(texts_of):,} different numbers in {len(places):,} "
+            "texts), expected classes. Put the scores into a few bins, such as low and high, and write these as labels"
+        )
     for _, label, split, row in entries:
         if split == train and not has_test and len(texts_of[label]) == 1:
-            shown = label if len(label) <= _MAX_SHOWN else f"{label[:_MAX_SHOWN]}..."
             hint = ""
             if len(texts_of) > max(5, len(places) / 2):
                 hint = ". Most labels have only one text. Is the label before the text? The text comes first"
             elif row.place.endswith(":1"):
                 hint = ". Is it a header? A TSV file has none"
+            elif label in joined_labels(texts_of):
+                hint = ". It looks like several labels in one: give each text one label"
             raise UserError(
-                f"{row.place}: label {shown!r} has only one text, expected at least two (one to train on, one to "
-                f"test on){hint}"
+                f"{row.place}: label {shorten(label)!r} has only one text, expected at least two (one to train on, one "
+                f"to test on){hint}"
             )
     return tuple(sorted(texts_of, key=int if all(map(_is_integer, texts_of)) else None))
 

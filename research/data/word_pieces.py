@@ -13,7 +13,24 @@ if TYPE_CHECKING:  # imported where used, so that training imports without it
     from tokenizers import Tokenizer
 
 PADDING, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
-TAGS = r"<[/!?]?[A-Za-z][^<>]*>"  # HTML tags, but not "a < b"
+# Elements of HTML that texts are written with. Elements named like types or placeholders (object, time) are left out.
+_ELEMENTS = (
+    "a abbr acronym address article aside b big blockquote body br button canvas caption center cite code col colgroup "
+    "dd del details dfn div dl dt em embed fieldset figcaption figure font footer form frame frameset h1 h2 h3 h4 h5 "
+    "h6 head header hr html i iframe img input ins kbd label legend li link main mark marquee meta nav nobr noscript "
+    "ol option p picture pre q s samp script section select small span strike strong style sub sup svg table tbody td "
+    "textarea tfoot th thead tr tt u ul video wbr"
+)
+_ATTRIBUTE = (
+    r"""[A-Za-z_:][\w:.-]*\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+)"""
+    r"|allowfullscreen|async|checked|controls|defer|disabled|hidden|loop|multiple|muted|noshade|nowrap|required"
+)
+# HTML tags, comments and document types of at most 10,000 characters (longer ones would exhaust the regex engine), but
+# not "a < b", `vector<int>` or <D because ...>.
+TAGS = (
+    rf"(?i)<(?=[^<>]{{1,10000}}>)/?(?:{_ELEMENTS.replace(' ', '|')})(?:\s+(?:{_ATTRIBUTE}))*\s*/?>"
+    r"|<!--(?:(?!<!--)[\s\S]){0,10000}?-->|<!doctype[^<>]{0,10000}>"
+)
 
 
 class Special(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.evaluation.scores import UNBALANCED
+from research.evaluation.metrics import UNBALANCED
 from research.settings import Training
 
 # Losses are compared with the loss of a model that knows only the shares of the classes.

@@ -9,17 +9,17 @@ Their spread is the part of the metric's variance that is due to the choice of t
 
 The values of the calibration error spread too widely where bins hold few texts.
 
-A new metric is one function and one entry in `_METRICS`.
+A new metric is one function and one entry in `METRICS`. Everything else reads the entry: `--metric`, `training.select`,
+tables, `results.csv` and `comparison.json`.
 """
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from research.evaluation.scores import macro_scores
-
+UNBALANCED = 0.8  # If one class has a larger share of the texts, accuracy says little and macro F1 is the default.
 # What a model says of a text: its label; a score of each class, the largest of which is the label's; the probability of
 # each class. Each tells all that the earlier ones tell.
 KINDS = ("labels", "scores", "probabilities")
@@ -33,14 +33,25 @@ class MetricValue(NamedTuple):
     text_values: np.ndarray  # float64 [N]
 
 
+class Counts(NamedTuple):
+    """The texts of each class, for one set of predictions or, with leading axes, for several."""
+
+    hits: np.ndarray  # [..., C], texts of the class that are predicted as this class
+    labels: np.ndarray  # [..., C], texts of the class
+    predictions: np.ndarray  # [..., C], texts that are predicted as this class
+
+
 class Metric(NamedTuple):
-    """How a metric is computed, shown and bounded; the lower bound is always 0."""
+    """How a metric is computed, shown and bounded."""
 
     title: str  # the name in tables
     compute: Callable[[np.ndarray, np.ndarray], MetricValue]  # (label int [N], probabilities float [N, C])
+    of_counts: Callable[[Counts], np.ndarray] | None = None  # counts [..., C] -> [...]; None: counts do not tell it
+    is_shown: bool = True  # in the reports' table of other metrics; `--metric` and the files have all metrics
     unit: str = "points"  # of differences
     needs: str = "labels"  # the least of `KINDS` that it can be computed from
     is_lower_better: bool = False
+    lowest: float = 0.0  # intervals end here
     highest: Callable[[int], float] = lambda num_classes: 1.0
 
 
@@ -56,6 +67,11 @@ def _mean(values: np.ndarray) -> MetricValue:
 
 def _accuracy(label: np.ndarray, probabilities: np.ndarray) -> MetricValue:
     return _mean((probabilities.argmax(axis=1) == label).astype(np.float64))
+
+
+def _accuracy_of_counts(counts: Counts) -> np.ndarray:
+    texts = counts.labels.sum(axis=-1)
+    return np.where(texts > 0, counts.hits.sum(axis=-1) / np.maximum(texts, 1), np.nan)
 
 
 def _log_loss(label: np.ndarray, probabilities: np.ndarray) -> MetricValue:
@@ -111,33 +127,81 @@ def _area(positive: np.ndarray, score: np.ndarray) -> MetricValue:
     return MetricValue(area, area + weight * (placement - area))
 
 
-def _macro(name: str, label: np.ndarray, probabilities: np.ndarray) -> MetricValue:
-    """Return one of `scores.macro_scores` with pseudo-values, equal for texts of equal label and prediction."""
+def _balanced_accuracy(counts: Counts) -> np.ndarray:
+    return _mean_under(_divide(counts.hits, counts.labels), counts.labels > 0)
+
+
+def _macro_recall(counts: Counts) -> np.ndarray:
+    return _mean_under(_divide(counts.hits, counts.labels), _occurs(counts))
+
+
+def _macro_precision(counts: Counts) -> np.ndarray:
+    return _mean_under(_divide(counts.hits, counts.predictions), _occurs(counts))
+
+
+def _macro_f1(counts: Counts) -> np.ndarray:
+    return _mean_under(_divide(2 * counts.hits, counts.labels + counts.predictions), _occurs(counts))
+
+
+def _occurs(counts: Counts) -> np.ndarray:
+    """Return which classes occur among labels or predictions, bool [..., C]; scikit-learn averages over these."""
+    return counts.labels + counts.predictions > 0
+
+
+def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return a / b, and 0 where b is 0: a class without texts, or without predictions, scores 0."""
+    return np.divide(a, b, out=np.zeros(np.broadcast_shapes(np.shape(a), np.shape(b))), where=np.asarray(b) != 0)
+
+
+def _mean_under(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the mean over the last axis of the values under the mask, NaN where it is empty."""
+    count = mask.sum(axis=-1)
+    return np.where(count > 0, np.sum(values * mask, axis=-1) / np.maximum(count, 1), np.nan)
+
+
+def _counts_of(confusion: np.ndarray) -> Counts:
+    """Return the counts of a confusion matrix [C, C] of label (row) and prediction (column)."""
+    return Counts(np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
+
+
+def _jackknife(of_counts: Callable[[Counts], np.ndarray], label: np.ndarray, probabilities: np.ndarray) -> MetricValue:
+    """Return a metric of counts with pseudo-values, which are equal for texts of equal label and prediction."""
     predicted, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
     confusion = confusion_matrix(label, predicted, num_classes)
-    hits, label_counts, predicted_counts = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    score = float(macro_scores(hits, label_counts, predicted_counts)[name])
+    counts = _counts_of(confusion)
+    score = float(of_counts(counts))
     if len(label) == 1:  # nothing is left without this text
         return MetricValue(score, np.array([score]))
     rows, columns = np.nonzero(confusion)
     classes = np.arange(num_classes)
-    without = macro_scores(
-        hits - ((rows == columns)[:, None] & (rows[:, None] == classes)),
-        label_counts - (rows[:, None] == classes),
-        predicted_counts - (columns[:, None] == classes),
+    is_label, is_predicted = rows[:, None] == classes, columns[:, None] == classes
+    without = of_counts(
+        Counts(counts.hits - (is_label & is_predicted), counts.labels - is_label, counts.predictions - is_predicted)
     )
     cell_values = np.zeros((num_classes, num_classes))
-    cell_values[rows, columns] = len(label) * score - (len(label) - 1) * without[name]
+    cell_values[rows, columns] = len(label) * score - (len(label) - 1) * without
     return MetricValue(score, cell_values[label, predicted])
 
 
+def from_counts(title: str, of_counts: Callable[[Counts], np.ndarray], **facts: Any) -> Metric:
+    """Return a metric that is computed from the counts of classes; such a metric can choose epochs too.
+
+    Args:
+      title: the name in tables.
+      of_counts: `Counts` with leading axes -> the metric, float [...].
+      **facts: other fields of `Metric`, such as `is_shown=False`.
+    """
+    compute = functools.partial(_jackknife, of_counts)
+    return Metric(title, compute, of_counts=of_counts, **facts)
+
+
 # In the order of the tables.
-_METRICS = {
-    "accuracy": Metric("accuracy", _accuracy),
-    "balanced_accuracy": Metric("balanced accuracy", functools.partial(_macro, "balanced_accuracy")),
-    "macro_recall": Metric("macro recall", functools.partial(_macro, "macro_recall")),
-    "macro_f1": Metric("macro F1", functools.partial(_macro, "macro_f1")),
-    "macro_precision": Metric("macro precision", functools.partial(_macro, "macro_precision")),
+METRICS = {
+    "accuracy": Metric("accuracy", _accuracy, of_counts=_accuracy_of_counts),
+    "balanced_accuracy": from_counts("balanced accuracy", _balanced_accuracy, is_shown=False),
+    "macro_recall": from_counts("macro recall", _macro_recall),
+    "macro_f1": from_counts("macro F1", _macro_f1),
+    "macro_precision": from_counts("macro precision", _macro_precision),
     "auroc": Metric("AUROC", _auroc, needs="scores"),
     "log_loss": Metric(
         "log loss",
@@ -156,24 +220,35 @@ _METRICS = {
     ),
     "calibration_error": Metric("calibration error", _calibration_error, needs="probabilities", is_lower_better=True),
 }
-METRICS = tuple(_METRICS)
-NAMES = {name: metric.title for name, metric in _METRICS.items()}
-LOWER_IS_BETTER = tuple(name for name, metric in _METRICS.items() if metric.is_lower_better)
+
+
+def metrics_to_select_by() -> tuple[str, ...]:
+    """Return the metrics that can choose epochs: the log loss, and those that training computes from counts."""
+    return tuple(name for name, metric in METRICS.items() if metric.of_counts is not None or name == "log_loss")
+
+
+def default_metric(labels: np.ndarray) -> str:
+    """Return the metric that decides by default: accuracy, or macro F1 for unbalanced labels.
+
+    Args:
+      labels: int [N], N > 0.
+    """
+    return "macro_f1" if np.bincount(labels).max() > UNBALANCED * len(labels) else "accuracy"
 
 
 def unit_of(metric: str) -> str:
     """Return the unit of differences of a metric, "points" or "nats"."""
-    return _METRICS[metric].unit
+    return METRICS[metric].unit
 
 
 def bounds_of(metric: str, num_classes: int) -> tuple[float, float]:
     """Return the lowest and the highest value that a metric can have."""
-    return 0.0, _METRICS[metric].highest(num_classes)
+    return METRICS[metric].lowest, METRICS[metric].highest(num_classes)
 
 
 def is_measurable(metric: str, kind: str) -> bool:
     """Return whether a metric can be computed from predictions of this kind, one of `KINDS`."""
-    return KINDS.index(kind) >= KINDS.index(_METRICS[metric].needs)
+    return KINDS.index(kind) >= KINDS.index(METRICS[metric].needs)
 
 
 def measure(label: np.ndarray, probabilities: np.ndarray, metric: str, kind: str = "probabilities") -> MetricValue:
@@ -187,7 +262,7 @@ def measure(label: np.ndarray, probabilities: np.ndarray, metric: str, kind: str
     """
     if not is_measurable(metric, kind):
         return MetricValue(float("nan"), np.full(len(label), np.nan))
-    return _METRICS[metric].compute(label, probabilities)
+    return METRICS[metric].compute(label, probabilities)
 
 
 def evaluate_predictions(label: np.ndarray, probabilities: np.ndarray, kind: str = "probabilities") -> dict[str, float]:
@@ -207,13 +282,25 @@ def evaluate_predictions(label: np.ndarray, probabilities: np.ndarray, kind: str
     return {metric: measure(label, probabilities, metric, kind).score for metric in METRICS}
 
 
+def scores_of_confusion(confusion: np.ndarray) -> dict[str, float]:
+    """Return the metrics that a confusion matrix tells; training computes them after each epoch.
+
+    Args:
+      confusion: [C, C], counts of label (row) and prediction (column).
+
+    Returns:
+      metric -> value, a fraction; NaN without counts.
+    """
+    counts = _counts_of(np.asarray(confusion, np.float64))
+    return {name: float(metric.of_counts(counts)) for name, metric in METRICS.items() if metric.of_counts is not None}
+
+
 def per_class(label: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
     """Return `precision`, `recall`, `f1` (float64 [C], 0 where undefined) and `support` (int64 [C]) of each class."""
-    confusion = confusion_matrix(label, probabilities.argmax(axis=1), probabilities.shape[1])
-    hits, label_counts, predicted_counts = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    counts = _counts_of(confusion_matrix(label, probabilities.argmax(axis=1), probabilities.shape[1]))
     return {
-        "precision": hits / np.maximum(predicted_counts, 1),
-        "recall": hits / np.maximum(label_counts, 1),
-        "f1": 2 * hits / np.maximum(label_counts + predicted_counts, 1),
-        "support": label_counts,
+        "precision": _divide(counts.hits, counts.predictions),
+        "recall": _divide(counts.hits, counts.labels),
+        "f1": _divide(2 * counts.hits, counts.labels + counts.predictions),
+        "support": counts.labels,
     }

@@ -56,7 +56,7 @@ def settings_for(path: str, **values: Any) -> Any:
       **values: fields that differ from the module's defaults.
 
     Returns:
-      an instance with a class attribute `module`, the path.
+      an instance with the class attributes `module`, the path, and `fits_itself`, whether the module has a `fit`.
 
     Raises:
       UserError: the module has no such field.
@@ -70,7 +70,7 @@ def settings_for(path: str, **values: Any) -> Any:
     settings = dataclasses.make_dataclass(
         module.__name__,
         [(f.name, hints[f.name], dataclasses.field(default=f.default, metadata=f.metadata)) for f in fields],
-        namespace={"module": path},
+        namespace={"module": path, "fits_itself": hasattr(module, "fit")},
     )
     return settings(**values)
 

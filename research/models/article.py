@@ -39,9 +39,9 @@ class Article(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    width: int = setting(100, "tokens of a padded text", low=1, limits_length=lambda model: True)
-    embedding_size: int = setting(64, low=1)
-    hidden_size: int = setting(128, low=1)
+    width: int = setting(100, "number of tokens that each text is padded to", low=1, limits_length=lambda model: True)
+    embedding_size: int = setting(64, "size of the word vectors", low=1)
+    hidden_size: int = setting(128, "units of the LSTM", low=1)
     kernels: Kernels = Kernels()
 
     @nn.compact

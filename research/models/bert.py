@@ -103,19 +103,21 @@ class Bert(nn.Module):
     vocab_size: int
     num_outputs: int
     family: str = setting(
-        "bert", "whose layer below the classifier, and names of tensors in exports", choices=tuple(FAMILIES)
+        "bert",
+        "kind of encoder: it decides the layer below the classifier, and how exported weights are named",
+        choices=tuple(FAMILIES),
     )
-    hidden_size: int = setting(128, low=1)
-    layers: int = setting(2, low=1)
-    heads: int = setting(2, low=1)
-    feed_forward: int = setting(512, low=1)
+    hidden_size: int = setting(128, "size of the vector of a token", low=1)
+    layers: int = setting(2, "number of encoder blocks", low=1)
+    heads: int = setting(2, "number of attention heads; it divides hidden_size", low=1)
+    feed_forward: int = setting(512, "units of the hidden layer of the feed-forward network", low=1)
     max_positions: int = setting(512, "largest number of tokens of a text", low=1, limits_length=lambda model: True)
-    first_position: int = setting(0, "row of the table of positions that the first token of a text reads", low=0)
-    segments: int = setting(2, "kinds of segments; a text to classify is of the first kind; 0: none", low=0)
-    activation: str = setting("gelu", choices=tuple(HIDDEN_ACTIVATIONS))
-    epsilon: float = setting(1e-12, "added to the variance in layer normalisations", low=0.0)
-    dropout: float = setting(0.1, low=0.0, high=0.95)
-    attention_dropout: float = setting(0.1, low=0.0, high=0.95)
+    first_position: int = setting(0, "number of the first position; other encoders than BERT may count from 2", low=0)
+    segments: int = setting(2, "number of segment embeddings; 0 for encoders without segments", low=0)
+    activation: str = setting("gelu", "activation of the feed-forward network", choices=tuple(HIDDEN_ACTIVATIONS))
+    epsilon: float = setting(1e-12, "constant added to the variance in layer normalisation, for stability", low=0.0)
+    dropout: float = setting(0.1, "dropout rate of embeddings and of the output of each layer", low=0.0, high=0.95)
+    attention_dropout: float = setting(0.1, "dropout rate of the attention weights", low=0.0, high=0.95)
     pooling: str = setting(
         "cls",
         "cls: a layer on the first state, with tanh as in the paper (relu in distilbert); mean: the mean of the states",

@@ -32,10 +32,12 @@ class CNN(nn.Module):
         "word vectors that are trained, that stay fixed, or both side by side",
         choices=("trained", "fixed", "both"),
     )
-    features: int = setting(100, "feature maps of each width", low=1)
-    widths: tuple[int, ...] = setting((3, 4, 5), "widths of the windows, in words", low=1)
-    activation: str = setting("relu", "sigmoid is the article's h = sigmoid(C)", choices=tuple(ACTIVATIONS))
-    dropout: float = setting(0.5, low=0.0, high=0.95)
+    features: int = setting(100, "number of filters of each width", low=1)
+    widths: tuple[int, ...] = setting((3, 4, 5), "widths of the filters, in tokens", low=1)
+    activation: str = setting(
+        "relu", "activation after the convolutions; the article has sigmoid", choices=tuple(ACTIVATIONS)
+    )
+    dropout: float = setting(0.5, "dropout rate before the classifier", low=0.0, high=0.95)
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:

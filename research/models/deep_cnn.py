@@ -48,11 +48,15 @@ class DeepCNN(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    kind: str = setting("vdcnn", choices=("vdcnn", "dpcnn"))
-    embedding_size: int = setting(64, low=1)
-    features: int = setting(64, "number of features: of the first stage in vdcnn, of all stages in dpcnn", low=1)
-    stages: tuple[int, ...] = setting((1, 1, 1, 1), "blocks of each stage; the length is halved between stages", low=1)
-    dropout: float = setting(0.0, "rate of dropout before the classifier", low=0.0, high=0.95)
+    kind: str = setting(
+        "vdcnn", "architecture: VDCNN (Conneau et al. 2017) or DPCNN (Johnson & Zhang 2017)", choices=("vdcnn", "dpcnn")
+    )
+    embedding_size: int = setting(64, "size of the word vectors", low=1)
+    features: int = setting(64, "number of filters: of the first stage in vdcnn, of all stages in dpcnn", low=1)
+    stages: tuple[int, ...] = setting(
+        (1, 1, 1, 1), "number of convolution blocks in each stage; pooling halves the length between stages", low=1
+    )
+    dropout: float = setting(0.0, "dropout rate before the classifier", low=0.0, high=0.95)
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:

@@ -42,7 +42,9 @@ class Linear(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    weighting: str = setting("tfidf", "how features are weighted", choices=("tfidf", "nb"))
+    weighting: str = setting(
+        "tfidf", "weights of the words: TF-IDF, or naive-Bayes log-count ratios", choices=("tfidf", "nb")
+    )
     buckets: int = setting(2**18, "number of buckets that word pairs are hashed into", low=1)
 
     def setup(self):

@@ -31,11 +31,17 @@ class Luong(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    score: str = setting("general", "how a state is scored with the query", choices=SCORES)
-    window: int = setting(10, "positions that a local score reads on each side", low=1, read=_is_local)
-    positions: int = setting(100, "positions with a score", low=1, limits_length=_is_location, read=_is_location)
-    embedding_size: int = setting(64, low=1)
-    hidden_size: int = setting(128, low=1)
+    score: str = setting("general", "score of the attention (Luong et al. 2015)", choices=SCORES)
+    window: int = setting(10, "local attention: number of positions that it reads on each side", low=1, read=_is_local)
+    positions: int = setting(
+        100,
+        "location attention: number of positions that it can score",
+        low=1,
+        limits_length=_is_location,
+        read=_is_location,
+    )
+    embedding_size: int = setting(64, "size of the word vectors", low=1)
+    hidden_size: int = setting(128, "units of the LSTM", low=1)
     kernels: Kernels = Kernels()
 
     @nn.compact

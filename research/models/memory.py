@@ -52,9 +52,9 @@ class Memory(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    hops: int = setting(3, low=1)
-    embedding_size: int = setting(64, low=1)
-    hidden_size: int = setting(128, low=1)
+    hops: int = setting(3, "number of attention steps over the text", low=1)
+    embedding_size: int = setting(64, "size of the word vectors", low=1)
+    hidden_size: int = setting(128, "units of the LSTM", low=1)
     kernels: Kernels = Kernels()
 
     @nn.compact

@@ -21,11 +21,11 @@ class MLP(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    embedding_size: int = setting(64, low=1)
-    hidden_size: int = setting(128, low=1)
-    layers: int = setting(1, low=1)
-    activation: str = setting("sigmoid", choices=tuple(ACTIVATIONS))
-    word_dropout: float = setting(0.0, "share of a text's tokens that training drops", low=0.0, high=0.95)
+    embedding_size: int = setting(64, "size of the word vectors", low=1)
+    hidden_size: int = setting(128, "units of each hidden layer", low=1)
+    layers: int = setting(1, "number of hidden layers", low=1)
+    activation: str = setting("sigmoid", "activation of the hidden layers", choices=tuple(ACTIVATIONS))
+    word_dropout: float = setting(0.0, "dropout rate of whole tokens of a text in training", low=0.0, high=0.95)
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:

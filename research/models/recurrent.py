@@ -35,24 +35,33 @@ class Recurrent(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    embedding_size: int = setting(64, low=1)
-    hidden_size: int = setting(128, "units of each direction", low=1)
-    cell: str = setting("lstm", choices=tuple(CELLS))
-    activation: str = setting("tanh", choices=tuple(ACTIVATIONS))
-    layers: int = setting(1, low=1)
+    embedding_size: int = setting(64, "size of the word vectors", low=1)
+    hidden_size: int = setting(128, "units of the recurrent layer, in each direction", low=1)
+    cell: str = setting("lstm", "kind of recurrent cell", choices=tuple(CELLS))
+    activation: str = setting("tanh", "activation of the cell", choices=tuple(ACTIVATIONS))
+    layers: int = setting(1, "number of stacked recurrent layers", low=1)
     bidirectional: bool = setting(False, "read texts backwards too")
-    readout: str = setting("last", "how states become one vector", choices=("last", "mean", "max", "attention"))
+    readout: str = setting(
+        "last",
+        "how the states of a text become one vector: the last state, or mean, maximum or attention over all",
+        choices=("last", "mean", "max", "attention"),
+    )
     dropout_kind: str = setting(
         "variational",
-        "one mask for all steps of a text, or a new one at each step",
+        "variational: one dropout mask for all steps of a text (Gal & Ghahramani 2016); naive: a new one each step",
         choices=("variational", "naive"),
         read=lambda model: model.dropout > 0,
     )
-    dropout: float = setting(0.0, low=0.0, high=0.95)
-    word_dropout: float = setting(0.0, "share of word types that training drops from a text", low=0.0, high=0.95)
+    dropout: float = setting(0.0, "dropout rate of the inputs and states of the recurrent layers", low=0.0, high=0.95)
+    word_dropout: float = setting(
+        0.0,
+        "dropout rate of words in training; all occurrences of a word in a text are dropped together",
+        low=0.0,
+        high=0.95,
+    )
     monte_carlo: int = setting(
         0,
-        "number of dropout masks that a prediction averages; 0 scales the weights",
+        "Monte Carlo dropout: number of dropout masks that a prediction averages; 0: no dropout in predictions",
         low=0,
         read=lambda model: model.dropout > 0 or model.word_dropout > 0,
     )

@@ -32,12 +32,16 @@ class Transformer(nn.Module):
 
     vocab_size: int
     num_outputs: int
-    embedding_size: int = setting(64, low=1)
-    layers: int = setting(2, low=1)
-    heads: int = setting(4, low=1)
-    feed_forward: int = setting(256, low=1)
-    dropout: float = setting(0.1, low=0.0, high=0.95)
-    norm: str = setting("pre", "normalise before each sublayer or after it", choices=("pre", "post"))
+    embedding_size: int = setting(64, "size of the word vectors", low=1)
+    layers: int = setting(2, "number of encoder blocks", low=1)
+    heads: int = setting(4, "number of attention heads; it divides embedding_size", low=1)
+    feed_forward: int = setting(256, "units of the hidden layer of the feed-forward network", low=1)
+    dropout: float = setting(
+        0.1, "dropout rate of the embeddings and of the output of each sublayer", low=0.0, high=0.95
+    )
+    norm: str = setting(
+        "pre", "layer normalisation before each sublayer (pre) or after it (post)", choices=("pre", "post")
+    )
 
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:

@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Iterable
 
-from research.evaluation.metrics import NAMES, is_measurable
+from research.evaluation.metrics import METRICS, is_measurable
 from research.reporting.results import Results, list_later_choices
 from research.reporting.run_result import CHANGED, MISPLACED
 
@@ -151,7 +151,7 @@ def _undefined_metric(results: Results) -> str:
     ]
     if not without:
         return ""
+    title = METRICS[results.metric].title
     return (
-        f"There is no {NAMES[results.metric]} without probabilities, so pairs with these variants stay undecided: "
-        f"{', '.join(without)}."
+        f"There is no {title} without probabilities, so pairs with these variants stay undecided: {', '.join(without)}."
     )

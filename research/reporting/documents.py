@@ -29,6 +29,7 @@ class Plot(NamedTuple):
 
     path: Path
     caption: str
+    key: str = ""  # what codes in the picture stand for
 
 
 def render_markdown(content: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from research.evaluation.metrics import NAMES, unit_of
+from research.evaluation.metrics import METRICS, unit_of
 
 _MOST_NAMES = 4
 
@@ -36,7 +36,7 @@ def format_interval(metric: str, interval: Iterable[float]) -> str:
 
 def difference_header(metric: str) -> str:
     """Return the header of a column of differences."""
-    return f"{NAMES[metric]} difference ({unit_of(metric)})"
+    return f"{METRICS[metric].title} difference ({unit_of(metric)})"
 
 
 def format_margin(metric: str, margin: float) -> str:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from research.errors import UserError, expected
 from research.evaluation.intervals import Estimate
-from research.evaluation.metrics import NAMES, confusion_matrix, unit_of
+from research.evaluation.metrics import METRICS, confusion_matrix, unit_of
 from research.reporting.documents import Plot
+from research.reporting.drawable_names import FONTS, names_of, rename
 from research.reporting.effects import Grid, find_grids
 from research.reporting.figures import BLUE, COLOURS, Figure
 from research.reporting.results import NOT_TRAINED, Results
@@ -22,24 +22,20 @@ from research.reporting.results import NOT_TRAINED, Results
 _MARKERS = "osD^vPX*"
 _PANELS_IN_A_ROW = 4
 _MOST_CONFUSIONS = 8
-# Matplotlib's own font, then installed ones with the letters that it lacks (class names in Chinese).
-FONTS = ["DejaVu Sans"] + [
-    font
-    for font in (
-        *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
-        *("PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei", "Arial Unicode MS", "Droid Sans Fallback"),
-    )
-    if font in font_manager.get_font_names()
-]
 
 
 def write_plots(results: Results, folder: Path) -> dict[str, Plot]:
-    """Draw all plots into a folder and return them by name."""
+    """Draw all plots into a folder and return them by name.
+
+    What no font can draw has a code in the pictures, such as "#1", and `Plot.key` says what it stands for.
+    """
     folder.mkdir(exist_ok=True)
-    plots = {}
+    plots, names = {}, names_of(results)
     for name, (_, caption) in _drawings(results).items():
-        plots[name] = Plot(folder / f"{name}.png", caption)
-        draw_plot(results, name).savefig(plots[name].path, dpi=144)
+        figure = draw_plot(results, name)
+        key = names.key(text.get_text() for text in figure.findobj(Text))
+        plots[name] = Plot(folder / f"{name}.png", caption, key)
+        figure.savefig(plots[name].path, dpi=144)
     return plots
 
 
@@ -53,7 +49,11 @@ def draw_plot(results: Results, name: str) -> Figure:
     if name not in drawings:
         raise UserError(f"there is no plot {name!r}, {expected(name, drawings)}")
     draw, _ = drawings[name]
-    figure = draw(results)
+    names = names_of(results)
+    figure = draw(rename(results, names) if names.codes else results)
+    if names.key(text.get_text() for text in figure.findobj(Text)):
+        note = f"{figure.get_supxlabel()}\n(no font here has some names: the report says what #1, ... stand for)"
+        figure.supxlabel(note.strip(), fontsize=9)
     for text in figure.findobj(Text):
         text.set_fontfamily(FONTS)
     return figure
@@ -61,7 +61,7 @@ def draw_plot(results: Results, name: str) -> Figure:
 
 def _drawings(results: Results) -> dict[str, tuple[Callable[[Results], Figure], str]]:
     """Return the functions and captions of the plots that suit a comparison, by name."""
-    name = NAMES[results.metric]
+    name = METRICS[results.metric].title
     drawings = {
         "scores": (
             _draw_scores,
@@ -98,7 +98,7 @@ def _scale(results: Results, value: float) -> float:
 
 
 def _axis_label(results: Results) -> str:
-    return f"test {NAMES[results.metric]}, {'nats' if unit_of(results.metric) == 'nats' else '%'}"
+    return f"test {METRICS[results.metric].title}, {'nats' if unit_of(results.metric) == 'nats' else '%'}"
 
 
 def _scaled_estimate(results: Results, variant: str) -> Estimate:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research.evaluation.metrics import NAMES
+from research.evaluation.metrics import METRICS
 from research.json_files import missing_in
 from research.reporting.documents import Table
 from research.runs import run_files
@@ -47,11 +47,12 @@ def describe_evidence(evidence: Mapping[str, Any]) -> list[str]:
     metric, name = evidence["metric"], evidence["variant"]
     estimate = evidence["estimates"][metric]
     low, high = (_show(end) for end in estimate["interval"])
+    title = METRICS[metric].title if metric in METRICS else metric
     texts = evidence.get("train_texts")
     trained_on = f", each trained on about {texts:,} texts," if texts else ""
     sentences = [
         f"What stands for it is the mean of the {evidence['runs']} run(s) of {name} in {evidence['comparison']}"
-        f"{trained_on} on texts that were held out: {NAMES.get(metric, metric)} {_show(estimate['mean'])}, "
+        f"{trained_on} on texts that were held out: {title} {_show(estimate['mean'])}, "
         f"95 % interval [{low}, {high}]."
     ]
     if evidence["runs"] < evidence["planned_runs"]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from research.atomic_files import write_text
 from research.data.corpora import Corpus
-from research.evaluation.metrics import NAMES, unit_of
+from research.evaluation.metrics import METRICS, unit_of
 from research.json_files import write_json
 from research.reporting.caveats import list_caveats
 from research.reporting.claims import LEVEL, Claims
@@ -86,7 +86,7 @@ def _content(results: Results, plots: Mapping[str, Plot], disagreement: Disagree
         "choices": describe_choices(results),
         "several_variants": len(results.variants) > 1,
         "baseline": results.baseline,
-        "metric": NAMES[results.metric],
+        "metric": METRICS[results.metric].title,
         "unit": unit_of(results.metric),
         "simultaneous_level": describe_level(results),
         "margin": format_margin(results.metric, results.claims.margin),

@@ -23,7 +23,7 @@ from research.evaluation.intervals import (
     verdict,
 )
 from research.evaluation.learning import Problem
-from research.evaluation.metrics import LOWER_IS_BETTER, METRICS, NAMES
+from research.evaluation.metrics import METRICS
 from research.evaluation.planning import required_amounts
 from research.reporting.claims import LEVEL, Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
 from research.reporting.effects import Effect, estimate_effects
@@ -83,7 +83,7 @@ class Results(NamedTuple):
 
     def ranked(self) -> list[str]:
         """Return the variants with a finished run, the best first."""
-        sign = 1 if self.metric in LOWER_IS_BETTER else -1
+        sign = 1 if METRICS[self.metric].is_lower_better else -1
         mean = {variant: sign * of_metric[self.metric].mean for variant, of_metric in self.estimates.items()}
         return sorted(mean, key=lambda variant: (np.isnan(mean[variant]), mean[variant]))
 
@@ -163,7 +163,7 @@ def list_later_choices(results: Results) -> list[str]:
         "baseline": [results.baseline, baseline_of(at_first, first)],
         "margin": [f"{100 * claims.margin:g}" for claims in (results.claims, first)],
         "pairs": ["all" if claims.all_pairs else "with the baseline" for claims in (results.claims, first)],
-        "metric": [NAMES[claims.metric] for claims in (results.claims, first)],
+        "metric": [METRICS[claims.metric].title for claims in (results.claims, first)],
     }
     changed = [f"{name} {now} (planned: {planned})" for name, (now, planned) in choices.items() if now != planned]
     return changed + ([f"{', '.join(added)} among the variants"] if added else [])
@@ -194,7 +194,8 @@ def _compare_pairs(
         if paired is None:
             continue
         difference = difference_interval(paired, level=level)
-        word, is_negligible = verdict(difference, claims.margin, lower_is_better=claims.metric in LOWER_IS_BETTER)
+        is_lower_better = METRICS[claims.metric].is_lower_better
+        word, is_negligible = verdict(difference, claims.margin, lower_is_better=is_lower_better)
         if a in untrained or b in untrained:
             word, is_negligible = NOT_TRAINED, False
         pair = {

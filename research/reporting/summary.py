@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from research.evaluation.metrics import NAMES, unit_of
-from research.evaluation.scores import UNBALANCED
+from research.evaluation.metrics import METRICS, UNBALANCED, unit_of
 from research.reporting.claims import LEVEL, first_claims, level_of
 from research.reporting.formatting import (
     format_difference,
@@ -27,7 +26,9 @@ def describe_answer(results: Results) -> str:
     if len(results.variants) == 1:
         mean, low, high = (format_score(metric, value) for value in results.estimates[best][metric])
         unit = "nats" if unit_of(metric) == "nats" else "%"
-        return f"{best} has a test {NAMES[metric]} of {mean} {unit}, {100 * LEVEL:.0f} % interval [{low}, {high}]."
+        return (
+            f"{best} has a test {METRICS[metric].title} of {mean} {unit}, {100 * LEVEL:.0f} % interval [{low}, {high}]."
+        )
     if not results.pairs:
         return f"There is no verdict: {results.baseline}, the baseline, shares no finished run with another."
     pairs = results.pairs
@@ -57,7 +58,7 @@ def _answer_against(reference: str, pairs: list[dict]) -> str:
         if names
     ]
     unit = f"in {unit_of(metric)}, simultaneous intervals"
-    return f"Compared with {reference} by {NAMES[metric]}, {'; '.join(clauses)} ({unit})."
+    return f"Compared with {reference} by {METRICS[metric].title}, {'; '.join(clauses)} ({unit})."
 
 
 def describe_protocol(results: Results) -> str:
@@ -76,7 +77,7 @@ def describe_protocol(results: Results) -> str:
         return sentence
     is_default = plan.get("metric_by_default") and results.metric == first_claims(plan).metric
     reason = f", because one class has more than {100 * UNBALANCED:.0f} % of the texts" if is_default else ""
-    return f"{sentence}; judged by {NAMES[results.metric]}{reason}"
+    return f"{sentence}; judged by {METRICS[results.metric].title}{reason}"
 
 
 def describe_intervals(results: Results) -> str:

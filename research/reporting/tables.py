@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from research.evaluation.intervals import Estimate, Outcome, estimate, mcnemar
-from research.evaluation.metrics import METRICS, NAMES, per_class
+from research.evaluation.metrics import METRICS, per_class
 from research.reporting.documents import Table
 from research.reporting.formatting import (
     difference_header,
@@ -18,11 +18,6 @@ from research.reporting.formatting import (
 )
 from research.reporting.results import NOT_TRAINED, VERDICTS, Results
 
-# The metrics that a report shows, in this order. A new metric is listed here and in `METRICS`.
-SHOWN_METRICS = (
-    *("accuracy", "macro_recall", "macro_precision", "macro_f1"),
-    *("auroc", "log_loss", "brier", "calibration_error"),
-)
 # Two more metrics stand in the first table, by the metric that decides.
 _FIRST_TABLE = {"accuracy": ("macro_recall", "macro_f1"), "macro_f1": ("accuracy", "macro_recall")}
 _FIRST_TABLE_DEFAULT = ("accuracy", "macro_f1")
@@ -43,8 +38,8 @@ def variants_table(results: Results) -> Table:
     """Return one row per variant, the best first. Variants without a finished run are last."""
     metric = results.metric
     others = _FIRST_TABLE.get(metric, _FIRST_TABLE_DEFAULT)
-    names = [NAMES[other] for other in others]
-    header = ("variant", NAMES[metric], "95 % interval", *names, "parameters", "s/run", "runs")
+    names = [METRICS[other].title for other in others]
+    header = ("variant", METRICS[metric].title, "95 % interval", *names, "parameters", "s/run", "runs")
     rows = []
     for variant in results.ranked() + [variant for variant in results.variants if variant not in results.estimates]:
         planned = sum(row["variant"] == variant for row in results.rows)
@@ -158,8 +153,8 @@ def effects_table(results: Results) -> Table:
 
 
 def metrics_table(results: Results) -> Table:
-    """Return means and intervals of `SHOWN_METRICS` but the one that decides: per cent, but nats for log loss."""
-    metrics = [metric for metric in SHOWN_METRICS if metric != results.metric]
+    """Return means and intervals of the shown metrics but the one that decides: per cent, but nats for log loss."""
+    metrics = [name for name, metric in METRICS.items() if metric.is_shown and name != results.metric]
     rows = [
         (
             label_variant(results, variant),
@@ -167,7 +162,7 @@ def metrics_table(results: Results) -> Table:
         )
         for variant in results.ranked()
     ]
-    return Table(("variant", *(NAMES[metric] for metric in metrics)), rows)
+    return Table(("variant", *(METRICS[metric].title for metric in metrics)), rows)
 
 
 def _format_estimate(metric: str, estimated: Estimate) -> str:
@@ -263,5 +258,5 @@ def replication_table(of_corpora: Mapping[str, Results]) -> Table:
 
 def _difference_on(corpus: str, pair: dict[str, Any]) -> str:
     metric = pair["metric"]
-    unit = f" ({NAMES[metric]})" if metric != "accuracy" else ""
+    unit = f" ({METRICS[metric].title})" if metric != "accuracy" else ""
     return f"{corpus} {format_difference(metric, pair['difference'])}{unit}"

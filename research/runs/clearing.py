@@ -57,5 +57,5 @@ def _clear_comparison(folder: Path) -> None:
 def _clear_run(folder: Path) -> None:
     for path in (*(folder / name for name in _RUN_FILES), *folder.glob("*.tmp")):
         path.unlink(missing_ok=True)
-    for name in (run_files.CHECKPOINTS, run_files.ENCODER, run_files.STREAM):
+    for name in (run_files.CHECKPOINTS, run_files.ENCODER, run_files.STREAM, "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -29,6 +29,7 @@ from research.settings import (
     Training,
     config_hash,
     differences,
+    is_fitted_whole,
     is_tokenizer_file,
     repeat_of,
     to_dict,
@@ -40,7 +41,6 @@ from research.training.initial_state import Start, init_state
 from research.training.optimizers import limit_columns
 from research.training.programs import Programs, TrainData
 from research.training.step import TrainState
-from research.training.whole_fit import is_fitted_whole
 
 # Parts of a run's description that may differ when the same command is repeated: files may have been moved, and the
 # hash depends on their paths.

@@ -31,9 +31,8 @@ from research.runs.named_configs import named_config
 from research.runs.prepare import Refit, Run
 from research.runs.restore import RestoredRun, restore
 from research.runs.train import train_run
-from research.settings import Config, leaves, names_read
+from research.settings import Config, is_fitted_whole, leaves, names_read
 from research.settings_validation import validate
-from research.training.whole_fit import is_fitted_whole
 
 
 @dataclasses.dataclass(eq=False, repr=False)

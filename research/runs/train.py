@@ -20,7 +20,7 @@ from research.runs.multihost import local_folder, open_checkpoints
 from research.runs.prepare import PreparedRun, Run, claim_run, describe, fresh_state, prepare_run
 from research.runs.record import epoch_of, run_facts, write_record
 from research.runs.resume import History
-from research.settings import Config, Pretraining, Training
+from research.settings import Config, Pretraining, Training, is_fitted_whole
 from research.training.loop import Hooks, Task, fit, of_run, stack
 from research.training.metric_sums import summarise
 from research.training.programs import (
@@ -33,7 +33,7 @@ from research.training.programs import (
 )
 from research.training.sharding import ONE_DEVICE, Placement, share_rows
 from research.training.step import TrainState
-from research.training.whole_fit import is_fitted_whole, whole_fit_task
+from research.training.whole_fit import whole_fit_task
 
 OnProgress = Callable[[Run, float, float], None]  # (run, epochs done, a recent loss)
 

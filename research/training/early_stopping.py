@@ -14,7 +14,7 @@ import numpy as np
 from research.data.batches import steps_per_epoch
 from research.data.corpora import Corpus
 from research.data.splits import split_corpus
-from research.evaluation.scores import default_metric
+from research.evaluation.metrics import METRICS, default_metric
 from research.settings import Config, Pretraining, Training
 
 FEW_VALIDATION_TEXTS = 50  # with fewer, the loss tells more about an epoch than the accuracy
@@ -45,7 +45,10 @@ def score_of(select: str, record: Mapping[str, Any]) -> float:
     """
     if select == "last":
         return float(record["epoch"])
-    return -record["loss"] if select == "log_loss" else record[select] - _TIE_WEIGHT * record["loss"]
+    if select == "log_loss":
+        return -record["loss"]
+    sign = -1 if METRICS[select].is_lower_better else 1
+    return sign * record[select] - _TIE_WEIGHT * record["loss"]
 
 
 def is_last(training: Training | Pretraining, epoch: int, steps: int, *, best: int, lowest: int) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from research.evaluation.scores import scores
+from research.evaluation.metrics import scores_of_confusion
 
 
 @struct.dataclass
@@ -70,6 +70,6 @@ def measure(logits: jax.Array, labels: jax.Array, weights: jax.Array, losses: ja
 
 
 def summarise(metrics: Metrics) -> dict[str, float]:
-    """Return means on the host: `loss`, in nats an example, and the scores of `research.evaluation.scores`."""
+    """Return means on the host: `loss`, in nats an example, and the scores of its confusion matrix."""
     metrics = jax.device_get(metrics)
-    return {"loss": float(metrics.loss) / max(float(metrics.weight), 1e-30)} | scores(metrics.confusion)
+    return {"loss": float(metrics.loss) / max(float(metrics.weight), 1e-30)} | scores_of_confusion(metrics.confusion)

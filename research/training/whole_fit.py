@@ -11,21 +11,12 @@ import jax
 import numpy as np
 
 from research.data.tokenizer import Encoded
-from research.models import load_module
 from research.models.linear_fit import LogisticLoss
 from research.settings import Config
 from research.training.loop import Call, Task, of_run, stack
 from research.training.metric_sums import Metrics, summarise
 from research.training.programs import Programs, Shapes, TrainData, evaluate_runs, evaluation_batches
 from research.training.step import TrainState
-
-
-def is_fitted_whole(config: Config) -> bool:
-    """Return whether the module of a run fits itself, so that the run takes no steps of an Optax optimizer."""
-    training = config.training
-    is_augmented = training.random_deletion or training.random_swap
-    is_full_batch_lbfgs = config.optimizer.name == "lbfgs" and not training.batch_size and not is_augmented
-    return is_full_batch_lbfgs and hasattr(load_module(config.model.module), "fit")
 
 
 def whole_fit_task(
