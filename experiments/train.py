@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 flags.DEFINE_string("config", "lstm", CONFIG_HELP)
 flags.DEFINE_string(
-    "refit", "", "A comparison: train one of its variants on all texts, for as many epochs as its runs chose."
+    "refit", "", "A comparison: train one of its variants on all texts, for about as many steps as its runs chose."
 )
 flags.DEFINE_string("variant", "", "With --refit: the variant, as the table names it (default: the best one).")
 define_run("Number of folds of the cross-validation (default 5; a corpus with a test split has none).")

@@ -3,11 +3,10 @@
 Nothing is held out, so this model is not tested. What the comparison has measured stands for it: the mean over runs of
 the same procedure on fewer texts.
 
-There are no validation texts to stop by, so the comparison also says how long to train: for the median of the epochs
-that its runs chose. Goodfellow, Bengio & Courville (2016, section 7.8) describe both ways to train again on all texts:
-for as many steps, or for as many passes. We take passes: the number of steps grows with the number of texts. With more
-texts, a model takes more steps before it overfits; a learning-rate schedule stays the same in every epoch; and a
-variant with a fixed number of epochs keeps it.
+There are no validation texts to stop by, so the comparison also says how long to train: for the median of the optimizer
+steps that its runs chose, in whole epochs. Goodfellow, Bengio & Courville (2016, section 7.8) describe both ways to
+train again on all texts, for as many steps or for as many passes. A variant that always takes its last epoch keeps the
+number of its epochs, and so the end of its learning-rate schedule.
 """
 
 import math
@@ -18,13 +17,14 @@ from typing import Any
 
 from research.comparison.trained_run import TrainedRun, train_showing_progress
 from research.data.audit import clean, reload_corpus
+from research.data.batches import epochs_nearest_to, steps_per_epoch
 from research.data.corpora import Corpus, as_corpus
 from research.errors import UserError
 from research.models import config_from_dict
 from research.reporting.results import Results, read_results
 from research.runs.prepare import Refit, Run
 from research.runs.train import OnProgress, RunOptions, train_run
-from research.settings import is_fitted_whole
+from research.settings import Config, is_fitted_whole
 
 
 def refit(
@@ -73,11 +73,15 @@ def prepare_refit(
     chosen = variant or results.ranked()[0]
     _require_refittable(Path(comparison), results, chosen)
     config = config_from_dict(results.plan["variants"][chosen]["settings"])
-    epochs = [row["best_epoch"] for row in results.done(chosen)]
-    # Half an epoch is rounded up, because more texts bear more training.
-    number = 1 if is_fitted_whole(config) else math.ceil(statistics.median(epochs))
-    evidence = _evidence(Path(comparison), results, chosen)
-    return Run(config, Path(workdir), refit=Refit(number, evidence)), _corpus_of(results, corpus)
+    texts = _corpus_of(results, corpus)
+    evidence = _evidence(Path(comparison), results, chosen, config, len(texts))
+    if is_fitted_whole(config):
+        epochs = 1
+    elif config.training.select == "last":
+        epochs = config.training.epochs
+    else:
+        epochs = epochs_nearest_to(statistics.median(evidence["steps"]), len(texts), config.training.batch_size)
+    return Run(config, Path(workdir), refit=Refit(epochs, evidence)), texts
 
 
 def _require_refittable(comparison: Path, results: Results, variant: str) -> None:
@@ -115,9 +119,9 @@ def _corpus_of(results: Results, corpus: Corpus | Path | str | None) -> Corpus:
     return texts
 
 
-def _evidence(comparison: Path, results: Results, variant: str) -> dict[str, Any]:
+def _evidence(comparison: Path, results: Results, variant: str, config: Config, num_texts: int) -> dict[str, Any]:
     """Return what a comparison says about a variant, as JSON values."""
-    rows, ranked = results.done(variant), results.ranked()
+    rows, ranked, batch_size = results.done(variant), results.ranked(), config.training.batch_size
     texts = [row["train_texts"] for row in rows if row["train_texts"]]
     return {
         "comparison": str(comparison.resolve()),
@@ -126,8 +130,8 @@ def _evidence(comparison: Path, results: Results, variant: str) -> dict[str, Any
         "planned_runs": sum(row["variant"] == variant for row in results.rows),
         "folds": results.plan["folds"],
         "train_texts": round(statistics.median(texts)) if texts else None,
-        "epochs": [row["best_epoch"] for row in rows],
-        "fitted_at_once": is_fitted_whole(config_from_dict(results.plan["variants"][variant]["settings"])),
+        "steps": [row["best_epoch"] * steps_per_epoch(row["train_texts"] or num_texts, batch_size) for row in rows],
+        "fitted_at_once": is_fitted_whole(config),
         "metric": results.metric,
         "rank": ranked.index(variant) + 1,
         "variants": len(ranked),

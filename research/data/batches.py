@@ -64,6 +64,11 @@ def steps_per_epoch(num_texts: int, batch_size: int) -> int:
     return -(-num_texts // batch_size) if batch_size else 1
 
 
+def epochs_nearest_to(steps: float, num_texts: int, batch_size: int) -> int:
+    """Return the number of epochs, at least one, whose number of steps is nearest to this one."""
+    return max(1, round(steps / steps_per_epoch(num_texts, batch_size)))
+
+
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Return the batches of one training epoch as arrays of indices.
 

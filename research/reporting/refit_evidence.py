@@ -15,7 +15,7 @@ _NEEDS = {
     "variant": str,
     "runs": int,
     "planned_runs": int,
-    "epochs": list,
+    "steps": list,
     "metric": str,
     "rank": int,
     "variants": int,
@@ -38,8 +38,11 @@ def describe_length(evidence: Mapping[str, Any], epochs: int) -> str:
     runs = f"the {evidence['runs']} run(s) of {evidence['variant']} in {evidence['comparison']}"
     if evidence.get("fitted_at_once"):
         return f"It was fitted to all texts at once, as {runs} were to theirs."
-    numbers = ", ".join(map(str, sorted(evidence["epochs"])))
-    return f"It was trained for {epochs} epoch(s): the median of those after which {runs} were best ({numbers})."
+    numbers = ", ".join(f"{steps:,}" for steps in sorted(evidence["steps"]))
+    return (
+        f"It was trained for {epochs} epoch(s), whose steps are nearest to the median of those after which {runs} were "
+        f"best ({numbers})."
+    )
 
 
 def describe_evidence(evidence: Mapping[str, Any]) -> list[str]:

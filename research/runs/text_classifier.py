@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from research.data.batches import epochs_nearest_to, steps_per_epoch
 from research.data.corpora import Corpus, make_corpus
 from research.data.reader import Row
 from research.errors import UserError, expected
@@ -132,8 +133,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         else:
             with contextlib.ExitStack() as cleanup:
                 chosen = train_run(Run(config, _temporary_folder(cleanup)), corpus, folds=0)
-                epochs = run_files.read_record(chosen)["best_epoch"]
+                epochs = self._epochs_on_all(chosen, config, corpus)
             train_run(Run(config, folder, refit=Refit(epochs)), corpus)
+
+    @staticmethod
+    def _epochs_on_all(chosen: Path, config: Config, corpus: Corpus) -> int:
+        """Return the epochs that take about as many steps on all texts as the run that chose them took on its part."""
+        record, batch_size = run_files.read_record(chosen), config.training.batch_size
+        steps = record["best_epoch"] * steps_per_epoch(record["texts"]["train"], batch_size)
+        return epochs_nearest_to(steps, len(corpus), batch_size)
 
     def _keep(self, folder: Path, classes: np.ndarray, cleanup: contextlib.ExitStack) -> None:
         """Keep a trained run and its labels. `cleanup` is called when the restored run is not needed any more."""
