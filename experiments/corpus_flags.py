@@ -73,7 +73,7 @@ def offering_commands() -> Iterator[None]:
         yield
     except SeveralReadings as error:
         commands = "; ".join(f"{program.command()} {shlex.join(choice)}" for choice in error.choices)
-        raise UserError(f"{str(error).partition(' Choose one: ')[0]} Choose one: {commands}") from error
+        raise UserError(f"{error.message.partition(' Choose one: ')[0]} Choose one: {commands}") from error
 
 
 def load_corpus(source: str = "") -> "Corpus":

@@ -14,6 +14,7 @@ from absl import flags
 
 from experiments import corpus_flags, program
 from experiments.printing import print_table, say_unfinished, short_names
+from research.errors import UserError
 from research.parallel import device_setup
 
 flags.DEFINE_string("workdir", None, "The run's folder.")
@@ -27,6 +28,7 @@ def main() -> None:
     device_setup.use_devices()
     from research.data.corpora import load
     from research.evaluation.intervals import Outcome
+    from research.reporting.refit_evidence import describe_no_texts
     from research.reporting.tables import ABOUT_A_RUN, run_table
     from research.runs.held_out import choose_texts, describe_seen
     from research.runs.restore import restore
@@ -40,6 +42,8 @@ def main() -> None:
     else:
         corpus = run.own_corpus()
     chosen, part = choose_texts(run, corpus, FLAGS.split)
+    if not len(chosen):
+        raise UserError(describe_no_texts(run.folder, corpus.name, FLAGS.split))
     if not run.is_own_corpus(corpus):
         print(describe_seen(run, corpus, chosen)[0], file=sys.stderr)
     labels = corpus.labels[chosen]

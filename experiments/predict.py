@@ -3,6 +3,9 @@
     echo "a fine film" | ./launch.sh predict --workdir=runs/lstm
     ./launch.sh predict --workdir=runs/lstm --input=texts.txt --output=labels.jsonl
     ./launch.sh predict --workdir=runs/lstm --input=texts.csv --text_column=review --output=labels.csv
+    ./launch.sh predict --workdir=runs/mine --variant=lstm --input=texts.txt
+
+With --variant, the folder is that of a comparison, and the probabilities are the mean over the variant's runs.
 
 --explain adds which words support the label (see `research/serving/explain.py`) and takes about 50 times as long.
 
@@ -35,10 +38,12 @@ from research.errors import UserError
 from research.parallel import device_setup
 from research.parallel.worker_pool import Workers
 from research.progress import reporting
+from research.runs.averaged_runs import find_finished_runs
 from research.serving.prediction_files import Chunk, Input, read_file, read_stream, split_into_chunks
-from research.serving.prediction_stream import OutputFormat, predict_here, predict_in_workers
+from research.serving.prediction_stream import OutputFormat, Predictor, predict_here, predict_in_workers
 
-flags.DEFINE_string("workdir", None, "The run's folder.")
+flags.DEFINE_string("workdir", None, "The run's folder; with --variant, that of a comparison.")
+flags.DEFINE_string("variant", "", "A variant of the comparison: average the probabilities of its finished runs.")
 flags.DEFINE_string("input", "-", "A file of one text per line, or with a column of texts; - is standard input.")
 corpus_flags.define_reading()
 flags.DEFINE_bool("drop_missing", False, "Leave out rows without a text.")
@@ -79,6 +84,8 @@ def main() -> None:
 
 def _check_output(output: Path, output_format: OutputFormat) -> None:
     """Raise UserError if the predictions cannot be written as the flags say."""
+    if output_format.explain and FLAGS.variant:
+        raise UserError("--explain explains a single run. Leave out --variant, and name a run with --workdir")
     if output_format.explain and output_format.csv:
         raise UserError("--explain has no place in a table. Use --format=jsonl, or an --output not named .csv.")
     if output.is_dir():
@@ -129,12 +136,16 @@ def _open_output(stack: ExitStack, output: Path) -> IO[str]:
 
 def _predict(chunks: Iterable[Chunk], output_format: OutputFormat, size: int | None) -> Iterator[tuple[Chunk, str]]:
     """Predict in worker processes if the input is long enough and there are only CPUs; otherwise in this process."""
+    predictor = Predictor(FLAGS.workdir, FLAGS.variant)
+    if predictor.variant:
+        runs = find_finished_runs(Path(FLAGS.workdir), FLAGS.variant)
+        print(f"probabilities are the mean over {len(runs)} finished run(s) of {FLAGS.variant}", file=sys.stderr)
     processes = min(device_setup.CORES, _MAX_PROCESSES, (size or 0) // _INPUT_BYTES_PER_PROCESS)
     if processes > 1 and device_setup.has_only_cpus():
         workers = Workers(processes, device_setup.set_up_process)
-        return predict_in_workers(FLAGS.workdir, chunks, output_format, workers)
+        return predict_in_workers(predictor, chunks, output_format, workers)
     device_setup.use_devices()
-    return predict_here(FLAGS.workdir, chunks, output_format)
+    return predict_here(predictor, chunks, output_format)
 
 
 def _file_size(path: Path | None) -> int | None:

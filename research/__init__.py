@@ -15,6 +15,7 @@ from typing import Any
 
 _HOME = {
     "Corpus": "research.data.corpora",
+    "TextClassifier": "research.runs.text_classifier",
     "UserError": "research.errors",
     "clean": "research.data.audit",
     "compare": "research.comparison.api",
@@ -22,6 +23,7 @@ _HOME = {
     "load": "research.data.corpora",
     "named_config": "research.runs.named_configs",
     "pretrain": "research.pretraining.pretrain",
+    "refit": "research.comparison.refit",
     "restore": "research.runs.restore",
     "train": "research.comparison.api",
 }

@@ -9,8 +9,9 @@ _ARGUMENTS = {"text_column": "text", "label_column": "label", "group_column": "g
 # Flags without a value, as Python says them.
 _SWITCHES = {"overwrite": "overwrite=True", "drop_missing": "drop_missing=True", "clean": "clean(corpus)"}
 _LISTS = ("text", "variants")  # arguments that take a list where the flag has commas
-_FLAG = re.compile(r"""(?<![\w'"-])--([a-z][\w.]*)(?:=('[^']*'|"[^"]*"|\S*[^\s.,;:)]))?""")
-_FLAGS = re.compile(rf"(?:\./launch\.sh (\w+) ?)?({_FLAG.pattern}(?: {_FLAG.pattern})*)?")
+# A flag with its value, whole in quotes if a shell needs it: '--text_column=full text'.
+_FLAG = re.compile(r"""(?<![\w'"-])--([a-z][\w.]*)(?:=('[^']*'|"[^"]*"|\S*[^\s.,;:)]))?|'--([a-z][\w.]*)=([^']*)'""")
+_FLAGS = re.compile(rf"(?:\./launch\.sh (\w+) ?)?((?:{_FLAG.pattern})(?: (?:{_FLAG.pattern}))*)?")
 
 
 class UserError(ValueError):
@@ -38,7 +39,7 @@ def in_python_words(message: str) -> str:
 
     def replace(match: re.Match[str]) -> str:
         program, flags = match[1], match[2] or ""
-        arguments = ", ".join(_argument(flag[1], flag[2]) for flag in _FLAG.finditer(flags))
+        arguments = ", ".join(_argument(flag[1] or flag[3], flag[2] or flag[4]) for flag in _FLAG.finditer(flags))
         return f"{program}({arguments})" if program else arguments
 
     return _FLAGS.sub(replace, message)

@@ -158,6 +158,12 @@ class Training:
         "log_loss with fewer than 50 validation texts, macro_f1 if one class has more than 80 %, else accuracy",
         choices=("auto", "last", METRIC),
     )
+    validation_fraction: float = setting(
+        0.1,
+        "share of the training texts that is held out for validation; a corpus's own validation split takes precedence",
+        low=0.01,
+        high=0.9,
+    )
     patience: int = setting(
         3,
         "early stopping: number of epochs without a better validation metric or loss; 0 disables it",

@@ -53,7 +53,7 @@ SLOW = {
         "models",
     ),
     *("multihost", "pretrain", "pretrain_runs", "programs", "recurrent", "settings", "sharding", "train_runs"),
-    *("foreign_models", "prediction_tables"),
+    *("classifier", "foreign_models", "prediction_tables", "refit"),
 }
 # Files that need `./launch.sh test --all`: they kill real processes, start several that train together, open a browser,
 # try thousands of inputs, or train encoders. In other files single tests are marked `extra`.
@@ -68,7 +68,7 @@ UNOPTIMIZED = {
     *("plan", "pretrain", "pretrain_mistakes", "pretrain_runs", "product", "reader", "recurrent", "report"),
     *("results", "resume", "settings", "sharding", "simulation", "splits", "structure", "token_stream"),
     *("tokenizer", "train_runs", "tuning", "unlabelled_texts", "variants", "vectors", "warm_start"),
-    *("foreign_models", "prediction_tables"),
+    *("classifier", "foreign_models", "prediction_tables", "refit"),
 }
 
 

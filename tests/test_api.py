@@ -120,7 +120,7 @@ def test_the_same_call_trains_nothing_and_other_texts_are_refused(result, frame,
         ([], {}, "variants is empty"),
         (7, {}, "variants is a int, expected names"),
         ([quick()], {}, r'variants\[0\] is a Config, expected a name; give it one: \{"mine": \.\.\.\}'),
-        ({"mine": 7}, {}, r"variants\['mine'\] is a int, expected the name of a variant"),
+        ({"mine": 7}, {}, "mine is of type int, expected the name of a variant"),
         (["mlp", "mlp"], {}, "the variant mlp is named twice"),
         (["mlp"], {"metric": "f1"}, "metric is 'f1', expected"),
         (["mlp"], {"metrics": "macro_f1"}, "compare has no argument 'metrics', expected metric, or one of"),
@@ -141,6 +141,7 @@ def test_a_wrong_argument_is_a_sentence_before_anything_is_written(corpus, tmp_p
 def test_a_trained_run_predicts_and_stands_for_its_folder(run, corpus):
     assert restore(run).folder == run.folder
     assert (run / run_files.CONFIG).exists()
+    assert str(run) == os.fspath(run) == str(run.folder)
     assert run.predict_proba(["a fine film", ""]).shape == (2, 2)
     assert set(run.predict(list(corpus.texts[:20]))) <= {"0", "1"}
     test = next(r for r in run_files.read_metrics(run.folder) if r["split"] == "test")

@@ -15,7 +15,7 @@ from experiments.benchmarks.measurements import COMPARISON, Measurement, summary
 from experiments.benchmarks.peers import Fold, label_file, pad_left, read_fold, save_folds
 from experiments.benchmarks.processes import CORES, run_peer, wait_for_peak_memory
 from research.data.tokenizer import Encoded
-from research.reporting.bars import write_bars
+from research.reporting.figures import write_bars
 
 
 def random_texts(count=40):

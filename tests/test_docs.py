@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments.variants import every_variant, load_config
+from experiments.variants import load_config
 from research.data.known_corpora import KNOWN
 from research.pretraining.preparation import for_pretraining
 from research.settings import leaves
 from tests.subset import write_subset
 from tests.test_structure import LAYERS
+from tests.variant_cases import tested_variants
 
 ROOT = Path(__file__).parent.parent
 FRONT = ("README.md", "README.zh-CN.md")
@@ -102,7 +103,7 @@ def parsed(program):
 @functools.cache
 def settings():
     """Return the dotted names of the settings that some variant has, for training or for pre-training."""
-    configs = [load_config(variant) for variant in every_variant()]
+    configs = [load_config(variant) for variant in tested_variants()]
     configs.append(load_config("bert:tiny", (), for_pretraining))
     return {name for config in configs for name, _, _ in leaves(config)}
 
@@ -207,7 +208,7 @@ def shell_line(line):
     if not called:
         return line
     program = f"{shlex.quote(sys.executable)} -P -m {PROGRAMS[called[1]]}"
-    trains = called[1] in ("train", "compare") and "--help" not in line
+    trains = called[1] in ("train", "compare") and not {"--help", "--refit"} & set(re.findall("--[a-z_]+", line))
     return line.replace(called[0], f"{program} {QUICK}" if trains else program)
 
 

@@ -9,6 +9,7 @@ import pytest
 from research.errors import Diverged, UserError, in_python_words
 
 ROOT = Path(__file__).parent.parent
+CAUGHT = ("UserError", "Diverged", "WorkerLost", "NoColumn", "SeveralReadings")
 ERRORS = ("UserError", "Diverged", "WorkerLost", "not_installed")
 
 
@@ -22,6 +23,7 @@ ERRORS = ("UserError", "Diverged", "WorkerLost", "not_installed")
         ("--config.training.patience=0", "config.training.patience = 0"),
         ("add --config.optimizer.warmup=0.1, or more", "add config.optimizer.warmup = 0.1, or more"),
         ("as --config=bert:minilm does", 'as config="bert:minilm" does'),
+        ("Choose '--text_column=full text' --label_column=c; or", 'Choose text="full text", label="c"; or'),
         ("(--clean drops them)", "(clean(corpus) drops them)"),
         (
             "say ./launch.sh compare --corpus='my file.csv' --label_column=2; or ./launch.sh corpora",
@@ -57,9 +59,11 @@ def test_no_error_of_the_library_names_a_flag_in_python():
 
 
 def test_an_error_within_an_error_keeps_its_flags():
-    """`{error}` in a message would translate a part of it for programs too: it is `{error.message}`."""
+    """`{error}` or `str(error)` in a message would translate a part of it for programs too: it is `error.message`."""
     for path in [*(ROOT / "research").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ExceptHandler) and getattr(node.type, "id", "") in ("UserError", "Diverged"):
+            if isinstance(node, ast.ExceptHandler) and getattr(node.type, "id", "") in CAUGHT:
                 shown = [part.value for part in ast.walk(node) if isinstance(part, ast.FormattedValue)]
+                calls = [part for part in ast.walk(node) if isinstance(part, ast.Call) and part.args]
+                shown += [call.args[0] for call in calls if getattr(call.func, "id", "") == "str"]
                 assert not [value for value in shown if getattr(value, "id", None) == node.name], path

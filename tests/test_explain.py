@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.variants import every_variant, load_config
+from experiments.variants import load_config
 from research import restore
 from research.models import build
 from research.models.linear_fit import hash_pairs
 from research.runs.train import train
 from research.serving.explain import ROWS, Explainer, along_path, integrate_path
 from research.serving.prediction_files import split_into_chunks
-from research.serving.prediction_stream import OutputFormat, predict_here
+from research.serving.prediction_stream import OutputFormat, Predictor, predict_here
 from tests.test_models import LONGEST, VOCAB_SIZE, random_variables, small_config
+from tests.variant_cases import tested_variants
 
 RUN = Path(__file__).parent / "data" / "run"
 LENGTH = 9
@@ -27,7 +28,7 @@ LENGTH = 9
 def embedded():
     """The variants with an embedding, one of those that differ in what they drop out while they train alone."""
     found = {}
-    for name in every_variant():
+    for name in tested_variants():
         model = small_config(name).model
         settings = {k: v for k, v in dataclasses.asdict(model).items() if "dropout" not in k}
         if model.module != "linear.Linear":
@@ -68,7 +69,7 @@ def test_attributions_sum_to_the_difference_of_the_logits(name):
     for layer in attribution.attention:
         assert len(layer) == LENGTH
         assert sum(layer) <= 1.0 + 1e-5
-    layers = {"luong": 1, "memory": 3, "transformer": 2, "bert": 2}
+    layers = {"luong": 1, "memory": 3, "transformer": 2, "bert": 2, "probe": 3}
     if (family := name.partition(":")[0]) in layers:
         assert len(attribution.attention) == layers[family]
 
@@ -148,7 +149,7 @@ def test_an_explanation_is_of_the_runs_own_prediction(text, explained):
     assert [word["word"] for word in found["words"]] == [word for word, _ in run.words(text)]
     assert len(found["words"]) == len(run.encode([text]).tokens)
     assert "uncertainty" not in found  # it drops nothing out
-    ((_, written),) = predict_here(RUN, split_into_chunks([(text, 0)]), OutputFormat(explain=True))
+    ((_, written),) = predict_here(Predictor(RUN), split_into_chunks([(text, 0)]), OutputFormat(explain=True))
     answer = json.loads(written)  # as `predict` writes it
     assert (answer["label"], answer["explanation"]) == (found["label"], found)
 

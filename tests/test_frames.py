@@ -105,6 +105,7 @@ def test_missing_values_are_counted_and_named_or_dropped(frame):
         (lambda df: Corpus.from_pandas(df[:0], "review", "sentiment"), "there are no texts"),
         (lambda df: Corpus.from_pandas(pandas.concat([df, df], axis=1), "review", "title"), "two columns are named"),
         (lambda df: Corpus.from_texts("a text", [1]), "texts is a str, expected a list"),
+        (lambda df: Corpus.from_texts(["a", 3], [0, 1]), r"texts\[1\] is a int, expected a string"),
         (lambda df: Corpus.from_texts(["a", "b"], [0]), "there are 2 texts, 1 labels, expected as many of each"),
         (lambda df: Corpus.from_texts(["a", "b"], None), "labels is a NoneType"),
         (lambda df: Corpus.from_texts(["a", "b"], [0, [1, 2]]), r"texts\[1\]: more than one label"),

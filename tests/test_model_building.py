@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.variants import every_variant, load_config
+from experiments.variants import load_config
 from research.models import build, layer_depth, load_module, settings_for, with_kernels
 from research.models.article import pad_front
 from research.models.kernels.options import Kernels
+from tests.variant_cases import tested_variants
 
 IDS, LENGTHS = np.full((2, 5), 3, np.int32), np.array([5, 2], np.int32)
 PARTS = ("convolution", "norm")
@@ -37,6 +38,7 @@ DEPTHS = {
     "luong.Luong": ({}, {**LSTM, "attention": None}),
     "memory.Memory": ({}, {**LSTM, "keys": None, "values": None, "update": None}),
     "mlp.MLP": ({"layers": 2}, {"embedding": 0, "hidden_0": 1, "hidden_1": 2, "head": None}),
+    "probe.Probe": ({}, {"head": None}),
     "recurrent.Recurrent": (
         {"layers": 2, "bidirectional": True, "readout": "attention"},
         {
@@ -66,7 +68,7 @@ def test_a_module_says_how_far_its_layers_are_from_the_input(path):
     assert depths_of(path, settings) == expected
 
 
-@pytest.mark.parametrize("path", sorted({load_config(name).model.module for name in every_variant()}))
+@pytest.mark.parametrize("path", sorted({load_config(name).model.module for name in tested_variants()}))
 def test_a_layer_pattern_fits_the_names_of_the_layers(path):
     """It also holds for a new module, which `DEPTHS` does not list."""
     has_layers = any(depth for depth in depths_of(path, {}).values())

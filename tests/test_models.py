@@ -19,7 +19,7 @@ from research.training.initial_state import Start, init_state
 from research.training.metric_sums import summarise
 from research.training.programs import Programs
 from research.training.step import apply_in_dtype
-from tests.variant_cases import variant_cases
+from tests.variant_cases import PROBE, variant_cases
 
 VOCAB_SIZE, LONGEST = 50, 12
 LENGTHS = np.array([12, 5, 1, 0, 7, 12], np.int32)
@@ -205,7 +205,8 @@ def every_equation(jaxpr):
             yield from every_equation(inner)
 
 
-@pytest.mark.parametrize("name", variant_cases())
+# A probe is not trained by steps, and 64 sentences need not be separable by the vectors of its encoder.
+@pytest.mark.parametrize("name", [case for case in variant_cases() if case.values != (PROBE,)])
 def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
     """By the accuracy that the training steps report, with dropout."""
     config = load_config(name)

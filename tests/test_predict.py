@@ -32,7 +32,7 @@ from research.serving.prediction_files import (
     split_into_chunks,
     to_jsonl,
 )
-from research.serving.prediction_stream import OutputFormat, predict_here
+from research.serving.prediction_stream import OutputFormat, Predictor, predict_here
 
 RUN = Path(__file__).parent / "data" / "run"
 TEXTS = ["a fine film", "", "tab\there", '"quoted", with commas', "\u7535\u5f71 <b>bad</b>", "two hours of my life"]
@@ -109,7 +109,7 @@ def test_the_label_of_a_corpus_is_no_part_of_its_text(read):
 def test_a_mistake_names_its_line(read, suffix, content, words):
     with pytest.raises(UserError) as mistake:
         read(content, suffix)
-    assert words in str(mistake.value)
+    assert words in mistake.value.message
 
 
 def test_a_quote_without_end_is_refused_before_it_fills_the_memory(read, monkeypatch):
@@ -140,7 +140,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(monkeypatch):
 def predict(texts, output_format, max_texts=MAX_CHUNK_TEXTS):
     """Return the chunks of the texts, and everything that is written for them."""
     chunks = split_into_chunks(Input(InputText(text, i) for i, text in enumerate(texts)), max_texts)
-    outputs = list(predict_here(RUN, chunks, output_format))
+    outputs = list(predict_here(Predictor(RUN), chunks, output_format))
     return [chunk for chunk, _ in outputs], "".join(written for _, written in outputs)
 
 
@@ -171,7 +171,7 @@ def test_no_more_texts_are_read_than_a_few_chunks():
             read.append(1)
             yield InputText("a fine film", len(read))
 
-    found = predict_here(RUN, split_into_chunks(Input(endless()), 8), OutputFormat())
+    found = predict_here(Predictor(RUN), split_into_chunks(Input(endless()), 8), OutputFormat())
     for done in range(1, 6):
         next(found)
         assert len(read) <= 8 * (done + 2 * len(jax.local_devices()))

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 
 from research.data.corpora import make_corpus
 from research.data.reader import Row
-from research.data.splits import split_corpus, stream_seed
+from research.data.splits import resolve_folds, split_corpus, stream_seed
 from research.errors import UserError
 
 
@@ -94,11 +94,20 @@ def test_the_only_text_of_a_class_is_trained_on():
         assert 1 in corpus.labels[split.train]
 
 
-@pytest.mark.parametrize(("folds", "fold"), [(1, 0), (13, 0), (0, 0), (5, 5), (5, -1)])
+@pytest.mark.parametrize(("folds", "fold"), [(1, 0), (13, 0), (0, 1), (5, 5), (5, -1)])
 def test_folds_that_do_not_fit_are_refused(folds, fold):
     corpus = corpus_of([f"t{i}" for i in range(12)], [i % 2 for i in range(12)])
     with pytest.raises(UserError, match=r"folds? is"):
         split_corpus(corpus, 0, folds=folds, fold=fold, repeat=0)
+
+
+def test_without_folds_no_text_is_tested_unless_the_corpus_has_a_test_split():
+    corpus = corpus_of([f"t{i}" for i in range(40)], [i % 2 for i in range(40)])
+    split = split_corpus(corpus, 0, folds=0, fold=0, repeat=0, validation_fraction=0.25)
+    assert [len(part) for part in split] == [30, 10, 0]
+    assert resolve_folds(corpus, 0, needs_test=False) == 0
+    with pytest.raises(UserError, match="tests no text"):
+        resolve_folds(corpus, 0)
 
 
 def test_streams_are_named():

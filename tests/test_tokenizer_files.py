@@ -178,7 +178,7 @@ def no_unknown_token(path):
         (
             None,
             ("data.vectors=glove",),
-            "vectors is glove, but config.data.tokens .* expected --config.data.vectors=none",
+            'vectors is glove, but .* expected config.data.vectors = "none"',
         ),
     ],
 )

@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from experiments.variants import every_variant, load_config, space_of
+from experiments.variants import load_config, space_of
 from research.comparison.plan import Variant
 from research.comparison.tuning import SearchedVariant, SearchSpec, chosen_settings, draw, expected_best, tune
 from research.errors import UserError
 from tests.comparing import compare_into
+from tests.variant_cases import tested_variants
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -29,7 +30,7 @@ def test_trials_fill_the_space_and_more_trials_begin_with_the_same_ones():
         draw({"a": ("normal", 0, 1)}, 2, seed=0)
 
 
-@pytest.mark.parametrize("name", every_variant())
+@pytest.mark.parametrize("name", tested_variants())
 def test_every_space_makes_configs(name):
     for settings in draw(space_of(name), 4, seed=0):
         load_config(name, [f"--config.{field}={value}" for field, value in settings.items()])

@@ -22,7 +22,7 @@ def test_all_variants_start_with_the_linear_baseline():
 
 
 def test_what_takes_long_is_taken_where_it_is_named(tmp_path):
-    assert every_variant("NAMED_ALONE") == ["bert:minilm", "bert:FOLDER"]
+    assert every_variant("NAMED_ALONE") == ["bert:minilm", "bert:FOLDER", "probe:minilm", "probe:FOLDER"]
     assert "bert:tiny" in every_variant()
     assert not set(every_variant()) & set(every_variant("NAMED_ALONE"))
     with pytest.raises(

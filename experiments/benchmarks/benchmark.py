@@ -65,7 +65,7 @@ def main() -> None:
                 measured.append(measurement)
                 reporter.say(f"{measurement.what}: {measurement.of} {measurement.value:.2f}")
             reporter.progress("", repeat + 1, float("nan"))
-    from research.reporting.bars import write_bars
+    from research.reporting.figures import write_bars
     from research.runs.record import environment
 
     write_json(folder / "benchmark.json", {"measured": [m._asdict() for m in measured]} | environment())

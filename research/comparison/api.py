@@ -1,6 +1,6 @@
 """The two calls that train from Python: `compare` and `train`. They take names of variants and show their progress."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -8,13 +8,12 @@ from research.comparison.compare import ComparisonSpec, default_repeats, run_com
 from research.comparison.comparison_result import ComparisonResult
 from research.comparison.foreign_variant import ForeignVariant
 from research.comparison.plan import Variant, make_variant
-from research.comparison.trained_run import TrainedRun
+from research.comparison.trained_run import TrainedRun, train_showing_progress
 from research.data.corpora import Corpus, as_corpus
 from research.data.splits import resolve_folds
 from research.errors import UserError, expected, in_python_words
 from research.evaluation.metrics import METRICS
 from research.parallel.device_setup import make_workers
-from research.parallel.interruptible import run_interruptibly
 from research.progress import python_reporting
 from research.reporting.claims import Claims, planned_claims
 from research.runs import run_files
@@ -121,7 +120,7 @@ def train(
       config: the name of a variant, or its settings.
       corpus: as in `compare`.
       workdir: the run's folder, created if it does not exist.
-      folds: the number of folds, 5 by default; leave it out if the corpus has a test split.
+      folds: the number of folds, 5 by default; 0 tests no text. Leave it out if the corpus has a test split.
       fold: the fold that is held out as test.
       repeat: the number of the repetition; each has its own split, initialisation, data order and dropout.
       **options: see `TrainOptions`.
@@ -139,20 +138,14 @@ def train(
         kind = type(settings).__name__
         raise UserError(f'config is a {kind}, expected the name of a variant such as "lstm", or a Config')
     corpus = as_corpus(corpus)
-    epochs = settings.training.epochs
-    with python_reporting(epochs, "epochs", is_shown=options.get("progress", True)) as reporter:
 
-        def job(check: Callable[[], None]) -> None:
-            def on_progress(run: object, done: float, loss: float) -> None:
-                check()
-                reporter.progress(name, done, loss)
+    def train_to(on_progress: runs.OnProgress) -> None:
+        run_options = runs.RunOptions(
+            overwrite=options.get("overwrite", False), devices=options.get("devices", 0), on_progress=on_progress
+        )
+        runs.train(settings, corpus, workdir, folds=folds, fold=fold, repeat=repeat, options=run_options)
 
-            run_options = runs.RunOptions(
-                overwrite=options.get("overwrite", False), devices=options.get("devices", 0), on_progress=on_progress
-            )
-            runs.train(settings, corpus, workdir, folds=folds, fold=fold, repeat=repeat, options=run_options)
-
-        run_interruptibly(job)
+    train_showing_progress(name, settings.training.epochs, train_to, is_shown=options.get("progress", True))
     return TrainedRun(Path(workdir))
 
 

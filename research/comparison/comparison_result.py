@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from research.comparison.refit import refit
+from research.comparison.trained_run import TrainedRun
 from research.data.corpora import Corpus
 from research.errors import UserError, expected, in_python_words, not_installed
 from research.evaluation.intervals import Estimate
@@ -40,6 +42,13 @@ class BestVariant:
     name: str
     estimate: Estimate
     runs: tuple[Path, ...]
+    _comparison: Path = dataclasses.field(repr=False)
+    _corpus: Corpus = dataclasses.field(repr=False)
+
+    def refit(self, workdir: Path | str, *, overwrite: bool = False, progress: bool = True) -> TrainedRun:
+        """Train the variant once more, on all texts, and return the run; see `research.refit`."""
+        options = {"overwrite": overwrite, "progress": progress}
+        return refit(self._comparison, self.name, workdir, corpus=self._corpus, **options)
 
 
 class ComparisonResult:
@@ -102,7 +111,8 @@ class ComparisonResult:
         """The variant with the best mean score."""
         name = self.results.ranked()[0]
         runs = tuple(self.folder / row["run_folder"] for row in self.results.done(name))
-        return BestVariant(name, self.results.estimates[name][self.results.metric], runs)
+        estimate = self.results.estimates[name][self.results.metric]
+        return BestVariant(name, estimate, runs, self.folder, self._corpus)
 
     def errors(self, variant: str | None = None) -> "DataFrame":
         """Return the held-out texts that a variant got wrong, those first of which it was most certain.

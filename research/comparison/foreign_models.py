@@ -102,10 +102,8 @@ def _shorten(text: str, longest: int = _LONGEST_VALUE) -> str:
 
 
 def _type_name(model: Any) -> str:
-    kind = type(model)
-    return (
-        kind.__qualname__ if kind.__module__ in ("__main__", "builtins") else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    module, name = type(model).__module__, type(model).__qualname__
+    return name if module in ("__main__", "builtins") else f"{module}.{name}"
 
 
 def given_labels(class_names: Sequence[str]) -> np.ndarray:

@@ -24,6 +24,7 @@ class Batch(NamedTuple):
     lengths: np.ndarray  # int32 [B]
     labels: np.ndarray  # int32 [B]
     weights: np.ndarray  # float32 [B]
+    vectors: np.ndarray | None = None  # float32 [B, D], sentence vectors; with them, token_ids is empty: [B, 0]
 
 
 def choose_widths(lengths: np.ndarray, most: int = 4, multiple: int = 8, cost: int = WIDTH_COST) -> tuple[int, ...]:
@@ -103,13 +104,17 @@ def gather(encoded: Encoded, index: np.ndarray, rows: int, widths: tuple[int, ..
     """
     lengths = np.zeros(rows, np.int32)
     lengths[: len(index)] = encoded.offsets[index + 1] - encoded.offsets[index]
+    labels, weights = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
+    labels[: len(index)] = encoded.labels[index]
+    weights[: len(index)] = 1.0
+    if encoded.vectors is not None:
+        vectors = np.zeros((rows, encoded.vectors.shape[1]), np.float32)
+        vectors[: len(index)] = encoded.vectors[index]
+        return Batch(np.empty((rows, 0), np.int32), lengths, labels, weights, vectors)
     width = width_of(int(lengths.max(initial=0)), widths)
     token_ids = np.full((rows, width), PADDING_ID, np.int32)
     row, column = np.nonzero(np.arange(width)[None, :] < lengths[:, None])
     token_ids[row, column] = encoded.tokens[encoded.offsets[index][row] + column]
-    labels, weights = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
-    labels[: len(index)] = encoded.labels[index]
-    weights[: len(index)] = 1.0
     return Batch(token_ids, lengths, labels, weights)
 
 

@@ -20,7 +20,7 @@ from research.data.known_corpora import KNOWN
 from research.data.label_checks import are_scores, joined_labels
 from research.data.read_options import FIELDS, ReadOptions
 from research.data.reader import Row, suffix_of
-from research.errors import UserError, expected, shorten
+from research.errors import UserError, expected, in_python_words, shorten
 
 _DEFAULT_OPTIONS = ReadOptions()
 _MAX_DIGITS = 20  # of a label that counts as a number; Python refuses integers with thousands of digits
@@ -58,7 +58,8 @@ class Corpus:
 
     def __repr__(self) -> str:
         classes = ", ".join(self.class_names[:10]) + (", ..." if len(self.class_names) > 10 else "")
-        return f"<Corpus {self.name}: {len(self):,} texts, {len(self.class_names)} classes ({classes})>"
+        lines = [f"<Corpus {self.name}: {len(self):,} texts, {len(self.class_names)} classes ({classes})>"]
+        return "\n".join([*lines, *map(in_python_words, self.notes)])
 
     @classmethod
     def from_pandas(
@@ -76,7 +77,7 @@ class Corpus:
         Args:
           frame: a pandas.DataFrame.
           text: the column of texts; a list of columns is joined by blanks.
-          label: the column of labels: integers, booleans or names.
+          label: the column of labels: numbers, booleans or names.
           group: a column of groups; a split never separates the texts of one group.
           name: the name of the corpus in reports.
           drop_missing: whether to leave out rows without a text or a label; otherwise they are an error.

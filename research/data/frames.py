@@ -73,6 +73,9 @@ def rows_of_texts(
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{length:,} {name}" for name, length in lengths.items())
         raise UserError(f"there are {counts}, expected as many of each")
+    for i, text in enumerate(lists["texts"]):
+        if not isinstance(text, str) and _plain_cell(text) is not None:
+            raise UserError(f"texts[{i}] is a {type(text).__name__}, expected a string")
     values = _Values({"texts": lists["texts"]}, lists["labels"], lists.get("groups"), lambda i: f"texts[{i}]")
     return _rows(values, drop_missing=drop_missing)
 

@@ -20,6 +20,7 @@ NAMES = ("minilm",)  # keys of `ASSETS`
 SETTINGS, TENSORS, TOKENIZER, VOCABULARY = "config.json", "model.safetensors", "tokenizer.json", "vocab.txt"
 VOCABULARY_OF_BYTES, MERGES = "vocab.json", "merges.txt"  # what RoBERTa has in place of vocab.txt
 TOKENIZER_SETTINGS = "tokenizer_config.json"
+MODULES = "modules.json"  # the steps to a sentence vector; sentence-transformers writes it
 PRETRAINING = "pretraining.json"  # config.json of the run that wrote the folder; only our runs write it
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -68,14 +69,48 @@ def read_tokenizer_settings(source: str) -> dict[str, Any]:
     return _read_json(path) if path.exists() else {}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, kind: type = dict) -> Any:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a JSON {type(content).__name__}, expected an object")
+    if not isinstance(content, kind):
+        raise UserError(f"{path}: a JSON {type(content).__name__}, expected an {'object' if kind is dict else 'array'}")
     return content
+
+
+def read_sentence_settings(source: str) -> dict[str, Any]:
+    """Return how the states of an encoder become a sentence vector: `{"pooling": "mean" | "cls", "normalize": bool}`.
+
+    A folder that sentence-transformers saved describes it in `modules.json`. Otherwise it is the mean of the states.
+
+    Raises:
+      UserError: the folder describes another kind of sentence vector.
+    """
+    if source in NAMES:
+        return {"pooling": "mean", "normalize": True}
+    path = find_folder(source) / MODULES
+    if not path.exists():
+        return {"pooling": "mean", "normalize": False}
+    try:
+        folders = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in _read_json(path, list)}
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read ({error!r}), expected the type and path of each module") from error
+    if unknown := sorted(folders.keys() - {"Transformer", "Pooling", "Normalize"}):
+        raise UserError(f"{path}: has a module {unknown[0]}, expected only Transformer, Pooling and Normalize")
+    pooling = _read_pooling(path.parent / folders["Pooling"] / SETTINGS) if "Pooling" in folders else "mean"
+    return {"pooling": pooling, "normalize": "Normalize" in folders}
+
+
+def _read_pooling(path: Path) -> str:
+    """Return "mean" or "cls" from the settings of sentence-transformers' `Pooling`, which have had two formats."""
+    settings, prefix = _read_json(path), "pooling_mode_"
+    modes = [name.removeprefix(prefix) for name, value in settings.items() if name.startswith(prefix) and value is True]
+    modes = [settings["pooling_mode"]] if "pooling_mode" in settings else modes
+    names = {"mean_tokens": "mean", "cls_token": "cls", "mean": "mean", "cls": "cls"}
+    if len(modes) != 1 or str(modes[0]) not in names:
+        raise UserError(f"{path}: the pooling is {' and '.join(map(str, modes)) or 'none'}, expected mean or cls")
+    return names[str(modes[0])]
 
 
 def read_weights(source: str) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 from research.data.corpora import Corpus
 from research.errors import UserError
 
-VALIDATION_FRACTION = 0.1
+VALIDATION_FRACTION = 0.1  # the default
 FOLDS = 5  # the default for a corpus without a test split
 
 
@@ -38,25 +38,41 @@ def stream_seed(seed: int, name: str, *numbers: int) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
 
-def resolve_folds(corpus: Corpus, folds: int | None) -> int:
-    """Return the number of cross-validation folds; 0 if the corpus has a test split.
+def resolve_folds(corpus: Corpus, folds: int | None, *, needs_test: bool = True) -> int:
+    """Return the number of cross-validation folds: by default 5, or 0 if the corpus has a test split.
+
+    Args:
+      corpus: labelled texts.
+      folds: the wish of the user; None for the default.
+      needs_test: whether some texts must be tested. Otherwise `folds` may be 0: nothing is held out as test.
 
     Raises:
-      UserError: `folds` is set for a corpus that has a test split.
+      UserError: `folds` is set for a corpus that has a test split, or 0 although some texts must be tested.
     """
     if not corpus.has("test"):
+        if folds == 0 and needs_test:
+            raise UserError("--folds is 0, which tests no text, expected at least 2")
         return FOLDS if folds is None else folds
     if folds:
         raise UserError(f"{corpus.name} has a test split of its own, expected neither --folds nor --fold")
     return 0
 
 
-def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: int, train_size: int = 0) -> Split:
+def split_corpus(
+    corpus: Corpus,
+    seed: int,
+    *,
+    folds: int,
+    fold: int,
+    repeat: int,
+    train_size: int = 0,
+    validation_fraction: float = VALIDATION_FRACTION,
+) -> Split:
     """Return the split of one run.
 
-    If the corpus has a test split, `folds` is 0 and runs differ by `repeat`. Otherwise `fold` is the test split.
-    The corpus's own validation split is used if it has one, else a stratified tenth of the training texts.
-    `train_size` limits the training texts (0: all), and the validation texts to the same number.
+    If the corpus has a test split, `folds` is 0 and runs differ by `repeat`. Otherwise `fold` is the test split, or no
+    text is tested if `folds` is 0. The corpus's own validation split is used if it has one, else a stratified part of
+    the training texts. `train_size` limits the training texts (0: all), and the validation texts to the same number.
 
     Raises:
       UserError: `folds`, `fold` or `train_size` does not fit the corpus.
@@ -64,6 +80,10 @@ def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: in
     if corpus.has("test"):
         resolve_folds(corpus, folds or fold)
         pool, test = np.flatnonzero(corpus.splits == "train"), np.flatnonzero(corpus.splits == "test")
+    elif not folds:
+        if fold:
+            raise UserError(f"--fold is {fold}, expected 0 with --folds=0, which holds out no test texts")
+        pool, test = _texts_to_split(corpus), np.empty(0, np.int64)
     else:
         pool = _texts_to_split(corpus)
         groups = len(np.unique(corpus.groups[pool]))
@@ -80,7 +100,7 @@ def split_corpus(corpus: Corpus, seed: int, *, folds: int, fold: int, repeat: in
             if not len(validation):
                 raise UserError(f"{corpus.name}: all validation texts are tested in fold {fold}, expected others")
     else:
-        held_out = hold_out(corpus, pool, VALIDATION_FRACTION, stream_seed(seed, "validation", repeat, fold))
+        held_out = hold_out(corpus, pool, validation_fraction, stream_seed(seed, "validation", repeat, fold))
         train, validation = pool[~held_out], pool[held_out]
     if train_size:
         train = subsample(corpus, train, train_size, stream_seed(seed, "train_size", repeat, fold))

@@ -71,7 +71,8 @@ def encode_corpus(corpus: Corpus, tokenizer: str) -> Encoded:
     """Return all texts of a corpus as pieces of a tokenizer, given as its `tokenizer.json`."""
 
     def make() -> dict[str, np.ndarray]:
-        return vars(encode_texts(read_tokenizer(tokenizer), corpus.texts, Data(tokens="pieces")))
+        encoded = encode_texts(read_tokenizer(tokenizer), corpus.texts, Data(tokens="pieces"))
+        return {name: getattr(encoded, name) for name in ("tokens", "offsets", "labels")}
 
     made_from = f"format 2 {corpus.checksum} {tokenizer} {importlib.metadata.version('tokenizers')}"
     return Encoded(**cached_of_texts(corpus.texts, "pieces", made_from, make))

@@ -62,6 +62,7 @@ class Encoded:
     tokens: np.ndarray  # int32 [total]
     offsets: np.ndarray  # int64 [N + 1]
     labels: np.ndarray  # int32 [N]
+    vectors: np.ndarray | None = None  # float32 [N, D], sentence vectors of a frozen encoder, read instead of tokens
 
     @property
     def lengths(self) -> np.ndarray:

@@ -9,6 +9,9 @@ A module may have these class attributes:
   skips_padding: True if its work follows the longest text of a batch, however far the batch is padded.
   reads_padding: True if it reads padding as the token 0.
   objective: how it is pre-trained, "next" or "masked". It then defines `guess`, see `layers/vocabulary.py`.
+  pretrained_collection: the collection that its `start_from` takes, if it is not "params".
+A module whose encoder is frozen defines `embed` (texts to vectors), `classify` (vectors to logits) and `fit`, see
+`probe.py`. It is then fitted to vectors that are computed once for a corpus.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
-"""Fit the logistic regression of `linear.py` with SciPy's sparse matrices, outside the training step.
+"""Fit the logistic regressions of `linear.py` and `probe.py` with SciPy, outside the training step.
 
-A text is one sparse row of features, so that it costs its words and not its padding. The loss is convex, and L-BFGS-B
-(Byrd et al. 1995) walks from zeros to its minimum in float64. SciPy is imported where it is used: a model is built,
-restored and served without it.
+A text in words is one sparse row of features, so that it costs its words and not its padding. The loss is convex, and
+L-BFGS-B (Byrd et al. 1995) walks from zeros to its minimum in float64. SciPy is imported where it is used: a model is
+built, restored and served without it.
 """
 
 import itertools
@@ -126,7 +126,7 @@ class FittedVariables(NamedTuple):
 class _Problem(NamedTuple):
     """What the loss is computed from: N texts, the A features that occur in them, K outputs."""
 
-    features: "csr_array"  # float64 [N, A]
+    features: "csr_array | np.ndarray"  # float64 [N, A]
     weights: np.ndarray  # float64 [A, K] or [A, 1]
     targets: np.ndarray  # float64 [N, K], the probabilities to learn
     text_weights: np.ndarray  # float64 [N, 1], with sum 1
@@ -166,7 +166,7 @@ def _weigh_texts(labels: np.ndarray, class_weights: np.ndarray | None) -> np.nda
 
 
 def fit_logistic(
-    features: "csr_array",
+    features: "csr_array | np.ndarray",
     weights: np.ndarray,
     labels: np.ndarray,
     num_outputs: int,
@@ -177,7 +177,7 @@ def fit_logistic(
     """Minimise the loss of the logits `features @ (weights * kernel) + bias`, from zeros.
 
     Args:
-      features: float64 [N, F], sparse; the kernel stays 0 where no text has the feature.
+      features: float64 [N, F], sparse or dense; the kernel stays 0 where no text has the feature.
       weights: float32 [F, 1] or [F, K].
       labels: int32 [N].
       num_outputs: K, 1 for two classes.
@@ -187,7 +187,7 @@ def fit_logistic(
     """
     from scipy.optimize import OptimizeResult, minimize
 
-    used = np.flatnonzero(np.bincount(features.indices, minlength=features.shape[1]))
+    used = np.flatnonzero(abs(features).sum(axis=0))
     problem = _Problem(
         features=features[:, used],
         weights=weights[used].astype(np.float64),

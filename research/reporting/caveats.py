@@ -18,6 +18,7 @@ def list_caveats(results: Results) -> list[str]:
         _misplaced_runs(results),
         _later_choices(results),
         _few_steps(results),
+        _frozen_encoders(results),
         _mixed_code(results),
         _seen_texts(results),
         _single_runs(results),
@@ -83,6 +84,22 @@ def _few_steps(results: Results) -> str:
         return ""
     variants = ", ".join(f"{variant} ({steps})" for variant, steps in steps_of.items())
     return f"Fewer than {_LBFGS_STEPS} steps of L-BFGS (training.epochs), perhaps not fitted to the end: {variants}."
+
+
+def _frozen_encoders(results: Results) -> str:
+    """Name the variants whose parameters and seconds in the table are those of a classifier on a frozen encoder."""
+    variants = []
+    for variant in results.estimates:
+        row = results.done(variant)[0]
+        if row["frozen_parameters"]:
+            costs = f"{row['frozen_parameters']:,} parameters, {row['encoding_seconds']:.1f} s"
+            variants.append(f"{variant} ({costs})")
+    if not variants:
+        return ""
+    return (
+        "The parameters and seconds of these variants are without their frozen encoder, which encodes the corpus once "
+        f"for all runs: {', '.join(variants)}."
+    )
 
 
 def _mixed_code(results: Results) -> str:

@@ -16,14 +16,10 @@ from research.evaluation.metrics import METRICS, confusion_matrix, unit_of
 from research.reporting.documents import Plot
 from research.reporting.drawable_names import FONTS, names_of, rename
 from research.reporting.effects import Grid, find_grids
-from research.reporting.figures import Figure
+from research.reporting.figures import BLUE, COLOURS, Figure
 from research.reporting.results import NOT_TRAINED, Results
 
-# Okabe & Ito: the colour-blind can tell them apart. Nothing is shown by colour alone.
-_BLUE = "#0072B2"
-_COLOURS = (_BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX*"
-PLOTS = ("scores", "curves", "cost", "calibration", "confusion", "settings")  # a report may lack some
 _PANELS_IN_A_ROW = 4
 _MOST_CONFUSIONS = 8
 
@@ -85,24 +81,15 @@ def _drawings(results: Results) -> dict[str, tuple[Callable[[Results], Figure], 
             "Confusion of the best variants: shares of each label's texts, labels down, predictions across",
         ),
     }
-    drawings = {name: drawing for name, drawing in drawings.items() if _is_drawable(name, results)}
+    for plot, has in (("cost", results.has_seconds), ("calibration", results.has_probabilities)):
+        if not any(map(has, results.ranked())):
+            del drawings[plot]
+    if not results.curves:
+        del drawings["curves"]
     if any(_numeric_fields(grid) for grid in find_grids(results.ranked())):
         caption = f"Test {name} with 95 % interval against each setting that was varied over numbers"
         drawings["settings"] = (_draw_settings, caption)
     return drawings
-
-
-def _is_drawable(plot: str, results: Results) -> bool:
-    """Return whether a variant has what a plot shows. Other models may have no curves, seconds or probabilities."""
-    return {
-        "curves": any(variant in results.curves for variant in results.ranked()),
-        "cost": any(_has_seconds(results, variant) for variant in results.ranked()),
-        "calibration": any(map(results.has_probabilities, results.ranked())),
-    }.get(plot, True)
-
-
-def _has_seconds(results: Results, variant: str) -> bool:
-    return all(row["train_seconds"] != "" for row in results.done(variant))
 
 
 def _scale(results: Results, value: float) -> float:
@@ -126,8 +113,8 @@ def _draw_scores(results: Results) -> Figure:
         runs = [_scale(results, row[results.metric]) for row in results.done(variant)]
         estimate = _scaled_estimate(results, variant)
         axes.plot(runs, [y + 0.22] * len(runs), "|", color="0.5", markersize=6)
-        axes.plot([estimate.low, estimate.high], [y, y], color=_BLUE, linewidth=2)
-        axes.plot(estimate.mean, y, "o", color=_BLUE, markerfacecolor=_fill_colour(results, variant))
+        axes.plot([estimate.low, estimate.high], [y, y], color=BLUE, linewidth=2)
+        axes.plot(estimate.mean, y, "o", color=BLUE, markerfacecolor=_fill_colour(results, variant))
     axes.set_yticks(range(len(ranked)), [_break_name(results, variant) for variant in ranked])
     axes.set_ylim(-0.6, len(ranked) - 0.4)
     figure.supxlabel(f"{_axis_label(results)}: mean and 95 % interval; one tick per run", fontsize=9)
@@ -138,7 +125,7 @@ def _draw_scores(results: Results) -> Figure:
 
 def _fill_colour(results: Results, variant: str) -> str:
     """Return the fill of a marker: a ring for variants that were not trained, else a disc."""
-    return "white" if variant in results.untrained else _BLUE
+    return "white" if variant in results.untrained else BLUE
 
 
 def _break_name(results: Results, variant: str) -> str:
@@ -181,8 +168,8 @@ def _draw_curves(results: Results) -> Figure:
         curves = 100 * results.curves[variant]
         epochs = np.arange(1, curves.shape[1] + 1)
         low, high = np.nanmin(curves, axis=0), np.nanmax(curves, axis=0)
-        axes.fill_between(epochs, low, high, color=_BLUE, alpha=0.2, linewidth=0)
-        axes.plot(epochs, means[variant], color=_BLUE, marker="o", markersize=2.5, linewidth=1.4)
+        axes.fill_between(epochs, low, high, color=BLUE, alpha=0.2, linewidth=0)
+        axes.plot(epochs, means[variant], color=BLUE, marker="o", markersize=2.5, linewidth=1.4)
     figure.supxlabel("epoch", fontsize=9)
     figure.supylabel("validation accuracy, %", fontsize=9)
     return figure
@@ -190,7 +177,7 @@ def _draw_curves(results: Results) -> Figure:
 
 def _draw_cost(results: Results) -> Figure:
     """Draw scores against seconds. Points are numbered by rank, because the names of many variants would overlap."""
-    ranked = [variant for variant in results.ranked() if _has_seconds(results, variant)]
+    ranked = [variant for variant in results.ranked() if results.has_seconds(variant)]
     figure = Figure(figsize=(8.5, max(4.6, 0.8 + 0.17 * len(ranked))), layout="constrained")
     axes = figure.subplots()
     for rank, variant in enumerate(ranked, 1):
@@ -201,7 +188,7 @@ def _draw_cost(results: Results) -> Figure:
         )
         axes.plot([seconds] * 2, [estimate.low, estimate.high], color="0.8", linewidth=1.2, zorder=1)
         label = f"{rank}  {_escape_formulas(variant)}"
-        axes.plot(seconds, estimate.mean, "o", color=_BLUE, zorder=2, label=label, **style)
+        axes.plot(seconds, estimate.mean, "o", color=BLUE, zorder=2, label=label, **style)
         above = (4 if rank % 2 else -11) if len(ranked) > _PANELS_IN_A_ROW else 3
         where = (seconds, estimate.mean)
         axes.annotate(str(rank), where, xytext=(4, above), textcoords="offset points", fontsize=8, zorder=3)
@@ -229,7 +216,7 @@ def _draw_calibration(results: Results) -> Figure:
         x = np.bincount(bins, confidence, minlength=10)[full] / count[full]
         y = np.bincount(bins, right, minlength=10)[full] / count[full]
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
-        axes.plot(x, y, color=_BLUE, marker="o", markersize=3)
+        axes.plot(x, y, color=BLUE, marker="o", markersize=3)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
     figure.supxlabel("confidence (tenths with at least 10 predictions)", fontsize=9)
@@ -282,7 +269,7 @@ def _draw_settings(results: Results) -> Figure:
             estimates = [_scaled_estimate(results, variant) for variant in variants]
             mean = np.array([estimate.mean for estimate in estimates])
             low, high = ([getattr(estimate, end) for estimate in estimates] for end in ("low", "high"))
-            style = {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], "markersize": 4}
+            style = {"color": COLOURS[i % len(COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], "markersize": 4}
             style |= {"linewidth": 1.4, "elinewidth": 0.8, "capsize": 2}
             axes.errorbar(x, mean, [mean - low, high - mean], label=_escape_formulas(name), **style)
         values = sorted({x for points in lines.values() for x, _ in points})

@@ -13,7 +13,7 @@ from research.reporting.claims import LEVEL, Claims
 from research.reporting.disagreement import Disagreement, find_disagreement
 from research.reporting.documents import Plot, render_html, render_latex, render_markdown
 from research.reporting.formatting import format_margin
-from research.reporting.plots import PLOTS, write_plots
+from research.reporting.plots import write_plots
 from research.reporting.provenance import list_provenance, list_settings
 from research.reporting.results import Results, comparison_json, read_results, results_csv
 from research.reporting.summary import (
@@ -36,6 +36,7 @@ from research.reporting.tables import (
 )
 
 _MOST_IN_MATRIX = 12
+_SOME_LACK = ("curves", "cost", "calibration", "settings")  # plots that not every comparison has
 
 
 def write_report(folder: Path, claims: Claims | None = None) -> Results:
@@ -78,7 +79,7 @@ def _content(results: Results, plots: Mapping[str, Plot], disagreement: Disagree
         "answer": describe_answer(results),
         "variants": variants_table(results),
         "caveats": list_caveats(results),
-        "plots": dict.fromkeys(PLOTS) | plots,
+        "plots": dict.fromkeys(_SOME_LACK) | plots,
         "protocol": describe_protocol(results),
         "notes": results.plan["corpus"].get("notes"),
         "method": describe_intervals(results),

@@ -73,6 +73,10 @@ class Results(NamedTuple):
         """Return whether a variant predicts probabilities, and not labels or scores alone."""
         return all(outcome.kind == "probabilities" for outcome in self.outcomes[variant])
 
+    def has_seconds(self, variant: str) -> bool:
+        """Return whether it is known how long a variant was trained."""
+        return all(row["train_seconds"] != "" for row in self.done(variant))
+
     def done(self, variant: str) -> list[dict[str, Any]]:
         """Return the rows of a variant's finished runs."""
         return [row for row in self.rows if row["variant"] == variant and row["status"] == "done"]

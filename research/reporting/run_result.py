@@ -21,6 +21,7 @@ COLUMNS = (
     *("variant", "fold", "repeat", "status", *METRICS),
     *("parameters", "flops_per_text", "train_seconds", "compile_seconds", "predict_ms", "peak_memory_bytes"),
     *("best_epoch", "train_texts", "validation_texts", "not_trained", "near_copies", "unknown_sources"),
+    *("frozen_parameters", "encoding_seconds"),
     *("model_code", "training_code", "predictions_sha256", "run_folder"),
 )
 
@@ -31,6 +32,8 @@ _RECORD_MAY_HAVE = {
     "label_counts": list,
     "near_copies": int,
     "flops_per_text": _NUMBER,
+    "frozen_parameters": int,
+    "encoding_seconds": _NUMBER,
     "model_code": str,
     "training_code": str,
 }
@@ -97,6 +100,8 @@ def read_run(comparison: Path, plan: dict[str, Any], variant: str, *, fold: int,
         "not_trained": "" if problem is None else problem.why,
         "near_copies": record.get("near_copies", 0),
         "unknown_sources": "" if record.get("knows_what_sources_saw", True) else "yes",
+        "frozen_parameters": record.get("frozen_parameters", ""),
+        "encoding_seconds": record.get("encoding_seconds", ""),
         "model_code": record.get("model_code", ""),
         "training_code": record.get("training_code", ""),
         "predictions_sha256": checksum,

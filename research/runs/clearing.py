@@ -10,6 +10,7 @@ from research.runs.plan_file import read_plan
 
 _RUN_FILES = (
     *(run_files.RECORD, run_files.PREDICTIONS, run_files.METRICS, run_files.SEEN, run_files.TOKENIZER),
+    run_files.LABELS,
     run_files.CONFIG,  # last: while it exists, the folder is known to hold a run
 )
 _COMPARISON_FILES = (

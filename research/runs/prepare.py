@@ -1,7 +1,8 @@
 """Prepare runs: check their settings, and gather all that training needs, before anything is written."""
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,19 +13,22 @@ from research.data.cache import file_checksum
 from research.data.corpora import Corpus
 from research.data.pretrained_encoders import weights_checksum
 from research.data.splits import resolve_folds, stream_seed
+from research.data.tokenizer import Encoded
 from research.data.tokenizer_files import fit_to_tokenizer
 from research.data.vectors import vectors_checksum
 from research.errors import UserError
 from research.json_files import write_json
-from research.models import config_from_dict
+from research.models import config_from_dict, load_module
 from research.runs import run_files
 from research.runs.checkpoints import checkpoints_checksum
 from research.runs.claim import claim_folder
+from research.runs.sentence_vectors import SentenceVectors, sentence_vectors
 from research.runs.source import Source, read_source, source_folder
 from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained, start_from_run
 from research.settings import (
     Config,
+    Training,
     config_hash,
     differences,
     is_fitted_whole,
@@ -52,6 +56,13 @@ _MAY_DIFFER = (
 )
 
 
+class Refit(NamedTuple):
+    """A training on all texts that holds out nothing, for a number of epochs that other runs have chosen."""
+
+    epochs: int
+    evidence: Mapping[str, Any] | None = None  # what is known about such a model; saved in the record, as JSON values
+
+
 class Run(NamedTuple):
     """A run to train, and the folder to save it in."""
 
@@ -61,6 +72,7 @@ class Run(NamedTuple):
     repeat: int = 0
     command: str = ""  # a command line that trains the same run; saved in the record
     overwrite: bool = False  # whether to remove an earlier run from the folder
+    refit: Refit | None = None  # None: hold out validation and test texts
 
 
 class PreparedRun(NamedTuple):
@@ -70,16 +82,36 @@ class PreparedRun(NamedTuple):
     spec: RunSpec
     texts: RunTexts
     source: Source  # what the run starts from
+    vectors: SentenceVectors | None = None  # of the corpus, if the encoder is frozen
 
     @property
     def select(self) -> str:
         """The validation score that chooses the epoch."""
+        if self.spec.refit_epochs:
+            return "last"
         return chosen_by(self.spec.config.training, self.texts.train.labels, len(self.texts.validation.labels))
+
+    @property
+    def training(self) -> Training:
+        """The training settings of the epochs; a model that is fitted to all texts at once has one epoch.
+
+        The learning-rate schedule of a refit remains that of its settings, so each epoch has the rate that it had when
+        the number of epochs was chosen.
+        """
+        training, refit_epochs = self.spec.config.training, self.spec.refit_epochs
+        if is_fitted_whole(self.spec.config):
+            return dataclasses.replace(training, epochs=1)
+        return dataclasses.replace(training, epochs=refit_epochs, select="last") if refit_epochs else training
 
     @property
     def data(self) -> TrainData:
         """The data that the training loop reads."""
-        return TrainData(self.texts.train, self.texts.validation, seed_of(self.spec, "order"))
+        return TrainData(self.encoded("train"), self.encoded("validation"), seed_of(self.spec, "order"))
+
+    def encoded(self, part: str) -> Encoded:
+        """Return the texts of the split "train", "validation" or "test", with their vectors if there are any."""
+        encoded, index = getattr(self.texts, part), getattr(self.texts.split, part)
+        return encoded if self.vectors is None else dataclasses.replace(encoded, vectors=self.vectors.values[index])
 
 
 def prepare_run(run: Run, corpus: Corpus, folds: int | None) -> PreparedRun | None:
@@ -91,11 +123,29 @@ def prepare_run(run: Run, corpus: Corpus, folds: int | None) -> PreparedRun | No
     """
     if run.repeat < 0:
         raise UserError(f"--repeat is {run.repeat}, expected at least 0")
-    spec = RunSpec(fit_to_tokenizer(validate(run.config)), corpus, resolve_folds(corpus, folds), run.fold, run.repeat)
+    epochs = 0 if run.refit is None else run.refit.epochs
+    folds = 0 if run.refit is not None else resolve_folds(corpus, folds, needs_test=False)
+    spec = RunSpec(fit_to_tokenizer(validate(run.config)), corpus, folds, run.fold, run.repeat, epochs)
     if not run.overwrite and holds_finished(run.folder, describe(spec)):
         return None
     texts = prepare_texts(spec)
     return PreparedRun(run, spec, texts, read_source(spec, texts.split))
+
+
+def add_vectors(prepared: PreparedRun, on_progress: Callable[[Run, float, float], None]) -> PreparedRun:
+    """Add the sentence vectors of the corpus if the encoder is frozen; computing them counts as progress of the run.
+
+    Raises:
+      UserError: the encoder cannot be read.
+    """
+    config = prepared.spec.config
+    if not hasattr(load_module(config.model.module), "embed"):
+        return prepared
+
+    def on_encoded(share: float) -> None:
+        on_progress(prepared.run, share * config.training.epochs, float("nan"))
+
+    return prepared._replace(vectors=sentence_vectors(prepared.spec.corpus, config, on_encoded))
 
 
 @contextlib.contextmanager
@@ -127,6 +177,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         checksums["weights_checksum"] = weights_checksum(data.weights)
     if source is not None:
         checksums["init_from_checksum"] = checkpoints_checksum(source / run_files.CHECKPOINTS)
+    refit = {"refit_epochs": spec.refit_epochs} if spec.refit_epochs else {}
     return {
         "hash": config_hash(spec.config),
         "settings": to_dict(spec.config),
@@ -135,7 +186,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         "folds": spec.folds,
         "fold": spec.fold,
         "repeat": spec.repeat,
-    } | checksums
+    } | (refit | checksums)
 
 
 def holds_finished(folder: Path, description: dict[str, Any]) -> bool:

@@ -84,6 +84,10 @@ def epoch_of(records: Sequence[dict[str, Any]], best: TrainState) -> int:
     return next(record["epoch"] for record in records if record["step"] == int(best.step))
 
 
+def _count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
 def run_facts(prepared: PreparedRun, programs: Programs, best: TrainState) -> dict[str, Any]:
     """Return the facts that the record states about a finished run."""
     folder, spec, texts, source = prepared.run.folder, prepared.spec, prepared.texts, prepared.source
@@ -100,10 +104,15 @@ def run_facts(prepared: PreparedRun, programs: Programs, best: TrainState) -> di
         "words": len(texts.vocabulary),
         "words_with_vectors": 0 if texts.vectors is None else int(texts.vectors.has_vector.sum()),
         "flops_per_text": flops_per_text(programs, spec.config, best.variables, example),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(best.params)),
+        "parameters": _count(best.params),
         "model_code": hash_model_code(spec.config.model.module),
         "training_code": hash_training_code(),
     }
+    if prepared.run.refit is not None:
+        facts["refit"] = prepared.run.refit.evidence
+    if prepared.vectors is not None:
+        facts["frozen_parameters"] = _count(best.constants["constants"]["encoder"])
+        facts["encoding_seconds"] = round(prepared.vectors.seconds, 3)
     if source.run is not None:
         facts["init_from"] = start_from_run(best.variables, source.run, texts.vocabulary).report._asdict()
     return facts

@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from research.data.tokenizer_files import unknown_id
 from research.errors import UserError
 from research.models import config_from_dict, guesser_shapes
 from research.runs import run_files
+from research.runs.averaged_runs import AveragedRuns, find_finished_runs, require_no_comparison
 from research.runs.checkpoints import Checkpoints
 from research.runs.code_hash import predicts_by_other_code
 from research.runs.texts import RunSpec, split_of
@@ -116,6 +117,11 @@ class RestoredModel:
         cleaned = clean(corpus, self.class_names)
         return cleaned if self.is_own_corpus(cleaned) else corpus
 
+    @property
+    def is_refit(self) -> bool:
+        """Whether the run was trained on all texts of its corpus, so that nothing was held out."""
+        return bool(self.description.get("refit_epochs"))
+
     def own_corpus(self) -> Corpus:
         """Return the corpus that the run was trained on, read from its original place.
 
@@ -140,7 +146,7 @@ def _epoch_of(folder: Path, step: int) -> int | None:
     records = []
     with contextlib.suppress(UserError):
         records = run_files.read_metrics(folder)
-    return next((r["epoch"] for r in records if r["split"] == "validation" and r["step"] == step), None)
+    return next((r["epoch"] for r in records if r["split"] != "test" and r["step"] == step), None)
 
 
 def _require_recorded(folder: Path, part: str, name: str, value: Any) -> None:
@@ -163,7 +169,8 @@ def _read_intact_record(folder: Path) -> dict[str, Any]:
 def split_from_description(description: dict[str, Any], corpus: Corpus) -> Split:
     """Return the split of a run's own corpus, from the content of the run's `config.json`."""
     config = config_from_dict(description["settings"])
-    return split_of(RunSpec(config, corpus, description["folds"], description["fold"], description["repeat"]))
+    which = (description[name] for name in ("folds", "fold", "repeat"))
+    return split_of(RunSpec(config, corpus, *which, description.get("refit_epochs", 0)))
 
 
 class RestoredRun(RestoredModel):
@@ -235,12 +242,24 @@ class RestoredRun(RestoredModel):
         return np.asarray(probabilities)[0]
 
 
-def restore(folder: Path | str) -> RestoredRun:
+@overload
+def restore(folder: Path | str) -> RestoredRun: ...
+@overload
+def restore(folder: Path | str, variant: str) -> AveragedRuns: ...
+def restore(folder: Path | str, variant: str = "") -> RestoredRun | AveragedRuns:
     """Restore a classifier from its run folder, on any device.
 
+    Args:
+      folder: the folder of a run; with `variant`, that of a comparison.
+      variant: the name of a variant; its finished runs then predict together.
+
     Raises:
-      UserError: the folder holds no run, a damaged run, a run without a checkpoint, or one trained without labels.
+      UserError: the folder holds no run, a damaged run, a run without a checkpoint, or one trained without labels. With
+        `variant`: the folder holds no comparison with finished runs of it.
     """
+    if variant:
+        return AveragedRuns([restore(run) for run in find_finished_runs(Path(folder), variant)])
+    require_no_comparison(Path(folder))
     run = restore_source(folder)
     if not isinstance(run, RestoredRun):
         raise UserError(

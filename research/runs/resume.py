@@ -66,8 +66,8 @@ class History:
         if last is not None:
             is_validated = self._checkpoints.selection(last) > _NEVER_BEST
             records = [r for r in run_files.read_metrics(self._folder) if r["step"] < last + is_validated]
-            self._require_epochs([r for r in records if r["split"] == "validation"], last, is_validated)
-        validated = [r for r in records if r["split"] == "validation"]
+            self._require_epochs(_judged(records), last, is_validated)
+        validated = _judged(records)
         best = max(validated, key=lambda r: (score_of(self._select, r), -r["epoch"]), default=None)
         saved = next((r for r in validated if r["step"] == self._checkpoints.best_step()), None)
         if saved is not None and abs(score_of(self._select, saved) - score_of(self._select, best)) < _SAME_SCORE:
@@ -96,15 +96,15 @@ class History:
         """Log an epoch, and save the state after it if it is time to.
 
         Args:
-          records: the two records of the epoch, of train and validation.
+          records: the records of the epoch, of train and, if there are validation texts, of validation.
           get_state: returns the state after the epoch.
         """
         run_files.write_metrics(self._folder, records, append=True)
-        _, validation = records
-        epoch, score = validation["epoch"], score_of(self._select, validation)
+        judged = records[-1]
+        epoch, score = judged["epoch"], score_of(self._select, judged)
         if score > self._best[0]:
             self._best, self._unsaved = (score, epoch), get_state()
-        self._lowest = min(self._lowest, (validation["loss"], epoch))
+        self._lowest = min(self._lowest, (judged["loss"], epoch))
         self.is_over = self._is_last(epoch)
         if self.is_over or self.is_due():
             self.save(get_state(), score)
@@ -137,3 +137,9 @@ class History:
     def best(self) -> TrainState:
         """Return the state of the best epoch, from its checkpoint."""
         return self._checkpoints.restore(self._checkpoints.best_step())
+
+
+def _judged(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records by which epochs are judged: of validation, or of training if nothing is held out."""
+    split = "validation" if any(r["split"] == "validation" for r in records) else "train"
+    return [r for r in records if r["split"] == split]

@@ -26,6 +26,7 @@ METRICS = "metrics.jsonl"
 PREDICTIONS = "predictions.npz"
 RECORD = "record.json"
 SEEN = "seen_texts.npy"  # fingerprints of the texts seen by a run and by the runs that it started from
+LABELS = "labels.json"  # the labels of a `TextClassifier`, with their types
 ENCODER = "encoder"  # a pre-trained encoder in the layout of HuggingFace's libraries
 STREAM = "stream"  # the tokens of pre-training; exists only during training
 PLAN = "plan.json"  # a comparison's variants and runs

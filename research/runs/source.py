@@ -19,6 +19,7 @@ from research.models import load_module
 from research.runs import run_files
 from research.runs.restore import RestoredModel, restore_source, split_from_description
 from research.runs.texts import RunSpec, split_of
+from research.training.whole_fit import require_whole_fit
 
 _LOG = logging.getLogger("research")
 _EXAMPLE_LENGTH = 60  # characters of a text shown in a message
@@ -71,7 +72,7 @@ def read_source(spec: RunSpec, split: Split) -> Source:
         a run.
     """
     folder, model = source_folder(spec), spec.config.model.module
-    if folder is not None and hasattr(load_module(model), "fit_constants"):
+    if folder is not None and hasattr(load_module(model), "fit"):
         raise UserError(f"config.init_from is {str(folder)!r}, expected none: {model} starts from its training texts")
     run = None if folder is None else restore_source(folder)
     return _check_sources(spec, split)._replace(run=run)
@@ -95,6 +96,7 @@ def _check_sources(spec: RunSpec, split: Split) -> Source:
     Raises:
       UserError: they have seen held-out texts.
     """
+    require_whole_fit(spec.config)
     weights, folder = spec.config.data.weights, source_folder(spec)
     sources = []
     if weights not in ("none", *NAMES):

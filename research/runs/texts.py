@@ -27,9 +27,10 @@ class RunSpec(NamedTuple):
 
     config: Config
     corpus: Corpus | TextFile  # a plain file only in pre-training
-    folds: int  # 0 with a corpus that has a test split
+    folds: int  # 0 with a corpus that has a test split, or if no text is tested
     fold: int
     repeat: int
+    refit_epochs: int = 0  # if set, the run trains on all texts for so many epochs, and holds out nothing
 
 
 class WordVectors(NamedTuple):
@@ -69,6 +70,8 @@ def split_of(spec: RunSpec) -> Split:
       UserError: the fold does not fit the corpus.
     """
     config = spec.config
+    if spec.refit_epochs:
+        return _split_of_refit(spec)
     arguments = {
         "folds": spec.folds,
         "fold": spec.fold,
@@ -77,7 +80,18 @@ def split_of(spec: RunSpec) -> Split:
     }
     if isinstance(config.training, Pretraining):
         return pretraining_split(spec.corpus, config.seed, **arguments)
-    return split_corpus(spec.corpus, config.seed, **arguments)
+    fraction = config.training.validation_fraction
+    return split_corpus(spec.corpus, config.seed, **arguments, validation_fraction=fraction)
+
+
+def _split_of_refit(spec: RunSpec) -> Split:
+    """Return all texts as training texts."""
+    if spec.config.data.train_size:
+        raise UserError(
+            f"config.data.train_size is {spec.config.data.train_size}, expected 0: a refit trains on all texts"
+        )
+    nothing = np.empty(0, np.int64)
+    return Split(np.arange(len(spec.corpus)), nothing, nothing)
 
 
 def prepare_texts(spec: RunSpec) -> RunTexts:

@@ -1,7 +1,6 @@
 """Train runs into their folders. The result depends on (config, corpus, fold, repeat), and not on interruptions."""
 
 import contextlib
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from research.errors import Diverged
 from research.runs import run_files
 from research.runs.clearing import clear
 from research.runs.multihost import local_folder, open_checkpoints
-from research.runs.prepare import PreparedRun, Run, claim_run, describe, fresh_state, prepare_run
+from research.runs.prepare import PreparedRun, Run, add_vectors, claim_run, describe, fresh_state, prepare_run
 from research.runs.record import epoch_of, run_facts, write_record
 from research.runs.resume import History
 from research.settings import Config, Pretraining, Training, is_fitted_whole
@@ -68,7 +67,7 @@ def train(
       config: the variant's settings.
       corpus: labelled texts, or the name or path of a corpus.
       workdir: the run's folder, created if it does not exist.
-      folds: the number of folds, 5 by default; leave it out if the corpus has a test split.
+      folds: the number of folds, 5 by default; 0 tests no text. Leave it out if the corpus has a test split.
       fold: the fold that is held out as test.
       repeat: the number of the repetition; each has its own split, initialisation, data order and dropout.
       options: how to train.
@@ -81,13 +80,21 @@ def train(
       Diverged: the loss is no longer finite; the best state before is saved.
     """
     corpus = as_corpus(corpus)
-    placement = share_rows(options.devices, config.training.batch_size)
-    with local_folder(Path(workdir)) as folder:
-        run = Run(config, folder, fold, repeat, options.command, options.overwrite)
-        (diverged,) = train_group([run], corpus, folds=folds, placement=placement, on_progress=options.on_progress)
+    run = Run(config, Path(workdir), fold, repeat, options.command, options.overwrite)
+    return train_run(run, corpus, folds=folds, options=options)
+
+
+def train_run(run: Run, corpus: Corpus, *, folds: int | None = None, options: RunOptions = RunOptions()) -> Path:
+    """Train a run with the devices and the callback of `options`; return its folder, and raise as `train`."""
+    placement = share_rows(options.devices, run.config.training.batch_size)
+    with local_folder(run.folder) as folder:
+        local_run = run._replace(folder=folder)
+        (diverged,) = train_group(
+            [local_run], corpus, folds=folds, placement=placement, on_progress=options.on_progress
+        )
     if diverged is not None:
         raise diverged
-    return Path(workdir)
+    return run.folder
 
 
 def train_group(
@@ -117,7 +124,7 @@ def train_group(
     """
     start = time.perf_counter()
     prepared = [prepare_run(run, corpus, folds) for run in runs]
-    unfinished = [run for run in prepared if run is not None]
+    unfinished = [add_vectors(run, on_progress) for run in prepared if run is not None]
     if not unfinished:
         return [None] * len(runs)
     programs, fresh = _fresh_states(unfinished, placement)
@@ -190,11 +197,11 @@ def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
         task = whole_fit_task(programs, data, prepared[0].spec.config, shapes, group.on_progress, runs)
     else:
         task = classifier_task(programs, data, training, shapes)
-    saved = [SavedRun(run.run, _epochs_of(run.spec.config), run.select) for run in prepared]
+    saved = [SavedRun(run.run, run.training, run.select) for run in prepared]
     outcomes, earlier_seconds = train_epochs(saved, task, fresh, group.on_progress)
     times.append(time.perf_counter())
     finished = [(run, best) for run, best in zip(prepared, outcomes, strict=True) if not isinstance(best, Diverged)]
-    if group.test and finished:
+    if group.test and finished and len(finished[0][0].texts.split.test):
         _test(programs, finished)
     times.append(time.perf_counter())
     compiling, training_time, evaluating = np.diff(times)
@@ -216,11 +223,6 @@ def _train(group: _Group, fresh: TrainState) -> list[Diverged | None]:
     for run, best in finished:
         write_record(run.run.folder, "done", run.run.command, **run_facts(run, programs, best), **common_facts)
     return [best if isinstance(best, Diverged) else None for best in outcomes]
-
-
-def _epochs_of(config: Config) -> Training:
-    """Return the training settings of the epochs; a model that is fitted to all texts at once has one epoch."""
-    return dataclasses.replace(config.training, epochs=1) if is_fitted_whole(config) else config.training
 
 
 class SavedRun(NamedTuple):
@@ -291,7 +293,7 @@ def _test(programs: Programs, finished: Sequence[tuple[PreparedRun, TrainState]]
     evaluated again nevertheless, because the record states how long that takes.
     """
     placement, widths = programs.placement, finished[0][0].texts.shapes.widths
-    texts = _pad([run.texts.test for run, _ in finished], placement)
+    texts = _pad([run.encoded("test") for run, _ in finished], placement)
     variables = placement.put(stack(_pad([best.variables for _, best in finished], placement)))
     batches = evaluation_batches(texts, widths, placement)
     metrics, probabilities = evaluate_runs(programs, variables, batches, [len(part.labels) for part in texts])

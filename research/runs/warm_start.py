@@ -47,7 +47,8 @@ def start_from_pretrained(module: nn.Module, config: Config, texts: RunTexts, fr
         if not hasattr(module, "start_from"):
             raise UserError("config.data.weights is set, expected none: the model is no encoder that starts from them")
         tensors = read_weights(config.data.weights)
-        fresh = fresh | {"params": module.start_from(fresh["params"], tensors, config.data.weights)}
+        collection = getattr(module, "pretrained_collection", "params")
+        fresh = fresh | {collection: module.start_from(fresh[collection], tensors, config.data.weights)}
     return fresh
 
 

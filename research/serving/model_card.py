@@ -5,6 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from research.reporting.documents import markdown_table
+from research.reporting.refit_evidence import (
+    NOT_TESTED,
+    describe_evidence,
+    describe_length,
+    evidence_table,
+    read_evidence,
+)
 from research.reporting.run_result import problem_of_run, read_outcome
 from research.reporting.tables import ABOUT_A_RUN, run_table
 from research.runs import run_files
@@ -33,10 +40,8 @@ def render_card(folder: Path, run: RestoredRun, checked: str) -> str:
     record = run_files.read_record(folder)
     config, data = run.description, run.config.data
     texts = ", ".join(f"{count:,} {name}" for name, count in record.get("texts", {}).items())
-    held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"
     versions = "; ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
     is_tested = (folder / run_files.PREDICTIONS).exists()
-    test_sentence = f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards."
     is_fitted = data.weights == "none" and not is_tokenizer_file(data.tokens)  # the tokenizer
     not_in_tokenizer = _NOT_IN_TOKENIZER if is_fitted else ""
     return f"""# {run.config.model.module} on {run.corpus_name}
@@ -50,11 +55,11 @@ Predicts which of {len(run.class_names)} classes a text belongs to, with probabi
 ## Protocol
 
 {_origin(run)} {_epoch(run, record)}
-{test_sentence if is_tested else ""}
+{_test_sentence(run, is_tested)}
 
 ## Results
 
-{_scores(folder, run.has_changed_code)}
+{_evidence(record) if run.is_refit else _scores(folder, run.has_changed_code)}
 
 ## Limits
 
@@ -114,10 +119,32 @@ def _origin(run: RestoredRun) -> str:
 def _epoch(run: RestoredRun, record: dict[str, Any]) -> str:
     """Return a sentence that says which epoch was chosen, and how."""
     training, epoch = run.config.training, record.get("best_epoch", "not recorded")
+    if run.is_refit:
+        evidence = read_evidence(record)
+        return f"It was trained for {epoch} epoch(s)." if evidence is None else describe_length(evidence, epoch)
     if training.select == "last":
         return f"The last epoch ({epoch}) was taken."
     chosen_by = record.get("chosen_by", training.select)
     return f"The epoch ({epoch} of at most {training.epochs}) was chosen by {chosen_by} on validation texts."
+
+
+def _test_sentence(run: RestoredRun, is_tested: bool) -> str:
+    """Return a sentence that says what the run was tested on; empty if it was not tested, as a trial of `tune`."""
+    config = run.description
+    if not is_tested:
+        return NOT_TESTED if run.is_refit else ""
+    held_out = f"fold {config['fold']} of {config['folds']}" if config["folds"] else "the corpus's own test split"
+    return f"The test texts ({held_out}, repeat {config['repeat']}) were looked at once, afterwards."
+
+
+def _evidence(record: dict[str, Any]) -> str:
+    """Return the scores that stand for a model that was trained on all texts, as a table, and what they mean."""
+    evidence = read_evidence(record)
+    if evidence is None:
+        return "Nothing is known about how well it predicts."
+    table = evidence_table(evidence)
+    sentences = " ".join(describe_evidence(evidence))
+    return f"These are not scores of this model. {sentences}\n\n{markdown_table(table.header, table.rows)}"
 
 
 def _scores(folder: Path, is_of_other_code: bool) -> str:

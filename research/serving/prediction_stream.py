@@ -16,9 +16,17 @@ from research.parallel.worker_pool import WorkerLost, WorkerPool, Workers
 from research.serving.prediction_files import Chunk, to_csv, to_jsonl
 
 if TYPE_CHECKING:  # imported where it is used: a process that only reads and writes starts without JAX
+    from research.runs.averaged_runs import AveragedRuns
     from research.runs.restore import RestoredRun
 
 Explain = Callable[[str], dict[str, Any]]
+
+
+class Predictor(NamedTuple):
+    """The run that predicts, or the runs of a variant of a comparison."""
+
+    folder: Path | str
+    variant: str = ""  # if set, `folder` is a comparison, and the runs of this variant predict together
 
 
 class OutputFormat(NamedTuple):
@@ -29,37 +37,37 @@ class OutputFormat(NamedTuple):
 
 
 def predict_here(
-    folder: Path | str, chunks: Iterable[Chunk], output_format: OutputFormat
+    predictor: Predictor, chunks: Iterable[Chunk], output_format: OutputFormat
 ) -> Iterator[tuple[Chunk, str]]:
     """Yield each chunk with its output, predicted in this process.
 
     Args:
-      folder: the run's folder.
+      predictor: what predicts.
       chunks: the texts; a chunk is taken only shortly before it is predicted.
       output_format: what is written for each text.
 
     Raises:
       UserError: the run cannot be restored; no chunk has been taken then.
     """
-    run, explain = _restore(folder, output_format.explain)
+    run, explain = _restore(predictor, output_format.explain)
     for chunk in chunks:
         yield chunk, _predict(run, explain, output_format, chunk)
 
 
 def predict_in_workers(
-    folder: Path | str, chunks: Iterable[Chunk], output_format: OutputFormat, workers: Workers
+    predictor: Predictor, chunks: Iterable[Chunk], output_format: OutputFormat, workers: Workers
 ) -> Iterator[tuple[Chunk, str]]:
     """Yield what `predict_here` yields, predicted in worker processes with a core each.
 
     Args:
-      folder, chunks, output_format: see `predict_here`.
+      predictor, chunks, output_format: see `predict_here`.
       workers: the processes.
 
     Raises:
       UserError: the run cannot be restored, or a process was lost.
     """
     try:
-        with WorkerPool(workers, (folder, output_format)) as pool:
+        with WorkerPool(workers, (predictor, output_format)) as pool:
             yield from _in_order(pool, chunks, 2 * workers.count)
     except WorkerLost as error:
         raise UserError(
@@ -83,24 +91,26 @@ def _in_order(pool: WorkerPool, chunks: Iterable[Chunk], most: int) -> Iterator[
         yield oldest, output.result()
 
 
-def _predict_in_worker(shared: tuple[Path | str, OutputFormat], chunk: Chunk, report: Callable[..., None]) -> str:
-    folder, output_format = shared
+def _predict_in_worker(shared: tuple[Predictor, OutputFormat], chunk: Chunk, report: Callable[..., None]) -> str:
+    predictor, output_format = shared
     report()  # raises if the pool was closed
-    return _predict(*_restore_once(folder, output_format.explain), output_format, chunk)
+    return _predict(*_restore_once(predictor, output_format.explain), output_format, chunk)
 
 
-def _restore(folder: Path | str, with_explainer: bool) -> "tuple[RestoredRun, Explain | None]":
+def _restore(predictor: Predictor, with_explainer: bool) -> "tuple[RestoredRun | AveragedRuns, Explain | None]":
     from research.runs.restore import restore
     from research.serving.explain import Explainer
 
-    run = restore(folder)
+    run = restore(*predictor)
     return run, Explainer(run).explain if with_explainer else None
 
 
 _restore_once = functools.lru_cache(maxsize=1)(_restore)  # a worker process restores the run for its first chunk
 
 
-def _predict(run: "RestoredRun", explain: Explain | None, output_format: OutputFormat, chunk: Chunk) -> str:
+def _predict(
+    run: "RestoredRun | AveragedRuns", explain: Explain | None, output_format: OutputFormat, chunk: Chunk
+) -> str:
     """Return what is written for a chunk."""
     probabilities = run.predict_proba(chunk.texts)
     if output_format.csv:

@@ -73,7 +73,10 @@ def protocol_sentence(corpus: Corpus, config: Config, folds: int, fold: int = 0)
       UserError: the fold does not fit the corpus.
     """
     training, size = config.training, config.data.train_size
-    split = split_corpus(corpus, config.seed, folds=folds, fold=fold, repeat=0, train_size=size)
+    fraction = training.validation_fraction
+    split = split_corpus(
+        corpus, config.seed, folds=folds, fold=fold, repeat=0, train_size=size, validation_fraction=fraction
+    )
     if training.select == "last":
         return ""
     steps, texts = steps_per_epoch(len(split.train), training.batch_size), len(split.validation)

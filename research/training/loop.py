@@ -90,8 +90,8 @@ def fit(
 
     Yields:
       after each epoch the states, which are valid until the next epoch, and the result of each run. The records of an
-      epoch are two, of train and validation: `{"step", "epoch", "split", metric...}`. Training metrics are means over
-      the epoch, during which the parameters changed.
+      epoch are two, of train and validation: `{"step", "epoch", "split", metric...}`; without validation texts, there
+      is no second one. Training metrics are means over the epoch, during which the parameters changed.
     """
     done, at_step, diverged = list(done), jax.device_get(states.step), set[int]()
     for number in range(min(done), epochs):
@@ -178,10 +178,13 @@ def _checkpoint_on_exception(hooks: Hooks, states: Any, runs: set[int]) -> Itera
 
 
 def _records(task: Task, epoch: int, step: int, metrics: tuple[Any, Any], run: int) -> list[dict[str, Any]]:
-    """Return the records of an epoch of one run, from the metrics [R, ...] of train and of validation."""
+    """Return the records of an epoch of one run, from the metrics [R, ...] of train and of validation, if any."""
     at = {"step": step, "epoch": epoch + 1}
-    parts = zip(("train", "validation"), metrics, strict=True)
-    return [at | {"split": split} | task.summarise(of_run(sums, run)) for split, sums in parts]
+    train, validation = (of_run(sums, run) for sums in metrics)
+    records = [at | {"split": "train"} | task.summarise(train)]
+    if validation.weight > 0:
+        records.append(at | {"split": "validation"} | task.summarise(validation))
+    return records
 
 
 def _diverged(step: int) -> Diverged:

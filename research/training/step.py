@@ -95,6 +95,8 @@ def apply_in_dtype(
 ) -> jax.Array:
     """Return the logits float32 [B, C] of a forward pass in `compute_dtype`, with dropout if a key is given."""
     variables = in_dtype(variables, config.training.compute_dtype)
+    if batch.vectors is not None:
+        return module.apply(variables, batch.vectors, method="classify").astype(jnp.float32)
     rngs = None if key is None else {"dropout": key}
     logits = module.apply(variables, batch.token_ids, batch.lengths, deterministic=key is None, rngs=rngs)
     return logits.astype(jnp.float32)

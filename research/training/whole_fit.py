@@ -11,12 +11,38 @@ import jax
 import numpy as np
 
 from research.data.tokenizer import Encoded
+from research.errors import UserError
+from research.models import load_module
 from research.models.linear_fit import LogisticLoss
 from research.settings import Config
 from research.training.loop import Call, Task, of_run, stack
 from research.training.metric_sums import Metrics, summarise
 from research.training.programs import Programs, Shapes, TrainData, evaluate_runs, evaluation_batches
 from research.training.step import TrainState
+
+
+def require_whole_fit(config: Config) -> None:
+    """Refuse settings by which a frozen encoder would be applied in every step, or has no pretrained weights.
+
+    Raises:
+      UserError: the module has a frozen encoder, and its settings are others.
+    """
+    if not hasattr(load_module(config.model.module), "embed"):
+        return
+    alone = "Leave the flag out; a second command can add other variants to the same --workdir"
+    if config.data.weights == "none" or config.data.from_scratch:
+        raise UserError(
+            "the encoder of a probe is not trained, expected pretrained weights. Use --config=probe:minilm or "
+            "probe:FOLDER, without --config.data.from_scratch"
+        )
+    for name, value, wanted in (
+        ("optimizer.name", config.optimizer.name, "lbfgs"),
+        ("training.batch_size", config.training.batch_size, 0),
+    ):
+        if value != wanted:
+            raise UserError(
+                f"config.{name} is {value}, expected {wanted}: a probe is fitted to all training texts at once. {alone}"
+            )
 
 
 def whole_fit_task(
@@ -46,9 +72,11 @@ def whole_fit_task(
         for r in active:
             loss = LogisticLoss(float(fitted[r].rates.l2), fitted[r].class_weights, training.label_smoothing)
             report = functools.partial(on_progress, runs[r])
-            variables = dict(programs.module.fit(data[r].train, loss, training.epochs, report).variables)
-            params = variables.pop("params")
-            fitted[r] = fitted[r].replace(step=np.int32(1), params=params, constants=variables)
+            variables = programs.module.fit(data[r].train, loss, training.epochs, report).variables
+            # A frozen encoder is a constant that the fit leaves alone.
+            constants = fitted[r].constants.get("constants", {}) | variables.get("constants", {})
+            state = fitted[r].replace(step=np.int32(1), params=variables["params"])
+            fitted[r] = state.replace(constants={"constants": constants} if constants else {})
         states = programs.placement.put(stack(fitted))
         metrics = evaluate(states, [run.train for run in data])
         return states.replace(sums=jax.tree.map(np.asarray, metrics)), metrics
