@@ -313,9 +313,8 @@ def test_help_lists_the_settings_of_a_variant(folder, run):
 
 def settings_in(out):
     """Return the lines about settings, each as one line."""
-    return [
-        " ".join(part.split()) for part in re.split(r"\n(?=  --config|\n)", out) if "--config." in part.split("=")[0]
-    ]
+    parts = re.split(r"\n(?=  --config|\n)", out)
+    return [" ".join(part.split()) for part in parts if part.lstrip().startswith("--config.")]
 
 
 @pytest.mark.parametrize("program", ["compare", "tune"])
