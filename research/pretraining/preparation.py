@@ -68,7 +68,7 @@ def resolve_pretraining_folds(texts: Corpus | TextFile, folds: int | None, fold:
         return 0
     if fold and not folds and not texts.has("test"):
         raise UserError(f"--fold is {fold}, expected --folds with it; without --folds, no fold is held out")
-    return resolve_folds(texts, folds or 0)
+    return resolve_folds(texts, folds or 0, needs_test=False)
 
 
 def check_spec(spec: RunSpec) -> None:
