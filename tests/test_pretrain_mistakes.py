@@ -42,8 +42,8 @@ def test_a_plain_file_has_no_folds_and_needs_texts(tmp_path):
         pretrain(small_config("lstm", *FAST), tmp_path / "x.txt", tmp_path / "run", folds=2)
     with pytest.raises(UserError, match="fewer than two texts, expected one to train on and one for validation"):
         pretrain(small_config("lstm", *FAST), tmp_path / "x.txt", tmp_path / "run")
-    (tmp_path / "x.txt").write_text("one text\n" * 90 + "a\ttab\n")
-    with pytest.raises(UserError, match=r"x\.txt:91: a tab where the first line has none"):
+    (tmp_path / "x.txt").write_bytes(b"one text\n" * 90 + b"caf\xe9\n")
+    with pytest.raises(UserError, match=r"x\.txt:91: byte 0xe9 is not UTF-8"):
         pretrain(small_config("lstm", *FAST), tmp_path / "x.txt", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
