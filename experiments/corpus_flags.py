@@ -72,6 +72,8 @@ def offering_commands() -> Iterator[None]:
     try:
         yield
     except SeveralReadings as error:
+        if not error.choices:
+            raise
         commands = "; ".join(f"{program.command()} {shlex.join(choice)}" for choice in error.choices)
         raise UserError(f"{error.message.partition(' Choose one: ')[0]} Choose one: {commands}") from error
 

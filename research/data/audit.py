@@ -119,7 +119,7 @@ def describe_problems(counts: Audit, corpus: Corpus) -> str:
         copies.append(f"{counts.conflicting:,} text(s) have several labels")
     parts = ["; ".join(copies) + " (--clean drops them)"] if copies else []
     if empty := sum(not text.strip() for text in corpus.texts):
-        parts.append(f"{empty:,} text(s) are empty")
+        parts.append(f"{empty:,} text(s) are empty (--drop_missing leaves them out)")
     parts += _describe_labels(corpus)
     return f"{corpus.name}: {'; '.join(parts)}" if parts else ""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from research.data.cells import NO_VALUE
 from research.data.components import join_groups
 from research.data.corpus_files import read_corpus
 from research.data.frames import FrameColumns, rows_of_dataset, rows_of_frame, rows_of_texts
@@ -273,8 +274,10 @@ def _classes_to_learn(entries: list[tuple[str, str, str, Row]], train: str) -> t
             hint = ""
             if len(texts_of) > max(5, len(places) / 2):
                 hint = ". Most labels have only one text. Is the label before the text? The text comes first"
+            elif label in NO_VALUE:
+                hint = ". Does it stand for no label? --drop_missing leaves it out"
             elif row.place.endswith(":1"):
-                hint = ". Is it a header? A TSV file has none"
+                hint = ". Is it a header? Use --header=yes"
             elif label in joined_labels(texts_of):
                 hint = ". It looks like several labels in one: give each text one label"
             raise UserError(

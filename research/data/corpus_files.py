@@ -51,7 +51,7 @@ def read_corpus(path: Path, options: ReadOptions = ReadOptions()) -> CorpusRows:
             trained = trained or readings[0]
             rows, more = _rows_of_files(readings)
             if not rows or _are_placeholders(rows, of_split):
-                rows, more = [], [_unlabelled_note(files.files[0], split)]
+                rows, more = [], [_unlabelled_note(files.files[0], split, options)]
         notes += more
         if rows:
             of_split[split] = rows
@@ -93,8 +93,9 @@ def _are_placeholders(rows: list[Row], of_split: dict[str, list[Row]]) -> bool:
     return labels <= _PLACEHOLDERS and labels.isdisjoint({row.label for row in of_split.get("train", [])})
 
 
-def _unlabelled_note(file: Path, split: str) -> str:
-    predict = f"./launch.sh predict --workdir=RUN --input={shlex.quote(str(file))} --output=predictions.csv"
+def _unlabelled_note(file: Path, split: str, options: ReadOptions) -> str:
+    flags = shlex.join([f"--input={file}", *options._replace(label="", group="", drop_missing=False).flags()])
+    predict = f"./launch.sh predict --workdir=RUN {flags} --output=predictions.csv"
     return (
         f"{file}: no labels, so there is no {split} split; the other files are trained on. Its predictions: {predict}"
     )

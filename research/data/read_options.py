@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
 HEADERS = ("auto", "yes", "no")
 
 

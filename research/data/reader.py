@@ -11,19 +11,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from research.data.cells import label_text, text_of_cell
+from research.data.cells import NO_VALUE, label_text, text_of_cell
 from research.data.formats.arrow_tables import arrow_table, is_arrow
-from research.data.formats.columns import Choice, NoColumn, choose_columns, is_usual_name
+from research.data.formats.columns import Choice, NoColumn, choose_columns, is_usual_name, unique_name
 from research.data.formats.json_records import is_json, json_table
 from research.data.formats.labelled_lines import fasttext_table, labelled_lines_table
-from research.data.formats.separated import is_consistent, separated_tables
+from research.data.formats.separated import has_quoted_words, is_consistent, separated_tables
 from research.data.formats.table import OnProgress, Record, Table
 from research.data.formats.text_lines import read_lines, sample_of
 from research.data.read_options import SEPARATORS, ReadOptions
-from research.errors import UserError
+from research.errors import UserError, shorten
 
 _SAMPLE_CHARACTERS = 1 << 20
 _LABELLED_SAMPLE, _TEXT_SAMPLE = 200_000, 1_000  # rows that show what a column holds; a file may be sorted by label
+_MOST_CHOICES = 12  # ways to read a file that a message lists
+_FEW_LINES = 4  # with fewer, it may be chance that all have a sign equally often
+_WITH_NAMES = (".csv", ".tsv", ".json", ".jsonl")  # of files that name columns, so that none is empty
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 
 
@@ -55,9 +58,8 @@ class Reading(NamedTuple):
     @property
     def resolved(self) -> ReadOptions:
         """The options that say all that was found out."""
-        names = self.table.columns
-        text = ",".join(names[i] for i in self.choice.text)
-        label = "" if self.choice.label is None else names[self.choice.label]
+        text = ",".join(unique_name(i, self.table.columns) for i in self.choice.text)
+        label = "" if self.choice.label is None else unique_name(self.choice.label, self.table.columns)
         return self.options._replace(text=text, label=label, **self.table.flags)
 
     @property
@@ -91,7 +93,7 @@ class Reading(NamedTuple):
         place, cells = record
         texts = [text_of_cell(cells[i], self.table.columns[i], place) for i in self.choice.text]
         present = [text for text in texts if text is not None]
-        return " ".join(present) if present else None
+        return " ".join(filter(None, present)) if present else None
 
 
 def find_reading(path: Path, options: ReadOptions = ReadOptions(), *, labelled: bool = True) -> Reading:
@@ -134,20 +136,24 @@ def tables_of(path: Path, options: ReadOptions, *, labelled: bool) -> list[Table
     raw = sample_of(path)
     if is_arrow(raw):
         return [arrow_table(path, raw)]
-    if not options.encoding and not raw.startswith((b"\xff\xfe", b"\xfe\xff")) and raw.count(b"\0") > len(raw) / 4:
-        order = "le" if raw[1:2] == b"\0" else "be"
-        raise UserError(f"{path}:1: UTF-16 without a mark. Use --encoding=utf-16-{order}")
+    if not options.encoding and not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        zeros = {"be": raw[::2].count(b"\0"), "le": raw[1::2].count(b"\0")}
+        order = max(zeros, key=zeros.get)
+        if zeros[order] > len(raw) / 4 > 4 * min(zeros.values()):
+            raise UserError(f"{path}:1: UTF-16 without a mark. Use --encoding=utf-16-{order}")
     sample = _first_characters(path, options.encoding)
-    if labelled and not sample.strip():
-        raise UserError(f"{path}: no rows, expected at least one labelled text")
     suffix = suffix_of(path)
+    if not sample.strip() and (labelled or suffix in _WITH_NAMES):
+        raise UserError(f"{path}: no rows, expected at least one {'labelled ' * labelled}text")
     if is_json(sample, suffix):
         return [json_table(path, sample, options)]
     lines = [line.rstrip("\r") for line in sample.split("\n")]
     if fasttext := fasttext_table(path, lines, options):
         return [fasttext]
     first = next((line for line in lines if line.strip()), "")
-    present = [sign for sign in SEPARATORS.values() if sign in first]
+    present = [sign for sign in SEPARATORS.values() if sign in first and sign != " "]
+    if not options.separator and has_quoted_words(lines):  # as R writes a table
+        return separated_tables(path, sample, options, [" "])
     if suffix == ".csv":
         return separated_tables(path, sample, options, present or [","])
     if suffix in (".tsv", ".tab"):
@@ -160,6 +166,8 @@ def tables_of(path: Path, options: ReadOptions, *, labelled: bool) -> list[Table
         named = [sign for sign in present if any(map(is_usual_name, first.replace('"', "").split(sign)))]
         if named:
             return separated_tables(path, sample, options, named)
+        if len(lines) > _FEW_LINES and is_consistent("|", lines, least=2):
+            return separated_tables(path, sample, options, ["|"])
         if table := labelled_lines_table(path, lines, options):
             return [table]
     if has_tabs or labelled:
@@ -212,6 +220,12 @@ def _several(path: Path, readings: Sequence[Reading], options: ReadOptions) -> S
         names = [readings[0].table.columns[i] for i in texts]
         joined = [f"--text_column={','.join(names)}", *[f for f in choices[0] if not f.startswith("--text_")]]
         choices.append(joined)
+    if len(choices) > _MOST_CHOICES:
+        names = ", ".join(shorten(str(name)) for name in readings[0].table.columns[:_MOST_CHOICES])
+        return SeveralReadings(
+            f"{path}: there are {len(choices):,} ways to read it (columns {names}, ...). Name the columns with "
+            "--text_column and --label_column; ./launch.sh inspect shows what each holds"
+        )
     listed = "; ".join(map(shlex.join, choices))
     return SeveralReadings(f"{path}: there are several ways to read it. Choose one: {listed}", choices)
 
@@ -248,7 +262,7 @@ def rows_of(reading: Reading) -> Rows:
         group = "" if choice.group is None or cells[choice.group] is None else str(cells[choice.group])
         if text is None or (options.drop_missing and not text.strip()):
             without_text.append(place)
-        elif not label:
+        elif not label or (options.drop_missing and label in NO_VALUE):
             unlabelled.append(place)
         else:
             rows.append(Row(text, label, group, place))
@@ -264,4 +278,11 @@ def rows_of(reading: Reading) -> Rows:
     if not rows:
         raise UserError(f"{path}: no rows, expected at least one labelled text")
     notes = [] if reading.is_obvious else [reading.describe()]
-    return Rows(rows, [*notes, f"{path}: {' and '.join(missing)} and are left out"] if missing else notes)
+    if missing:
+        notes.append(f"{path}: {' and '.join(missing)} and are left out")
+    if marked := sum(row.label in NO_VALUE for row in rows):
+        names = " or ".join(repr(name) for name in sorted({row.label for row in rows} & NO_VALUE))
+        notes.append(
+            f"{path}: {marked:,} row(s) have the label {names}, a class like others; --drop_missing leaves them out"
+        )
+    return Rows(rows, notes)

@@ -89,7 +89,7 @@ def open_texts(source: str, options: ReadOptions = ReadOptions()) -> Corpus | Te
         if "label" not in error.kinds or options.label:
             raise
     else:
-        if reading.choice.by_name or not reading.table.is_usual:
+        if options.label or reading.choice.by_name or not reading.table.is_usual:
             return load(source, options)
     return TextFile(path, file_checksum(path), options=options)
 

@@ -64,7 +64,10 @@ def resolve_pretraining_folds(texts: Corpus | TextFile, folds: int | None, fold:
     """
     if isinstance(texts, TextFile):
         if folds or fold:
-            raise UserError(f"{texts.path} has no labels to make folds by; leave out --folds and --fold")
+            raise UserError(
+                f"{texts.path} is read without labels to make folds by. Name them with --label_column, or leave out "
+                "--folds and --fold"
+            )
         return 0
     if fold and not folds and not texts.has("test"):
         raise UserError(f"--fold is {fold}, expected --folds with it; without --folds, no fold is held out")

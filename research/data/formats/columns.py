@@ -73,6 +73,8 @@ def looks_like(cells: Sequence[Any]) -> Content:
     distinct = set(values)
     is_number = all(re.fullmatch(r"[+-]?(\d+([.,]\d*)?|\.\d+)(e[+-]?\d+)?", value) for value in distinct)
     short = max(map(len, distinct)) <= _MOST_LABEL_CHARACTERS
+    if len(values) < len(cells) / 2:
+        return Content(False, False, is_number, False)
     is_label = short and 2 <= len(distinct) <= max(2, len(values) / 2) and not any("\n" in value for value in distinct)
     is_distinct = len(values) >= _FEWEST_CELLS and len(distinct) > len(values) / 2
     return Content(_is_text(values, distinct), is_label, is_number, is_distinct)
@@ -113,14 +115,26 @@ def find_column(name: str, columns: Sequence[str]) -> int | None:
     folded = [i for i, column in enumerate(columns) if _folded(column) == _folded(name)]
     matches = exact or folded
     if len(matches) > 1:
-        raise UserError(f"two columns are named {columns[matches[0]]!r}, expected different names")
+        raise _ambiguous(matches, columns)
     if not matches and name.strip().isdigit() and 1 <= int(name) <= len(columns):
         return int(name) - 1
     return matches[0] if matches else None
 
 
+def _ambiguous(matches: Sequence[int], columns: Sequence[str], flag: str = "") -> UserError:
+    numbers = " or ".join(f"{flag}{index + 1}" for index in matches)
+    return UserError(f"{len(matches)} columns are named {columns[matches[0]]!r}. Name one by its number: {numbers}")
+
+
 def _folded(name: str) -> str:
     return re.sub(r"[\s\u200b\ufeff]+", " ", unicodedata.normalize("NFKC", str(name))).strip().casefold()
+
+
+def unique_name(index: int, columns: Sequence[str]) -> str:
+    """Return what a flag may call a column: its name, or its number if the name is empty, shared or has a comma."""
+    name = columns[index]
+    is_unique = [_folded(column) for column in columns].count(_folded(name)) == 1
+    return name if is_unique and name.strip() and "," not in name else str(index + 1)
 
 
 def text_columns(given: str, columns: Sequence[str]) -> list[tuple[str, int | None]]:
@@ -153,6 +167,9 @@ def choose_columns(
     found["group"] = not options.group or group is not None
     if not all(found.values()):
         raise _no_column({kind: getattr(options, kind) for kind, is_there in found.items() if not is_there}, table)
+
+    if label is not None and label in text:
+        raise UserError(f"--text_column and --label_column both name the column {table.columns[label]!r}")
 
     @functools.cache
     def content(i: int) -> Content:
@@ -200,7 +217,7 @@ def _candidates(kind: str, table: Table, content: Callable[[int], Content], take
     exact = [i for i in free if table.columns[i] == usual[0]]
     if exact:
         if len(exact) > 1:
-            raise UserError(f"two columns are named {usual[0]!r}, expected different names")
+            raise _ambiguous(exact, table.columns, f"--{kind}_column=")
         return exact
     likely = [i for i in free if (content(i).is_text if kind == "text" else content(i).is_label)]
     named = [i for i in free if plain(table.columns[i]) in usual]
@@ -227,6 +244,9 @@ def _no_column(missing: Mapping[str, str], table: Table) -> NoColumn:
     if not table.has_names:
         flags = " ".join(f"--{kind}_column=NUMBER" for kind in missing)
         return NoColumn(f"{absent}. The file names no columns and has {len(table.columns)}. Use {flags}", set(missing))
+    if len(table.columns) == 1 and "-separated" in table.format:
+        absent += f". It is read as {table.format}, and has one column: is the separator another? Name it with "
+        absent += "--separator, or in a first line such as sep=~"
     names = ", ".join(" ".join(str(name).split())[:_MAX_SHOWN] for name in table.columns)
     flags = " ".join(f"--{kind}_column=NAME" for kind in missing)
     return NoColumn(f"{absent}. Columns: {names or 'none'}. Use {flags}", set(missing))

@@ -3,7 +3,7 @@
 import json
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,12 +45,14 @@ def find_splits(folder: Path) -> dict[str, SplitFiles]:
     saved = _saved_dataset(folder)
     if saved:
         return saved
-    splits = {split: _find_split(folder, split) for split in _SPLITS}
-    if splits["train"] is not None:
-        return {split: files for split, files in splits.items() if files is not None}
+    if splits := _named_splits(folder, _is_name_of):
+        return splits
     if class_folders(folder):
         return {"all": SplitFiles(classes=folder)}
-    inner = [entry for entry in _entries(folder) if entry.is_dir() and _find_split(entry, "train") is not None]
+    if splits := _named_splits(folder, _has_word_of):
+        return splits
+    folders = [entry for entry in _entries(folder) if entry.is_dir()]
+    inner = [entry for entry in folders if class_folders(entry) or _find_split(entry, "train", _is_name_of)]
     if len(inner) == 1:  # such as `data/` of a repository of HuggingFace, or the only folder of a zip
         return find_splits(inner[0])
     names = ", ".join(sorted(entry.name for entry in _entries(folder))[:5]) or "nothing"
@@ -68,19 +70,35 @@ def _entries(folder: Path) -> list[Path]:
     return [entry for entry in entries if not is_hidden(entry.name)]
 
 
-def _find_split(folder: Path, split: str) -> SplitFiles | None:
+def _named_splits(folder: Path, is_of: Callable[[str, str], bool]) -> dict[str, SplitFiles]:
+    """Return the splits whose files or folders have such names; empty without a training split."""
+    found = {split: _find_split(folder, split, is_of) for split in _SPLITS}
+    return {split: files for split, files in found.items() if files is not None} if found["train"] else {}
+
+
+def _is_name_of(name: str, split: str) -> bool:
+    return _SHARD.sub("", name.partition(".")[0]).removesuffix("_text") in _SPLITS[split]
+
+
+def _has_word_of(name: str, split: str) -> bool:
+    """Return whether one word of a name says the split, and none another: `IMDB_train.csv`, `20news-bydate-test`."""
+    words = set(re.split(r"[\W_]+", name))
+    return [known for known, names in _SPLITS.items() if words.intersection(names)] == [split]
+
+
+def _find_split(folder: Path, split: str, is_of: Callable[[str, str], bool]) -> SplitFiles | None:
     files: list[Path] = []
     labels = None
     for entry in _entries(folder):
-        stem, _, rest = entry.name.lower().partition(".")
-        name = _SHARD.sub("", stem)
+        name = entry.name.lower()
+        stem, _, rest = name.partition(".")
         if entry.is_dir():
-            if name in _SPLITS[split] and (_saved_dataset(entry) or class_folders(entry)):
+            if is_of(name, split) and (_saved_dataset(entry) or class_folders(entry)):
                 saved = _saved_dataset(entry)
                 return saved["all"] if saved else SplitFiles(classes=entry)
-        elif any(name == f"{known}_labels" for known in _SPLITS[split]):
+        elif any(stem == f"{known}_labels" for known in _SPLITS[split]):
             labels = entry
-        elif name.removesuffix("_text") in _SPLITS[split] and any(f".{part}" in _SUFFIXES for part in rest.split(".")):
+        elif is_of(name, split) and any(f".{part}" in _SUFFIXES for part in rest.split(".")):
             files.append(entry)
     if len({_SHARD.sub("", file.name.partition(".")[0]) + file.suffix for file in files}) > 1 or (
         len(files) > 1 and not all(_SHARD.search(file.name.partition(".")[0]) for file in files)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from research.data.formats.columns import is_usual_name
 from research.data.formats.table import OnProgress, Record, Table
 from research.data.formats.text_lines import read_lines
 from research.data.read_options import ReadOptions
@@ -66,6 +67,8 @@ def json_table(path: Path, sample: str, options: ReadOptions) -> Table:
     for place, record in itertools.islice(records(lambda count: None), _SAMPLE_RECORDS):
         columns |= dict.fromkeys(_flat(record, place))
     names = tuple(columns)
+    if not names:
+        raise UserError(f"{path}: no rows, expected a list of objects with a text each")
 
     def rows(on_progress: OnProgress) -> Iterator[Record]:
         for place, record in records(on_progress):
@@ -81,7 +84,7 @@ def _is_one_document(sample: str, first_line: str) -> bool:
     if sample.strip() != first_line.strip():
         return False
     record = json.loads(first_line) if _parses(first_line) else None
-    return isinstance(record, dict) and _inner_records(record) is not None
+    return isinstance(record, dict) and (_holds_lists(record) or _inner_records(record) is not None)
 
 
 def _line_records(path: Path, options: ReadOptions, on_progress: OnProgress) -> Iterator[tuple[str, Any]]:
@@ -91,7 +94,7 @@ def _line_records(path: Path, options: ReadOptions, on_progress: OnProgress) -> 
             try:
                 yield place, json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise UserError(f"{place}: not JSON ({error}), expected one object a line") from None
+                raise UserError(f"{place}: not JSON ({_what(error)}), expected one object a line") from None
 
 
 def _array_records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Any]]:
@@ -106,8 +109,14 @@ def _array_records(path: Path, options: ReadOptions) -> Iterator[tuple[str, Any]
         record = json.loads(content)
     except (ValueError, RecursionError) as error:
         line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise UserError(f"{path}{line}: not JSON ({error}), expected an array or one object a line") from None
+        raise UserError(f"{path}{line}: not JSON ({_what(error)}), expected an array or one object a line") from None
     inner = _inner_records(record) if isinstance(record, dict) else None
+    if inner is None and _holds_lists(record):
+        listed = ", ".join(f"{name} ({len(value):,})" for name, value in itertools.islice(record.items(), 5))
+        raise UserError(
+            f"{path}: an object with the lists {listed}, expected one list of records. Are they splits? Save each to a "
+            "file in one folder: train.json, test.json"
+        )
     if inner is None:
         yield f"{path}:1", record
         return
@@ -129,7 +138,7 @@ def _elements(path: Path, content: str, position: int) -> Iterator[tuple[str, An
             element, position = _DECODER.raw_decode(content, position)
         except (ValueError, RecursionError) as error:
             at = getattr(error, "lineno", line)
-            raise UserError(f"{path}:{at}: not JSON ({error}), expected an array of objects") from None
+            raise UserError(f"{path}:{at}: not JSON ({_what(error)}), expected an array of objects") from None
         yield f"{path}:{line}", element
         position = blank.match(content, position).end()
         if content[position : position + 1] not in (",", "]"):
@@ -138,25 +147,47 @@ def _elements(path: Path, content: str, position: int) -> Iterator[tuple[str, An
         position += content[position : position + 1] == ","
 
 
+def _what(error: Exception) -> str:
+    """Return what is wrong, without the place within the string that was parsed."""
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+
+
 def _inner_records(document: Mapping[str, Any]) -> Sequence[Any] | None:
     """Return the records within a document: its only list of objects, or its columns as pandas writes them."""
     lists = [value for value in document.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    if len(lists) == 1:
-        return lists[0]
+    kinds = {frozenset(records[0]) for records in lists}
+    if lists and len(kinds) == len(lists):  # others describe the columns, as in answers of HuggingFace's server
+        return max(lists, key=len)
     if isinstance(document.get("columns"), list) and isinstance(document.get("data"), list):
         return [dict(zip(document["columns"], row, strict=False)) for row in document["data"]]
     columns = list(document.values())
     if len(columns) > 1 and all(isinstance(column, dict) for column in columns):
         keys = columns[0].keys()
+        if any(map(is_usual_name, keys)) and not any(map(is_usual_name, document)):
+            return columns  # an object for each key
         if keys and all(column.keys() == keys for column in columns):
             return [{name: column[key] for name, column in document.items()} for key in keys]
-    if len(columns) > 1 and all(isinstance(column, list) for column in columns) and len(set(map(len, columns))) == 1:
+    if columns and _are_columns(columns) and len(set(map(len, columns))) == 1:
         return [dict(zip(document, row, strict=True)) for row in zip(*columns, strict=True)]
     return None
 
 
+def _holds_lists(record: Any) -> bool:
+    return isinstance(record, dict) and len(record) > 1 and all(isinstance(value, list) for value in record.values())
+
+
+def _are_columns(values: Sequence[Any]) -> bool:
+    """Return whether these are lists of cells, and not of records."""
+    return all(isinstance(value, list) for value in values) and not all(
+        isinstance(cell, (list, dict)) for value in values for cell in value[:1]
+    )
+
+
 def _flat(record: Any, place: str) -> dict[str, Any]:
-    """Return the fields of a record: one within another is named `outer.inner`, elements of a list by number."""
+    """Return the fields of a record: one within another is named `outer.inner`, elements of a list by number.
+
+    An object that is alone in a list is a field within another too.
+    """
     if isinstance(record, str):
         return {"text": record}
     if isinstance(record, list):
@@ -165,6 +196,8 @@ def _flat(record: Any, place: str) -> dict[str, Any]:
         raise UserError(f"{place}: a JSON {type(record).__name__}, expected an object")
     fields: dict[str, Any] = {}
     for name, value in record.items():
+        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+            value = value[0]
         if isinstance(value, dict) and value:
             fields |= {f"{name}.{inner}": cell for inner, cell in _flat(value, place).items()}
         else:

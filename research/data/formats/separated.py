@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from research.data.formats.columns import find_column, is_usual_name, looks_like
+from research.data.formats.headers import header_choices, with_all_names
 from research.data.formats.table import OnProgress, Record, Table
 from research.data.formats.text_lines import MAX_LINE_BYTES, read_lines
 from research.data.read_options import SEPARATORS, ReadOptions
@@ -47,7 +47,7 @@ def separated_tables(path: Path, sample: str, options: ReadOptions, separators: 
     for separator in separators:
         dialect, rows = _best_dialect(separator, lines[start:])
         layout = _Layout(path, options, dialect, start, end)
-        for has_header in _header_choices(rows, options, is_tab=separator == "\t"):
+        for has_header in header_choices(rows, options, is_tab=separator == "\t"):
             tables.append(layout.table(rows[0] if rows else [], has_header, is_stated=bool(stated)))
     return tables
 
@@ -58,11 +58,19 @@ def _whole_lines(sample: str, end: str) -> list[str]:
     return (lines[:-1] if len(lines) > 2 or lines[-1] == end else lines) or lines
 
 
-def is_consistent(separator: str, lines: Sequence[str]) -> bool:
-    """Return whether nearly all of these lines have the same number of separators, at least one."""
+def is_consistent(separator: str, lines: Sequence[str], least: int = 1) -> bool:
+    """Return whether nearly all of these lines have the same number of separators, at least `least`."""
     counts = Counter(line.count(separator) for line in lines if line.strip())
     count, lines_with = max(counts.items(), key=lambda item: item[1], default=(0, 0))
-    return count > 0 and lines_with >= 0.9 * counts.total()
+    return count >= least and lines_with >= 0.9 * counts.total()
+
+
+def has_quoted_words(lines: Sequence[str]) -> bool:
+    """Return whether the first lines are words and quoted texts with blanks between them, the first all quoted."""
+    cell = r'"(?:[^"\\]|\\.|"")*"'
+    shown = [line for line in lines if line.strip()][:_FEW_ROWS]
+    are_cells = all(re.fullmatch(rf"(?:{cell}|[^\s\"]+)(?: (?:{cell}|[^\s\"]+))+", line) for line in shown)
+    return len(shown) > 1 and are_cells and bool(re.fullmatch(rf"{cell}(?: {cell})+", shown[0])) and '"' in shown[1]
 
 
 def _best_dialect(separator: str, lines: Sequence[str]) -> tuple[Dialect, list[list[str]]]:
@@ -119,12 +127,18 @@ def _parse_sample(lines: Sequence[str], dialect: Dialect) -> tuple[list[list[str
     rows: list[list[str]] = []
     try:
         for _, row in _parse(lines, dialect):
-            rows.append(row)
+            if not _is_blank(row):
+                rows.append(row)
             if len(rows) == _SAMPLE_ROWS:
                 break
     except csv.Error as error:
-        return rows, "unexpected end of data" in str(error) and len(rows) > _FEW_ROWS  # the sample may end in a cell
-    return rows, True
+        is_cut = "unexpected end of data" in str(error) and len(rows) > _FEW_ROWS  # the sample may end in a cell
+        return with_all_names(rows), is_cut
+    return with_all_names(rows), True
+
+
+def _is_blank(row: Sequence[str]) -> bool:
+    return len(row) == 1 and row[0].isspace()
 
 
 def _parse(lines: Iterable[str], dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
@@ -162,42 +176,6 @@ def _keep_lone_returns(line: str) -> str:
     return body.replace("\r", _LONE_RETURN) + line[len(body) :]
 
 
-def _header_choices(rows: Sequence[Sequence[str]], options: ReadOptions, is_tab: bool) -> list[bool]:
-    """Return whether the first row is a header: [True], [False], or both if nothing tells."""
-    if options.header != "auto":
-        return [options.header == "yes"]
-    if not rows:
-        return [not is_tab]
-    first, rest = [cell.strip() for cell in rows[0]], [row for row in rows[1:] if len(row) == len(rows[0])]
-    given = [name for name in (options.text, options.label, options.group) if name]
-    wanted = [name for each in given for name in ([each] if each in first else each.split(","))]
-    if any(not name.strip().isdigit() or find_column_by_name(name, first) for name in wanted):
-        return [True]
-    if any(map(is_usual_name, first)) and max(map(len, first)) <= 60:
-        return [True]
-    if not rest:
-        return [not is_tab and not any(looks_like([cell]).is_number for cell in first)]
-    columns = [[row[i] for row in rest] for i in range(len(first))]
-    contents = [looks_like(column) for column in columns]
-    numbers = [cell for cell, content in zip(first, contents, strict=True) if content.is_number and cell]
-    if numbers:
-        return [not any(looks_like([cell]).is_number for cell in numbers)]
-    labels = [i for i, content in enumerate(contents) if content.is_label]
-    if any(first[i] in map(str.strip, columns[i]) for i in labels):
-        return [False]
-    names = [cell for cell in first if cell]
-    is_named = all(re.fullmatch(r"\w[\w .:/()-]{0,40}", name) for name in names) and len(set(names)) == len(names)
-    if len(rest) < _FEW_ROWS or not labels:
-        return [is_named and not is_tab]
-    return [is_named]
-
-
-def find_column_by_name(name: str, columns: Sequence[str]) -> bool:
-    """Return whether a column has this name, numbers aside."""
-    found = find_column(name, columns)
-    return found is not None and columns[found].strip() == name.strip()
-
-
 class _Layout(NamedTuple):
     """Where the rows of a file start, and how they are written."""
 
@@ -232,6 +210,8 @@ class _Layout(NamedTuple):
                 place = f"{self.path}:{number + self.start}"
                 if has_header:
                     has_header = False
+                    continue
+                if _is_blank(row) and width > 1:
                     continue
                 if len(row) != width:
                     wrong = 1 + self._count_wrong(rows, width)

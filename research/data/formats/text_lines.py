@@ -21,6 +21,7 @@ OnProgress = Callable[[int], None]
 _NOT_TEXT = {  # how files begin that hold no plain text, and what to do with them
     b"\xd0\xcf\x11\xe0": "an old Office document. Save it as CSV, encoding UTF-8",
     b"%PDF": "a PDF. Save its texts as CSV, encoding UTF-8",
+    b"version https://git-lfs": "a pointer of Git LFS to the file. Fetch the file itself: git lfs pull",
     b"SQLite format 3": "an SQLite database. Export its table as CSV",
     b"\x80\x04": "a pickle, which may run code when it is read. Save it as CSV: pandas.read_pickle(...).to_csv(...)",
     b"\x80\x05": "a pickle, which may run code when it is read. Save it as CSV: pandas.read_pickle(...).to_csv(...)",
@@ -58,7 +59,7 @@ def decompress(raw: BinaryIO, path: Path) -> BinaryIO:
     Raises:
       UserError: a zip has several files, or it is a document of another program.
     """
-    start = raw.read(16)
+    start = raw.read(32)
     raw.seek(0)
     for beginning, what in _NOT_TEXT.items():
         if start.startswith(beginning):
