@@ -112,7 +112,7 @@ def test_empty_texts_and_labels_that_may_be_misspelt_are_named():
     corpus = corpus_of(train=[*texts, ("fine", "goood"), ("finer", "goood"), (" ", "bad")])
     said = describe_problems(audit(corpus), corpus)
     rare = "the label 'goood' has 2 text(s) to learn it from, perhaps a misspelt 'good'"
-    assert said == f"c: 1 text(s) are empty; {rare}"
+    assert said == f"c: 1 text(s) are empty (--drop_missing leaves them out); {rare}"
     corpus = corpus_of(all=[*texts, *((f"other {i}", "Good") for i in range(19))])
     assert describe_problems(audit(corpus), corpus) == "c: the labels 'Good', 'good' differ only in case"
 

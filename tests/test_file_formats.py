@@ -73,6 +73,26 @@ FILES = {
     "split.json": json.dumps({"columns": ["text", "label"], "data": list(zip(TEXTS, LABELS, strict=True))}),
     "dos.csv": lines('"{t}",{l}', header="text,label\n").replace("\n", "\r\n"),
     "pandas.tsv": lines('"{t} ""so"""\t{l}'),
+    "by_row.json": json.dumps({n: {"text": TEXTS[n], "label": LABELS[n]} for n in range(8)}),
+    "server.json": json.dumps(
+        {
+            "features": [{"name": "text"}, {"name": "label"}],
+            "rows": [{"row_idx": n, "row": {"text": TEXTS[n], "label": LABELS[n]}} for n in range(8)],
+        }
+    ),
+    "studio.json": json.dumps(
+        [
+            {"id": n, "annotations": [{"result": [{"value": {"choices": [NAMES[n]]}}]}], "data": {"text": TEXTS[n]}}
+            for n in range(8)
+        ]
+    ),
+    "r.txt": lines('"{n}" "{t}" "{l}"', header='"text" "label"\n'),
+    "r.tsv": lines("{n}\t{t}\t{l}", header="text\tlabel\n"),
+    "ends.csv": lines('"{t}",{l},', header="text,label\n"),
+    "blank_line.csv": lines('"{t}",{l}', header="text,label\n") + "   \n",
+    "numbered.csv": lines('{l},"{t}"', header="0,1\n"),
+    "database.txt": lines("{n}|{t}|{l}"),
+    "overflow.csv": lines('{l},"{t}",,', NAMES, header="v1,v2,,\n").replace('late",,', 'late",and more,'),
 }
 
 
@@ -89,7 +109,10 @@ def test_a_file_in_a_well_known_form_is_read(tmp_path, name):
     assert rows == list(zip(texts, expected, strict=True))
 
 
-@pytest.mark.parametrize("name", ["imdb.csv", "yelp.csv", "sms.txt", "fasttext.txt", "viewer.json", "kaggle.tsv"])
+@pytest.mark.parametrize(
+    "name",
+    ["imdb.csv", "yelp.csv", "sms.txt", "fasttext.txt", "viewer.json", "kaggle.tsv", "short.tsv", "overflow.csv"],
+)
 def test_a_reading_that_was_found_is_said_with_flags_that_say_the_same(tmp_path, name):
     path = tmp_path / name
     path.write_text(FILES[name], encoding="utf-8")
@@ -328,3 +351,96 @@ def test_an_archive_of_splits_is_a_folder(tmp_path):
         "train": 8,
         "test": 8,
     }
+
+
+def test_a_label_that_is_the_number_of_a_column_makes_no_header(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text(lines('"{l}","{t} title","{t}"'), encoding="utf-8")
+    rows = read_corpus(tmp_path, ReadOptions("2,3")).of_split
+    assert {split: len(rows[split]) for split in rows} == {"train": 8, "test": 8}
+
+
+def test_a_column_without_a_name_of_its_own_is_called_by_its_number(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(lines('"{t}","{t} more","{t} much",{l}', header=",Notes,notes,label\n"), encoding="utf-8")
+    with pytest.raises(SeveralReadings) as caught:
+        find_reading(path)
+    assert [flags[0] for flags in caught.value.choices] == [f"--text_column={n}" for n in ("1", "2", "3", "1,2,3")]
+    with pytest.raises(UserError, match=r"2 columns are named 'Notes'. Name one by its number: 2 or 3"):
+        find_reading(path, ReadOptions("NOTES"))
+    assert read_rows(path, ReadOptions("3"))[0].text == f"{TEXTS[0]} much"
+
+
+def test_one_column_is_not_both_text_and_label(tmp_path):
+    (tmp_path / "a.csv").write_text(FILES["imdb.csv"], encoding="utf-8")
+    with pytest.raises(UserError, match="both name the column 'review'"):
+        find_reading(tmp_path / "a.csv", ReadOptions("review", "1"))
+
+
+def test_an_empty_cell_adds_no_blank_to_joined_texts(tmp_path):
+    (tmp_path / "a.csv").write_text("title,body,label\n,fine,1\nso,so,0\n", encoding="utf-8")
+    assert [row.text for row in read_rows(tmp_path / "a.csv", ReadOptions("title,body"))] == ["fine", "so so"]
+
+
+def test_marks_for_no_label_are_said_and_left_out_on_demand(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(FILES["imdb.csv"].replace('late",0', 'late",NA').replace('dry",1', 'dry",NA'), encoding="utf-8")
+    assert "2 row(s) have the label 'NA', a class like others; --drop_missing" in rows_of(find_reading(path)).notes[-1]
+    assert len(read_rows(path, ReadOptions(drop_missing=True))) == 6
+
+
+def test_a_file_of_texts_keeps_its_first_line(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("".join(f"{text} and the tea is hot\n" for text in TEXTS).replace(",", ""), encoding="utf-8")
+    assert len(list(find_reading(path, labelled=False).records())) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.json", "[]", r"a\.json: no rows, expected a list of objects"),
+        ("a.json", '{"train": [["a", 1]], "test": [["b", 2]]}', r"the lists train \(1\), test \(1\), .* in one folder"),
+        ("a.json", json.dumps({n: {"a": f"so {n} so", "b": "x"} for n in "pqrstuvwxyz"}), "Name the columns with"),
+        ("a.csv", lines("{t}~{l}", header="text~label\n"), "has one column: is the separator another"),
+        ("a.csv", b"text,label\n" + b"\0" * 400, r"a\.csv:2: fewer cells"),
+        ("a.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("a.csv", lines('"{t}",{l}', ("\\N", *LABELS[1:]), "text,label\n"), "stand for no label. drop_missing=True"),
+    ],
+)
+def test_a_refusal_says_how_to_go_on(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=words):
+        load(tmp_path / name)
+
+
+def test_an_empty_table_is_no_input(tmp_path):
+    (tmp_path / "a.csv").touch()
+    with pytest.raises(UserError, match=r"a\.csv: no rows, expected at least one text"):
+        find_reading(tmp_path / "a.csv", labelled=False)
+
+
+def test_lists_of_texts_are_texts(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"texts": TEXTS}))
+    reading = find_reading(tmp_path / "a.json", labelled=False)
+    assert [reading.text_of(record) for record in reading.records()] == list(TEXTS)
+
+
+def test_a_word_of_a_name_says_the_split(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"IMDB_{split}.csv").write_text(FILES["imdb.csv"])
+    (tmp_path / "train_test_split.csv").write_text("about")
+    assert read_corpus(tmp_path).of_split.keys() == {"train", "test"}
+
+
+def test_the_only_folder_may_hold_the_folders_of_classes(tmp_path):
+    for name in ("pos", "neg"):
+        (tmp_path / "reviews" / name).mkdir(parents=True)
+        (tmp_path / "reviews" / name / "0.txt").write_text(f"a {name} text")
+    assert {row.label for row in read_corpus(tmp_path).of_split["all"]} == {"pos", "neg"}
+
+
+def test_the_command_for_a_file_without_labels_has_the_flags_of_its_texts(tmp_path):
+    (tmp_path / "train.csv").write_text(lines('"{t}","{t}",{l}', header="title,body,mood\n"), encoding="utf-8")
+    (tmp_path / "test.csv").write_text(lines('"{t}","{t}"', header="title,body\n"), encoding="utf-8")
+    notes = read_corpus(tmp_path, ReadOptions("title,body", "mood")).notes
+    assert "--text_column=title,body --output" in notes[-1]

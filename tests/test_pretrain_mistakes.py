@@ -38,7 +38,7 @@ def test_wrong_settings_are_refused_before_anything_is_written(name, small_corpu
 
 def test_a_plain_file_has_no_folds_and_needs_texts(tmp_path):
     (tmp_path / "x.txt").write_text("one text\n")
-    with pytest.raises(UserError, match="has no labels to make folds by"):
+    with pytest.raises(UserError, match="is read without labels to make folds by"):
         pretrain(small_config("lstm", *FAST), tmp_path / "x.txt", tmp_path / "run", folds=2)
     with pytest.raises(UserError, match="fewer than two texts, expected one to train on and one for validation"):
         pretrain(small_config("lstm", *FAST), tmp_path / "x.txt", tmp_path / "run")

@@ -101,7 +101,7 @@ def test_a_folder_has_splits_under_any_of_their_names(tmp_path):
 
 
 def test_a_column_that_stands_twice_is_refused_where_it_is_read(tmp_path):
-    with pytest.raises(UserError, match=r"a\.csv:1: two columns are named 'text', expected different names"):
+    with pytest.raises(UserError, match=r"a\.csv:1: 2 columns are named 'text'. Name one by its number: text=1 or"):
         read_rows(write(tmp_path / "a.csv", "text,text,label\nfirst,second,1\n"))
     rows = read_rows(write(tmp_path / "b.csv", "text,note,note,label\nfine,a,b,1\n"))
     assert [(row.text, row.label) for row in rows] == [("fine", "1")]

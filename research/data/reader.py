@@ -217,14 +217,14 @@ def _several(path: Path, readings: Sequence[Reading], options: ReadOptions) -> S
         choices.append(flags)
     texts = sorted({i for reading in readings for i in reading.choice.text})
     if len(readings) == len(texts) > 1 and len({reading.table.columns for reading in readings}) == 1:
-        names = [readings[0].table.columns[i] for i in texts]
+        names = [unique_name(i, readings[0].table.columns) for i in texts]
         joined = [f"--text_column={','.join(names)}", *[f for f in choices[0] if not f.startswith("--text_")]]
         choices.append(joined)
     if len(choices) > _MOST_CHOICES:
         names = ", ".join(shorten(str(name)) for name in readings[0].table.columns[:_MOST_CHOICES])
         return SeveralReadings(
             f"{path}: there are {len(choices):,} ways to read it (columns {names}, ...). Name the columns with "
-            "--text_column and --label_column; ./launch.sh inspect shows what each holds"
+            f"--text_column and --label_column; ./launch.sh inspect {shlex.quote(f'--corpus={path}')} shows what each holds"
         )
     listed = "; ".join(map(shlex.join, choices))
     return SeveralReadings(f"{path}: there are several ways to read it. Choose one: {listed}", choices)

@@ -241,12 +241,12 @@ def _is_by_name(text: tuple[int, ...], label: int | None, table: Table, options:
 def _no_column(missing: Mapping[str, str], table: Table) -> NoColumn:
     """Return the error that a table lacks columns: kind ("text", "label", "group") -> the name that was looked for."""
     absent = " and ".join(f"no column {name!r}" for name in missing.values())
-    if not table.has_names:
-        flags = " ".join(f"--{kind}_column=NUMBER" for kind in missing)
-        return NoColumn(f"{absent}. The file names no columns and has {len(table.columns)}. Use {flags}", set(missing))
     if len(table.columns) == 1 and "-separated" in table.format:
         absent += f". It is read as {table.format}, and has one column: is the separator another? Name it with "
         absent += "--separator, or in a first line such as sep=~"
+    if not table.has_names:
+        flags = " ".join(f"--{kind}_column=NUMBER" for kind in missing)
+        return NoColumn(f"{absent}. The file names no columns and has {len(table.columns)}. Use {flags}", set(missing))
     names = ", ".join(" ".join(str(name).split())[:_MAX_SHOWN] for name in table.columns)
     flags = " ".join(f"--{kind}_column=NAME" for kind in missing)
     return NoColumn(f"{absent}. Columns: {names or 'none'}. Use {flags}", set(missing))
