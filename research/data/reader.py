@@ -222,9 +222,10 @@ def _several(path: Path, readings: Sequence[Reading], options: ReadOptions) -> S
         choices.append(joined)
     if len(choices) > _MOST_CHOICES:
         names = ", ".join(shorten(str(name)) for name in readings[0].table.columns[:_MOST_CHOICES])
+        inspect = f"./launch.sh inspect {shlex.quote(f'--corpus={path}')}"
         return SeveralReadings(
             f"{path}: there are {len(choices):,} ways to read it (columns {names}, ...). Name the columns with "
-            f"--text_column and --label_column; ./launch.sh inspect {shlex.quote(f'--corpus={path}')} shows what each holds"
+            f"--text_column and --label_column; {inspect} shows what each holds"
         )
     listed = "; ".join(map(shlex.join, choices))
     return SeveralReadings(f"{path}: there are several ways to read it. Choose one: {listed}", choices)

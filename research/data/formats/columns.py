@@ -223,8 +223,8 @@ def _candidates(kind: str, table: Table, content: Callable[[int], Content], take
     named = [i for i in free if plain(table.columns[i]) in usual]
     if len(named) == 1 and (kind == "text" or named[0] in likely or not likely):
         return named
-    # Of several usual names, those with the content; of the others, all with the content.
-    chosen = [i for i in named if i in likely] or likely
+    # Of several usual names, those with the content; otherwise all that have a usual name or the content.
+    chosen = [i for i in named if i in likely] or sorted({*named, *likely})
     if kind == "label":
         return [i for i in chosen if not content(i).is_text] or chosen
     return free if len(free) == 1 and len(table.columns) > 1 and not chosen else chosen  # what is left

@@ -90,7 +90,7 @@ def _best_dialect(separator: str, lines: Sequence[str]) -> tuple[Dialect, list[l
         widths = {len(row) for row in rows if row}
         is_single = widths == {1} and separator == "," and dialect == usual[0]
         is_regular = is_whole and len(widths) == 1 and (widths != {1} or is_single)
-        if is_regular and not _has_loose_quotes(rows, dialect):
+        if is_regular and not _has_loose_quotes(rows, dialect) and not _has_escaped_quotes(rows, dialect):
             return dialect, rows
     return usual[0], parsed[0][0]
 
@@ -120,6 +120,12 @@ def _has_loose_quotes(rows: Sequence[Sequence[str]], dialect: Dialect) -> bool:
             if ends.count(1) > len(column) / 2 or (is_kept and ends.count(2) > len(column) / 2):
                 return True
     return False
+
+
+def _has_escaped_quotes(rows: Sequence[Sequence[str]], dialect: Dialect) -> bool:
+    """Return whether each quote within a cell has a backslash before it, which the dialect takes for a character."""
+    quotes = [match[0] for row in rows for cell in row for match in re.finditer(r'\\?"', cell)]
+    return dialect.quote == '"' and not dialect.escape and bool(quotes) and '"' not in quotes
 
 
 def _parse_sample(lines: Sequence[str], dialect: Dialect) -> tuple[list[list[str]], bool]:
