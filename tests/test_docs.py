@@ -22,7 +22,7 @@ from research.pretraining.preparation import for_pretraining
 from research.settings import leaves
 from tests.subset import write_subset
 from tests.test_structure import LAYERS
-from tests.variant_cases import tested_variants
+from tests.variant_cases import PROBE, contract_variants
 
 ROOT = Path(__file__).parent.parent
 FRONT = ("README.md", "README.zh-CN.md")
@@ -103,7 +103,7 @@ def parsed(program):
 @functools.cache
 def settings():
     """Return the dotted names of the settings that some variant has, for training or for pre-training."""
-    configs = [load_config(variant) for variant in tested_variants()]
+    configs = [load_config(variant) for variant in contract_variants()]
     configs.append(load_config("bert:tiny", (), for_pretraining))
     return {name for config in configs for name, _, _ in leaves(config)}
 
@@ -137,7 +137,7 @@ def test_the_programs_variants_settings_and_corpora_exist(page):
         prepare = for_pretraining if arguments[0] == "pretrain" else lambda config: config
         for name in values_of(arguments, "config", "variants", "variant"):
             if name not in ("all", "NAME"):  # a pretrained encoder is the reader's own folder, or a download
-                load_config(re.sub("^bert:.*", "bert:tiny", name), overrides, prepare)
+                load_config(re.sub("^probe:.*", PROBE, re.sub("^bert:.*", "bert:tiny", name)), overrides, prepare)
         for corpus in values_of(arguments, "corpus", "corpora"):
             assert corpus in (*KNOWN, "sst2") or Path(corpus).suffix in (".tsv", ".txt", ".csv", ".jsonl"), arguments
 

@@ -19,7 +19,7 @@ from research.serving.explain import ROWS, Explainer, along_path, integrate_path
 from research.serving.prediction_files import split_into_chunks
 from research.serving.prediction_stream import OutputFormat, Predictor, predict_here
 from tests.test_models import LONGEST, VOCAB_SIZE, random_variables, small_config
-from tests.variant_cases import tested_variants
+from tests.variant_cases import contract_variants
 
 RUN = Path(__file__).parent / "data" / "run"
 LENGTH = 9
@@ -28,7 +28,7 @@ LENGTH = 9
 def embedded():
     """The variants with an embedding, one of those that differ in what they drop out while they train alone."""
     found = {}
-    for name in tested_variants():
+    for name in contract_variants():
         model = small_config(name).model
         settings = {k: v for k, v in dataclasses.asdict(model).items() if "dropout" not in k}
         if model.module != "linear.Linear":

@@ -10,7 +10,7 @@ from experiments.variants import load_config
 from research.models import build, layer_depth, load_module, settings_for, with_kernels
 from research.models.article import pad_front
 from research.models.kernels.options import Kernels
-from tests.variant_cases import tested_variants
+from tests.variant_cases import contract_variants
 
 IDS, LENGTHS = np.full((2, 5), 3, np.int32), np.array([5, 2], np.int32)
 PARTS = ("convolution", "norm")
@@ -68,7 +68,7 @@ def test_a_module_says_how_far_its_layers_are_from_the_input(path):
     assert depths_of(path, settings) == expected
 
 
-@pytest.mark.parametrize("path", sorted({load_config(name).model.module for name in tested_variants()}))
+@pytest.mark.parametrize("path", sorted({load_config(name).model.module for name in contract_variants()}))
 def test_a_layer_pattern_fits_the_names_of_the_layers(path):
     """It also holds for a new module, which `DEPTHS` does not list."""
     has_layers = any(depth for depth in depths_of(path, {}).values())

@@ -11,7 +11,7 @@ from research.comparison.plan import Variant
 from research.comparison.tuning import SearchedVariant, SearchSpec, chosen_settings, draw, expected_best, tune
 from research.errors import UserError
 from tests.comparing import compare_into
-from tests.variant_cases import tested_variants
+from tests.variant_cases import contract_variants
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -30,7 +30,7 @@ def test_trials_fill_the_space_and_more_trials_begin_with_the_same_ones():
         draw({"a": ("normal", 0, 1)}, 2, seed=0)
 
 
-@pytest.mark.parametrize("name", tested_variants())
+@pytest.mark.parametrize("name", contract_variants())
 def test_every_space_makes_configs(name):
     for settings in draw(space_of(name), 4, seed=0):
         load_config(name, [f"--config.{field}={value}" for field, value in settings.items()])

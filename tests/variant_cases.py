@@ -9,7 +9,7 @@ from tests.bert_encoder import DATA
 PROBE = f"probe:{DATA / 'tiny_bert'}"
 
 
-def tested_variants():
+def contract_variants():
     """Return the names of the repository's variants, and one of each module that starts from a user's encoder."""
     return [*every_variant(), PROBE]
 
@@ -19,7 +19,7 @@ def variant_cases():
 
     The default variant has the module's own default settings. If there is none, the first variant stands for it.
     """
-    models = {name: load_config(name).model for name in tested_variants()}
+    models = {name: load_config(name).model for name in contract_variants()}
     defaults = {}
     for name, model in models.items():
         if vars(model) == vars(settings_for(model.module)):
