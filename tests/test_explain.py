@@ -16,7 +16,7 @@ from research.models import build
 from research.models.linear_fit import hash_pairs
 from research.runs.train import train
 from research.serving.explain import ROWS, Explainer, along_path, integrate_path
-from research.serving.prediction_files import split_into_chunks
+from research.serving.prediction_files import Input, InputText, split_into_chunks
 from research.serving.prediction_stream import OutputFormat, Predictor, predict_here
 from tests.test_models import LONGEST, VOCAB_SIZE, random_variables, small_config
 from tests.variant_cases import contract_variants
@@ -149,7 +149,9 @@ def test_an_explanation_is_of_the_runs_own_prediction(text, explained):
     assert [word["word"] for word in found["words"]] == [word for word, _ in run.words(text)]
     assert len(found["words"]) == len(run.encode([text]).tokens)
     assert "uncertainty" not in found  # it drops nothing out
-    ((_, written),) = predict_here(Predictor(RUN), split_into_chunks([(text, 0)]), OutputFormat(explain=True))
+    ((_, written),) = predict_here(
+        Predictor(RUN), split_into_chunks(Input(iter([InputText(text, 0)]))), OutputFormat(explain=True)
+    )
     answer = json.loads(written)  # as `predict` writes it
     assert (answer["label"], answer["explanation"]) == (found["label"], found)
 

@@ -78,7 +78,7 @@ def results():
 
 def test_peers_are_measured_only_beside_the_articles_lstm(results):
     assert results["article"] is None
-    assert results["other size"] == "run is not the `lstm` of two classes that the peers have: leave --peers out"
+    assert results["other size"] == "run is not the `lstm` of two classes that the peers have: leave peers out"
 
 
 def test_a_peer_that_computes_something_else_is_refused(results):

@@ -249,7 +249,7 @@ def test_filler_rows_change_no_step(small_corpus):
     def step(rows):
         state = init_state(programs, config, prepared.train, (64,))
         batch = gather(prepared.train, np.arange(5), rows, (64,))
-        return programs.train(state, Batch(*map(np.asarray, batch)))
+        return programs.train(state, batch)
 
     (alone, metrics), (filled, metrics_filled) = step(5), step(8)
     assert float(metrics.weight) == float(metrics_filled.weight) == 5

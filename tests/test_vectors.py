@@ -144,7 +144,7 @@ def test_embeddings_start_from_them_and_fixed_ones_stay(small_corpus, some_vecto
 
 
 def test_an_embedding_of_another_size_and_none_at_all_are_sentences(small_corpus, some_vectors):
-    for name, message in (("lstm", "use --config.model.embedding_size=6"), ("linear", "has no embedding")):
+    for name, message in (("lstm", "use config.model.embedding_size = 6"), ("linear", "has no embedding")):
         config = load_config(name)
         config.data.vectors = some_vectors
         prepared = prepare_texts(RunSpec(config, small_corpus, 5, 0, 0))

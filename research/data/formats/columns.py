@@ -171,6 +171,8 @@ def choose_columns(
     if label is not None and label in text:
         raise UserError(f"--text_column and --label_column both name the column {table.columns[label]!r}")
 
+    sample = functools.cache(sample)
+
     @functools.cache
     def content(i: int) -> Content:
         return looks_like([row[i] for row in sample() if i < len(row)])
