@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import tarfile
 import zipfile
 
 import pytest
@@ -92,6 +93,7 @@ FILES = {
     "blank_line.csv": lines('"{t}",{l}', header="text,label\n") + "   \n",
     "numbered.csv": lines('{l},"{t}"', header="0,1\n"),
     "database.txt": lines("{n}|{t}|{l}"),
+    "quoted.txt": lines('"{t}","{l}"', header='"Satz","Klasse"\n'),
     "escaped_few.csv": lines("{t},{l}", header="text,label\n").replace(", a", " a").replace("my mug", '\\"my mug\\"'),
     "overflow.csv": lines('{l},"{t}",,', NAMES, header="v1,v2,,\n").replace('late",,', 'late",and more,'),
 }
@@ -404,7 +406,7 @@ def test_a_file_of_texts_keeps_its_first_line(tmp_path):
         ("a.json", '{"train": [["a", 1]], "test": [["b", 2]]}', r"the lists train \(1\), test \(1\), .* in one folder"),
         ("a.json", json.dumps({n: {"a": f"so {n} so", "b": "x"} for n in "pqrstuvwxyz"}), "Name the columns with"),
         ("a.csv", lines("{t}~{l}", header="text~label\n"), "has one column: is the separator another"),
-        ("a.csv", b"text,label\n" + b"\0" * 400, r"a\.csv:2: fewer cells"),
+        ("a.csv", b"text,label\n" + b"\0" * 400, "binary or damaged, 400 bytes are zero"),
         ("a.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         ("a.csv", lines('"{t}",{l}', ("\\N", *LABELS[1:]), "text,label\n"), "stand for no label. drop_missing=True"),
     ],
@@ -413,6 +415,25 @@ def test_a_refusal_says_how_to_go_on(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=words):
         load(tmp_path / name)
+
+
+def test_an_archive_of_tar_is_named(tmp_path):
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("train.csv"))
+    with pytest.raises(UserError, match=r"a tar archive. Unpack it \(tar xf "):
+        read_rows(path)
+
+
+def test_separators_of_which_several_fit_are_all_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(lines("{t}, so;{l}", NAMES).replace("again, so", "again so"), encoding="utf-8")
+    with pytest.raises(SeveralReadings) as caught:
+        find_reading(path)
+    given = [dict(flag.removeprefix("--").split("=") for flag in flags) for flags in caught.value.choices]
+    assert [flags["separator"] for flags in given] == ["comma", "semicolon"]
+    rows = read_rows(path, ReadOptions("1", "2", header="no", separator="semicolon"))
+    assert (rows[0].text, rows[0].label) == ("the kettle sings well, so", "good")
 
 
 def test_an_empty_table_is_no_input(tmp_path):

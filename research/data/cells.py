@@ -10,7 +10,18 @@ from research.errors import UserError
 _MAX_SHOWN = 40  # characters of a label in a message
 _MAX_LABEL = 1_000  # characters
 _MAX_TEXT = 10_000_000  # characters, about three long novels; the tokenizer needs 200 bytes for each
-NO_VALUE = {"NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "\\N"}  # what programs write for no label
+NO_VALUE = {
+    "NA",
+    "N/A",
+    "#N/A",
+    "<NA>",
+    "NaN",
+    "nan",
+    "NULL",
+    "null",
+    "None",
+    "\\N",
+}  # what programs write for no label
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff]|^[\u200c\u200d\u00ad]+|[\u200c\u200d\u00ad]+$")
 
 

@@ -16,7 +16,7 @@ from research.data.formats.arrow_tables import arrow_table, is_arrow
 from research.data.formats.columns import Choice, NoColumn, choose_columns, is_usual_name, unique_name
 from research.data.formats.json_records import is_json, json_table
 from research.data.formats.labelled_lines import fasttext_table, labelled_lines_table
-from research.data.formats.separated import has_quoted_words, is_consistent, separated_tables
+from research.data.formats.separated import has_quoted_cells, is_consistent, separated_tables
 from research.data.formats.table import OnProgress, Record, Table
 from research.data.formats.text_lines import read_lines, sample_of
 from research.data.read_options import SEPARATORS, ReadOptions
@@ -25,6 +25,7 @@ from research.errors import UserError, shorten
 _SAMPLE_CHARACTERS = 1 << 20
 _LABELLED_SAMPLE, _TEXT_SAMPLE = 200_000, 1_000  # rows that show what a column holds; a file may be sorted by label
 _MOST_CHOICES = 12  # ways to read a file that a message lists
+_FEW_ZEROS = 64  # bytes that may be zero in any text
 _FEW_LINES = 4  # with fewer, it may be chance that all have a sign equally often
 _WITH_NAMES = (".csv", ".tsv", ".json", ".jsonl")  # of files that name columns, so that none is empty
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
@@ -134,6 +135,10 @@ def find_reading(path: Path, options: ReadOptions = ReadOptions(), *, labelled: 
 def tables_of(path: Path, options: ReadOptions, *, labelled: bool) -> list[Table]:
     """Return the ways in which the format of a file can be understood, most usual first."""
     raw = sample_of(path)
+    if raw[257:262] == b"ustar":
+        raise UserError(
+            f"{path}: a tar archive. Unpack it (tar xf {shlex.quote(str(path))}) and name a file or folder of it"
+        )
     if is_arrow(raw):
         return [arrow_table(path, raw)]
     if not options.encoding and not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -141,6 +146,8 @@ def tables_of(path: Path, options: ReadOptions, *, labelled: bool) -> list[Table
         order = max(zeros, key=zeros.get)
         if zeros[order] > len(raw) / 4 > 4 * min(zeros.values()):
             raise UserError(f"{path}:1: UTF-16 without a mark. Use --encoding=utf-16-{order}")
+        if (count := sum(zeros.values())) > max(_FEW_ZEROS, len(raw) / 10):
+            raise UserError(f"{path}: binary or damaged, {count:,} bytes are zero. Save it as CSV, encoding UTF-8")
     sample = _first_characters(path, options.encoding)
     suffix = suffix_of(path)
     if not sample.strip() and (labelled or suffix in _WITH_NAMES):
@@ -152,7 +159,7 @@ def tables_of(path: Path, options: ReadOptions, *, labelled: bool) -> list[Table
         return [fasttext]
     first = next((line for line in lines if line.strip()), "")
     present = [sign for sign in SEPARATORS.values() if sign in first and sign != " "]
-    if not options.separator and has_quoted_words(lines):  # as R writes a table
+    if not options.separator and has_quoted_cells(" ", lines):  # as R writes a table
         return separated_tables(path, sample, options, [" "])
     if suffix == ".csv":
         return separated_tables(path, sample, options, present or [","])
@@ -163,7 +170,8 @@ def tables_of(path: Path, options: ReadOptions, *, labelled: bool) -> list[Table
         return separated_tables(path, sample, options, [])
     has_tabs = is_consistent("\t", lines) or ("\t" in first and labelled)
     if not has_tabs:
-        named = [sign for sign in present if any(map(is_usual_name, first.replace('"', "").split(sign)))]
+        named = [sign for sign in present if has_quoted_cells(sign, lines)]
+        named = named or [sign for sign in present if any(map(is_usual_name, first.replace('"', "").split(sign)))]
         if named:
             return separated_tables(path, sample, options, named)
         if len(lines) > _FEW_LINES and is_consistent("|", lines, least=2):

@@ -159,7 +159,8 @@ def choose_columns(
       UserError: a column that the flags name is not there, or no column looks like texts or like labels.
     """
     if labelled and len(table.columns) == 1 and not table.has_names and table.format.startswith("tab"):
-        raise NoColumn("no tab, expected one between text and label: TEXT<TAB>LABEL", {"label"})
+        words = "no tab, expected one between text and label: TEXT<TAB>LABEL. Name another sign with --separator"
+        raise NoColumn(words, {"label"})
     text = [i for _, i in text_columns(options.text, table.columns)] if options.text else []
     label = find_column(options.label, table.columns) if options.label else None
     group = find_column(options.group, table.columns) if options.group else None

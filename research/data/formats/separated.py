@@ -16,6 +16,7 @@ from research.errors import UserError
 
 _SAMPLE_ROWS = 2_000
 _LONE_RETURN = "\ue00d"  # stands for a carriage return within a text, which the csv module takes for a line break
+_SHOWN_LINES = 20  # by which quotes around cells are recognised
 _FEW_ROWS = 4  # with fewer, the labels do not tell whether the first row is a header
 
 
@@ -43,10 +44,10 @@ def separated_tables(path: Path, sample: str, options: ReadOptions, separators: 
     start = 1 if stated else 0
     if stated or options.separator:
         separators = [stated[1] if stated else SEPARATORS[options.separator]]
-    tables = []
+    tables, separators = [], list(separators)
     for separator in separators:
         dialect, rows = _best_dialect(separator, lines[start:])
-        layout = _Layout(path, options, dialect, start, end)
+        layout = _Layout(path, options, dialect, start, end, is_only=len(separators) == 1)
         for has_header in header_choices(rows, options, is_tab=separator == "\t"):
             tables.append(layout.table(rows[0] if rows else [], has_header, is_stated=bool(stated)))
     return tables
@@ -65,12 +66,15 @@ def is_consistent(separator: str, lines: Sequence[str], least: int = 1) -> bool:
     return count >= least and lines_with >= 0.9 * counts.total()
 
 
-def has_quoted_words(lines: Sequence[str]) -> bool:
-    """Return whether the first lines are words and quoted texts with blanks between them, the first all quoted."""
-    cell = r'"(?:[^"\\]|\\.|"")*"'
-    shown = [line for line in lines if line.strip()][:_FEW_ROWS]
-    are_cells = all(re.fullmatch(rf"(?:{cell}|[^\s\"]+)(?: (?:{cell}|[^\s\"]+))+", line) for line in shown)
-    return len(shown) > 1 and are_cells and bool(re.fullmatch(rf"{cell}(?: {cell})+", shown[0])) and '"' in shown[1]
+def has_quoted_cells(separator: str, lines: Sequence[str]) -> bool:
+    """Return whether the first lines are cells of which some stand in quotes; between blanks, all of the first line."""
+    quoted, plain = r'"(?:[^"\\]|\\.|"")*"', rf'[^"{re.escape(separator)}]*'
+    sign = re.escape(separator)
+    shown = [line for line in lines if line.strip()][:_SHOWN_LINES]
+    rows = [re.fullmatch(rf"(?:{quoted}|{plain})(?:{sign}(?:{quoted}|{plain}))+", line) for line in shown]
+    if len(shown) < 2 or not all(rows) or not all('"' in line for line in shown):
+        return False
+    return separator != " " or bool(re.fullmatch(rf"{quoted}(?: {quoted})+", shown[0]))
 
 
 def _best_dialect(separator: str, lines: Sequence[str]) -> tuple[Dialect, list[list[str]]]:
@@ -190,6 +194,7 @@ class _Layout(NamedTuple):
     dialect: Dialect
     start: int  # lines before the first row
     end: str  # of a line
+    is_only: bool  # whether no other separator is plausible
 
     def table(self, first: Sequence[str], has_header: bool, is_stated: bool) -> Table:
         """Return the table with or without a header."""
@@ -197,7 +202,7 @@ class _Layout(NamedTuple):
         separator = next((name for name, sign in SEPARATORS.items() if sign == self.dialect.separator), "other")
         words = f"{separator}-separated, {'with' if has_header else 'without'} a header"
         is_usual = self.dialect.separator == ("\t" if self.path.suffix.lower() in (".tsv", ".txt", ".tab") else ",")
-        flags = {} if is_usual or is_stated else {"separator": separator}
+        flags = {} if is_stated or (is_usual and self.is_only) else {"separator": separator}
         flags |= {} if has_header == (self.dialect.separator != "\t") else {"header": "yes" if has_header else "no"}
 
         def rows(on_progress: OnProgress) -> Iterator[Record]:
