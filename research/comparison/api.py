@@ -170,9 +170,11 @@ def _choose_variants(variants: Sequence[str] | Mapping[str, Any]) -> list[Varian
     if isinstance(variants, str):
         variants = [variants]
     if isinstance(variants, Mapping):
-        for name in variants:
+        for name, value in variants.items():
             if not isinstance(name, str):
                 raise UserError(f"a variant is named {name!r}, expected a string such as {str(name)!r}")
+            if isinstance(value, str) and value.lower().endswith((".csv", ".csv.gz")):
+                raise UserError(f"{name} is {value!r}; expected Path({value!r}) for a file of predictions")
         return [make_variant(n, named_config(v) if isinstance(v, str) else v) for n, v in variants.items()]
     if not isinstance(variants, Sequence):
         raise UserError(f'variants is a {type(variants).__name__}, expected names such as ["lstm", "cnn:rand"]')
