@@ -9,8 +9,9 @@ _ARGUMENTS = {"text_column": "text", "label_column": "label", "group_column": "g
 # Flags without a value, as Python says them.
 _SWITCHES = {"overwrite": "overwrite=True", "drop_missing": "drop_missing=True", "clean": "clean(corpus)"}
 _LISTS = ("text", "variants")  # arguments that take a list where the flag has commas
+_NAME = r"[a-z](?:[\w.]*\w)?"  # of a flag; a full stop after it ends a sentence
 # A flag with its value, whole in quotes if a shell needs it: '--text_column=full text'.
-_FLAG = re.compile(r"""(?<![\w'"-])--([a-z][\w.]*)(?:=('[^']*'|"[^"]*"|\S*[^\s.,;:)]))?|'--([a-z][\w.]*)=([^']*)'""")
+_FLAG = re.compile(rf"""(?<![\w'"-])--({_NAME})(?:=('[^']*'|"[^"]*"|\S*[^\s.,;:)]))?|'--({_NAME})=([^']*)'""")
 _FLAGS = re.compile(rf"(?:\./launch\.sh (\w+) ?)?((?:{_FLAG.pattern})(?: (?:{_FLAG.pattern}))*)?")
 
 
@@ -49,7 +50,7 @@ def _argument(flag: str, value: str | None) -> str:
     """Return a flag, with its value if it has one, as Python says it."""
     name = _ARGUMENTS.get(flag, flag)
     if value is None:
-        return _SWITCHES.get(flag, name)
+        return _SWITCHES.get(flag, f"{name}=" if flag in _ARGUMENTS else name)
     value = value.strip("'\"")
     values = value.split(",") if name in _LISTS else [value]
     shown = ", ".join(map(_literal, values))

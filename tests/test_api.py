@@ -85,6 +85,13 @@ def test_the_best_variant_has_its_runs(result):
     assert restore(best.runs[0]).class_names == ("0", "1")
 
 
+def test_a_result_stands_for_its_folder(result, corpus):
+    together, texts = restore(result, "small"), corpus.texts[:9]
+    by_hand = [together.class_names[i] for i in together.predict_proba(texts).argmax(axis=1)]
+    assert together.predict(texts) == by_hand
+    assert set(restore(result.best.runs[0]).predict(texts)) <= {"0", "1"}
+
+
 def test_a_result_reads_well_as_text_and_as_html(result):
     text, page = repr(result), result._repr_html_()
     assert text.startswith(result.answer)
@@ -127,6 +134,11 @@ def test_the_same_call_trains_nothing_and_other_texts_are_refused(result, frame,
         (["mlp"], {"margin": 1}, "margin is 1, expected a fraction such as 0.01"),
         (["mlp"], {"pairs": "some"}, "pairs is 'some', expected one of baseline, all"),
         (["mlp"], {"baseline": "lstm"}, "baseline is 'lstm', expected one of mlp"),
+        ({"svm": "svm.csv"}, {}, r"svm is 'svm.csv'; expected Path\('svm.csv'\) for a file of predictions"),
+        ({7: "mlp"}, {}, "a variant is named 7, expected a string such as '7'"),
+        (["mlp"], {"margin": "1"}, "margin is '1', expected a fraction"),
+        (["mlp"], {"folds": "5"}, "folds is '5', expected an integer"),
+        (["mlp"], {"repeats": 1.5}, "repeats is 1.5, expected an integer"),
         (["mlp"], {"repeats": 0}, "repeats is 0, expected 1 to"),
         (["mlp"], {"folds": 1}, "folds is 1, expected 2 to"),
     ],

@@ -19,6 +19,7 @@ ERRORS = ("UserError", "Diverged", "WorkerLost", "not_installed")
         ("Use --text_column=review --label_column=stars.", 'Use text="review", label="stars".'),
         ("Use --text_column=title,body", 'Use text=["title", "body"]'),
         ("name another --workdir, or pass --overwrite", "name another workdir, or pass overwrite=True"),
+        ("name another with --text_column.", "name another with text=."),
         ("use at least --repeats=2", "use at least repeats=2"),
         ("--config.training.patience=0", "config.training.patience = 0"),
         ("add --config.optimizer.warmup=0.1, or more", "add config.optimizer.warmup = 0.1, or more"),

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from experiments.variants import load_config
-from research.comparison.foreign_models import fit_and_predict, given_labels
+from research.comparison.foreign_models import fit_and_predict, given_labels, label_index
 from research.data.corpora import make_corpus
 from research.data.reader import Row
 from research.data.splits import Split, split_corpus
@@ -166,6 +166,16 @@ def test_columns_follow_the_classes_of_the_model(three):
     assert output.scores.argmax(axis=1).tolist() == [0, 1, 1]  # never the class that it does not know
 
 
+def test_booleans_are_the_classes_false_and_true():
+    rows = [Row(f"text {i}", ("false", "true")[i % 2], "", "") for i in range(12)]
+    corpus = make_corpus("booleans", {"all": rows})
+    split = split_corpus(corpus, 0, folds=3, fold=0, repeat=0)
+    model = Model(lambda texts: np.array([int(text.split()[1]) % 2 == 1 for text in texts]))
+    output, _ = fit_and_predict(model, corpus, split, seed=0, place="m")
+    assert output.scores.argmax(axis=1).tolist() == corpus.labels[split.test].tolist()
+    assert label_index(("False", "True"))[True] == label_index(("false", "true"))["True"] == 1
+
+
 def test_random_numbers_are_those_of_the_run(three):
     split = split_corpus(three, 0, folds=3, fold=0, repeat=0)
     model = Model(lambda texts: 10 * np.random.randint(3, size=len(texts)))
@@ -208,7 +218,9 @@ def test_an_error_of_a_model_fails_its_runs_alone(small_corpus, tmp_path):
     assert "broken fold0 repeat0: failed (KeyError: 'no words')" in lines
     record = run_files.read_record(tmp_path / "c" / "broken" / "fold0-repeat0")
     assert "self._error" in record["traceback"]
-    assert "broken/fold0-repeat0: failed" in (tmp_path / "c" / "report.md").read_text()
+    report = (tmp_path / "c" / "report.md").read_text()
+    assert "broken/fold0-repeat0: failed" in report
+    assert "Failed: broken in 3 of 3 run(s) (KeyError: 'no words'). The record.json" in report
     with pytest.raises(UserError, match=r"3 failed, broken/fold0-repeat0 with KeyError: 'no words'"):
         compare_into(tmp_path / "d", {"broken": broken}, small_corpus, folds=3)
 

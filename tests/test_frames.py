@@ -33,6 +33,12 @@ def test_a_frame_is_the_same_corpus_as_the_file(frame, small_corpus):
     assert corpus.ids.tolist() == small_corpus.ids.tolist()
 
 
+def test_columns_without_names_are_numbers(frame, small_corpus):
+    numbered = pandas.DataFrame(frame.to_numpy())  # as read_csv(header=None) returns them
+    assert Corpus.from_pandas(numbered, text=0, label=1) == small_corpus
+    assert Corpus.from_pandas(numbered, text=[2, 0], label=1).texts[0].startswith("film ")
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -111,6 +117,11 @@ def test_missing_values_are_counted_and_named_or_dropped(frame):
         (lambda df: Corpus.from_texts(["a", "b"], [0, [1, 2]]), r"texts\[1\]: more than one label"),
         (lambda df: Corpus.from_texts(["a", "b"], [0, 0]), "every label is '0', expected at least two classes"),
         (lambda df: Corpus.from_dataset(df), "the data set is a DataFrame, expected a datasets.Dataset"),
+        (lambda df: Corpus.from_texts(df[["review"]], df["sentiment"]), r'texts has 2 dimensions, .*as df\["text"\]'),
+        (lambda df: Corpus.from_texts(["a", "b"], np.eye(2)), "labels has 2 dimensions, expected one"),
+        (lambda df: Corpus.from_pandas(df.assign(y=[np.eye(2)[0]] * 240), "review", "y"), r"more than one label \(2\)"),
+        (lambda df: load(df), "load takes a name or a path, not a DataFrame. A DataFrame goes into Corpus.from_pandas"),
+        (lambda df: as_corpus(df), "Name yours with text= and label= of Corpus.from_pandas"),
         (lambda df: as_corpus(7), "the corpus is a int, expected a name, a path, a DataFrame"),
     ],
 )

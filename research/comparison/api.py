@@ -80,6 +80,7 @@ def compare(
     _check_options("compare", options, ComparisonOptions)
     folder, corpus = Path(workdir), as_corpus(corpus)
     overwrite, max_repeats = options.get("overwrite", False), options.get("max_repeats")
+    _check_integers(folds=folds, repeats=repeats, max_repeats=max_repeats)
     chosen = _choose_variants(variants)
     spec = ComparisonSpec(
         chosen,
@@ -133,6 +134,7 @@ def train(
       Diverged: the loss is no longer finite; the best state before is saved.
     """
     _check_options("train", options, TrainOptions)
+    _check_integers(folds=folds, fold=fold, repeat=repeat)
     name, settings = (variant_label(config), named_config(config)) if isinstance(config, str) else ("run", config)
     if not isinstance(settings, Config):
         kind = type(settings).__name__
@@ -156,11 +158,23 @@ def _check_options(function: str, options: Mapping[str, Any], known: type) -> No
         raise UserError(f"{function} has no argument {unknown[0]!r}, {expected(unknown[0], names)}")
 
 
+def _check_integers(**given: Any) -> None:
+    """Raise UserError if an argument is neither None nor an integer."""
+    for name, value in given.items():
+        if value is not None and type(value) is not int:
+            raise UserError(f"{name} is {value!r}, expected an integer")
+
+
 def _choose_variants(variants: Sequence[str] | Mapping[str, Any]) -> list[Variant | ForeignVariant]:
     """Return the variants by their names in tables, with their configs."""
     if isinstance(variants, str):
         variants = [variants]
     if isinstance(variants, Mapping):
+        for name, value in variants.items():
+            if not isinstance(name, str):
+                raise UserError(f"a variant is named {name!r}, expected a string such as {str(name)!r}")
+            if isinstance(value, str) and value.lower().endswith((".csv", ".csv.gz")):
+                raise UserError(f"{name} is {value!r}; expected Path({value!r}) for a file of predictions")
         return [make_variant(n, named_config(v) if isinstance(v, str) else v) for n, v in variants.items()]
     if not isinstance(variants, Sequence):
         raise UserError(f'variants is a {type(variants).__name__}, expected names such as ["lstm", "cnn:rand"]')
@@ -182,8 +196,9 @@ def _claims(folder: Path | None, options: ComparisonOptions) -> Claims | None:
     given: dict[str, Any] = {name: options[name] for name in ("metric", "baseline", "margin") if name in options}
     if given.get("metric", "accuracy") not in METRICS:
         raise UserError(f"metric is {given['metric']!r}, {expected(str(given['metric']), METRICS)}")
-    if not 0 <= given.get("margin", 0.0) <= _MOST_MARGIN:
-        raise UserError(f"margin is {given['margin']}, expected a fraction such as 0.01 for one point")
+    margin = given.get("margin", 0.0)
+    if not isinstance(margin, (int, float)) or not 0 <= margin <= _MOST_MARGIN:
+        raise UserError(f"margin is {margin!r}, expected a fraction such as 0.01 for one point")
     if "pairs" in options:
         if options["pairs"] not in _PAIRS:
             raise UserError(f"pairs is {options['pairs']!r}, expected one of {', '.join(_PAIRS)}")

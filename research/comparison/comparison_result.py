@@ -52,7 +52,7 @@ class BestVariant:
 
 
 class ComparisonResult:
-    """A comparison and its folder. The tables need pandas; all else works without it.
+    """A comparison and its folder, for which it stands: `restore(result, "lstm")`. Only the tables need pandas.
 
     Attributes:
       folder: the comparison's folder, with `report.html`.
@@ -63,6 +63,9 @@ class ComparisonResult:
         self.results = results
         self.folder = folder
         self._corpus = corpus
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     @property
     def answer(self) -> str:
@@ -146,7 +149,8 @@ class ComparisonResult:
                     }
                 )
         rows.sort(key=lambda row: -(row["probability"] or 0.0))
-        return _frame(rows, ("text", "label", "prediction", "probability", "fold", "repeat"))
+        columns = ("text", "label", "prediction", "probability", "fold", "repeat")
+        return _frame(rows, columns).astype({"probability": float})
 
     def plot(self, name: str = "scores") -> Figure:
         """Return a plot of the report: "scores", "curves", "cost", "calibration" or "confusion".

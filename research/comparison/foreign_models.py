@@ -164,10 +164,15 @@ def are_wrong(probabilities: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)  # it is asked for each text
 def label_index(class_names: tuple[str, ...]) -> dict[Any, int]:
-    """Return label -> class, for labels as a model gets them and as their names. 1, 1.0 and True are one label."""
-    return {name: i for i, name in enumerate(class_names)} | {
-        label.item(): i for i, label in enumerate(given_labels(class_names))
-    }
+    """Return label -> class, for labels as a model gets them and as their names. 1, 1.0 and True are one label.
+
+    The classes false and true are booleans too, as Python has them and as pandas writes them to a file.
+    """
+    labels = {label.item(): i for i, label in enumerate(given_labels(class_names))}
+    booleans = {name.lower(): i for i, name in enumerate(class_names)}
+    if booleans.keys() == {"false", "true"}:
+        labels |= {value: booleans[str(value).lower()] for value in (False, True, "False", "True")}
+    return labels | {name: i for i, name in enumerate(class_names)}
 
 
 def one_hot(classes: Sequence[int], num_classes: int) -> np.ndarray:

@@ -76,7 +76,7 @@ class TrainedRun:
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Return the most probable label of each text."""
-        return [self.class_names[i] for i in self.predict_proba(texts).argmax(axis=1)]
+        return self.model.predict(texts)
 
     def evaluate(self, corpus: Corpus | Path | str) -> dict[str, float]:
         """Return metric -> score on a corpus.

@@ -95,7 +95,8 @@ def reload_corpus(description: dict[str, Any], classes: tuple[str, ...]) -> Corp
     source = description.get("source", description["name"])
     if not source:
         raise UserError(
-            f"the corpus {description['name']!r} was made in Python and is in no file: name a file of it with --corpus"
+            f"the corpus {description['name']!r} was made in Python and is in no file: pass --corpus, "
+            "a file with the same texts, or in Python the same corpus"
         )
     if source not in KNOWN and not Path(source).exists():
         raise UserError(f"the run was trained on {source}, which is not there: name it with --corpus")

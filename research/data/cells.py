@@ -25,7 +25,7 @@ NO_VALUE = {
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff]|^[\u200c\u200d\u00ad]+|[\u200c\u200d\u00ad]+$")
 
 
-def text_of_cell(cell: Any, column: str, place: str) -> str | None:
+def text_of_cell(cell: Any, column: str | int, place: str) -> str | None:
     """Return a cell of texts; None if it is empty of any value.
 
     Raises:

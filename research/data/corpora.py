@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,9 @@ class Corpus:
     def from_pandas(
         cls,
         frame: Any,
-        text: str | Sequence[str] = "text",
-        label: str = "label",
-        group: str | None = None,
+        text: str | int | Sequence[str | int] = "text",
+        label: str | int = "label",
+        group: str | int | None = None,
         *,
         name: str = "dataframe",
         drop_missing: bool = False,
@@ -155,6 +156,9 @@ def load(
     Raises:
       UserError: the name is unknown, a file is malformed, or its labels cannot be learnt.
     """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        kind = type(name_or_path).__name__
+        raise UserError(f"load takes a name or a path, not a {kind}. A DataFrame goes into Corpus.from_pandas")
     options = _with_given(options, given)
     if str(name_or_path) in KNOWN:
         name = str(name_or_path)

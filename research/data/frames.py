@@ -31,18 +31,18 @@ _MOST_PLACES = 5  # named in a message about missing values
 class FrameColumns(NamedTuple):
     """The columns to read: names, and whether rows without a text or a label are left out."""
 
-    text: str | Sequence[str]  # several columns are joined by a blank
-    label: str
-    group: str | None = None
+    text: str | int | Sequence[str | int]  # several columns are joined by a blank; pandas numbers those without a name
+    label: str | int
+    group: str | int | None = None
     drop_missing: bool = False
 
     @property
-    def texts(self) -> list[str]:
+    def texts(self) -> list[str | int]:
         """The names of the text columns."""
-        return [self.text] if isinstance(self.text, str) else list(self.text)
+        return [self.text] if isinstance(self.text, (str, int)) else list(self.text)
 
     @property
-    def names(self) -> list[str]:
+    def names(self) -> list[str | int]:
         """All names."""
         return [*self.texts, self.label, *([] if self.group is None else [self.group])]
 
@@ -50,7 +50,7 @@ class FrameColumns(NamedTuple):
 class _Values(NamedTuple):
     """The content of a table."""
 
-    texts: dict[str, list[Any]]  # column -> its cells
+    texts: dict[str | int, list[Any]]  # column -> its cells
     labels: list[Any]
     groups: list[Any] | None
     place: Callable[[int], str]  # row -> where it is, as Python says it
@@ -68,6 +68,11 @@ def rows_of_texts(
     for name, values in given.items():
         if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
             raise UserError(f"{name} is a {type(values).__name__}, expected a list with one entry for each text")
+        if getattr(values, "ndim", 1) != 1:
+            raise UserError(
+                f"{name} has {values.ndim} dimensions, expected one: a list, an array or a column of a table, such as "
+                f'df["{name.removesuffix("s")}"]'
+            )
     lists = {name: list(values) for name, values in given.items()}
     lengths = {name: len(values) for name, values in lists.items()}
     if len(set(lengths.values())) > 1:
@@ -88,7 +93,7 @@ def rows_of_frame(frame: Any, columns: FrameColumns) -> list[Row]:
     """
     if not all(hasattr(frame, name) for name in ("columns", "iloc", "index")):
         raise UserError(f"the frame is a {type(frame).__name__}, expected a pandas.DataFrame; load(path) reads a file")
-    _check_columns(columns, list(frame.columns))
+    _check_columns(columns, list(frame.columns), "from_pandas")
     groups = None if columns.group is None else list(frame[columns.group])
     texts = {name: list(frame[name]) for name in columns.texts}
     place = functools.partial(_place_in_frame, list(frame.index))
@@ -135,7 +140,7 @@ def _values_of_dataset(dataset: Any, columns: FrameColumns, split: str) -> _Valu
     if not all(hasattr(dataset, name) for name in ("column_names", "features", "num_rows")):
         kind = type(dataset).__name__
         raise UserError(f"the data set is a {kind}, expected a datasets.Dataset or DatasetDict, without streaming")
-    _check_columns(columns, dataset.column_names)
+    _check_columns(columns, dataset.column_names, "from_dataset")
     labels = list(dataset[columns.label])
     if names := getattr(dataset.features[columns.label], "names", None):
         labels = [None if label is None or label < 0 else names[label] for label in labels]
@@ -144,8 +149,8 @@ def _values_of_dataset(dataset: Any, columns: FrameColumns, split: str) -> _Valu
     return _Values({text: list(dataset[text]) for text in columns.texts}, labels, groups, lambda i: f"{name}[{i}]")
 
 
-def _check_columns(columns: FrameColumns, present: Sequence[Any]) -> None:
-    """Raise UserError if a column that should be read is missing or occurs twice."""
+def _check_columns(columns: FrameColumns, present: Sequence[Any], function: str) -> None:
+    """Raise UserError if a column that should be read is missing or occurs twice; `function` reads it."""
     if not columns.texts:
         raise UserError("text= names no column, expected at least one")
     missing = [name for name in columns.names if name not in present]
@@ -154,7 +159,9 @@ def _check_columns(columns: FrameColumns, present: Sequence[Any]) -> None:
         arguments = [f"{name}=" for name, names in given.items() if set(names) & set(missing)]
         absent = " and no column ".join(map(repr, dict.fromkeys(missing)))
         listed = ", ".join(map(repr, present)) or "none"
-        raise UserError(f"no column {absent}. Columns: {listed}. Name yours with {' and '.join(arguments)}")
+        raise UserError(
+            f"no column {absent}. Columns: {listed}. Name yours with {' and '.join(arguments)} of Corpus.{function}"
+        )
     for name in columns.names:
         if list(present).count(name) > 1:
             raise UserError(f"two columns are named {name!r}, expected different names")
@@ -197,6 +204,6 @@ def _describe_missing(without: Mapping[str, list[int]], values: _Values) -> str:
 
 def _plain_cell(cell: Any) -> Any:
     """Return a value as one of Python's own types; None if it is missing, as pandas and NumPy write it."""
-    cell = cell.item() if isinstance(cell, np.generic) else cell
+    cell = cell.tolist() if isinstance(cell, (np.generic, np.ndarray)) else cell
     is_missing = cell != cell if isinstance(cell, float) else type(cell).__name__ in ("NAType", "NaTType")
     return None if is_missing else cell

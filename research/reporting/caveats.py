@@ -7,12 +7,14 @@ from research.evaluation.metrics import METRICS, is_measurable
 from research.reporting.results import Results, list_later_choices
 from research.reporting.run_result import CHANGED, MISPLACED
 
+_MOST_OF_ERROR = 200  # characters
 _LBFGS_STEPS = 30  # fewer than this may not reach the optimum
 
 
 def list_caveats(results: Results) -> list[str]:
     """Return a sentence for each thing that may mislead."""
     sentences = (
+        _failed_runs(results),
         _not_trained(results),
         _changed_predictions(results),
         _misplaced_runs(results),
@@ -26,6 +28,22 @@ def list_caveats(results: Results) -> list[str]:
         _undefined_metric(results),
     )
     return [sentence for sentence in sentences if sentence]
+
+
+def _failed_runs(results: Results) -> str:
+    """Name the runs that an error ended, with the commonest error of each variant."""
+    variants = []
+    for variant, failures in results.failures.items():
+        error, _ = collections.Counter(failures.values()).most_common(1)[0]
+        planned = sum(row["variant"] == variant for row in results.rows)
+        shown = error if len(error) <= _MOST_OF_ERROR else f"{error[:_MOST_OF_ERROR]}..."
+        variants.append(f"{variant} in {len(failures)} of {planned} run(s) ({shown})")
+    if not variants:
+        return ""
+    return (
+        f"Failed: {'; '.join(variants)}. The record.json of a run has the traceback. The next call of compare tries "
+        "these runs again."
+    )
 
 
 def _not_trained(results: Results) -> str:

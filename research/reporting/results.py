@@ -27,7 +27,7 @@ from research.evaluation.metrics import METRICS
 from research.evaluation.planning import required_amounts
 from research.reporting.claims import LEVEL, Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
 from research.reporting.effects import Effect, estimate_effects
-from research.reporting.run_result import CHANGED, COLUMNS, RunResult, read_run
+from research.reporting.run_result import CHANGED, COLUMNS, FAILED, RunResult, read_run
 from research.runs import run_files
 from research.runs.plan_file import read_plan
 
@@ -47,6 +47,7 @@ class Results(NamedTuple):
     curves: dict[str, np.ndarray]  # variant -> validation accuracy [runs, epochs], NaN where a run has stopped
     outcomes: dict[str, list[Outcome]]  # variant -> the predictions of its finished runs
     untrained: dict[str, dict[str, Problem]]  # variant -> run folder -> why that run counts as not trained
+    failures: dict[str, dict[str, str]]  # variant -> run folder -> the error that ended that run
     effects: list[Effect]  # of settings that were varied together
 
     @property
@@ -108,6 +109,7 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
     outcomes: dict[str, list[Outcome]] = {}
     curves: dict[str, list[list[float]]] = {}
     untrained: dict[str, dict[str, Problem]] = {}
+    failures: dict[str, dict[str, str]] = {}
     for run in runs:
         variant = run.row["variant"]
         if run.outcome is not None:
@@ -115,6 +117,8 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
             curves.setdefault(variant, []).append(run.curve)
         if run.problem is not None:
             untrained.setdefault(variant, {})[run.row["run_folder"]] = run.problem
+        if run.failure:
+            failures.setdefault(variant, {})[run.row["run_folder"]] = run.failure
     pairs, spread = _compare_pairs(outcomes, untrained, plan, claims)
     return Results(
         plan,
@@ -133,6 +137,7 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
         },
         outcomes=outcomes,
         untrained=untrained,
+        failures=failures,
         effects=estimate_effects(list(plan["variants"]), outcomes, claims, folds=plan["folds"]),
     )
 
@@ -144,10 +149,9 @@ def _read_runs(folder: Path, plan: dict[str, Any]) -> list[RunResult]:
     if all(run.outcome is None for run in runs):
         changed = sum(run.row["status"] == CHANGED for run in runs)
         note = f" ({changed} of them have a {run_files.PREDICTIONS} that they did not write)" if changed else ""
-        failed = [run.row["run_folder"] for run in runs if run.row["status"] == "failed"]
+        failed = [run for run in runs if run.row["status"] == FAILED]
         if failed:
-            error = run_files.read_record(folder / failed[0]).get("error", "an error")
-            note += f" ({len(failed)} failed, {failed[0]} with {error})"
+            note += f" ({len(failed)} failed, {failed[0].row['run_folder']} with {failed[0].failure or 'an error'})"
         raise UserError(f"{folder}: no finished run{note}, expected at least one")
     return runs
 

@@ -14,6 +14,7 @@ from research.json_files import missing_in
 from research.runs import run_files
 from research.settings import without_places
 
+FAILED = "failed"  # a status in `record.json`: the run ended with an error
 # Statuses beside those in `record.json`:
 CHANGED = "changed"  # the predictions are not those that the run wrote
 MISPLACED = "of another run"  # the folder was copied from elsewhere
@@ -54,6 +55,7 @@ class RunResult(NamedTuple):
     outcome: Outcome | None = None  # None if the run is not finished, or its predictions were changed
     curve: Sequence[float] = ()  # validation accuracy by epoch
     problem: Problem | None = None  # why the run counts as not trained
+    failure: str = ""  # the error that ended a failed run
 
 
 def read_run(comparison: Path, plan: dict[str, Any], variant: str, *, fold: int, repeat: int) -> RunResult:
@@ -69,7 +71,7 @@ def read_run(comparison: Path, plan: dict[str, Any], variant: str, *, fold: int,
     record = run_files.read_record(folder)
     if record.get("status") != "done":
         status = record.get("status", "unfinished" if folder.exists() else "missing")
-        return RunResult(row | {"status": status})
+        return RunResult(row | {"status": status}, failure=record.get("error", "") if status == FAILED else "")
     if _is_of_another_run(folder, plan, variant, fold, repeat):
         return RunResult(row | {"status": MISPLACED})
     entry = plan["variants"][variant]

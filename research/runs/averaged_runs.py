@@ -57,6 +57,15 @@ class AveragedRuns:
         total = sum(run.predict_proba(texts).astype(np.float64) for run in self.runs)
         return (total / len(self.runs)).astype(np.float32)
 
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """Return the most probable label of each text."""
+        return most_probable_labels(self, texts)
+
+
+def most_probable_labels(classifier: Classifier | AveragedRuns, texts: Sequence[str]) -> list[str]:
+    """Return the label of the largest probability for each text."""
+    return [classifier.class_names[i] for i in classifier.predict_proba(texts).argmax(axis=1)]
+
 
 def find_finished_runs(comparison: Path, variant: str) -> list[Path]:
     """Return the folders of the finished runs of a variant, over all folds and repeats.

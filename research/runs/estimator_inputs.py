@@ -64,7 +64,8 @@ def read_labels(y: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"X has {count:,} texts and y has {len(labels):,} labels: inconsistent numbers of samples")
     if not count:
         raise UserError("X and y are empty (0 samples), expected texts and labels")
-    for i, label in enumerate(labels.tolist()):
+    # Of a list, because NumPy makes a NaN between strings the text "nan".
+    for i, label in enumerate(y if isinstance(y, (list, tuple)) else labels.tolist()):
         if is_missing(label):
             raise UserError(f"y[{i}] is {label}, expected a label; leave out texts without one")
         if isinstance(label, float) and not label.is_integer():

@@ -21,7 +21,7 @@ from research.data.tokenizer_files import unknown_id
 from research.errors import UserError
 from research.models import config_from_dict, guesser_shapes
 from research.runs import run_files
-from research.runs.averaged_runs import AveragedRuns, find_finished_runs, require_no_comparison
+from research.runs.averaged_runs import AveragedRuns, find_finished_runs, most_probable_labels, require_no_comparison
 from research.runs.checkpoints import Checkpoints
 from research.runs.code_hash import predicts_by_other_code
 from research.runs.texts import RunSpec, split_of
@@ -235,6 +235,10 @@ class RestoredRun(RestoredModel):
         batches = evaluation_batches([encoded], self._widths, ONE_DEVICE)
         _, probabilities = evaluate_runs(self._programs, self._variables, batches, [len(texts)])
         return probabilities[0]
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """Return the most probable label of each text."""
+        return most_probable_labels(self, texts)
 
     def probabilities(self, batch: Batch) -> np.ndarray:
         """Return the class probabilities of a padded batch, float32 [B, C]. Each new shape is compiled."""

@@ -107,6 +107,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
     def _resolve_config(self) -> Config:
         """Return the config with the settings of this classifier; warn of those that have no effect."""
         config = copy.deepcopy(self.variant) if isinstance(self.variant, Config) else named_config(str(self.variant))
+        if not isinstance(self.settings, (Mapping, type(None))):
+            kind = type(self.settings).__name__
+            raise UserError(f'settings is a {kind}, expected a mapping such as {{"model.hidden_size": 64}}')
         given = {
             "training.epochs": self.epochs,
             "optimizer.learning_rate": self.learning_rate,
