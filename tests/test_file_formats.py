@@ -215,6 +215,16 @@ def test_missing_texts_and_labels_are_counted_and_left_out_on_demand(tmp_path):
     assert "2 of 8 rows have no label and are left out" in notes[-1]
 
 
+def test_the_labels_of_a_long_sorted_file_are_found(tmp_path):
+    path = tmp_path / "a.csv"
+    texts = [f"{TEXTS[n % 8]} {n}" for n in range(50_000)]
+    lines_of_file = [f'"{4 * (n >= 25_000)}","{n}","{text}"\n' for n, text in enumerate(texts)]
+    path.write_text("".join(lines_of_file), encoding="utf-8")
+    rows = read_rows(path)
+    assert [row.text for row in rows] == texts
+    assert {row.label for row in rows[:25_000]} == {"0"}
+
+
 def test_several_plausible_columns_are_refused_with_the_flags_that_choose(tmp_path):
     path = tmp_path / "ag.csv"
     path.write_text(lines('{l},"{t} title","{t}"', header="Class Index,Title,Description\n"), encoding="utf-8")

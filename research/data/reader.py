@@ -23,7 +23,8 @@ from research.data.read_options import SEPARATORS, ReadOptions
 from research.errors import UserError, shorten
 
 _SAMPLE_CHARACTERS = 1 << 20
-_LABELLED_SAMPLE, _TEXT_SAMPLE = 200_000, 1_000  # rows that show what a column holds; a file may be sorted by label
+_TEXT_SAMPLE = 1_000  # rows that show which column holds the texts
+_LABELLED_SAMPLE = 20_000  # rows from the whole file that show which column holds the labels; it may be sorted by them
 _MOST_CHOICES = 12  # ways to read a file that a message lists
 _FEW_ZEROS = 64  # bytes that may be zero in any text
 _FEW_LINES = 4  # with fewer, it may be chance that all have a sign equally often
@@ -111,10 +112,9 @@ def find_reading(path: Path, options: ReadOptions = ReadOptions(), *, labelled: 
     """
     readings: list[Reading] = []
     problems: list[UserError] = []
-    most = _LABELLED_SAMPLE if labelled else _TEXT_SAMPLE
     for table in tables_of(path, options, labelled=labelled):
         try:
-            choices = choose_columns(table, lambda table=table: _sample(table, most)[0], options, labelled=labelled)
+            choices = choose_columns(table, lambda table=table: _sample(table, labelled)[0], options, labelled=labelled)
         except NoColumn as error:
             problems.append(NoColumn(f"{path}:1: {error.message}", error.kinds))
         except UserError as error:
@@ -126,7 +126,7 @@ def find_reading(path: Path, options: ReadOptions = ReadOptions(), *, labelled: 
     best = [reading for reading in readings if not reading.choice.is_guess] or readings
     best = [reading for reading in best if reading.choice.by_name] or best
     if len(best) > 1:
-        best = [reading for reading in best if _sample(reading.table, most)[1]] or best
+        best = [reading for reading in best if _sample(reading.table, labelled)[1]] or best
     if len(best) > 1:
         raise _several(path, best, options)
     return best[0]
@@ -206,12 +206,17 @@ def _lines(path: Path, options: ReadOptions, on_progress: OnProgress) -> Iterato
         yield f"{path}:{number}", [line.removesuffix("\n").removesuffix("\r")]
 
 
-def _sample(table: Table, most: int) -> tuple[list[Sequence[Any]], bool]:
-    """Return the cells of the first rows, and whether none of them is malformed."""
-    cells = []
+def _sample(table: Table, labelled: bool) -> tuple[list[Sequence[Any]], bool]:
+    """Return the cells of the first rows, or of rows from the whole file, and whether none of those is malformed."""
+    cells: list[Sequence[Any]] = []
+    step = 1  # every so many rows are kept
+    rows = enumerate(table.rows(lambda count: None))
     try:
-        for _, row in itertools.islice(table.rows(lambda count: None), most):
-            cells.append(row)
+        for number, (_, row) in rows if labelled else itertools.islice(rows, _TEXT_SAMPLE):
+            if number % step == 0:
+                cells.append(row)
+            if len(cells) > _LABELLED_SAMPLE:
+                cells, step = cells[::2], 2 * step
     except UserError:
         return cells, False
     return cells, True
