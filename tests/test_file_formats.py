@@ -215,6 +215,13 @@ def test_missing_texts_and_labels_are_counted_and_left_out_on_demand(tmp_path):
     assert "2 of 8 rows have no label and are left out" in notes[-1]
 
 
+def test_python_names_columns_by_number_too(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(lines('{l},"{t} title","{t}"'), encoding="utf-8")
+    corpus = load(path, text=[2, 3], label=1, header="no")
+    assert sorted(corpus.texts) == sorted(f"{text} title {text}" for text in TEXTS)
+
+
 def test_the_labels_of_a_long_sorted_file_are_found(tmp_path):
     path = tmp_path / "a.csv"
     texts = [f"{TEXTS[n % 8]} {n}" for n in range(50_000)]

@@ -176,8 +176,12 @@ def _with_given(options: ReadOptions, given: Mapping[str, Any]) -> ReadOptions:
     for name in given:
         if name not in FIELDS:
             raise UserError(f"load has no argument {name!r}, {expected(name, FIELDS)}")
-    text = given.get("text", options.text)
-    return options._replace(**given)._replace(text=text if isinstance(text, str) else ",".join(text))
+    # A column is a name or a number, and the texts may be in several columns.
+    named = {field: given[field] for field in ("text", "label", "group") if field in given}
+    for field, column in named.items():
+        several = column if isinstance(column, (list, tuple)) else [column]
+        named[field] = ",".join(map(str, several))
+    return options._replace(**given | named)
 
 
 def _name(path: Path) -> str:
