@@ -340,6 +340,17 @@ def test_folders_with_a_class_each(tmp_path):
     assert read_corpus(tmp_path / "test").of_split.keys() == {"all"}
 
 
+@pytest.mark.parametrize("form", ["{}.txt", "rt-polarity.{}"])
+def test_a_file_for_each_class(tmp_path, form):
+    for name in ("good", "bad"):
+        texts = [text for text, label in zip(TEXTS, NAMES, strict=True) if label == name]
+        (tmp_path / form.format(name)).write_text("\n".join([*texts, ""]), encoding="utf-8")
+    (tmp_path / "README.1.0.txt").write_text("about")
+    rows, notes = read_corpus(tmp_path)
+    assert sorted(row[:2] for row in rows["all"]) == sorted(zip(TEXTS, NAMES, strict=True))
+    assert "read as a class a file" in notes[0]
+
+
 def test_a_file_of_texts_with_a_file_of_labels(tmp_path):
     (tmp_path / "train_text.txt").write_text("".join(f"{text}\n" for text in TEXTS), encoding="utf-8")
     (tmp_path / "train_labels.txt").write_text("".join(f"{label}\n" for label in LABELS))

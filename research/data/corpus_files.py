@@ -2,6 +2,7 @@
 
 import shlex
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ class CorpusRows(NamedTuple):
 
 
 def read_corpus(path: Path, options: ReadOptions = ReadOptions()) -> CorpusRows:
-    """Read one file, or a folder with train, validation and test files, or with a subfolder per class.
+    """Read one file, or a folder with train, validation and test files, or with a subfolder or file per class.
 
     A validation or test file without labels is left out.
 
@@ -44,6 +45,8 @@ def read_corpus(path: Path, options: ReadOptions = ReadOptions()) -> CorpusRows:
     for split, files in find_splits(path).items():
         if files.classes is not None:
             rows, more = _class_rows(files.classes, options)
+        elif files.class_files:
+            rows, more = _rows_of_class_files(files.class_files, options)
         elif files.labels is not None:
             rows, more = _paired_rows(files.files[0], files.labels, options)
         else:
@@ -110,6 +113,18 @@ def _class_rows(folder: Path, options: ReadOptions) -> tuple[list[Row], list[str
     if unlabelled := unlabelled_folder(folder):
         notes.append(f"{unlabelled}: texts without a class, which are left out; pretrain can read them")
     return rows, notes
+
+
+def _rows_of_class_files(files: Mapping[str, Path], options: ReadOptions) -> tuple[list[Row], list[str]]:
+    rows = []
+    for label, file in files.items():
+        reading = find_reading(file, options, labelled=False)
+        for record in reading.records():
+            text = reading.text_of(record)
+            if text and text.strip():
+                rows.append(Row(text, label_text(label, record[0]), "", record[0]))
+    names = ", ".join(file.name for file in files.values())
+    return rows, [f"{next(iter(files.values())).parent}: read as a class a file ({names}), with one text a line"]
 
 
 def _paired_rows(texts: Path, labels: Path, options: ReadOptions) -> tuple[list[Row], list[str]]:

@@ -1,10 +1,11 @@
-"""Folders and archives of files: a file per split, a class per subfolder, or what HuggingFace `datasets` has saved."""
+"""Folders and archives: a file per split, a subfolder or a file per class, or what HuggingFace `datasets` has saved."""
 
 import json
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from research.data.formats.text_lines import is_hidden, read_lines
@@ -17,15 +18,18 @@ _SPLITS = {  # split -> names of its files and folders
 }
 _SUFFIXES = (".tsv", ".txt", ".csv", ".jsonl", ".json", ".ndjson", ".tab", ".parquet", ".arrow", ".feather", ".label")
 _UNLABELLED = ("unsup", "unlabeled", "unlabelled")  # subfolders with texts of no class
+_ABOUT = re.compile(r"readme|licen[cs]e|copying", re.IGNORECASE)  # files about a corpus
+_MOST_CLASS_FILES = 20  # a folder with more files holds documents rather than classes
 _SHARD = re.compile(r"-\d+-of-\d+$")
 
 
 class SplitFiles(NamedTuple):
-    """Where the rows of a split are: in files, in class folders, or in a file of texts and one of labels."""
+    """Where the rows of a split are: in files, in a folder or file for each class, or in files of texts and labels."""
 
     files: Sequence[Path] = ()  # several only if they are parts of one, such as train-00000-of-00002.parquet
     classes: Path | None = None  # a folder with a subfolder per class
     labels: Path | None = None  # the labels of the only file, one a line
+    class_files: Mapping[str, Path] = MappingProxyType({})  # class -> a file of its texts
 
 
 def is_archive(path: Path) -> bool:
@@ -55,10 +59,12 @@ def find_splits(folder: Path) -> dict[str, SplitFiles]:
     inner = [entry for entry in folders if class_folders(entry) or _find_split(entry, "train", _is_name_of)]
     if len(inner) == 1:  # such as `data/` of a repository of HuggingFace, or the only folder of a zip
         return find_splits(inner[0])
+    if files := _class_files(folder):
+        return {"all": SplitFiles(class_files=files)}
     names = ", ".join(sorted(entry.name for entry in _entries(folder))[:5]) or "nothing"
     raise UserError(
         f"{folder}: no training file in the folder, expected a file train{' or train'.join(_SUFFIXES[:6])}, or a "
-        f"subfolder of texts for each class. There is {names}. Name one file with --corpus"
+        f"subfolder or text file for each class. There is {names}. Name one file with --corpus"
     )
 
 
@@ -137,6 +143,23 @@ def _holds_texts(folder: Path) -> bool:
     """Return whether a folder holds files, and all of them may be texts."""
     files = [entry for entry in _entries(folder) if entry.is_file()]
     return bool(files) and all(Path(file.name).suffix.lower() not in _SUFFIXES[2:10] for file in files)
+
+
+def _class_files(folder: Path) -> dict[str, Path]:
+    """Return the files that hold the texts of a class each, such as `pos.txt` or `rt-polarity.pos`, by class.
+
+    Empty if there are none.
+    """
+    files = [entry for entry in _entries(folder) if entry.is_file() and not _ABOUT.match(entry.name)]
+    names = [Path(file.name) for file in files]
+    is_text = all(name.suffix.lower() not in _SUFFIXES or name.suffix.lower() == ".txt" for name in names)
+    if not is_text or not 2 <= len(files) <= _MOST_CLASS_FILES:
+        return {}
+    for of_file in (lambda name: name.stem, lambda name: name.suffix[1:]):
+        classes = dict(zip(map(of_file, names), files, strict=True))
+        if len(classes) == len(files) and all(classes):
+            return classes
+    return {}
 
 
 def unlabelled_folder(folder: Path) -> Path | None:
