@@ -170,7 +170,7 @@ def _resolve(spec: ComparisonSpec, folder: Path) -> Comparison:
 
 
 def _fitted(variant: Variant) -> Variant:
-    """Return a variant whose settings are valid and have the size of its own tokenizer."""
+    """Check the settings of a variant, and set the vocabulary size to that of its tokenizer."""
     return variant._replace(config=fit_to_tokenizer(validate(variant.config)))
 
 

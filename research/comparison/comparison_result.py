@@ -52,7 +52,7 @@ class BestVariant:
 
 
 class ComparisonResult:
-    """A comparison and its folder, for which it stands: `restore(result, "lstm")`. Only the tables need pandas.
+    """A comparison. It can be used as the path of its folder: `restore(result, "lstm")`. Only the tables need pandas.
 
     Attributes:
       folder: the comparison's folder, with `report.html`.

@@ -137,11 +137,10 @@ def unique_name(index: int, columns: Sequence[str]) -> str:
     return name if is_unique and name.strip() and "," not in name else str(index + 1)
 
 
-def text_columns(given: str, columns: Sequence[str]) -> list[tuple[str, int | None]]:
-    """Return the columns that `--text_column` names, each with its index."""
-    if find_column(given, columns) is not None:  # a name may have a comma
-        return [(given, find_column(given, columns))]
-    return [(name, find_column(name, columns)) for name in given.split(",")]
+def _text_columns(named: str, columns: Sequence[str]) -> list[int | None]:
+    """Return the indices of the columns that `--text_column` names; None for one that is not there."""
+    whole = find_column(named, columns)  # a name may have a comma
+    return [find_column(name, columns) for name in named.split(",")] if whole is None else [whole]
 
 
 def choose_columns(
@@ -161,13 +160,14 @@ def choose_columns(
     if labelled and len(table.columns) == 1 and not table.has_names and table.format.startswith("tab"):
         words = "no tab, expected one between text and label: TEXT<TAB>LABEL. Name another sign with --separator"
         raise NoColumn(words, {"label"})
-    text = [i for _, i in text_columns(options.text, table.columns)] if options.text else []
+    text = _text_columns(options.text, table.columns) if options.text else []
     label = find_column(options.label, table.columns) if options.label else None
     group = find_column(options.group, table.columns) if options.group else None
-    found = {"text": None not in text, "label": not options.label or label is not None}
-    found["group"] = not options.group or group is not None
-    if not all(found.values()):
-        raise _no_column({kind: getattr(options, kind) for kind, is_there in found.items() if not is_there}, table)
+    missing = {"text": options.text} if None in text else {}
+    missing |= {"label": options.label} if options.label and label is None else {}
+    missing |= {"group": options.group} if options.group and group is None else {}
+    if missing:
+        raise _no_column(missing, table)
 
     if label is not None and label in text:
         raise UserError(f"--text_column and --label_column both name the column {table.columns[label]!r}")

@@ -24,7 +24,7 @@ _SHARD = re.compile(r"-\d+-of-\d+$")
 
 
 class SplitFiles(NamedTuple):
-    """Where the rows of a split are: in files, in a folder or file for each class, or in files of texts and labels."""
+    """The files that hold a split: tables, a folder or file for each class, or a file of texts and one of labels."""
 
     files: Sequence[Path] = ()  # several only if they are parts of one, such as train-00000-of-00002.parquet
     classes: Path | None = None  # a folder with a subfolder per class

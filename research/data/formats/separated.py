@@ -187,7 +187,7 @@ def _keep_lone_returns(line: str) -> str:
 
 
 class _Layout(NamedTuple):
-    """Where the rows of a file start, and how they are written."""
+    """The position of the first row of a file, and the way in which its rows are written."""
 
     path: Path
     options: ReadOptions
