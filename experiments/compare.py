@@ -24,6 +24,7 @@ from experiments import comparison_flags, corpus_flags, program
 from experiments.grid import expand
 from experiments.live_curves import define_tensorboard, live_curves
 from experiments.printing import print_results, print_table
+from experiments.unlabelled_test import best_own_variant, predict_unlabelled
 from experiments.variants import every_variant, load_config, refuse_overrides
 from research.atomic_files import write_text
 from research.errors import UserError
@@ -175,6 +176,8 @@ def _compare(
         with live_curves(folder, "*/*"):
             results = run_comparison(spec, folder, workers=workers, on_progress=reporter.progress, log=reporter.say)
     print_results(results, folder)
+    if variant := best_own_variant(results):
+        predict_unlabelled(corpus, folder, variant)
     return results
 
 

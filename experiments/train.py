@@ -25,6 +25,7 @@ from experiments import corpus_flags, program
 from experiments.live_curves import define_tensorboard, live_curves
 from experiments.printing import print_table
 from experiments.single_run import CONFIG_HELP, define_run, set_up, train_with_progress
+from experiments.unlabelled_test import predict_unlabelled
 from experiments.variants import load_config, print_unread
 from research.errors import UserError
 from research.parallel import device_setup
@@ -76,6 +77,7 @@ def main(overrides: list[str]) -> None:
         prints_results = train_with_progress(FLAGS.config, config.training.epochs, folder, one_run)
     if prints_results:
         _print_results(config, corpus.name, folder)
+        predict_unlabelled(corpus, folder)
 
 
 def _refit(overrides: list[str]) -> None:

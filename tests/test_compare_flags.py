@@ -35,6 +35,23 @@ def test_several_corpora_make_a_table_each_and_one_of_verdicts(stands, run):
     assert "expected corpora of different names" in err
 
 
+def test_a_test_file_without_labels_is_predicted(stands, run):
+    (stands / "kaggle").mkdir()
+    (stands / "kaggle" / "train.tsv").write_bytes((stands / "one.tsv").read_bytes())
+    (stands / "kaggle" / "test.csv").write_text("id,text\n7,a fine film\n9,a bad film\n")
+    flags = ("--corpus=kaggle", "--config.training.epochs=1")
+    out, err = run("compare", "--variants=linear,mlp", "--folds=2", "--workdir=all", *flags, cwd=stands)
+    assert "test.csv: no labels" in err
+    assert "has no labels. Predictions of" in out
+    run("train", "--config=linear", "--workdir=lone", *flags, cwd=stands)
+    for folder in ("all", "lone"):
+        header, *rows = (stands / folder / "test_predictions.csv").read_text().splitlines()
+        assert header == "text,label,probability_0,probability_1,id"
+        assert [row.split(",")[0] for row in rows] == ["a fine film", "a bad film"]
+        assert [row.split(",")[-1] for row in rows] == ["7", "9"]
+    run("train", "--config=linear", "--workdir=lone", "--overwrite", *flags, cwd=stands)
+
+
 def test_a_cleaned_corpus_is_known_again(stands, run):
     run("train", "--config=linear", "--corpus=two.tsv", "--clean", "--workdir=clean", *FAST, cwd=stands)
     texts = json.loads((stands / "clean" / "record.json").read_text())["texts"]

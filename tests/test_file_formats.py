@@ -346,7 +346,7 @@ def test_a_file_for_each_class(tmp_path, form):
         texts = [text for text, label in zip(TEXTS, NAMES, strict=True) if label == name]
         (tmp_path / form.format(name)).write_text("\n".join([*texts, ""]), encoding="utf-8")
     (tmp_path / "README.1.0.txt").write_text("about")
-    rows, notes = read_corpus(tmp_path)
+    rows, notes, _ = read_corpus(tmp_path)
     assert sorted(row[:2] for row in rows["all"]) == sorted(zip(TEXTS, NAMES, strict=True))
     assert "read as a class a file" in notes[0]
 
@@ -363,10 +363,10 @@ def test_a_file_of_texts_with_a_file_of_labels(tmp_path):
 def test_a_test_file_without_labels_is_said_and_left_out(tmp_path):
     (tmp_path / "Train.csv").write_text(lines('{n},"{t}",{l}', header="id,text,target\n"), encoding="utf-8")
     (tmp_path / "Test.csv").write_text(lines('{n},"{t}"', header="id,text\n"), encoding="utf-8")
-    rows, notes = read_corpus(tmp_path)
-    assert rows.keys() == {"train"}
-    assert "Test.csv: no labels, so there is no test split" in notes[-1]
-    assert "predict --workdir=RUN --input=" in notes[-1]
+    read = read_corpus(tmp_path)
+    assert read.of_split.keys() == {"train"}
+    assert "Test.csv: no labels, so there is no test split" in read.notes[-1]
+    assert read.unlabelled == ((tmp_path / "Test.csv", ReadOptions(text="text")),)
 
 
 def test_a_header_is_no_class_where_there_is_a_test_file(tmp_path):

@@ -8,7 +8,7 @@ from research.comparison.foreign_models import check_model
 from research.comparison.foreign_variant import ForeignVariant, continue_foreign, describe_foreign, require_same_kind
 from research.data.audit import audit, describe_problems
 from research.data.corpora import Corpus
-from research.errors import UserError
+from research.errors import UserError, shorten
 from research.evaluation.intervals import Spread
 from research.evaluation.metrics import METRICS, default_metric, is_measurable, unit_of
 from research.evaluation.planning import detectable_difference, typical_spread
@@ -18,6 +18,8 @@ from research.runs import run_files
 from research.runs.plan_file import read_plan
 from research.runs.record import environment
 from research.settings import Config, differences, to_dict, without_places
+
+_MAX_NAME = 200  # letters of a variant, so that its folder has a name that every file system takes
 
 
 class Variant(NamedTuple):
@@ -154,6 +156,11 @@ def _require_different(variants: Sequence[Variant]) -> None:
         folder = run_files.folder_name(variant.name)
         if folder in ("", ".", "..", "plots", "tensorboard"):
             raise UserError(f"a variant is named {variant.name!r}, expected letters or digits, such as 'svm'")
+        if len(folder) > _MAX_NAME:
+            raise UserError(
+                f"the variant {shorten(variant.name)!r} has a name of {len(folder)} characters, expected at "
+                f"most {_MAX_NAME}"
+            )
         if folder.lower() in name_of:
             other = name_of[folder.lower()]
             if other == variant.name:

@@ -83,7 +83,8 @@ def clean(corpus: Corpus, classes: tuple[str, ...] | None = None) -> Corpus:
         label = corpus.class_names[corpus.labels[i]]
         rows[str(corpus.splits[i])].append(Row(corpus.texts[i], label, str(corpus.groups[i]), corpus.name))
     cleaned = make_corpus(corpus.name, {split: kept_rows for split, kept_rows in rows.items() if kept_rows}, classes)
-    return dataclasses.replace(cleaned, source=corpus.source, options=corpus.options, notes=corpus.notes, cleaned=True)
+    how_read = {name: getattr(corpus, name) for name in ("source", "options", "notes", "unlabelled")}
+    return dataclasses.replace(cleaned, **how_read, cleaned=True)
 
 
 def reload_corpus(description: dict[str, Any], classes: tuple[str, ...]) -> Corpus:

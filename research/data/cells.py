@@ -63,7 +63,7 @@ def label_text(value: Any, place: str) -> str:
         return str(value).lower()
     if not isinstance(value, (str, int, float)):
         shown = json.dumps(value, default=str)[:_MAX_SHOWN]
-        raise UserError(f"{place}: the label is {shown}, expected a number or a name")
+        raise UserError(f"{place}: the label is {shown}, expected a number or a name. Write the labels as text")
     label = " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", str(value))).split())
     if re.fullmatch(r"[+-]?\d+\.0+", label):
         label = label.partition(".")[0]

@@ -16,7 +16,7 @@ import numpy as np
 
 from research.data.cells import NO_VALUE
 from research.data.components import join_groups
-from research.data.corpus_files import read_corpus
+from research.data.corpus_files import UnlabelledFile, read_corpus
 from research.data.frames import FrameColumns, rows_of_dataset, rows_of_frame, rows_of_texts
 from research.data.known_corpora import KNOWN
 from research.data.label_checks import are_scores, joined_labels
@@ -48,6 +48,7 @@ class Corpus:
     options: ReadOptions = _DEFAULT_OPTIONS  # how `load` has read it
     cleaned: bool = False  # whether `audit.clean` has removed texts
     notes: tuple[str, ...] = ()  # what a user should know about how it was read
+    unlabelled: tuple[UnlabelledFile, ...] = ()  # its test files, if they came without labels
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -166,9 +167,10 @@ def load(
     path = Path(name_or_path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder, and no known corpus. Known are {', '.join(KNOWN)}")
-    rows, notes = read_corpus(path, options)
-    corpus = make_corpus(_name(path), rows, classes)
-    return dataclasses.replace(corpus, source=str(path.resolve()), options=options, notes=tuple(notes))
+    read = read_corpus(path, options)
+    corpus = make_corpus(_name(path), read.of_split, classes)
+    details = {"options": options, "notes": tuple(read.notes), "unlabelled": read.unlabelled}
+    return dataclasses.replace(corpus, source=str(path.resolve()), **details)
 
 
 def _with_given(options: ReadOptions, given: Mapping[str, Any]) -> ReadOptions:

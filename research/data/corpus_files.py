@@ -1,6 +1,6 @@
 """Read what a user names as a corpus: one file, a folder or an archive with a file per split, or class folders."""
 
-import shlex
+import contextlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +22,14 @@ class CorpusRows(NamedTuple):
 
     of_split: dict[str, list[Row]]  # "train", "validation" and "test", or "all"
     notes: list[str]
+    unlabelled: tuple["UnlabelledFile", ...] = ()  # the test files without labels
+
+
+class UnlabelledFile(NamedTuple):
+    """A test file that came without labels, and how its texts are read."""
+
+    path: Path
+    options: ReadOptions
 
 
 def read_corpus(path: Path, options: ReadOptions = ReadOptions()) -> CorpusRows:
@@ -41,6 +49,7 @@ def read_corpus(path: Path, options: ReadOptions = ReadOptions()) -> CorpusRows:
         raise UserError(f"{path}: neither a file nor a folder")
     of_split: dict[str, list[Row]] = {}
     notes: list[str] = []
+    unlabelled: list[UnlabelledFile] = []
     trained: Reading | None = None
     for split, files in find_splits(path).items():
         if files.classes is not None:
@@ -54,11 +63,14 @@ def read_corpus(path: Path, options: ReadOptions = ReadOptions()) -> CorpusRows:
             trained = trained or readings[0]
             rows, more = _rows_of_files(readings)
             if not rows or _are_placeholders(rows, of_split):
-                rows, more = [], [_unlabelled_note(files.files[0], split, options)]
+                note = f"{files.files[0]}: no labels, so there is no {split} split; the other files are trained on"
+                rows, more = [], [note]
+                if split == "test" and isinstance(path, Path):  # `predict` reads no files within an archive
+                    unlabelled += [_unlabelled_file(file, options, trained) for file in files.files]
         notes += more
         if rows:
             of_split[split] = rows
-    return CorpusRows(of_split, notes)
+    return CorpusRows(of_split, notes, tuple(unlabelled))
 
 
 def _reading_of(file: Path, options: ReadOptions, trained: Reading | None) -> Reading | None:
@@ -96,12 +108,15 @@ def _are_placeholders(rows: list[Row], of_split: dict[str, list[Row]]) -> bool:
     return labels <= _PLACEHOLDERS and labels.isdisjoint({row.label for row in of_split.get("train", [])})
 
 
-def _unlabelled_note(file: Path, split: str, options: ReadOptions) -> str:
-    flags = shlex.join([f"--input={file}", *options._replace(label="", group="", drop_missing=False).flags()])
-    predict = f"./launch.sh predict --workdir=RUN {flags} --output=predictions.csv"
-    return (
-        f"{file}: no labels, so there is no {split} split; the other files are trained on. Its predictions: {predict}"
-    )
+def _unlabelled_file(file: Path, options: ReadOptions, trained: Reading) -> UnlabelledFile:
+    """Return a file of texts without labels; its texts are in the column of the training texts, if it has that."""
+    options = options._replace(label="", group="", drop_missing=False)
+    if trained.table.has_names:
+        same = options._replace(text=trained.resolved.text)
+        with contextlib.suppress(UserError):
+            find_reading(file, same, labelled=False)
+            return UnlabelledFile(file, same)
+    return UnlabelledFile(file, options)
 
 
 def _class_rows(folder: Path, options: ReadOptions) -> tuple[list[Row], list[str]]:

@@ -76,6 +76,10 @@ def find_finished_runs(comparison: Path, variant: str) -> list[Path]:
     plan = read_plan(comparison)
     if variant not in plan["variants"]:
         raise UserError(f"{comparison} has no variant {variant!r}, expected one of {', '.join(plan['variants'])}")
+    if "foreign" in plan["variants"][variant]:
+        raise UserError(
+            f"{comparison} holds the predictions of {variant}, a model that is not of this project, and not the model"
+        )
     folder = comparison / plan["variants"][variant]["folder"]
     places = [(fold, repeat) for repeat in range(plan["repeats"]) for fold in range(plan["folds"] or 1)]
     runs = [folder / run_files.run_name(fold, repeat, plan["folds"]) for fold, repeat in places]
@@ -93,6 +97,6 @@ def require_no_comparison(folder: Path) -> None:
     first, entry = next(iter(plan["variants"].items()))
     example = folder / entry["folder"] / run_files.run_name(0, 0, plan["folds"])
     raise UserError(
-        f"{folder} is a comparison of {', '.join(plan['variants'])}, expected a run of it, such as {example}; "
-        f"the runs of a variant predict together with --variant={first}"
+        f"{folder} is a comparison of {', '.join(plan['variants'])}, expected a run of it, such as {example}. "
+        f"Only `predict` (`restore` in Python) takes a comparison: with --variant={first}, its runs predict together"
     )

@@ -17,6 +17,7 @@ _COMPARISON_FILES = (
     *(run_files.PLAN, "results.csv", "comparison.json", "report.md", "report.html", "report.tex"),
     *(f"plots/{name}.png" for name in ("scores", "accuracy", "curves", "cost", "calibration", "confusion", "settings")),
 )
+_TEST_PREDICTIONS = "test_predictions*.csv"  # for test files that came without labels
 
 
 def clear(folder: Path) -> None:
@@ -48,14 +49,14 @@ def _clear_comparison(folder: Path) -> None:
         remove_if_empty(run)
     for variant in variants:
         remove_if_empty(variant)
-    for name in _COMPARISON_FILES:
-        (folder / name).unlink(missing_ok=True)
+    for path in (*(folder / name for name in _COMPARISON_FILES), *folder.glob(_TEST_PREDICTIONS)):
+        path.unlink(missing_ok=True)
     remove_if_empty(folder / "plots")
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
 def _clear_run(folder: Path) -> None:
-    for path in (*(folder / name for name in _RUN_FILES), *folder.glob("*.tmp")):
+    for path in (*(folder / name for name in _RUN_FILES), *folder.glob("*.tmp"), *folder.glob(_TEST_PREDICTIONS)):
         path.unlink(missing_ok=True)
     for name in (run_files.CHECKPOINTS, run_files.ENCODER, run_files.STREAM, "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
