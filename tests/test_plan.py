@@ -90,3 +90,9 @@ def test_links_are_not_followed_when_a_comparison_is_overwritten(mine):
     (mine / "own").rename(mine / "plots")
     assert list(mine.parent.glob("neighbour/plots/*.png"))
     assert len(list(mine.parent.glob("neighbour/mlp/*/record.json"))) == 2
+
+
+def test_a_name_that_no_file_system_takes_is_refused(small_corpus, tmp_path):
+    config = load_config("mlp", ["--config.training.epochs=1"])
+    with pytest.raises(UserError, match="has 300 letters, expected at most 200"):
+        compare_into(tmp_path / "long", {"m" * 300: config}, small_corpus, folds=2)

@@ -157,10 +157,8 @@ def _require_different(variants: Sequence[Variant]) -> None:
         if folder in ("", ".", "..", "plots", "tensorboard"):
             raise UserError(f"a variant is named {variant.name!r}, expected letters or digits, such as 'svm'")
         if len(folder) > _MAX_NAME:
-            raise UserError(
-                f"the variant {shorten(variant.name)!r} has a name of {len(folder)} characters, expected at "
-                f"most {_MAX_NAME}"
-            )
+            name = shorten(variant.name)
+            raise UserError(f"the variant {name!r} has {len(folder)} letters, expected at most {_MAX_NAME}")
         if folder.lower() in name_of:
             other = name_of[folder.lower()]
             if other == variant.name:
