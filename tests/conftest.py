@@ -69,6 +69,8 @@ UNOPTIMIZED = {
     *("results", "resume", "settings", "sharding", "simulation", "splits", "structure", "token_stream"),
     *("tokenizer", "train_runs", "tuning", "unlabelled_texts", "variants", "vectors", "warm_start"),
     *("classifier", "foreign_models", "prediction_tables", "refit"),
+    *("bert_relatives", "explain", "export", "multihost", "own_metric", "page", "pretrain_runs", "probe", "programs"),
+    *("serve", "tensorboard", "tokenizer_files"),
 }
 
 
