@@ -39,8 +39,9 @@ corpus_flags.define_folds()
 flags.DEFINE_integer(
     "repeats", None, "Number of repeats (default: as the folder has; in a new one 1 with folds, 5 with a test split)."
 )
-flags.DEFINE_enum("until", "repeats", ["repeats", "decided"], "decided: add repeats while a pair is undecided.")
+flags.DEFINE_enum("until", "repeats", ["repeats", "decided"], "decided: add repeats to variants of undecided pairs.")
 flags.DEFINE_integer("max_repeats", 10, "Largest number of repeats with --until=decided.", lower_bound=1)
+flags.DEFINE_float("minutes", None, "With --until=decided: begin no repeat that is expected to end later than this.")
 flags.DEFINE_list("drop", [], "Settings to switch off one by one (0, false or none): an ablation of each variant.")
 flags.DEFINE_string("tuned", None, "The folder of a search by ./launch.sh tune, whose chosen settings are used.")
 flags.DEFINE_multi_string(
@@ -68,8 +69,9 @@ def main(overrides: list[str]) -> None:
     program.required("corpus")
     if FLAGS.tuned and (FLAGS.vary or FLAGS.drop):
         raise UserError("--tuned sets the settings itself, expected neither --vary nor --drop with it")
-    if FLAGS["max_repeats"].present and FLAGS.until != "decided":
-        raise UserError(f"--max_repeats is {FLAGS.max_repeats}, expected --until=decided with it")
+    for name in ("max_repeats", "minutes"):
+        if FLAGS[name].present and FLAGS.until != "decided":
+            raise UserError(f"--{name} is {FLAGS[name].value}, expected --until=decided with it")
     names = FLAGS.variants
     if names == ["all"]:
         names = every_variant()
@@ -166,6 +168,7 @@ def _compare(
             folds=FLAGS.folds,
             repeats=FLAGS.repeats,
             max_repeats=FLAGS.max_repeats if FLAGS.until == "decided" else None,
+            minutes=FLAGS.minutes,
             claims=comparison_flags.update_claims(claims)._replace(corpora=corpora),
             corpus_flags=corpus_flags.flags_of_corpus(source),
             command=program.command(),

@@ -35,7 +35,7 @@ def test_runs_without_a_result_are_listed(comparison, no_plots):
     pairs = {pair["a"]: pair for pair in json.loads((comparison / "comparison.json").read_text())["pairs"]}
     assert pairs["cnn[seed=1]"]["verdict"] == "worse"
     assert pairs["lstm"]["verdict"] == "undecided"
-    assert set(pairs["lstm"]["would_decide"]) == {"repeats", "texts", "times_both"}
+    assert set(pairs["lstm"]["would_decide"]) == {"repeats", "texts", "times_both", "repeats_at_best"}
 
 
 def test_a_table_on_a_narrow_terminal_keeps_intervals_on_their_lines(capsys):

@@ -33,7 +33,8 @@ class ComparisonOptions(TypedDict, total=False):
     baseline: str  # the variant that the others are compared with; by default the linear one, else the first
     margin: float  # a difference within it is negligible; a fraction, by default 0.01, one point
     pairs: Literal["baseline", "all"]  # compare each variant with the baseline, or every two variants
-    max_repeats: int  # add repeats up to this number while a pair is undecided
+    max_repeats: int  # add repeats, up to this number, to the variants of undecided pairs
+    minutes: float  # with max_repeats: begin no repeat that is expected to end later than this
     overwrite: bool  # remove an earlier comparison from the folder
     progress: bool  # show the progress, on a terminal or in a notebook; by default True
 
@@ -88,6 +89,7 @@ def compare(
         folds=folds,
         repeats=repeats,
         max_repeats=max_repeats,
+        minutes=options.get("minutes"),
         claims=_claims(None if overwrite else folder, options),
         overwrite=overwrite,
     )

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import numpy as np
 
 from research.comparison.foreign_runs import ForeignRun, common_split, make_foreign_run, resolve_foreign
 from research.comparison.foreign_variant import ForeignVariant
+from research.comparison.next_repeat import Limits, Pace, next_repeat
 from research.comparison.plan import (
     Comparison,
     Variant,
     detectable_sentence,
     extend_plan,
     make_variant,
+    plan_repeat,
 )
 from research.comparison.run_board import OnProgress, RunBoard
 from research.data.corpora import Corpus, as_corpus
@@ -31,12 +33,12 @@ from research.parallel.train_runs import RunHooks, train_runs
 from research.parallel.worker_pool import Workers
 from research.reporting.claims import Claims, planned_claims
 from research.reporting.report import write_results
-from research.reporting.results import NOT_TRAINED, Results, read_results
+from research.reporting.results import Results, read_results
 from research.runs import run_files
 from research.runs.claim import claim_folder
 from research.runs.clearing import clear
 from research.runs.code_hash import was_trained_by_other_code
-from research.runs.plan_file import MOST_REPEATS, read_plan
+from research.runs.plan_file import MOST_REPEATS, read_plan, repeats_of
 from research.runs.prepare import Run
 from research.runs.source import check_source
 from research.runs.texts import RunSpec
@@ -58,8 +60,10 @@ class ComparisonSpec:
       folds: number of folds of the cross-validation, by default 5; None for a corpus with a test split.
       repeats: number of repeats. The default is the number that the folder holds; in a new folder it is 5 with a test
         split, else 1.
-      max_repeats: if given, repeats are added one by one up to this number while a pair is undecided. The intervals
-        then allow for every look that may be taken, so that stopping at a good moment does not raise the error rate.
+      max_repeats: if given, repeats are added one by one, up to this number, to the variants of undecided pairs. The
+        intervals then allow for every look that may be taken, so that stopping at a good moment does not raise the
+        error rate.
+      minutes: with `max_repeats`: no repeat is begun that is expected to end later than this.
       claims: the pairs that the report compares, with metric and margin. The default is the claims that the folder
         holds; in a new folder each variant is compared with the baseline, by `default_metric`.
       corpus_flags: the flags that name the corpus in a `train` command; kept in the records.
@@ -74,6 +78,7 @@ class ComparisonSpec:
     folds: int | None = None
     repeats: int | None = None
     max_repeats: int | None = None
+    minutes: float | None = None
     claims: Claims | None = None
     corpus_flags: Sequence[str] = ()
     command: str = ""
@@ -119,17 +124,24 @@ def run_comparison(
         seen = _results_so_far(folder)
         for line in (*notes, *_lines_before(folder, plan, comparison, seen)):
             log(line)
-        for repeats in comparison.looks:
-            plan["repeats"] = max(plan["repeats"], repeats)
+        first, most = comparison.looks.start, comparison.looks[-1]
+        held = max(first, min(plan["repeats"], most))  # the repeats that an earlier call has planned
+        pace, variants = Pace(), comparison.names
+        for repeats in range(held, most + 1):
+            plan_repeat(plan, comparison, variants, first if repeats == held else repeats)
             write_json(folder / run_files.PLAN, plan)
-            is_new = _train_unfinished(folder, comparison, repeats, workers, RunBoard(on_progress, log))
+            begin = pace.elapsed
+            new = _train_unfinished(folder, comparison, plan, repeats, workers, RunBoard(on_progress, log))
             release_memory()  # before matplotlib needs some
-            results = read_results(folder) if is_new or seen is None else seen
+            results = read_results(folder) if new or seen is None else seen
             write_results(results, folder, comparison.corpus)
             if len(comparison.looks) > 1:
-                line, is_decided = _verdict_of_look(results, comparison, repeats)
-                log(line)
-                if is_decided:
+                pace.learn(results, new, pace.elapsed - begin)
+                limits = Limits(most, spec.minutes)
+                variants, sentences = next_repeat(results, comparison.names, pace, repeats, limits)
+                for sentence in sentences:
+                    log(sentence)
+                if not variants:
                     break
             seen = results
     return results
@@ -150,6 +162,8 @@ def _resolve(spec: ComparisonSpec, folder: Path) -> Comparison:
     if not 1 <= repeats <= MOST_REPEATS:
         raise UserError(f"--repeats is {repeats}, expected 1 to {MOST_REPEATS}")
     last = repeats if spec.max_repeats is None else spec.max_repeats
+    if spec.minutes is not None and spec.minutes <= 0:
+        raise UserError(f"--minutes is {spec.minutes:g}, expected more than 0")
     if not repeats <= last <= MOST_REPEATS:
         raise UserError(f"--max_repeats is {last}, expected {repeats}, as --repeats, to {MOST_REPEATS}")
     for variant in own:
@@ -222,27 +236,20 @@ def _lines_before(folder: Path, plan: dict[str, Any], comparison: Comparison, se
     return [*lines, detectable_sentence(plan, planned_claims(plan), texts, spread)]
 
 
-def _verdict_of_look(results: Results, comparison: Comparison, repeats: int) -> tuple[str, bool]:
-    """Return a line that sums up the table after some repeats, and whether every pair is decided."""
-    # Pairs with a variant that this call does not train have fewer repeats.
-    pairs = [pair for pair in results.pairs if {pair["a"], pair["b"]} <= comparison.names]
-    undecided = sum(pair["verdict"] == "undecided" for pair in pairs)
-    untrained = sum(pair["verdict"] == NOT_TRAINED for pair in pairs)
-    note = ""
-    if untrained:
-        note = f"{untrained} pair(s) have a variant that was not trained; more repeats will not change that. "
-    if pairs and not undecided:
-        spared = (comparison.looks[-1] - repeats) * len(comparison.variants) * (comparison.folds or 1)
-        every = "every pair of trained variants" if untrained else "every pair"
-        return f"{note}{every} is decided after {repeats} repeat(s); {spared} of the allowed runs are not needed", True
-    allowed = ", as many as are allowed" if repeats == comparison.looks[-1] else ""
-    return f"{note}{undecided} pair(s) undecided after {repeats} repeat(s){allowed}", False
+def _places(
+    variants: Sequence[Variant | ForeignVariant], plan: dict[str, Any], repeats: int
+) -> Iterator[tuple[Variant | ForeignVariant, int, int]]:
+    """Yield variant, repeat and fold of the runs of the first repeats, one variant after the other."""
+    for variant in variants:
+        yield from itertools.product(
+            [variant], range(min(repeats, repeats_of(plan, variant.name))), range(plan["folds"] or 1)
+        )
 
 
-def _runs_of(folder: Path, comparison: Comparison, repeats: int) -> dict[str, Run]:
+def _runs_of(folder: Path, comparison: Comparison, plan: dict[str, Any], repeats: int) -> dict[str, Run]:
     """Return all runs of own models by title, one variant after the other, so that each program is compiled once."""
     runs, folds = {}, comparison.folds
-    for variant, repeat, fold in itertools.product(comparison.own, range(repeats), range(folds or 1)):
+    for variant, repeat, fold in _places(comparison.own, plan, repeats):
         name, (config, flags) = run_files.run_name(fold, repeat, folds), variant.of_run(fold, repeat, folds)
         fold_flags = (f"--folds={folds}", f"--fold={fold}") if folds else ()
         flags = (*flags, *comparison.corpus_flags, *fold_flags, f"--repeat={repeat}", "--workdir=RUN")
@@ -252,10 +259,10 @@ def _runs_of(folder: Path, comparison: Comparison, repeats: int) -> dict[str, Ru
     return runs
 
 
-def _foreign_runs_of(folder: Path, comparison: Comparison, repeats: int) -> dict[str, ForeignRun]:
+def _foreign_runs_of(folder: Path, comparison: Comparison, plan: dict[str, Any], repeats: int) -> dict[str, ForeignRun]:
     """Return all runs of models from elsewhere by title."""
     runs, folds = {}, comparison.folds
-    for variant, repeat, fold in itertools.product(comparison.foreign, range(repeats), range(folds or 1)):
+    for variant, repeat, fold in _places(comparison.foreign, plan, repeats):
         name = run_files.run_name(fold, repeat, folds)
         path = folder / run_files.folder_name(variant.name) / name
         runs[f"{variant.name} {name.replace('-', ' ')}"] = ForeignRun(variant, path, fold, repeat)
@@ -263,10 +270,10 @@ def _foreign_runs_of(folder: Path, comparison: Comparison, repeats: int) -> dict
 
 
 def _train_unfinished(
-    folder: Path, comparison: Comparison, repeats: int, workers: Workers | None, board: RunBoard
-) -> bool:
-    """Train the runs that are not finished; return whether there were any."""
-    own, foreign = _runs_of(folder, comparison, repeats), _foreign_runs_of(folder, comparison, repeats)
+    folder: Path, comparison: Comparison, plan: dict[str, Any], repeats: int, workers: Workers | None, board: RunBoard
+) -> frozenset[str]:
+    """Train the runs that are not finished; return their folders within the comparison's."""
+    own, foreign = _runs_of(folder, comparison, plan, repeats), _foreign_runs_of(folder, comparison, plan, repeats)
     runs = own | foreign
     ended = [run for run in runs.values() if run_files.has_ended(run.folder)]
     ended_folders = {run.folder for run in ended}
@@ -290,7 +297,9 @@ def _train_unfinished(
     if own:
         hooks = RunHooks(board.on_progress, board.on_run_end)
         train_runs(list(own.values()), comparison.corpus, folds=comparison.folds, workers=workers, hooks=hooks)
-    return len(ended) < len(runs)
+    return frozenset(
+        run.folder.relative_to(folder).as_posix() for run in runs.values() if run.folder not in ended_folders
+    )
 
 
 def _try_foreign_run(run: ForeignRun, comparison: Comparison) -> Exception | None:

@@ -1,6 +1,6 @@
 """Make and extend the plan of a comparison, its `plan.json`: variants, folds, repeats, looks and claims."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from research.evaluation.spread import Spread
 from research.models import config_from_dict
 from research.reporting.claims import Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
 from research.runs import run_files
-from research.runs.plan_file import read_plan
+from research.runs.plan_file import read_plan, repeats_of
 from research.runs.record import environment
 from research.settings import Config, differences, to_dict, without_places
 
@@ -124,6 +124,8 @@ def extend_plan(folder: Path | None, comparison: Comparison) -> dict[str, Any]:
                 entry["foreign"] = continue_foreign(folder, variant.name, saved_entry["foreign"], entry["foreign"])
             else:
                 _require_same_settings(folder, variant.name, saved_entry, entry)
+        if len(comparison.looks) > 1:
+            entry["repeats"] = repeats_of(plan, variant.name) if saved_entry else comparison.looks.start
         plan["variants"][variant.name] = entry
     claims = Claims(metric="") if claims is None else claims
     if not claims.metric:
@@ -134,6 +136,17 @@ def extend_plan(folder: Path | None, comparison: Comparison) -> dict[str, Any]:
     baseline_of(list(plan["variants"]), claims)  # raises if the baseline is not a variant
     _require_measurable(plan, claims.metric)
     return plan
+
+
+def plan_repeat(plan: dict[str, Any], comparison: Comparison, variants: Set[str], repeats: int) -> None:
+    """Extend a plan in place so that these variants have so many repeats.
+
+    If repeats are added while pairs are undecided, other variants keep the repeats that they have.
+    """
+    if len(comparison.looks) > 1:
+        for name in variants:
+            plan["variants"][name]["repeats"] = max(repeats_of(plan, name), repeats)
+    plan["repeats"] = max(plan["repeats"], repeats)
 
 
 def _new_plan(comparison: Comparison) -> dict[str, Any]:

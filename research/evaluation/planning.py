@@ -14,6 +14,7 @@ from research.evaluation.spread import Spread, half_width, is_shorter
 _TYPICAL_FOLDS = Spread(texts=0.19, explained=5 * 0.19, runs=0.0095**2, hidden=KAPPA * 0.19)
 _TYPICAL_SPLIT = Spread(texts=0.056, explained=0.114, runs=0.0103**2)
 _POWER = 0.8
+_ONE_SIGMA = 0.683  # the probability that a normal variable lies within one standard deviation
 _MOST_REPEATS, _MOST_TEXTS = 1_000, 10_000_000
 
 
@@ -23,6 +24,7 @@ class RequiredAmounts(NamedTuple):
     repeats: int | None
     texts: int | None
     times_both: int | None  # a factor for both; used if neither more repeats nor more texts decide alone
+    repeats_at_best: int | None  # repeats for a difference that is one standard error more favourable
 
 
 def typical_spread(folds: int) -> Spread:
@@ -58,16 +60,21 @@ def required_amounts(
     # If runs agree more than their texts would explain, this is chance and promises nothing about more texts.
     spread = spread._replace(runs=max(0.0, spread.runs))
     # A half width below this makes the interval exclude 0 or lie inside the margin.
-    half = max(abs(difference.mean), margin - abs(difference.mean))
+    size = abs(difference.mean)
+    half = max(size, margin - size)
+    error = half_width(spread, texts=texts, runs=repeats * (folds or 1), level=_ONE_SIGMA)
+    half_at_best = max(size + error, margin - max(0.0, size - error))
 
-    def decides(texts: int, repeats: int) -> bool:
+    def decides(texts: int, repeats: int, half: float = half) -> bool:
         return is_shorter(half, spread, texts=texts, runs=repeats * (folds or 1), level=level)
 
     more_repeats = _smallest(lambda r: decides(texts, r), repeats, _MOST_REPEATS)
     more_texts = _smallest(lambda n: decides(n, repeats), texts, _MOST_TEXTS)
-    if more_repeats or more_texts:
-        return RequiredAmounts(more_repeats, more_texts, None)
-    return RequiredAmounts(None, None, _smallest(lambda k: decides(k * texts, k * repeats), 1, _MOST_REPEATS))
+    at_best = _smallest(lambda r: decides(texts, r, half_at_best), repeats, _MOST_REPEATS)
+    times_both = None
+    if not (more_repeats or more_texts):
+        times_both = _smallest(lambda k: decides(k * texts, k * repeats), 1, _MOST_REPEATS)
+    return RequiredAmounts(more_repeats, more_texts, times_both, at_best)
 
 
 def _smallest(holds: Callable[[int], bool], low: int, high: int) -> int | None:

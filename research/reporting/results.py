@@ -29,7 +29,7 @@ from research.reporting.claims import LEVEL, Claims, baseline_of, first_claims, 
 from research.reporting.effects import Effect, estimate_effects
 from research.reporting.run_result import CHANGED, COLUMNS, FAILED, RunResult, read_run
 from research.runs import run_files
-from research.runs.plan_file import read_plan
+from research.runs.plan_file import read_plan, repeats_of
 
 NOT_TRAINED = "not trained"  # the verdict where a variant of the pair has a run that did not learn
 VERDICTS = ("better", "equivalent", "undecided", "worse", NOT_TRAINED)
@@ -146,8 +146,12 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
 
 def _read_runs(folder: Path, plan: dict[str, Any]) -> list[RunResult]:
     """Read every planned run; raise a `UserError` if none is finished."""
-    planned = itertools.product(plan["variants"], range(plan["repeats"]), range(plan["folds"] or 1))
-    runs = [read_run(folder, plan, variant, fold=fold, repeat=repeat) for variant, repeat, fold in planned]
+    runs = [
+        read_run(folder, plan, variant, fold=fold, repeat=repeat)
+        for variant in plan["variants"]
+        for repeat in range(repeats_of(plan, variant))
+        for fold in range(plan["folds"] or 1)
+    ]
     if all(run.outcome is None for run in runs):
         changed = sum(run.row["status"] == CHANGED for run in runs)
         note = f" ({changed} of them have a {run_files.PREDICTIONS} that they did not write)" if changed else ""

@@ -8,7 +8,7 @@ import numpy as np
 
 from research.errors import UserError
 from research.runs import run_files
-from research.runs.plan_file import read_plan
+from research.runs.plan_file import read_plan, repeats_of
 
 
 class Classifier(Protocol):
@@ -81,7 +81,7 @@ def find_finished_runs(comparison: Path, variant: str) -> list[Path]:
             f"{comparison} holds the predictions of {variant}, a model that is not of this project, and not the model"
         )
     folder = comparison / plan["variants"][variant]["folder"]
-    places = [(fold, repeat) for repeat in range(plan["repeats"]) for fold in range(plan["folds"] or 1)]
+    places = [(fold, repeat) for repeat in range(repeats_of(plan, variant)) for fold in range(plan["folds"] or 1)]
     runs = [folder / run_files.run_name(fold, repeat, plan["folds"]) for fold, repeat in places]
     finished = [run for run in runs if run_files.is_finished(run)]
     if not finished:

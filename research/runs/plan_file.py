@@ -47,6 +47,11 @@ def read_plan(folder: Path) -> dict[str, Any]:
     return plan
 
 
+def repeats_of(plan: dict[str, Any], variant: str) -> int:
+    """Return the number of repeats that a variant is to have; with `--until=decided` some have fewer than others."""
+    return min(plan["repeats"], plan["variants"][variant].get("repeats", plan["repeats"]))
+
+
 def _problem_of_plan(plan: Any) -> str:
     """Return what is wrong with a plan, in words; empty if nothing is."""
     if problem := missing_in(plan, _PLAN_NEEDS):
@@ -57,6 +62,8 @@ def _problem_of_plan(plan: Any) -> str:
         needs = _FOREIGN_NEEDS if isinstance(entry, dict) and "foreign" in entry else _VARIANT_NEEDS
         if problem := missing_in(entry, needs):
             return f"in the variant {name!r} {problem}"
+        if not isinstance(entry.get("repeats", 1), int) or entry.get("repeats", 1) < 1:
+            return f"the variant {name!r} has {entry['repeats']!r} repeats, expected a number"
         if entry["folder"] != run_files.folder_name(entry["folder"]) or entry["folder"] in ("", ".", ".."):
             return f"the folder of the variant {name!r} is {entry['folder']!r}, expected one of this comparison's own"
     folders = [entry["folder"] for entry in plan["variants"].values()]
