@@ -15,12 +15,13 @@ from research.data.corpora import Corpus
 from research.errors import UserError, expected, in_python_words, not_installed
 from research.evaluation.intervals import Estimate
 from research.evaluation.metrics import METRICS
+from research.reporting.answer import find_answer
 from research.reporting.caveats import list_caveats
 from research.reporting.documents import Table, html_table
 from research.reporting.figures import Figure
 from research.reporting.plots import draw_plot
 from research.reporting.results import Results
-from research.reporting.summary import describe_answer, describe_protocol
+from research.reporting.summary import describe_protocol
 from research.reporting.tables import pairs_table, variants_table
 
 if TYPE_CHECKING:  # it is an extra
@@ -69,8 +70,8 @@ class ComparisonResult:
 
     @property
     def answer(self) -> str:
-        """What the comparison found, in a sentence or two."""
-        return describe_answer(self.results)
+        """Which variant to take and why, in two or three sentences, and what would decide undecided pairs."""
+        return in_python_words(str(find_answer(self.results)))
 
     @property
     def table(self) -> "DataFrame":
@@ -152,8 +153,10 @@ class ComparisonResult:
         columns = ("text", "label", "prediction", "probability", "fold", "repeat")
         return _frame(rows, columns).astype({"probability": float})
 
-    def plot(self, name: str = "scores") -> Figure:
-        """Return a plot of the report: "scores", "curves", "cost", "calibration" or "confusion".
+    def plot(self, name: str | None = None) -> Figure:
+        """Return a plot of the report: "differences", "scores", "curves", "cost", "calibration" or "confusion".
+
+        The default is the first picture of the report: "differences", or "scores" if no difference is known.
 
         Raises:
           UserError: there is no such plot.
