@@ -68,7 +68,7 @@ def print_results(results: "Results", folder: Path) -> None:
     from research.evaluation.metrics import METRICS
     from research.reporting.answer import find_answer
     from research.reporting.caveats import list_caveats
-    from research.reporting.pairs import main_pairs, single_reference
+    from research.reporting.pairs import single_reference
     from research.reporting.summary import describe_protocol
     from research.reporting.tables import effects_table, pairs_table, variants_table
 
@@ -80,7 +80,7 @@ def print_results(results: "Results", folder: Path) -> None:
     print_table(describe_protocol(results), *variants_table(results)[:2])
     for sentence in list_caveats(results):
         print(sentence)
-    if results.claims.all_pairs or not single_reference(main_pairs(results)):  # the first table has not all pairs
+    if results.pairs and single_reference(results.pairs) is None:  # otherwise the first table has all pairs
         title = f"Differences of {METRICS[results.metric].title} in common runs, simultaneous 95 % intervals"
         print_table(title, *pairs_table(results)[:2])
     effects = effects_table(results)

@@ -1,5 +1,6 @@
 """A comparison, as `compare` returns it to Python: tables as DataFrames, the answer, plots and wrong predictions."""
 
+import base64
 import dataclasses
 import html
 import importlib
@@ -19,7 +20,8 @@ from research.reporting.answer import find_answer
 from research.reporting.caveats import list_caveats
 from research.reporting.documents import Table, html_table
 from research.reporting.figures import Figure
-from research.reporting.plots import draw_plot
+from research.reporting.pairs import single_reference
+from research.reporting.plots import describe_plot, draw_plot
 from research.reporting.results import Results
 from research.reporting.summary import describe_protocol
 from research.reporting.tables import pairs_table, variants_table
@@ -165,14 +167,21 @@ class ComparisonResult:
 
     def __repr__(self) -> str:
         parts = [self.answer, "", f"{describe_protocol(self.results)}:", *_aligned(variants_table(self.results))]
-        if self.results.pairs:
-            parts += ["", *_aligned(pairs_table(self.results))]
+        for table in self._further_tables:
+            parts += ["", *_aligned(table)]
         caveats = map(in_python_words, list_caveats(self.results))
         return "\n".join([*parts, "", *caveats, f"report: {self.folder / 'report.html'}"])
 
+    @property
+    def _further_tables(self) -> list[Table]:
+        """The tables that are shown beside that of the variants, which has all pairs if they have one reference."""
+        pairs = self.results.pairs
+        return [pairs_table(self.results)] if pairs and single_reference(pairs) is None else []
+
     def _repr_html_(self) -> str:
-        tables = [variants_table(self.results), pairs_table(self.results)]
-        shown = [html_table(table) for table in tables if table.rows]
+        picture = base64.b64encode(self.plot()._repr_png_()).decode()
+        shown = [f'<img alt="{html.escape(describe_plot(self.results))}" src="data:image/png;base64,{picture}">']
+        shown += [html_table(table) for table in (variants_table(self.results), *self._further_tables)]
         notes = [f"{describe_protocol(self.results)}.", self.results.plan["corpus"].get("notes", "")]
         notes += [*list_caveats(self.results), f"Report: {self.folder / 'report.html'}"]
         lines = [f"<p>{html.escape(in_python_words(note))}</p>" for note in notes if note]

@@ -20,7 +20,7 @@ class Advice(NamedTuple):
     """What would decide the undecided pairs."""
 
     text: str  # empty if nothing is undecided
-    command: str = ""  # trains the repeats that the text names; empty without any, and if Python made the comparison
+    command: str = ""  # trains the repeats that the text names; empty without any, and if a command alone cannot do it
 
 
 def advise(results: Results, pairs: list[dict[str, Any]]) -> Advice:
@@ -92,17 +92,15 @@ def estimate_minutes(results: Results, repeats: int) -> float:
 
 
 def repeat_command(results: Results, repeats: int) -> str:
-    """Return the commands that made the comparison, with another number of repeats; empty if Python made it."""
+    """Return the commands that made the comparison, with another number of repeats; empty if they are unknown."""
     plan, claims = results.plan, claim_flags(results)
-    if not plan["command"]:
-        return ""
     replaced = {*_REPLACED, *(flag.removeprefix("--").partition("=")[0] for flag in claims)}
-    commands = [
-        shlex.join([*_without_flags(command, replaced), *claims, f"--repeats={repeats}"])
-        for command in [*plan.get("earlier_commands", ()), plan["command"]]
-        if command
-    ]
-    latest_last = list(dict.fromkeys(reversed(commands)))[::-1]
+    commands = [command for command in (*plan.get("earlier_commands", ()), plan["command"]) if command]
+    try:
+        repeated = [[*_without_flags(command, replaced), *claims, f"--repeats={repeats}"] for command in commands]
+    except ValueError:  # a command in a damaged plan has a quote too many
+        return ""
+    latest_last = list(dict.fromkeys(map(shlex.join, reversed(repeated))))[::-1]
     return " && ".join(latest_last)
 
 

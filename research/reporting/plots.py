@@ -61,6 +61,12 @@ def draw_plot(results: Results, name: str | None = None) -> Figure:
     return figure
 
 
+def describe_plot(results: Results) -> str:
+    """Return the caption of the first picture."""
+    _, caption = next(iter(_drawings(results).values()))
+    return caption
+
+
 def _drawings(results: Results) -> dict[str, tuple[Callable[[Results], Figure], str]]:
     """Return the functions and captions of the plots that suit a comparison, by name."""
     name = METRICS[results.metric].title

@@ -220,12 +220,18 @@ def _compare_pairs(
                     texts=len(paired.text_means),
                     repeats=max(1, len(paired.scores) // (plan["folds"] or 1)),  # that both have
                     folds=plan["folds"],
-                    level=level,
+                    level=_level_at_next_look(level, plan, claims),
                     margin=claims.margin,
                 )
                 pair["would_decide"] = more._asdict()
         pairs.append(pair)
     return pairs, Spread(*np.median(spreads, axis=0)) if spreads else None
+
+
+def _level_at_next_look(level: float, plan: dict[str, Any], claims: Claims) -> float:
+    """Return the level of one pair's interval when repeats have been added: that is a further look, if not planned."""
+    is_planned = max(plan.get("looks", [0])) > plan["repeats"]
+    return level if is_planned else 1 - (1 - level) * claims.looks / (claims.looks + 1)
 
 
 def results_csv(results: Results) -> str:
