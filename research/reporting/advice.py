@@ -40,7 +40,7 @@ def advise(results: Results, pairs: list[dict[str, Any]]) -> Advice:
         return _advise_repeats(results, repeats, f"{{}} would decide {what}, if {stay}")
     for amount, text in (
         ("texts", "More repeats alone decide nothing here; {:,} test texts in all would decide {}."),
-        ("times_both", "Only more repeats and more texts decide here; {:,} times as many of both would decide {}."),
+        ("times_both", "Neither repeats nor texts alone decide here; {:,} times as many of both would decide {}."),
     ):
         of_variant = {variant: needed[amount] for variant, needed in needs.items() if needed[amount] is not None}
         if of_variant:

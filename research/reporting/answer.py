@@ -53,8 +53,10 @@ def find_answer(results: Results) -> Answer:
     if all(np.isnan(pair["difference"]) for pair in pairs):
         title = METRICS[results.metric].title
         return Answer(f"There is no verdict: {title} is not defined for these variants. Name another --metric.")
-    sentences = _describe_parts(results, pairs) if reference is None else _describe_choice(results, pairs)
     advice = advise(results, pairs)
+    if all(pair["verdict"] == "undecided" and "would_decide" not in pair for pair in pairs):
+        return Answer(f"There is no verdict. {advice.text}", advice.command)
+    sentences = _describe_parts(results, pairs) if reference is None else _describe_choice(results, pairs)
     return Answer(" ".join(filter(None, [*sentences, advice.text])), advice.command)
 
 
