@@ -62,8 +62,8 @@ def define_folds() -> None:
 
 def read_options() -> ReadOptions:
     """Return what the flags say about reading a file."""
-    given = {field: flags.FLAGS[flag].value for flag, field in _FIELD_OF_FLAG.items() if flag in flags.FLAGS}
-    return ReadOptions(**given)
+    values = {field: flags.FLAGS[flag].value for flag, field in _FIELD_OF_FLAG.items() if flag in flags.FLAGS}
+    return ReadOptions(**values)
 
 
 @contextlib.contextmanager

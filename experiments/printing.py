@@ -63,18 +63,24 @@ def say_unfinished(folder: Path) -> None:
 
 
 def print_results(results: "Results", folder: Path) -> None:
-    """Print the answer, the tables and the path of the report of a comparison on stdout."""
+    """Print the answer with its command, the tables and the path of the report of a comparison on stdout."""
     # Imported here, because it imports SciPy: other programs start faster without it.
     from research.evaluation.metrics import METRICS
+    from research.reporting.answer import find_answer
     from research.reporting.caveats import list_caveats
-    from research.reporting.summary import describe_answer, describe_protocol
+    from research.reporting.pairs import single_reference
+    from research.reporting.summary import describe_protocol
     from research.reporting.tables import effects_table, pairs_table, variants_table
 
-    print(describe_answer(results))
+    answer = find_answer(results)
+    print(answer.text)
+    if answer.command:
+        print(f"    {answer.command}")
+    print()
     print_table(describe_protocol(results), *variants_table(results)[:2])
     for sentence in list_caveats(results):
         print(sentence)
-    if results.pairs:
+    if results.pairs and single_reference(results.pairs) is None:  # otherwise the first table has all pairs
         title = f"Differences of {METRICS[results.metric].title} in common runs, simultaneous 95 % intervals"
         print_table(title, *pairs_table(results)[:2])
     effects = effects_table(results)

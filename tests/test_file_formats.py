@@ -334,7 +334,7 @@ def test_folders_with_a_class_each(tmp_path):
     (tmp_path / "train" / "unsup").mkdir()
     (tmp_path / "train" / "unsup" / "0.txt").write_text("no class")
     (tmp_path / "README").write_text("about")
-    rows, notes = read_corpus(tmp_path)
+    rows, notes, _ = read_corpus(tmp_path)
     assert sorted((row.text, row.label) for row in rows["test"]) == sorted(zip(TEXTS, NAMES, strict=True))
     assert "unsup: texts without a class" in notes[0]
     assert read_corpus(tmp_path / "test").of_split.keys() == {"all"}
@@ -490,8 +490,8 @@ def test_the_only_folder_may_hold_the_folders_of_classes(tmp_path):
     assert {row.label for row in read_corpus(tmp_path).of_split["all"]} == {"pos", "neg"}
 
 
-def test_the_command_for_a_file_without_labels_has_the_flags_of_its_texts(tmp_path):
+def test_a_test_file_without_labels_is_read_as_the_training_texts_are(tmp_path):
     (tmp_path / "train.csv").write_text(lines('"{t}","{t}",{l}', header="title,body,mood\n"), encoding="utf-8")
     (tmp_path / "test.csv").write_text(lines('"{t}","{t}"', header="title,body\n"), encoding="utf-8")
-    notes = read_corpus(tmp_path, ReadOptions("title,body", "mood")).notes
-    assert "--text_column=title,body --output" in notes[-1]
+    read = read_corpus(tmp_path, ReadOptions("title,body", "mood"))
+    assert read.unlabelled == ((tmp_path / "test.csv", ReadOptions("title,body")),)

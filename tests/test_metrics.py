@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 from hypothesis import given
+from scipy.stats import rankdata
 
-from research.evaluation.metrics import METRICS, confusion_matrix, evaluate_predictions, measure, per_class
+from research.evaluation.metrics import METRICS, confusion_matrix, evaluate_predictions, mean_ranks, measure, per_class
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(1, 60))
@@ -67,3 +68,8 @@ def test_the_values_of_texts_show_how_a_metric_spreads_over_samples(metric, clas
     else:
         assert estimated == pytest.approx(spread, rel=0.12)
     assert found[0].text_values.mean() == pytest.approx(found[0].score, abs=0.1 * spread)
+
+
+@given(st.lists(st.sampled_from([-1.5, 0.0, 0.25, 3.0]) | st.floats(-2, 2, width=32), min_size=1))
+def test_ranks_are_those_of_scipy(values):
+    np.testing.assert_array_equal(mean_ranks(np.array(values)), rankdata(values))

@@ -205,8 +205,9 @@ def every_equation(jaxpr):
             yield from every_equation(inner)
 
 
-# A probe is not trained by steps, and 64 sentences need not be separable by the vectors of its encoder.
-@pytest.mark.parametrize("name", [case for case in variant_cases() if case.values != (PROBE,)])
+# A probe is not trained by steps, and 64 sentences need not be separable by the vectors of its encoder. The other forms
+# of a module differ from its default in parts that the tests above look at.
+@pytest.mark.parametrize("name", [case for case in variant_cases() if not case.marks and case.values != (PROBE,)])
 def test_every_variant_learns_64_real_sentences_by_heart(name, small_corpus):
     """By the accuracy that the training steps report, with dropout."""
     config = load_config(name)

@@ -43,7 +43,7 @@ def run_with_kappa():
 
 def test_one_entry_decides_verdicts_and_is_in_every_file(comparison, run_with_kappa):
     out = run_with_kappa("report", f"--workdir={comparison}", "--metric=kappa")
-    assert "Differences of Cohen's kappa" in out
+    assert out.startswith("By Cohen's kappa, ")
     assert "judged by Cohen's kappa" in (comparison / "report.md").read_text()
     content = json.loads((comparison / "comparison.json").read_text())
     assert content["metric"] == content["pairs"][0]["metric"] == "kappa"

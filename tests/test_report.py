@@ -14,12 +14,13 @@ from experiments.printing import print_table
 from research.data.corpora import load
 from research.json_files import write_json
 from research.reporting import drawable_names, plots
+from research.reporting.answer import find_answer
 from research.reporting.claims import Claims
 from research.reporting.documents import Table, markdown_table, render_latex
 from research.reporting.report import write_report
 from research.reporting.results import read_results
-from research.reporting.summary import describe_answer, describe_protocol
-from research.reporting.tables import difference_matrix, pairs_table
+from research.reporting.summary import describe_protocol
+from research.reporting.tables import difference_matrix, pairs_table, variants_table
 from research.runs import run_files
 from tests.made_up_comparison import ACCURACY
 
@@ -49,7 +50,7 @@ def test_a_table_on_a_narrow_terminal_keeps_intervals_on_their_lines(capsys):
 def test_the_page_is_complete_and_works_offline(comparison, small_tsv):
     write_report(comparison, Claims(all_pairs=True))
     page = (comparison / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == page.count("<img") == 5
+    assert page.count('src="data:image/png;base64,') == page.count("<img") == 6
     assert not re.search(r"(src|href)=\"(?!data:)|@import|<script|url\(", page)
     assert "cnn[seed=1]" in page
     for heading in ("Verdicts", "Runs without a result", "Cost", "Calibration", "Settings", "Where this comes from"):
@@ -62,45 +63,29 @@ def test_the_page_is_complete_and_works_offline(comparison, small_tsv):
 
 
 def test_a_report_begins_with_its_answer(comparison, no_plots):
-    results = write_report(comparison)
-    interval = pairs_table(results).rows[1][3]
-    assert re.match(
-        r"Compared with linear:tfidf by accuracy, cnn\[seed=1\] \(-\d+\.\d \[.+\]\) is worse; "
-        r"lstm \([+-]\d\.\d \[.+\]\) is undecided \(in points, simultaneous intervals\)\.$",
-        describe_answer(results),
+    answer = find_answer(write_report(comparison, Claims(all_pairs=True)))
+    markdown, page = ((comparison / f"report.{kind}").read_text() for kind in ("md", "html"))
+    name = read_results(comparison).plan["corpus"]["name"]
+    assert markdown.startswith(
+        f"# Comparison on {name}\n\n{answer.text}\n\n```console\n{answer.command}\n```\n\n![Differences"
     )
-    assert interval in describe_answer(results)
-    report = (comparison / "report.md").read_text()
-    assert report.startswith(
-        f"# Comparison on {results.plan['corpus']['name']}\n\n{describe_answer(results)}\n\n| variant |"
-    )
-    assert describe_answer(results) in html.unescape((comparison / "report.html").read_text())
+    shown = html.unescape(page.replace("<wbr>", "").replace("&nbsp;", " "))
+    assert f'<p class="answer">{answer.text}</p>\n<pre><code>{answer.command}</code></pre>' in shown
+    parts = ["<img", "<th>verdict</th>", "<summary>How to read this</summary>", "Bonferroni", "</details>"]
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
+    places = [markdown.index(part) for part in ("| variant | accuracy |", "## How to read this", "Bonferroni")]
+    assert places == sorted(places)
 
 
-def test_the_answer_for_all_pairs_is_about_the_best_variant(comparison):
-    results = read_results(comparison, Claims(all_pairs=True))
-    best, second, worst = results.ranked()
-    sentence = describe_answer(results)
-    assert sentence.startswith(f"Compared with {best} by accuracy, {worst} (-")
-    assert f"{second} (-" in sentence
-
-
-def test_the_answer_for_one_variant_is_its_score(comparison):
-    results = read_results(comparison)
-    alone = {"lstm": results.plan["variants"]["lstm"]}
-    results = results._replace(
-        plan=results.plan | {"variants": alone}, estimates={"lstm": results.estimates["lstm"]}, pairs=[]
-    )
-    assert re.fullmatch(
-        r"lstm has a test accuracy of [\d.]+ %, 95 % interval \[[\d.]+, [\d.]+\]\.", describe_answer(results)
-    )
-
-
-def test_a_baseline_without_a_finished_run_is_reported(comparison, no_plots):
+def test_a_report_without_pairs_begins_with_its_scores(comparison, no_plots):
     for run in comparison.glob("linear-tfidf/*"):
         write_json(run / run_files.RECORD, {"status": "failed"})
     write_report(comparison)
-    assert "None: linear:tfidf, the baseline, shares no finished run" in (comparison / "report.md").read_text()
+    report = (comparison / "report.md").read_text()
+    assert "shares no finished run with another.\n\n![Test accuracy of each variant" in report
+    assert report.count("plots/scores.png") == 1
+    assert "differences.png" not in report
 
 
 def test_odd_class_names_and_numbers_can_be_drawn(comparison):
@@ -136,15 +121,28 @@ def test_no_difference_is_minus_zero(comparison):
     assert "-0.0" not in text
 
 
-def test_the_matrix_has_verdicts_for_claimed_pairs_only(comparison):
-    matrix = difference_matrix(read_results(comparison))
+def test_the_matrix_has_both_sides_of_every_pair(comparison, no_plots):
+    matrix = difference_matrix(write_report(comparison, Claims(all_pairs=True)))
     cells = {
         (row[0], column): cell for row in matrix.rows for column, cell in zip(matrix.header[1:], row[1:], strict=True)
     }
     assert cells["cnn[seed=1]", "linear:tfidf"].startswith("worse (-")
     assert cells["linear:tfidf", "cnn[seed=1]"].startswith("better (+")
-    assert re.fullmatch(r"\(\+\d+\.\d\)", cells["lstm", "cnn[seed=1]"])
     assert cells["lstm", "lstm"] == ""
+    assert "Row against column" in (comparison / "report.md").read_text()
+    write_report(comparison)  # pairs without a claim are not shown
+    assert "Row against column" not in (comparison / "report.md").read_text()
+
+
+def test_the_first_table_has_the_verdicts_if_all_are_against_one_variant(comparison):
+    results = read_results(comparison)
+    header, rows, _ = variants_table(results)
+    assert header[3:5] == ("against linear:tfidf (points)", "verdict")
+    cells = {row[0]: row[3:5] for row in rows}
+    assert cells["linear:tfidf"] == ("", "")
+    assert cells["cnn[seed=1]"][1] == "worse"
+    pairs = [results.pairs[0], results.pairs[1] | {"b": "lstm"}]
+    assert "verdict" not in variants_table(results._replace(pairs=pairs)).header
 
 
 def test_the_page_in_a_browser(comparison):
@@ -158,7 +156,7 @@ def test_the_page_in_a_browser(comparison):
     probe.write_text(page.replace("</body>", f"<script>onload = () => {{ {count} }}</script></body>"))
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=5000")
     done = subprocess.run([browser, *flags, "--dump-dom", probe.as_uri()], capture_output=True, text=True, timeout=120)
-    assert "<title>5 images</title>" in done.stdout
+    assert "<title>6 images</title>" in done.stdout
     assert "CONSOLE" not in done.stderr
 
 

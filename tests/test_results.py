@@ -141,3 +141,14 @@ def test_a_comparison_is_not_taken_for_a_run(comparison):
         require_free(comparison)
     assert default_repeats(comparison, FOLDS) == 2
     assert (default_repeats(comparison / "new", FOLDS), default_repeats(comparison / "new", 0)) == (1, 5)
+
+
+def test_what_would_decide_allows_for_the_look_that_adding_repeats_is(comparison):
+    plan = run_files.read_json(comparison / run_files.PLAN)
+    pairs = []
+    for looks in ([2], [2, 3]):
+        plan |= {"looks": looks, "claims": {"looks": len(looks)}}
+        write_json(comparison / run_files.PLAN, plan)
+        pairs.append(read_results(comparison).pairs[0])
+    assert pairs[0]["would_decide"] == pairs[1]["would_decide"]
+    assert pairs[0]["interval"][0] > pairs[1]["interval"][0]

@@ -2,8 +2,8 @@
 
     ./launch.sh replay --workdir=runs/many --max_repeats=5 --output=experiments/results/replay.md
 
-The comparison has a fixed number of repeats. Nothing is trained: a run is used if the rule asks for it. The fixed design
-and the rule get intervals of their own, so the rule pays for its looks at the table.
+The comparison has a fixed number of repeats. Nothing is trained: a run is used if the rule asks for it. The intervals of
+the fixed design are for one look at the table, and those of the rule for all its looks.
 """
 
 import time
@@ -52,7 +52,7 @@ def _results_with(folder: Path, plan: dict[str, Any], repeats_of: dict[str, int]
     from research.reporting.results import results_of
 
     variants = {name: entry | {"repeats": repeats_of[name]} for name, entry in plan["variants"].items()}
-    reduced = plan | {"variants": variants, "repeats": max(repeats_of.values())}
+    reduced = plan | {"variants": variants, "repeats": max(repeats_of.values()), "looks": list(range(1, looks + 1))}
     return results_of(folder, reduced, planned_claims(plan)._replace(looks=looks))
 
 

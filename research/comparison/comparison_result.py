@@ -1,5 +1,6 @@
 """A comparison, as `compare` returns it to Python: tables as DataFrames, the answer, plots and wrong predictions."""
 
+import base64
 import dataclasses
 import html
 import importlib
@@ -15,12 +16,14 @@ from research.data.corpora import Corpus
 from research.errors import UserError, expected, in_python_words, not_installed
 from research.evaluation.intervals import Estimate
 from research.evaluation.metrics import METRICS
+from research.reporting.answer import find_answer
 from research.reporting.caveats import list_caveats
 from research.reporting.documents import Table, html_table
 from research.reporting.figures import Figure
-from research.reporting.plots import draw_plot
+from research.reporting.pairs import single_reference
+from research.reporting.plots import describe_plot, draw_plot
 from research.reporting.results import Results
-from research.reporting.summary import describe_answer, describe_protocol
+from research.reporting.summary import describe_protocol
 from research.reporting.tables import pairs_table, variants_table
 
 if TYPE_CHECKING:  # it is an extra
@@ -69,8 +72,8 @@ class ComparisonResult:
 
     @property
     def answer(self) -> str:
-        """What the comparison found, in a sentence or two."""
-        return describe_answer(self.results)
+        """Which variant to take and why, in two or three sentences, and what would decide undecided pairs."""
+        return in_python_words(str(find_answer(self.results)))
 
     @property
     def table(self) -> "DataFrame":
@@ -152,8 +155,10 @@ class ComparisonResult:
         columns = ("text", "label", "prediction", "probability", "fold", "repeat")
         return _frame(rows, columns).astype({"probability": float})
 
-    def plot(self, name: str = "scores") -> Figure:
-        """Return a plot of the report: "scores", "curves", "cost", "calibration" or "confusion".
+    def plot(self, name: str | None = None) -> Figure:
+        """Return a plot of the report: "differences", "scores", "curves", "cost", "calibration" or "confusion".
+
+        The default is the first picture of the report: "differences", or "scores" if no difference is known.
 
         Raises:
           UserError: there is no such plot.
@@ -162,14 +167,21 @@ class ComparisonResult:
 
     def __repr__(self) -> str:
         parts = [self.answer, "", f"{describe_protocol(self.results)}:", *_aligned(variants_table(self.results))]
-        if self.results.pairs:
-            parts += ["", *_aligned(pairs_table(self.results))]
+        for table in self._further_tables:
+            parts += ["", *_aligned(table)]
         caveats = map(in_python_words, list_caveats(self.results))
         return "\n".join([*parts, "", *caveats, f"report: {self.folder / 'report.html'}"])
 
+    @property
+    def _further_tables(self) -> list[Table]:
+        """The tables that are shown beside that of the variants, which has all pairs if they have one reference."""
+        pairs = self.results.pairs
+        return [pairs_table(self.results)] if pairs and single_reference(pairs) is None else []
+
     def _repr_html_(self) -> str:
-        tables = [variants_table(self.results), pairs_table(self.results)]
-        shown = [html_table(table) for table in tables if table.rows]
+        picture = base64.b64encode(self.plot()._repr_png_()).decode()
+        shown = [f'<img alt="{html.escape(describe_plot(self.results))}" src="data:image/png;base64,{picture}">']
+        shown += [html_table(table) for table in (variants_table(self.results), *self._further_tables)]
         notes = [f"{describe_protocol(self.results)}.", self.results.plan["corpus"].get("notes", "")]
         notes += [*list_caveats(self.results), f"Report: {self.folder / 'report.html'}"]
         lines = [f"<p>{html.escape(in_python_words(note))}</p>" for note in notes if note]

@@ -149,8 +149,8 @@ def fit_and_predict(
         method = _method_of(fresh)
         values = getattr(fresh, method)(test)
         times.append(time.perf_counter())
-    asked = _Asked(f"{place}: {method}", method, len(test), corpus.class_names)
-    scores = _from_labels(values, asked) if method == "predict" else _from_scores(values, fresh, asked)
+    request = _Request(f"{place}: {method}", method, len(test), corpus.class_names)
+    scores = _from_labels(values, request) if method == "predict" else _from_scores(values, fresh, request)
     training, predicting = np.diff(times)
     seconds = {"train": round(float(training), 6), "evaluate": round(float(predicting), 6)}
     return ModelOutput(scores.astype(np.float32), _METHODS[method]), seconds
@@ -212,7 +212,7 @@ def _seeded(seed: int) -> Iterator[None]:
         np.random.set_state(states[1])
 
 
-class _Asked(NamedTuple):
+class _Request(NamedTuple):
     """What a model was asked for."""
 
     place: str  # for messages
@@ -221,61 +221,61 @@ class _Asked(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def _from_labels(values: Any, asked: _Asked) -> np.ndarray:
+def _from_labels(values: Any, request: _Request) -> np.ndarray:
     """Return scores [N, C] from labels."""
     labels = np.asarray(values)
-    if labels.shape != (asked.count,):
+    if labels.shape != (request.count,):
         raise UserError(
-            f"{asked.place} returned an array of shape {[*labels.shape]}, expected {asked.count} labels. Return "
+            f"{request.place} returned an array of shape {[*labels.shape]}, expected {request.count} labels. Return "
             "probabilities from predict_proba"
         )
-    return one_hot([_class_of(label, asked) for label in labels], len(asked.class_names))
+    return one_hot([_class_of(label, request) for label in labels], len(request.class_names))
 
 
-def _from_scores(values: Any, model: Any, asked: _Asked) -> np.ndarray:
+def _from_scores(values: Any, model: Any, request: _Request) -> np.ndarray:
     """Return scores [N, C] from those of a model, whose columns are some of the classes."""
-    columns, is_margin = _columns_of(model, asked), asked.method == "decision_function"
+    columns, is_margin = _columns_of(model, request), request.method == "decision_function"
     try:
         scores = np.asarray(values, np.float64)
     except (TypeError, ValueError):
-        raise UserError(f"{asked.place} returned a {type(values).__name__} that is no array of numbers") from None
-    if is_margin and len(columns) == 2 and scores.shape == (asked.count,):
+        raise UserError(f"{request.place} returned a {type(values).__name__} that is no array of numbers") from None
+    if is_margin and len(columns) == 2 and scores.shape == (request.count,):
         scores = np.stack([-scores, scores], axis=1)  # scikit-learn's form for two classes: positive for the second
-    if scores.shape != (asked.count, len(columns)):
-        names = shorten_names([asked.class_names[c] for c in columns])
+    if scores.shape != (request.count, len(columns)):
+        names = shorten_names([request.class_names[c] for c in columns])
         raise UserError(
-            f"{asked.place} returned an array of shape {[*scores.shape]}, expected [{asked.count}, {len(columns)}]: "
-            f"a column for each of {names}"
+            f"{request.place} returned an array of shape {[*scores.shape]}, expected [{request.count}, "
+            f"{len(columns)}]: a column for each of {names}"
         )
     wrong = ~np.isfinite(scores).all(axis=1) if is_margin else are_wrong(scores)
     if wrong.any():
         n = int(np.argmax(wrong))
         expected = "finite numbers" if is_margin else "probabilities that sum to 1"
-        raise UserError(f"{asked.place} returned {scores[n].tolist()!s:.80} for a text, expected {expected}")
+        raise UserError(f"{request.place} returned {scores[n].tolist()!s:.80} for a text, expected {expected}")
     # A class that no training text has gets probability 0, and a score below all others.
-    complete = np.full((asked.count, len(asked.class_names)), scores.min() - 1 if is_margin else 0.0)
+    complete = np.full((request.count, len(request.class_names)), scores.min() - 1 if is_margin else 0.0)
     complete[:, columns] = scores
     return complete if is_margin else complete / complete.sum(axis=1, keepdims=True)
 
 
-def _columns_of(model: Any, asked: _Asked) -> list[int]:
+def _columns_of(model: Any, request: _Request) -> list[int]:
     """Return the class of each column of a model's scores, by its `classes_`; without them, all in their order."""
     classes = getattr(model, "classes_", None)
     if classes is None:
-        return list(range(len(asked.class_names)))
-    columns = [_class_of(label, asked._replace(place=f"{asked.place}: classes_")) for label in np.ravel(classes)]
+        return list(range(len(request.class_names)))
+    columns = [_class_of(label, request._replace(place=f"{request.place}: classes_")) for label in np.ravel(classes)]
     if len(set(columns)) < len(columns):
-        raise UserError(f"{asked.place}: classes_ has a label twice, expected different labels")
+        raise UserError(f"{request.place}: classes_ has a label twice, expected different labels")
     return columns
 
 
-def _class_of(label: Any, asked: _Asked) -> int:
+def _class_of(label: Any, request: _Request) -> int:
     value = label.item() if isinstance(label, np.generic) else label
     try:
-        return label_index(asked.class_names)[value]
+        return label_index(request.class_names)[value]
     except (KeyError, TypeError):  # a TypeError if it cannot be hashed
-        expected = shorten_names(asked.class_names)
-        raise UserError(f"{asked.place} has the label {value!r:.60}, expected one of {expected}") from None
+        expected = shorten_names(request.class_names)
+        raise UserError(f"{request.place} has the label {value!r:.60}, expected one of {expected}") from None
 
 
 def shorten_names(names: Sequence[str]) -> str:

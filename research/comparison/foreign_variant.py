@@ -72,6 +72,8 @@ def continue_foreign(folder: Path, name: str, saved: Mapping[str, Any], foreign:
         before["checksums"] = now["checksums"] | earlier
     if changed := differences(before, now):
         is_model = now["kind"] == "model"
-        what = f"another model ({'; '.join(changed)})" if is_model else f"other predictions than {foreign['source']}"
-        raise UserError(f"{folder} holds {name} with {what}; give it another name, or pass --overwrite")
+        difference = (
+            f"another model ({'; '.join(changed)})" if is_model else f"other predictions than {foreign['source']}"
+        )
+        raise UserError(f"{folder} holds {name} with {difference}; give it another name, or pass --overwrite")
     return dict(foreign) | now | {"source": foreign["source"]}

@@ -198,24 +198,24 @@ def _split_lines(lines: TextIO) -> Iterator[tuple[int, list[str]]]:
 def _find_columns(file: Path, header: Sequence[str], corpus: Corpus) -> _Columns:
     names = [name.strip() for name in header]
     lowered, shown = [name.lower() for name in names], ", ".join(names)[:200]
-    found = {name: lowered.index(name) if name in lowered else None for name in _NAMES}
+    columns = {name: lowered.index(name) if name in lowered else None for name in _NAMES}
     for name in ("id",) if corpus.has("test") else ("id", "fold"):
-        if found[name] is None:
+        if columns[name] is None:
             raise UserError(f"{file}:1: no column {name!r}. Columns: {shown}. {_MAKE_SPLITS}")
     classes = list(corpus.class_names)
     prefixed = [f"probability_{name}" for name in classes]
     if any(name in names for name in prefixed):
         if lacking := [name for name in prefixed if name not in names]:
             raise UserError(f"{file}:1: no column {lacking[0]!r}, expected a probability for each class")
-        return _Columns(**found, probabilities=[names.index(name) for name in prefixed])
+        return _Columns(**columns, probabilities=[names.index(name) for name in prefixed])
     if all(name in names for name in classes) and not set(classes) & set(_NAMES):
-        return _Columns(**found, probabilities=[names.index(name) for name in classes])
-    if found["label"] is None:
+        return _Columns(**columns, probabilities=[names.index(name) for name in classes])
+    if columns["label"] is None:
         raise UserError(
             f"{file}:1: no column 'label', and no probability for each class ({shorten_names(prefixed)}). "
             f"Columns: {shown}"
         )
-    return _Columns(**found, probabilities=())
+    return _Columns(**columns, probabilities=())
 
 
 def _read_number(cells: Sequence[str], column: int | None, name: str, place: str) -> int:

@@ -132,9 +132,9 @@ def _describe_labels(corpus: Corpus) -> list[str]:
     if joined := joined_labels(names):
         shown = ", ".join(repr(shorten(name)) for name in joined[:_MAX_NAMED])
         more = ", ..." if len(joined) > _MAX_NAMED else ""
-        what = "label looks" if len(joined) == 1 else "labels look"
+        looks = "label looks" if len(joined) == 1 else "labels look"
         messages.append(
-            f"{len(joined):,} {what} like several labels in one ({shown}{more}): each is treated as a class of its own"
+            f"{len(joined):,} {looks} like several labels in one ({shown}{more}): each is treated as a class of its own"
         )
     counts = np.bincount(corpus.labels[corpus.splits != "test"], minlength=len(names))
     for label in np.flatnonzero(counts < min(_RARE_TEXTS, _RARE_SHARE * len(corpus)))[:_MAX_NAMED]:

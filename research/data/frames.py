@@ -64,8 +64,8 @@ def rows_of_texts(
     Raises:
       UserError: the lengths differ; a text is no string; a label is neither an integer nor a name; a value is missing.
     """
-    given = {"texts": texts, "labels": labels} | ({} if groups is None else {"groups": groups})
-    for name, values in given.items():
+    arguments = {"texts": texts, "labels": labels} | ({} if groups is None else {"groups": groups})
+    for name, values in arguments.items():
         if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
             raise UserError(f"{name} is a {type(values).__name__}, expected a list with one entry for each text")
         if getattr(values, "ndim", 1) != 1:
@@ -73,7 +73,7 @@ def rows_of_texts(
                 f"{name} has {values.ndim} dimensions, expected one: a list, an array or a column of a table, such as "
                 f'df["{name.removesuffix("s")}"]'
             )
-    lists = {name: list(values) for name, values in given.items()}
+    lists = {name: list(values) for name, values in arguments.items()}
     lengths = {name: len(values) for name, values in lists.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{length:,} {name}" for name, length in lengths.items())
@@ -155,8 +155,8 @@ def _check_columns(columns: FrameColumns, present: Sequence[Any], function: str)
         raise UserError("text= names no column, expected at least one")
     missing = [name for name in columns.names if name not in present]
     if missing:
-        given = {"text": columns.texts, "label": [columns.label], "group": [columns.group]}
-        arguments = [f"{name}=" for name, names in given.items() if set(names) & set(missing)]
+        names_of = {"text": columns.texts, "label": [columns.label], "group": [columns.group]}
+        arguments = [f"{name}=" for name, names in names_of.items() if set(names) & set(missing)]
         absent = " and no column ".join(map(repr, dict.fromkeys(missing)))
         listed = ", ".join(map(repr, present)) or "none"
         raise UserError(

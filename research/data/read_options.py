@@ -23,9 +23,9 @@ class ReadOptions(NamedTuple):
 
     def flags(self) -> list[str]:
         """Return the flags that say the same, as arguments of a program."""
-        given = {"text_column": self.text, "label_column": self.label, "group_column": self.group}
-        given |= {"encoding": self.encoding, "separator": self.separator}
-        flags = [f"--{name}={value}" for name, value in given.items() if value]
+        values = {"text_column": self.text, "label_column": self.label, "group_column": self.group}
+        values |= {"encoding": self.encoding, "separator": self.separator}
+        flags = [f"--{name}={value}" for name, value in values.items() if value]
         flags += [f"--header={self.header}"] if self.header != "auto" else []
         return [*flags, "--drop_missing"] if self.drop_missing else flags
 

@@ -115,16 +115,23 @@ def _auroc(label: np.ndarray, probabilities: np.ndarray) -> MetricValue:
 
 def _area(positive: np.ndarray, score: np.ndarray) -> MetricValue:
     """Return P(score of a positive > score of a negative), ties counted half; text values from DeLong's placements."""
-    from scipy.stats import rankdata  # slow to import, and few callers need it
-
     positives, negatives = int(positive.sum()), int((~positive).sum())
-    ranks = rankdata(score)
+    ranks = mean_ranks(score)
     placement = np.empty(len(score))
-    placement[positive] = (ranks[positive] - rankdata(score[positive])) / negatives
-    placement[~positive] = 1 - (ranks[~positive] - rankdata(score[~positive])) / positives
+    placement[positive] = (ranks[positive] - mean_ranks(score[positive])) / negatives
+    placement[~positive] = 1 - (ranks[~positive] - mean_ranks(score[~positive])) / positives
     area = float(placement[positive].mean())
     weight = np.where(positive, len(score) / positives, len(score) / negatives)
     return MetricValue(area, area + weight * (placement - area))
+
+
+def mean_ranks(values: np.ndarray) -> np.ndarray:
+    """Return the ranks of values from 1, float64 [N]; equal values share the mean of their ranks.
+
+    `scipy.stats.rankdata` does the same. Importing it would take a fifth of the time in which a program starts.
+    """
+    _, position, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[position]
 
 
 def _balanced_accuracy(counts: Counts) -> np.ndarray:

@@ -8,7 +8,7 @@ from research.data.audit import reload_corpus
 from research.data.corpora import Corpus
 from research.errors import UserError
 from research.reporting.documents import Table
-from research.reporting.formatting import shorten_list
+from research.reporting.formatting import join_names
 from research.reporting.results import Results
 
 _MOST_TEXTS = 10
@@ -62,7 +62,7 @@ def find_disagreement(results: Results, corpus: Corpus | None = None) -> Disagre
         good = [variant for variant, share in zip(variants, scores.right[:, i], strict=True) if share > 0.5]
         bad = [variant for variant in variants if variant not in good]
         label = corpus.class_names[corpus.labels[i]]
-        apart.rows.append((_shorten(corpus.texts[i]), label, shorten_list(good), shorten_list(bad)))
+        apart.rows.append((_shorten(corpus.texts[i]), label, join_names(good), join_names(bad)))
     return Disagreement(apart, wrong, int(is_wrong.sum()))
 
 

@@ -96,10 +96,11 @@ def _mark_code(text: str) -> Markup:
     return Markup("").join(Markup(f"<code>{piece}</code>") if i % 2 else piece for i, piece in enumerate(pieces))
 
 
-def _breakable(cell: str) -> Markup:
-    """Return an escaped cell in which intervals stay on one line and long names may break after commas."""
-    text = re.sub(r"\[[-+\d][^\]]*\]", lambda interval: interval[0].replace(" ", "&nbsp;"), str(escape(cell)))
-    return Markup(re.sub(r"([,\[])(?=[^\W\d])", r"\1<wbr>", text))
+def _breakable(cell: str, after: str = ",[") -> Markup:
+    """Return an escaped cell in which a difference stays beside its interval; names may break after some signs."""
+    interval = r"([-+][\d.]+ )?\[[-+\d][^\]]*\]"
+    text = re.sub(interval, lambda match: match[0].replace(" ", "&nbsp;"), str(escape(cell)))
+    return Markup(re.sub(rf"([{re.escape(after)}])(?=[^\W\d])", r"\1<wbr>", text))
 
 
 def _verdict_class(cell: str) -> str:

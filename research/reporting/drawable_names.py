@@ -63,8 +63,9 @@ def rename(results: Results, names: DrawableNames) -> Results:
         for field in ("estimates", "curves", "outcomes", "untrained")
     }
     rows = [row | {"variant": show(row["variant"])} for row in results.rows]
+    pairs = [pair | {side: show(pair[side]) for side in ("a", "b")} for pair in results.pairs]
     claims = results.claims._replace(baseline=show(results.claims.baseline))
-    return results._replace(plan=plan, claims=claims, rows=rows, **of_variants)
+    return results._replace(plan=plan, claims=claims, rows=rows, pairs=pairs, **of_variants)
 
 
 def _undrawable_parts(name: str) -> list[str]:

@@ -20,6 +20,16 @@ class Figure(figure.Figure):
         return file.getvalue()
 
 
+def escape_formulas(text: str) -> str:
+    """Return a text whose dollar signs begin no formula."""
+    return text.replace("$", r"\$")
+
+
+def break_name(name: str) -> str:
+    """Return a variant's name as axes show it: broken before its settings if it is long."""
+    return escape_formulas(name).replace("[", "\n[") if len(name) > 30 else escape_formulas(name)
+
+
 def write_bars(path: Path, measures: Mapping[str, Mapping[str, float]]) -> None:
     """Draw values as bars with their numbers beside them.
 

@@ -41,7 +41,9 @@ def difference_header(metric: str) -> str:
 
 def format_margin(metric: str, margin: float) -> str:
     """Return a margin with its unit."""
-    return f"{margin:g} nats" if unit_of(metric) == "nats" else f"{100 * margin:g} point(s)"
+    if unit_of(metric) == "nats":
+        return f"{margin:g} nats"
+    return f"{100 * margin:g} point{'' if np.isclose(margin, 0.01) else 's'}"
 
 
 def format_range(values: Iterable[int]) -> str:
@@ -52,7 +54,26 @@ def format_range(values: Iterable[int]) -> str:
     return f"{ends[0]:,}" if ends[0] == ends[-1] else f"{ends[0]:,} to {ends[-1]:,}"
 
 
-def shorten_list(names: Sequence[str]) -> str:
-    """Return the first few names and how many more there are; "none" if there are none."""
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more or "none"
+def join_names(names: Sequence[str]) -> str:
+    """Return names as in "a, b and c"; of many, the first few and how many more; "none" if there are none."""
+    shown, more = list(names), ""
+    if len(shown) > _MOST_NAMES + 1:
+        more = f" and {len(shown) - _MOST_NAMES} more"
+        shown = shown[:_MOST_NAMES]
+    elif len(shown) > 1:
+        more = f" and {shown.pop()}"
+    return ", ".join(shown) + more or "none"
+
+
+def round_up(number: int) -> int:
+    """Return a number rounded up to two digits: more digits are not known."""
+    unit = 10 ** max(0, len(str(number)) - 2)
+    return -(-number // unit) * unit
+
+
+def format_minutes(minutes: float) -> str:
+    """Return an estimated duration in words, such as "about 4 minutes"."""
+    for unit, size in (("day", 24 * 60), ("hour", 60)):
+        if minutes >= 2 * size:
+            return f"about {minutes / size:.0f} {unit}s"
+    return f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute"

@@ -13,10 +13,11 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from research.errors import UserError, expected
 from research.evaluation.intervals import Estimate
 from research.evaluation.metrics import METRICS, confusion_matrix, unit_of
+from research.reporting.difference_plot import draw_differences
 from research.reporting.documents import Plot
 from research.reporting.drawable_names import FONTS, names_of, rename
 from research.reporting.effects import Grid, find_grids
-from research.reporting.figures import BLUE, COLOURS, Figure
+from research.reporting.figures import BLUE, COLOURS, Figure, break_name, escape_formulas
 from research.reporting.results import NOT_TRAINED, Results
 
 _MARKERS = "osD^vPX*"
@@ -39,13 +40,14 @@ def write_plots(results: Results, folder: Path) -> dict[str, Plot]:
     return plots
 
 
-def draw_plot(results: Results, name: str) -> Figure:
-    """Return a plot of a report by its name, such as "scores" or "curves".
+def draw_plot(results: Results, name: str | None = None) -> Figure:
+    """Return a plot of a report by its name, such as "scores" or "curves"; by default the first picture.
 
     Raises:
       UserError: there is no such plot.
     """
     drawings = _drawings(results)
+    name = next(iter(drawings)) if name is None else name
     if name not in drawings:
         raise UserError(f"there is no plot {name!r}, {expected(name, drawings)}")
     draw, _ = drawings[name]
@@ -59,10 +61,20 @@ def draw_plot(results: Results, name: str) -> Figure:
     return figure
 
 
+def describe_plot(results: Results) -> str:
+    """Return the caption of the first picture."""
+    _, caption = next(iter(_drawings(results).values()))
+    return caption
+
+
 def _drawings(results: Results) -> dict[str, tuple[Callable[[Results], Figure], str]]:
     """Return the functions and captions of the plots that suit a comparison, by name."""
     name = METRICS[results.metric].title
     drawings = {
+        "differences": (
+            draw_differences,
+            f"Differences of test {name} with simultaneous 95 % intervals and verdicts; the band is the margin",
+        ),
         "scores": (
             _draw_scores,
             f"Test {name} of each variant: mean, 95 % interval, and one tick per run; a ring where runs did not learn",
@@ -84,6 +96,8 @@ def _drawings(results: Results) -> dict[str, tuple[Callable[[Results], Figure], 
     for plot, has in (("cost", results.has_seconds), ("calibration", results.has_probabilities)):
         if not any(map(has, results.ranked())):
             del drawings[plot]
+    if results.spread is None:  # no difference is known from two runs
+        del drawings["differences"]
     if not results.curves:
         del drawings["curves"]
     if any(_numeric_fields(grid) for grid in find_grids(results.ranked())):
@@ -115,7 +129,7 @@ def _draw_scores(results: Results) -> Figure:
         axes.plot(runs, [y + 0.22] * len(runs), "|", color="0.5", markersize=6)
         axes.plot([estimate.low, estimate.high], [y, y], color=BLUE, linewidth=2)
         axes.plot(estimate.mean, y, "o", color=BLUE, markerfacecolor=_fill_colour(results, variant))
-    axes.set_yticks(range(len(ranked)), [_break_name(results, variant) for variant in ranked])
+    axes.set_yticks(range(len(ranked)), [_mark_untrained(results, variant) for variant in ranked])
     axes.set_ylim(-0.6, len(ranked) - 0.4)
     figure.supxlabel(f"{_axis_label(results)}: mean and 95 % interval; one tick per run", fontsize=9)
     axes.grid(axis="x", color="0.9")
@@ -128,15 +142,9 @@ def _fill_colour(results: Results, variant: str) -> str:
     return "white" if variant in results.untrained else BLUE
 
 
-def _break_name(results: Results, variant: str) -> str:
-    """Return a variant's name, broken if it is long, and marked if runs were not trained."""
-    name = _escape_formulas(variant).replace("[", "\n[") if len(variant) > 30 else _escape_formulas(variant)
-    return f"{name}\n({NOT_TRAINED})" if variant in results.untrained else name
-
-
-def _escape_formulas(text: str) -> str:
-    """Return a text whose dollar signs begin no formula."""
-    return text.replace("$", r"\$")
+def _mark_untrained(results: Results, variant: str) -> str:
+    """Return a variant's name as axes show it, marked if runs were not trained."""
+    return break_name(variant) + (f"\n({NOT_TRAINED})" if variant in results.untrained else "")
 
 
 def _make_panels(variants: list[str], height: float) -> tuple[Figure, Iterator[tuple[str, Axes]]]:
@@ -149,7 +157,7 @@ def _make_panels(variants: list[str], height: float) -> tuple[Figure, Iterator[t
         unused.set_visible(False)
     for panel, variant in zip(axes, variants, strict=False):
         panel.set_title(
-            _escape_formulas(variant).replace(",", ",\n").replace("[", "\n["), fontsize=9 if "[" not in variant else 7
+            escape_formulas(variant).replace(",", ",\n").replace("[", "\n["), fontsize=9 if "[" not in variant else 7
         )
         panel.tick_params(labelsize=8)
     return figure, zip(variants, axes, strict=False)
@@ -187,7 +195,7 @@ def _draw_cost(results: Results) -> Figure:
             {"markersize": 5, "markerfacecolor": _fill_colour(results, variant)},
         )
         axes.plot([seconds] * 2, [estimate.low, estimate.high], color="0.8", linewidth=1.2, zorder=1)
-        label = f"{rank}  {_escape_formulas(variant)}"
+        label = f"{rank}  {escape_formulas(variant)}"
         axes.plot(seconds, estimate.mean, "o", color=BLUE, zorder=2, label=label, **style)
         above = (4 if rank % 2 else -11) if len(ranked) > _PANELS_IN_A_ROW else 3
         where = (seconds, estimate.mean)
@@ -225,7 +233,7 @@ def _draw_calibration(results: Results) -> Figure:
 
 
 def _draw_confusion(results: Results) -> Figure:
-    names = list(map(_escape_formulas, results.plan["classes"]))
+    names = list(map(escape_formulas, results.plan["classes"]))
     figure, panels = _make_panels(results.ranked()[:_MOST_CONFUSIONS], 2.1)
     for variant, axes in panels:
         counts = sum(
@@ -271,7 +279,7 @@ def _draw_settings(results: Results) -> Figure:
             low, high = ([getattr(estimate, end) for estimate in estimates] for end in ("low", "high"))
             style = {"color": COLOURS[i % len(COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], "markersize": 4}
             style |= {"linewidth": 1.4, "elinewidth": 0.8, "capsize": 2}
-            axes.errorbar(x, mean, [mean - low, high - mean], label=_escape_formulas(name), **style)
+            axes.errorbar(x, mean, [mean - low, high - mean], label=escape_formulas(name), **style)
         values = sorted({x for points in lines.values() for x, _ in points})
         if values[0] > 0 and values[-1] >= 8 * values[0]:
             axes.set_xscale("log")

@@ -52,13 +52,18 @@ def list_provenance(results: Results) -> list[str]:
 
 def _report_command(results: Results) -> list[str]:
     """Return the command that makes the verdicts, if the comparison's own command makes other ones."""
+    flags = claim_flags(results)
+    return [f"verdicts: `./launch.sh report --workdir=FOLDER {' '.join(flags)}`"] if flags else []
+
+
+def claim_flags(results: Results) -> list[str]:
+    """Return the flags that ask for the claims of these results; none if they are those of the comparison."""
     claims, planned = results.claims, planned_claims(results.plan)
-    if claims == planned:
-        return []
-    flags = [f"--baseline={claims.baseline}"] if claims.baseline else []
+    flags = [f"--baseline={claims.baseline}"] if claims.baseline != planned.baseline else []
     if claims.all_pairs != planned.all_pairs:
         flags.append(f"--pairs={'all' if claims.all_pairs else 'baseline'}")
     if claims.metric != planned.metric:
         flags.append(f"--metric={claims.metric}")
-    flags.append(f"--margin={100 * claims.margin:g}")
-    return [f"verdicts: `./launch.sh report --workdir=FOLDER {' '.join(flags)}`"]
+    if claims.margin != planned.margin:
+        flags.append(f"--margin={100 * claims.margin:g}")
+    return flags

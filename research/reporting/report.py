@@ -8,6 +8,7 @@ from research.atomic_files import write_text
 from research.data.corpora import Corpus
 from research.evaluation.metrics import METRICS, unit_of
 from research.json_files import write_json
+from research.reporting.answer import find_answer
 from research.reporting.caveats import list_caveats
 from research.reporting.claims import LEVEL, Claims
 from research.reporting.disagreement import Disagreement, find_disagreement
@@ -17,7 +18,6 @@ from research.reporting.plots import write_plots
 from research.reporting.provenance import list_provenance, list_settings
 from research.reporting.results import Results, comparison_json, read_results, results_csv
 from research.reporting.summary import (
-    describe_answer,
     describe_choices,
     describe_foreign,
     describe_intervals,
@@ -35,8 +35,8 @@ from research.reporting.tables import (
     variants_table,
 )
 
-_MOST_IN_MATRIX = 12
-_SOME_LACK = ("curves", "cost", "calibration", "settings")  # plots that not every comparison has
+_MOST_IN_MATRIX = 10
+_SOME_LACK = ("differences", "curves", "cost", "calibration", "settings")  # plots that not every comparison has
 
 
 def write_report(folder: Path, claims: Claims | None = None) -> Results:
@@ -73,10 +73,10 @@ def write_results(results: Results, folder: Path, corpus: Corpus | None = None) 
 def _content(results: Results, plots: Mapping[str, Plot], disagreement: Disagreement) -> dict[str, Any]:
     """Return what `templates/content.jinja` shows, by the names that it uses."""
     best = results.ranked()[0]
-    has_matrix = results.pairs and 2 < len(results.estimates) <= _MOST_IN_MATRIX
+    has_matrix = results.claims.all_pairs and results.pairs and 2 < len(results.estimates) <= _MOST_IN_MATRIX
     return {
         "title": f"Comparison on {results.plan['corpus']['name']}",
-        "answer": describe_answer(results),
+        "answer": find_answer(results),
         "variants": variants_table(results),
         "caveats": list_caveats(results),
         "plots": dict.fromkeys(_SOME_LACK) | plots,
@@ -85,14 +85,12 @@ def _content(results: Results, plots: Mapping[str, Plot], disagreement: Disagree
         "method": describe_intervals(results),
         "choices": describe_choices(results),
         "several_variants": len(results.variants) > 1,
-        "baseline": results.baseline,
         "metric": METRICS[results.metric].title,
         "unit": unit_of(results.metric),
         "simultaneous_level": describe_level(results),
         "margin": format_margin(results.metric, results.claims.margin),
         "pairs": pairs_table(results),
         "matrix": difference_matrix(results) if has_matrix else None,
-        "all_pairs": results.claims.all_pairs,
         "trained_pairs": trained_pairs_table(results),
         "effects": effects_table(results),
         "missing_runs": [f"{row['run_folder']}: {row['status']}" for row in results.rows if row["status"] != "done"],

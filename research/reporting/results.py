@@ -106,6 +106,11 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
     claims = claims if claims.metric else claims._replace(metric=planned.metric)
     if claims.metric not in METRICS:
         raise UserError(f"--metric is {claims.metric!r}, expected one of {', '.join(METRICS)}")
+    return results_of(folder, plan, claims)
+
+
+def results_of(folder: Path, plan: dict[str, Any], claims: Claims) -> Results:
+    """Evaluate the runs of a plan, which is that of the folder or a part of it."""
     runs = _read_runs(folder, plan)
     outcomes: dict[str, list[Outcome]] = {}
     curves: dict[str, list[list[float]]] = {}
@@ -234,12 +239,18 @@ def _compare_pairs(
                     texts=len(paired.text_means),
                     repeats=max(1, len(paired.scores) // (plan["folds"] or 1)),  # that both have
                     folds=plan["folds"],
-                    level=level,
+                    level=_level_at_next_look(level, plan, claims),
                     margin=claims.margin,
                 )
                 pair["would_decide"] = more._asdict()
         pairs.append(pair)
     return _Pairs(pairs, level, Spread(*np.median(spreads, axis=0)) if spreads else None)
+
+
+def _level_at_next_look(level: float, plan: dict[str, Any], claims: Claims) -> float:
+    """Return the level of one pair's interval when repeats have been added: that is a further look, if not planned."""
+    is_planned = max(plan.get("looks", [0])) > plan["repeats"]
+    return level if is_planned else 1 - (1 - level) * claims.looks / (claims.looks + 1)
 
 
 def results_csv(results: Results) -> str:

@@ -1,64 +1,11 @@
-"""Say in sentences what a comparison found and how: its answer, data, intervals and choices."""
+"""Say in sentences how a comparison was made: its data, intervals and choices."""
 
 import numpy as np
 
-from research.evaluation.metrics import METRICS, UNBALANCED, unit_of
+from research.evaluation.metrics import METRICS, UNBALANCED
 from research.reporting.claims import LEVEL, first_claims
-from research.reporting.formatting import (
-    format_difference,
-    format_interval,
-    format_percent,
-    format_range,
-    format_score,
-    shorten_list,
-)
-from research.reporting.results import NOT_TRAINED, Results, count_planned_pairs
-from research.reporting.tables import pair_from_second
-
-# Verdicts in the order of the answer, and how it words them.
-_CLAUSES = {word: word for word in ("better", "negligibly better", "worse", "negligibly worse", "equivalent")}
-_CLAUSES |= {"undecided": "undecided", NOT_TRAINED: "not judged, because runs did not learn"}
-
-
-def describe_answer(results: Results) -> str:
-    """Return what the comparison found: which variants are better or worse than which, and by how much."""
-    best, metric = results.ranked()[0], results.metric
-    if len(results.variants) == 1:
-        mean, low, high = (format_score(metric, value) for value in results.estimates[best][metric])
-        unit = "nats" if unit_of(metric) == "nats" else "%"
-        return (
-            f"{best} has a test {METRICS[metric].title} of {mean} {unit}, {100 * LEVEL:.0f} % interval [{low}, {high}]."
-        )
-    if not results.pairs:
-        return f"There is no verdict: {results.baseline}, the baseline, shares no finished run with another."
-    pairs = results.pairs
-    if results.claims.all_pairs:  # the best variant stands for the baseline
-        in_pairs = {variant for pair in pairs for variant in (pair["a"], pair["b"])}
-        best = next(variant for variant in results.ranked() if variant in in_pairs)
-        pairs = [pair for pair in pairs if pair["b"] == best] + [
-            pair_from_second(pair) for pair in pairs if pair["a"] == best
-        ]
-    references = dict.fromkeys(pair["b"] for pair in pairs)
-    return " ".join(
-        _answer_against(reference, [pair for pair in pairs if pair["b"] == reference]) for reference in references
-    )
-
-
-def _answer_against(reference: str, pairs: list[dict]) -> str:
-    """Return the verdicts of the pairs with one variant in one sentence. Larger differences come first."""
-    metric = pairs[0]["metric"]
-    groups: dict[str, list[str]] = {word: [] for word in _CLAUSES}
-    for pair in sorted(pairs, key=lambda pair: -abs(np.nan_to_num(pair["difference"]))):
-        word = f"negligibly {pair['verdict']}" if pair["negligible"] else pair["verdict"]
-        difference = format_difference(metric, pair["difference"])
-        groups[word].append(f"{pair['a']} ({difference} {format_interval(metric, pair['interval'])})")
-    clauses = [
-        f"{shorten_list(names)} {'is' if len(names) == 1 else 'are'} {_CLAUSES[word]}"
-        for word, names in groups.items()
-        if names
-    ]
-    unit = f"in {unit_of(metric)}, simultaneous intervals"
-    return f"Compared with {reference} by {METRICS[metric].title}, {'; '.join(clauses)} ({unit})."
+from research.reporting.formatting import format_percent, format_range
+from research.reporting.results import Results, count_planned_pairs
 
 
 def describe_protocol(results: Results) -> str:

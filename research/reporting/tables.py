@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from research.evaluation.intervals import Estimate, Outcome, estimate, mcnemar
-from research.evaluation.metrics import METRICS, per_class
+from research.evaluation.metrics import METRICS, per_class, unit_of
 from research.reporting.documents import Table
 from research.reporting.formatting import (
     difference_header,
@@ -15,13 +15,14 @@ from research.reporting.formatting import (
     format_percent,
     format_range,
     format_score,
+    round_up,
 )
+from research.reporting.pairs import main_pairs, pair_from_second, single_reference
 from research.reporting.results import NOT_TRAINED, VERDICTS, Results
 
-# Two more metrics stand in the first table, by the metric that decides.
-_FIRST_TABLE = {"accuracy": ("macro_recall", "macro_f1"), "macro_f1": ("accuracy", "macro_recall")}
-_FIRST_TABLE_DEFAULT = ("accuracy", "macro_f1")
-_OPPOSITE = {"better": "worse", "worse": "better"}
+# One more metric stands in the first table, by the metric that decides.
+_SECOND_METRIC = {"accuracy": "macro_f1"}
+_SECOND_METRIC_DEFAULT = "accuracy"
 
 ABOUT_A_RUN = (
     "The intervals are for this trained model, over texts like these; they say nothing about another training."
@@ -35,11 +36,17 @@ def label_variant(results: Results, variant: str) -> str:
 
 
 def variants_table(results: Results) -> Table:
-    """Return one row per variant, the best first. Variants without a finished run are last."""
-    metric = results.metric
-    others = _FIRST_TABLE.get(metric, _FIRST_TABLE_DEFAULT)
-    names = [METRICS[other].title for other in others]
-    header = ("variant", METRICS[metric].title, "95 % interval", *names, "parameters", "s/run", "runs")
+    """Return one row per variant, the best first. Variants without a finished run are last.
+
+    If all pairs that the answer is about have the same reference, a row has the verdict against it.
+    """
+    metric, second = results.metric, _SECOND_METRIC.get(results.metric, _SECOND_METRIC_DEFAULT)
+    pairs = main_pairs(results)
+    reference = single_reference(pairs)
+    verdict_names = () if reference is None else (f"against {reference} ({unit_of(metric)})", "verdict")
+    header = ("variant", METRICS[metric].title, "95 % interval", *verdict_names, METRICS[second].title)
+    header += ("parameters", "s/run", "runs")
+    pair_of = {pair["a"]: pair for pair in pairs}
     rows = []
     for variant in results.ranked() + [variant for variant in results.variants if variant not in results.estimates]:
         planned = sum(row["variant"] == variant for row in results.rows)
@@ -48,19 +55,29 @@ def variants_table(results: Results) -> Table:
         if not done:
             rows.append((variant, *["-"] * (len(header) - 2), count))
             continue
-        estimates = results.estimates[variant]
+        mean, low, high = (format_score(metric, value) for value in results.estimates[variant][metric])
         rows.append(
             (
                 label_variant(results, variant),
-                format_score(metric, estimates[metric].mean),
-                f"[{format_score(metric, estimates[metric].low)}, {format_score(metric, estimates[metric].high)}]",
-                *(format_score(other, estimates[other].mean) for other in others),
+                mean,
+                f"[{low}, {high}]",
+                *(() if reference is None else _verdict_cells(pair_of.get(variant))),
+                format_score(second, results.estimates[variant][second].mean),
                 _format_count(done[0]["parameters"]),
                 _format_mean([row["train_seconds"] for row in done], ".1f"),
                 count,
             )
         )
-    return Table(header, rows)
+    return Table(header, rows, verdicts=True)
+
+
+def _verdict_cells(pair: dict[str, Any] | None) -> tuple[str, str]:
+    """Return the difference with its interval, and the verdict; empty for the reference itself."""
+    if pair is None:
+        return "", ""
+    metric = pair["metric"]
+    difference = f"{format_difference(metric, pair['difference'])} {format_interval(metric, pair['interval'])}"
+    return difference, pair["verdict"] + _verdict_note(pair)
 
 
 def pairs_table(results: Results) -> Table:
@@ -92,41 +109,19 @@ def _would_decide(needed: dict[str, Any] | None) -> str:
         return ""
     if needed["times_both"] is not None:
         return f"{needed['times_both']} times as many of both"
-    options = [f"{_round_up(needed[name]):,} {name}" for name in ("repeats", "texts") if needed[name] is not None]
+    options = [f"{round_up(needed[name]):,} {name}" for name in ("repeats", "texts") if needed[name] is not None]
     return f"{' or '.join(options)} in all" if options else "nothing within reach"
 
 
-def _round_up(number: int) -> int:
-    """Return a number rounded up to two digits: more digits are not known."""
-    unit = 10 ** max(0, len(str(number)) - 2)
-    return -(-number // unit) * unit
-
-
-def pair_from_second(pair: dict[str, Any]) -> dict[str, Any]:
-    """Return a pair (a, b) as (b, a)."""
-    low, high = pair["interval"]
-    return pair | {
-        "a": pair["b"],
-        "b": pair["a"],
-        "difference": -pair["difference"],
-        "interval": [-high, -low],
-        "verdict": _OPPOSITE.get(pair["verdict"], pair["verdict"]),
-    }
-
-
 def difference_matrix(results: Results) -> Table:
-    """Return all differences, row minus column. Pairs that are claimed about have their verdict too."""
+    """Return the differences of all pairs with their verdicts, row against column."""
     ranked, metric = results.ranked(), results.metric
     cells = {
         (pair["a"], pair["b"]): f"{pair['verdict']} ({format_difference(metric, pair['difference'])})"
         for one_way in results.pairs
         for pair in (one_way, pair_from_second(one_way))
     }
-    mean = {variant: results.estimates[variant][metric].mean for variant in ranked}
-    for a in ranked:
-        for b in ranked:
-            cells.setdefault((a, b), "" if a == b else f"({format_difference(metric, mean[a] - mean[b])})")
-    return Table(("", *ranked), [(a, *(cells[a, b] for b in ranked)) for a in ranked], verdicts=True)
+    return Table(("", *ranked), [(a, *(cells.get((a, b), "") for b in ranked)) for a in ranked], verdicts=True)
 
 
 def trained_pairs_table(results: Results) -> Table:

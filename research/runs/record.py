@@ -27,11 +27,12 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tok
 
 
 def environment() -> dict[str, Any]:
-    """Return the versions, machine, commit, date and peak memory of this process."""
+    """Return the versions, machine with its cores for this process, commit, date and peak memory of this process."""
     return {
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "processor": _processor(),
+        "cores": available_cores(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.local_devices()],
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d"),

@@ -68,10 +68,10 @@ def _flat(name: str, column: "pyarrow.ChunkedArray") -> dict[str, Any]:
 
     if not pyarrow.types.is_struct(column.type):
         return {name: column}
-    whole = column.combine_chunks()
+    combined = column.combine_chunks()
     fields = {}
     for index, field in enumerate(column.type):
-        fields |= _flat(f"{name}.{field.name}", pyarrow.chunked_array([whole.field(index)]))
+        fields |= _flat(f"{name}.{field.name}", pyarrow.chunked_array([combined.field(index)]))
     return fields
 
 

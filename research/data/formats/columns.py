@@ -139,8 +139,8 @@ def unique_name(index: int, columns: Sequence[str]) -> str:
 
 def _text_columns(named: str, columns: Sequence[str]) -> list[int | None]:
     """Return the indices of the columns that `--text_column` names; None for one that is not there."""
-    whole = find_column(named, columns)  # a name may have a comma
-    return [find_column(name, columns) for name in named.split(",")] if whole is None else [whole]
+    single = find_column(named, columns)  # a name may have a comma
+    return [find_column(name, columns) for name in named.split(",")] if single is None else [single]
 
 
 def choose_columns(

@@ -78,8 +78,8 @@ def _entries(folder: Path) -> list[Path]:
 
 def _named_splits(folder: Path, is_of: Callable[[str, str], bool]) -> dict[str, SplitFiles]:
     """Return the splits whose files or folders have such names; empty without a training split."""
-    found = {split: _find_split(folder, split, is_of) for split in _SPLITS}
-    return {split: files for split, files in found.items() if files is not None} if found["train"] else {}
+    splits = {split: _find_split(folder, split, is_of) for split in _SPLITS}
+    return {split: files for split, files in splits.items() if files is not None} if splits["train"] else {}
 
 
 def _is_name_of(name: str, split: str) -> bool:

@@ -18,8 +18,8 @@ def header_choices(rows: Sequence[Sequence[str]], options: ReadOptions, is_tab: 
         return [not is_tab]
     first, rest = [cell.strip() for cell in rows[0]], [row for row in rows[1:] if len(row) == len(rows[0])]
     names = [cell for cell in first if cell]
-    given = [name for name in (options.text, options.label, options.group) if name]
-    wanted = [name for each in given for name in ([each] if each in first else each.split(","))]
+    wanted_names = [name for name in (options.text, options.label, options.group) if name]
+    wanted = [name for each in wanted_names for name in ([each] if each in first else each.split(","))]
     if not all(name.strip().isdigit() for name in wanted):
         return [True]
     if rest and len(names) > 1 and names == [str(number) for number in range(len(names))]:  # pandas numbers columns

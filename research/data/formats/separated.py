@@ -106,10 +106,10 @@ def _is_quoted(lines: Sequence[str]) -> bool:
     """
     content = "".join(lines)
     starts = len(re.findall(r'(?:^|[\t\n])"', content))
-    whole = re.findall(r'(?:(?<=[\t\n])|^)"((?:[^"\\]|\\.|"")*)"(?=[\t\r\n]|$)', content)
-    needs_quotes = any(re.search(r'""|\\"|[\t\n]', cell) for cell in whole)
+    quoted_cells = re.findall(r'(?:(?<=[\t\n])|^)"((?:[^"\\]|\\.|"")*)"(?=[\t\r\n]|$)', content)
+    needs_quotes = any(re.search(r'""|\\"|[\t\n]', cell) for cell in quoted_cells)
     rows = sum(bool(line.strip()) for line in lines)
-    return starts > 0 and len(whole) == starts and (needs_quotes or starts >= max(rows, _FEW_ROWS))
+    return starts > 0 and len(quoted_cells) == starts and (needs_quotes or starts >= max(rows, _FEW_ROWS))
 
 
 def _has_loose_quotes(rows: Sequence[Sequence[str]], dialect: Dialect) -> bool:
@@ -252,11 +252,11 @@ class _Layout(NamedTuple):
     def _bad_quotes(self, error: csv.Error, read: "_Remembering") -> UserError:
         """Return the error about a quote: it names the line on which the quote opens."""
         opening = read.count - len(read.lines) + self._line_of_open_quote("".join(read.lines)) + self.start
-        what = "is not closed"
+        problem = "is not closed"
         if "expected after" in str(error):
-            what = f"is closed before the text ends, on line {read.count + self.start}"
+            problem = f"is closed before the text ends, on line {read.count + self.start}"
         advice = "Write quotes within a text twice, or save the file as JSON lines"
-        return UserError(f"{self.path}:{opening}: a cell opens with a quote on this line and {what}. {advice}")
+        return UserError(f"{self.path}:{opening}: a cell opens with a quote on this line and {problem}. {advice}")
 
     def _line_of_open_quote(self, row: str) -> int:
         """Return the line, from 1, of the quote that does not end well in a row that cannot be read."""
