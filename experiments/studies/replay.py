@@ -2,8 +2,8 @@
 
     ./launch.sh replay --workdir=runs/many --max_repeats=5 --output=experiments/results/replay.md
 
-The comparison has a fixed number of repeats. Nothing is trained: a run is used if the rule asks for it. The intervals of
-the fixed design are for one look at the table, and those of the rule for all its looks.
+The comparison has a fixed number of repeats. Nothing is trained: a run is used if the rule asks for it. The intervals
+of the fixed design are for one look at the table, and those of the rule for all its looks.
 """
 
 import time
