@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from research.evaluation.intervals import Estimate, Spread, half_width, interval, make_sample
+from research.evaluation.intervals import Estimate, interval, make_sample
 from research.evaluation.planning import detectable_difference, required_amounts, typical_spread
+from research.evaluation.spread import Spread, half_width
 
 SPREAD = Spread(texts=0.2, explained=0.0, runs=0.01**2)
 PLAN = {"texts": 1000, "repeats": 5, "folds": 0, "level": 0.95}

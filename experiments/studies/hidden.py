@@ -91,7 +91,7 @@ def _training_sets(corpus: "Corpus") -> Iterator["Corpus"]:
     if len(corpus) < (FLAGS.sets + 1) * FLAGS.set_texts:
         most = len(corpus) // FLAGS.set_texts - 1
         raise UserError(
-            f"{corpus.name} has {len(corpus):,} texts, which are too few for {FLAGS.sets} training sets and test texts. "
+            f"{corpus.name} has {len(corpus):,} texts, too few for {FLAGS.sets} training sets and test texts. "
             f"Use --sets={most}, or a smaller --set_texts than {FLAGS.set_texts}"
         )
     part = assign_folds(corpus, np.arange(len(corpus)), len(corpus) // FLAGS.set_texts, 0)

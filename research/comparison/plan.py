@@ -9,9 +9,9 @@ from research.comparison.foreign_variant import ForeignVariant, continue_foreign
 from research.data.audit import audit, describe_problems
 from research.data.corpora import Corpus
 from research.errors import UserError, shorten
-from research.evaluation.intervals import Spread
 from research.evaluation.metrics import METRICS, default_metric, is_measurable, unit_of
 from research.evaluation.planning import detectable_difference, typical_spread
+from research.evaluation.spread import Spread
 from research.models import config_from_dict
 from research.reporting.claims import Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
 from research.runs import run_files

@@ -3,30 +3,34 @@
 We estimate the expected metric of a training procedure at this training size. The expectation runs over test texts and
 over what differs between runs (split, initialisation, order, dropout). The variance of a mean over J runs is
 
-    V = A + R,    A = v_texts - w / J,    R = (w + r) / J >= w / J
+    V = A + R + H,    A = v_texts - w / J,    R = (w + r) / J >= w / J
 
 - v_texts: the sampling variance of the mean over texts, after averaging each text over all runs;
 - w: the part of the variance between the scores of runs that single texts explain;
 - r: the variance between runs beyond their texts (the luck of training);
-- A: the part that all runs have in common, R: the part that more runs reduce.
+- A: the part that all runs have in common, R: the part that more runs reduce;
+- H: the part that the runs of a cross-validation have in common and hide; 0 on a fixed split.
 
 There are many texts, so v_texts and w are taken as known. R is seen only through s^2 / J, where s^2 is the variance of
 J scores, and J is small. The plug-in estimate r = s^2 - w with Satterthwaite's degrees of freedom errs too often where
 luck and texts weigh alike, because s^2 is then often close to w by chance. So we use a generalised interval (Weerahandi
 1993, "Generalized confidence intervals"; Krishnamoorthy & Mathew 2004 for random effects): the mean +- h such that
 
-    E[ P(|t| sqrt(V*) < h) ] = level,    V* = A + max(w / J, (J - 1) s^2 / (J X)),    X chi-squared with J - 1 degrees
+    E[ P(|t| sqrt(V*) < h) ] = level,    V* = A + H + max(w / J, (J - 1) s^2 / (J X))
 
-where t is Student's with N - 1 degrees of freedom for N texts. With few runs the interval is long, as it should be.
+where X is chi-squared with J - 1 degrees of freedom, and t is Student's with N - 1 degrees of freedom for N texts. With
+few runs the interval is long, as it should be.
 
 *A fixed test split* (all runs share its texts): w is the run x text residual of a crossed design.
 
 *Cross-validation*: w is the variance of a fold's mean, estimated from the spread within folds. v_texts is that of Bayle
 et al. (2020, "Cross-validation confidence intervals for test error"), whose interval is for the models of these folds.
-Models of other training texts vary more. Folds do not show how much, because their training texts overlap, and there is
-no unbiased estimate of it (Bengio & Grandvalet 2004). The allowance for few runs has to cover it, and
-`./launch.sh simulate` checks by real trainings whether it does. The corrected t interval of Nadeau & Bengio (2003) is
-safe too. It is much longer, because it treats the sampling of test texts as a property of five folds.
+Models of other training texts vary more. Folds and repeats do not show how much, because their training texts overlap,
+and there is no unbiased estimate of it (Bengio & Grandvalet 2004). It does not shrink with repeats. So we assume that
+it is a part of what single texts explain: H = KAPPA w / folds, for R repeats KAPPA R w / J. `./launch.sh hidden`
+measures it with training sets that share no text, and `./launch.sh simulate` checks how often intervals hold. The
+corrected t interval of Nadeau & Bengio (2003) is safe too. It is much longer, because it treats the sampling of test
+texts as a property of five folds.
 """
 
 import functools
@@ -34,9 +38,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from research.evaluation.metrics import bounds_of, measure
+from research.evaluation.spread import Spread, half_width
+
+KAPPA = 0.25  # H above in units of w / folds
 
 
 class Estimate(NamedTuple):
@@ -66,14 +73,9 @@ class Sample(NamedTuple):
     explained: float  # w above
     bounds: tuple[float, float]  # the lowest and the highest possible mean
     is_identical: bool = False  # a difference of variants whose predictions are exactly equal
-
-
-class Spread(NamedTuple):
-    """The sources of the variance of a mean."""
-
-    texts: float  # N v_texts, for N texts
-    explained: float  # N w
-    runs: float  # s^2 - w, which by chance may be negative
+    folds: int = 0  # 0 if all runs share a test split
+    runs: Sequence[tuple[int, int]] | None = None  # the (repeat, fold) of each score, None if unknown
+    texts: np.ndarray | None = None  # the id of each text (or group), sorted; None if unknown
 
 
 def estimate(outcomes: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate:
@@ -112,7 +114,8 @@ def _sample_of(outcomes: list[Outcome], metric: str, *, folds: int) -> Sample:
     measured = [measure(o.label, o.probabilities, metric, o.kind) for o in outcomes]
     scores, values = np.array([m.score for m in measured]), [m.text_values for m in measured]
     values, ids = _by_group(outcomes, values)
-    return make_sample(scores, values, ids, folds=folds, bounds=_bounds(metric, outcomes))
+    sample = make_sample(scores, values, ids, folds=folds, bounds=_bounds(metric, outcomes))
+    return sample._replace(runs=[outcome.run for outcome in outcomes])
 
 
 def _by_group(outcomes: list[Outcome], values: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -164,7 +167,8 @@ def _same_texts_contrast(
     values = [sum(w * m.text_values for w, m in zip(weights, run, strict=True)) for run in runs]
     values, ids = _by_group(sides[0], values)
     sample = make_sample(scores, values, ids, folds=folds, bounds=bounds)
-    return sample._replace(is_identical=sum(weights) == 0 and _have_same_predictions(sides))
+    is_identical = sum(weights) == 0 and _have_same_predictions(sides)
+    return sample._replace(is_identical=is_identical, runs=[outcome.run for outcome in sides[0]])
 
 
 def _own_folds_contrast(
@@ -188,6 +192,9 @@ def _own_folds_contrast(
         text_means=sum(w * means for w, means in zip(weights, text_means, strict=True)),
         explained=sum(w**2 * s.explained for w, s in zip(weights, samples, strict=True)),
         bounds=bounds,
+        folds=folds,
+        runs=samples[0].runs,
+        texts=common,
     )
 
 
@@ -205,11 +212,11 @@ def make_sample(
         residual = matrix - matrix.mean(axis=1, keepdims=True) - matrix.mean(axis=0)[None, :] + matrix.mean()
         runs, count = matrix.shape
         explained = float(np.sum(residual**2)) / (max(runs - 1, 1) * max(count - 1, 1)) / count
-        return Sample(scores, matrix.mean(axis=0), explained, bounds)
-    _, text = np.unique(np.concatenate(ids), return_inverse=True)
+        return Sample(scores, matrix.mean(axis=0), explained, bounds, texts=np.asarray(ids[0]))
+    texts, text = np.unique(np.concatenate(ids), return_inverse=True)
     text_means = np.bincount(text, np.concatenate(values)) / np.bincount(text)
     explained = float(np.mean([np.var(v, ddof=1) / len(v) if len(v) > 1 else 0.0 for v in values]))
-    return Sample(scores, text_means, explained, bounds)
+    return Sample(scores, text_means, explained, bounds, folds=folds, texts=texts)
 
 
 def spread_of(sample: Sample) -> Spread:
@@ -222,58 +229,9 @@ def spread_of(sample: Sample) -> Spread:
     texts = (float(sample.text_means.var(ddof=1)) if count > 1 else 0.0) + 1 / count
     if len(sample.scores) == 1:
         return Spread(texts, 0.0, 0.0)
-    return Spread(texts, sample.explained * count, float(sample.scores.var(ddof=1)) - sample.explained)
-
-
-def half_width(spread: Spread, *, texts: int, runs: int, level: float) -> float:
-    """Return half the length of the interval of a mean over `runs` runs that together test `texts` texts."""
-    variances, weights = _variances(spread, texts, runs)
-    if not variances.max():
-        return 0.0
-
-    def excess(half: float) -> float:
-        return _confidence(half, variances, weights, texts) - level
-
-    high = float(np.sqrt(variances.min()))
-    while excess(high) < 0:
-        high *= 2
-    return float(optimize.brentq(excess, 0.0, high, xtol=1e-9))
-
-
-def is_shorter(half: float, spread: Spread, *, texts: int, runs: int, level: float) -> bool:
-    """Return whether `half_width` is less than `half`; this is faster than computing it."""
-    variances, weights = _variances(spread, texts, runs)
-    return half > 0 and (not variances.max() or _confidence(half, variances, weights, texts) > level)
-
-
-def _variances(spread: Spread, texts: int, runs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the possible values of V* and their probabilities."""
-    variances, weights = np.array([spread.texts / texts]), np.array([1.0])
-    if runs > 1:
-        least = spread.explained / texts / runs
-        observed = least + spread.runs / runs
-        chi_squared, weights = _chi_squared(runs - 1)
-        variances = variances - least + np.maximum(least, observed * (runs - 1) / chi_squared)
-    if not variances.max():
-        return np.zeros(1), np.ones(1)
-    return np.maximum(variances, np.finfo(float).tiny), weights  # rounding to 0 would cause 0 / 0
-
-
-def _confidence(half: float, variances: np.ndarray, weights: np.ndarray, texts: int) -> float:
-    """Return E[P(|t| sqrt(V*) < half)]."""
-    inside = 1 - 2 * special.stdtr(max(texts - 1, 1), -half / np.sqrt(variances))
-    return float(weights @ inside)
-
-
-@functools.lru_cache
-def _chi_squared(degrees: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return points of a chi-squared variable, evenly spaced in its logarithm, and their weights."""
-    ends = np.log(special.chdtri(degrees, (1 - 1e-9, 1e-9)))
-    logarithms = np.linspace(*ends, 400)
-    points = np.exp(logarithms)
-    exponents = degrees / 2 * logarithms - points / 2  # log of density x point, up to a constant
-    weights = np.exp(exponents - exponents.max())
-    return points, weights / weights.sum()
+    hidden = KAPPA * sample.explained / sample.folds if sample.folds else 0.0
+    runs = float(sample.scores.var(ddof=1)) - sample.explained
+    return Spread(texts, sample.explained * count, runs, hidden * count)
 
 
 def interval(sample: Sample, *, level: float) -> Estimate:

@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from scipy import special
 
-from research.evaluation.intervals import Estimate, Spread, half_width, is_shorter
+from research.evaluation.intervals import KAPPA, Estimate
+from research.evaluation.spread import Spread, half_width, is_shorter
 
 # The spread of an accuracy difference of two variants, used before any runs exist. It is the `Results.spread` of the
 # runs of experiments/results/ with `--pairs=all`, on rotten_tomatoes (5 folds) and on SST-2 (5 runs).
-_TYPICAL_FOLDS = Spread(texts=0.19, explained=5 * 0.19, runs=0.0095**2)
+_TYPICAL_FOLDS = Spread(texts=0.19, explained=5 * 0.19, runs=0.0095**2, hidden=KAPPA * 0.19)
 _TYPICAL_SPLIT = Spread(texts=0.056, explained=0.114, runs=0.0103**2)
 _POWER = 0.8
 _MOST_REPEATS, _MOST_TEXTS = 1_000, 10_000_000

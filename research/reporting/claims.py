@@ -2,10 +2,13 @@
 
 import itertools
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from research.errors import UserError
+from research.evaluation.intervals import Sample
 from research.evaluation.metrics import METRICS
+from research.evaluation.simultaneous import simultaneous_level
 from research.runs import run_files
 from research.settings import OFF
 
@@ -102,6 +105,15 @@ def _whole_variant(variant: str, variants: list[str]) -> str | None:
     return name if name in variants else None
 
 
-def level_of(pairs: int, claims: Claims) -> float:
-    """Return the confidence level of one pair's interval (Bonferroni over pairs, looks and corpora)."""
-    return 1 - (1 - LEVEL) / (max(pairs, 1) * claims.looks * claims.corpora)
+def level_of(pairs: int, claims: Claims, samples: Sequence[Sample] = ()) -> float:
+    """Return the confidence level of one pair's interval, so that the intervals of all planned pairs hold together.
+
+    Looks and corpora count by Bonferroni. So do the pairs before there are results; then their correlation is used.
+
+    Args:
+      pairs: the number of planned pairs.
+      claims: the number of looks and corpora.
+      samples: the differences of the pairs that have common runs.
+    """
+    together = 1 - (1 - LEVEL) / (claims.looks * claims.corpora)
+    return simultaneous_level(samples, together, planned=pairs)

@@ -65,8 +65,7 @@ def estimate_effects(
     """
     grids = [grid for grid in find_grids(variants) if len(grid.fields) > 1]
     weights_of = [list(_weigh_effects(grid)) for grid in grids]
-    level = level_of(sum(map(len, weights_of)), claims)
-    effects = []
+    named_samples = []
     for grid, weighted in zip(grids, weights_of, strict=True):
         runs = [outcomes.get(variant, []) for variant in grid.cells.values()]
         if min(map(len, runs)) < 2:
@@ -74,9 +73,9 @@ def estimate_effects(
         for name, weights in weighted:
             sample = contrast(runs, weights, claims.metric, folds=folds)
             if sample is not None and len(sample.scores) > 1:
-                estimate = interval(sample, level=level)
-                effects.append(Effect(f"{grid.base}: {name}", tuple(grid.cells.values()), estimate))
-    return effects
+                named_samples.append((f"{grid.base}: {name}", tuple(grid.cells.values()), sample))
+    level = level_of(sum(map(len, weights_of)), claims, [sample for _, _, sample in named_samples])
+    return [Effect(name, cells, interval(sample, level=level)) for name, cells, sample in named_samples]
 
 
 def _weigh_effects(grid: Grid) -> Iterator[tuple[str, list[float]]]:

@@ -15,7 +15,6 @@ from research.errors import UserError
 from research.evaluation.intervals import (
     Estimate,
     Outcome,
-    Spread,
     contrast,
     difference_interval,
     estimate,
@@ -25,6 +24,7 @@ from research.evaluation.intervals import (
 from research.evaluation.learning import Problem
 from research.evaluation.metrics import METRICS
 from research.evaluation.planning import required_amounts
+from research.evaluation.spread import Spread
 from research.reporting.claims import LEVEL, Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims
 from research.reporting.effects import Effect, estimate_effects
 from research.reporting.run_result import CHANGED, COLUMNS, FAILED, RunResult, read_run
@@ -43,6 +43,7 @@ class Results(NamedTuple):
     rows: list[dict[str, Any]]  # one per run, with `COLUMNS`; failed and missing runs too
     estimates: dict[str, dict[str, Estimate]]  # variant -> metric -> estimate; only variants with a finished run
     pairs: list[dict[str, Any]]  # as in `comparison.json`
+    pair_level: float  # the confidence level of each pair's interval, so that all hold together
     spread: Spread | None  # of a difference, the median over the pairs; None if no pair has two runs
     curves: dict[str, np.ndarray]  # variant -> validation accuracy [runs, epochs], NaN where a run has stopped
     outcomes: dict[str, list[Outcome]]  # variant -> the predictions of its finished runs
@@ -119,7 +120,7 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
             untrained.setdefault(variant, {})[run.row["run_folder"]] = run.problem
         if run.failure:
             failures.setdefault(variant, {})[run.row["run_folder"]] = run.failure
-    pairs, spread = _compare_pairs(outcomes, untrained, plan, claims)
+    compared = _compare_pairs(outcomes, untrained, plan, claims)
     return Results(
         plan,
         claims,
@@ -128,8 +129,9 @@ def read_results(folder: Path, claims: Claims | None = None) -> Results:
             variant: {metric: estimate(of_variant, metric, folds=plan["folds"], level=LEVEL) for metric in METRICS}
             for variant, of_variant in outcomes.items()
         },
-        pairs=pairs,
-        spread=spread,
+        pairs=compared.pairs,
+        pair_level=compared.level,
+        spread=compared.spread,
         curves={
             variant: np.array(list(itertools.zip_longest(*of_variant, fillvalue=np.nan))).T
             for variant, of_variant in curves.items()
@@ -178,25 +180,33 @@ def count_planned_pairs(results: Results) -> int:
     return len(pairs_of(results.variants, results.claims))
 
 
+class _Pairs(NamedTuple):
+    """The planned pairs that can be compared."""
+
+    pairs: list[dict[str, Any]]  # as in `comparison.json`
+    level: float  # of each interval
+    spread: Spread | None  # the median of their differences
+
+
 def _compare_pairs(
     outcomes: dict[str, list[Outcome]],
     untrained: dict[str, dict[str, Problem]],
     plan: dict[str, Any],
     claims: Claims,
-) -> tuple[list[dict[str, Any]], Spread | None]:
-    """Return the pairs with their verdicts, and the median spread of their differences.
+) -> _Pairs:
+    """Compare the planned pairs.
 
     The intervals are simultaneous over the pairs that were planned: a run that fails makes no other interval shorter.
     """
     planned = pairs_of(list(plan["variants"]), claims)
-    level = level_of(len(planned), claims)
-    pairs, spreads = [], []
+    samples = {}
     for a, b in planned:
-        if a not in outcomes or b not in outcomes:
-            continue
-        paired = contrast((outcomes[a], outcomes[b]), (1, -1), claims.metric, folds=plan["folds"])
-        if paired is None:
-            continue
+        if a in outcomes and b in outcomes:
+            samples[a, b] = contrast((outcomes[a], outcomes[b]), (1, -1), claims.metric, folds=plan["folds"])
+    samples = {pair: sample for pair, sample in samples.items() if sample is not None}
+    level = level_of(len(planned), claims, list(samples.values()))
+    pairs, spreads = [], []
+    for (a, b), paired in samples.items():
         difference = difference_interval(paired, level=level)
         is_lower_better = METRICS[claims.metric].is_lower_better
         word, is_negligible = verdict(difference, claims.margin, lower_is_better=is_lower_better)
@@ -225,7 +235,7 @@ def _compare_pairs(
                 )
                 pair["would_decide"] = more._asdict()
         pairs.append(pair)
-    return pairs, Spread(*np.median(spreads, axis=0)) if spreads else None
+    return _Pairs(pairs, level, Spread(*np.median(spreads, axis=0)) if spreads else None)
 
 
 def _level_at_next_look(level: float, plan: dict[str, Any], claims: Claims) -> float:
@@ -258,6 +268,7 @@ def comparison_json(results: Results) -> dict[str, Any]:
         "variants": variants,
         "pairs": results.pairs,
         "level": LEVEL,
+        "pair_level": results.pair_level,
         "margin": results.claims.margin,
         "metric": results.metric,
         "claims": results.claims._replace(baseline=results.baseline)._asdict(),

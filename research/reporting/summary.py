@@ -3,7 +3,7 @@
 import numpy as np
 
 from research.evaluation.metrics import METRICS, UNBALANCED
-from research.reporting.claims import LEVEL, first_claims, level_of
+from research.reporting.claims import LEVEL, first_claims
 from research.reporting.formatting import format_percent, format_range
 from research.reporting.results import Results, count_planned_pairs
 
@@ -49,8 +49,9 @@ def describe_level(results: Results) -> str:
     """Return how the intervals of the pairs allow for there being several."""
     pairs, claims = count_planned_pairs(results), results.claims
     return (
-        f"Simultaneous {100 * LEVEL:.0f} % intervals: Bonferroni over {pairs} pair(s), {claims.looks} look(s) at the "
-        f"table and {claims.corpora} corpus or corpora, so each is one of {100 * level_of(pairs, claims):.4g} %."
+        f"Simultaneous {100 * LEVEL:.0f} % intervals: all of them hold together over {pairs} pair(s) (max-t), "
+        f"{claims.looks} look(s) at the table and {claims.corpora} corpus or corpora (Bonferroni), so each is one of "
+        f"{100 * results.pair_level:.4g} %."
     )
 
 
