@@ -56,8 +56,7 @@ def simultaneous_level(samples: Sequence[Sample], level: float, *, planned: int 
 
 
 def _may_fail(sample: Sample) -> bool:
-    is_defined = np.isfinite(sample.explained) and np.isfinite(sample.text_means).all()
-    return not sample.is_identical and len(sample.scores) > 1 and bool(is_defined)
+    return sample.is_defined and not sample.is_identical and len(sample.scores) > 1
 
 
 def draw_errors(samples: Sequence[Sample], random: np.random.Generator, draws: int) -> np.ndarray:
