@@ -30,7 +30,7 @@ class Family(NamedTuple):
     folds: int  # 0 for a fixed test split
     repeats: int
     run_sds: tuple[float, ...]  # of each variant's accuracy over runs; a fraction
-    hidden_sd: float = 0.0  # of each variant's accuracy over corpora, beyond their test texts; a fraction
+    hidden_sd: float = 0.0  # of a difference of two accuracies over corpora, beyond their test texts; a fraction
     all_pairs: bool = False
 
     @property
@@ -80,7 +80,7 @@ def draw_runs(family: Family, random: np.random.Generator) -> tuple[np.ndarray, 
     folds = max(family.folds, 1)
     other_sd = np.sqrt(_TEXT_SD**2 + _VARIANT_SD**2 + _RUN_TEXT_SD**2)
     slope = stats.norm.pdf(stats.norm.ppf(_ACCURACY))  # change of accuracy for a shift by the total spread
-    run_share, hidden_share = np.array(family.run_sds) / slope, family.hidden_sd / slope
+    run_share, hidden_share = np.array(family.run_sds) / slope, family.hidden_sd / np.sqrt(2) / slope
     total_sd = other_sd / np.sqrt(1 - run_share**2 - hidden_share**2)
     hidden = random.normal(size=variants) * hidden_share * total_sd
     luck = random.normal(size=(variants, repeats, folds)) * (run_share * total_sd)[:, None, None]
