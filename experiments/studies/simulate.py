@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from experiments.studies.families import Family
     from experiments.studies.simulation import Scenario
 
-flags.DEFINE_integer("comparisons", 10_000, "Number of simulated comparisons of each protocol.", lower_bound=1)
-text = (
-    f"Number of simulated comparisons of several variants, of each kind; fewer if they have more than {_USUAL} pairs."
-)
-flags.DEFINE_integer("families", 1_000, text, lower_bound=1)
+text = "Number of simulated comparisons of two variants under each protocol; 0 leaves this table out."
+flags.DEFINE_integer("comparisons", 10_000, text, lower_bound=0)
+text = f"Number of simulated comparisons of several variants, of each kind; fewer for more than {_USUAL} pairs; or 0."
+flags.DEFINE_integer("families", 1_000, text, lower_bound=0)
 studies.define_output()
 FLAGS = flags.FLAGS
 _HEADER = (
@@ -99,15 +98,15 @@ def families() -> list[tuple[str, "Family"]]:
         others = [(", one of them unstable", [*first(7), unstable]), (", an unstable baseline", [unstable, *first(7)])]
         named += [(protocol(8, repeats) + about, family(sds, repeats, 0.0025)) for about, sds in others]
         named.append((protocol(5, repeats) + ", all pairs", family(first(5), repeats, 0.0025, all_pairs=True)))
-    for runs in (5, 15):
-        split = Family(1_800, 0, runs, (stable,) * 8)
-        named += [(f"8, fixed split, {runs} runs", split)]
+    named += [(f"8, fixed split, {runs} runs", Family(1_800, 0, runs, (stable,) * 8)) for runs in (5, 15)]
     return named
 
 
 def main() -> None:
-    _show_pairs()
-    _show_families()
+    if FLAGS.comparisons:
+        _show_pairs()
+    if FLAGS.families:
+        _show_families()
 
 
 def _show_pairs() -> None:
@@ -165,7 +164,7 @@ def _show_families() -> None:
             )
             reporter.progress(name, len(rows), float("nan"))
     title = "Simulated comparisons of several variants, nominal 95 % for all intervals of one (points)"
-    studies.show(title, _FAMILY_HEADER, rows, time.perf_counter() - start, append=True)
+    studies.show(title, _FAMILY_HEADER, rows, time.perf_counter() - start, append=FLAGS.comparisons > 0)
 
 
 def _percentage(share: float, count: int) -> str:
