@@ -13,7 +13,7 @@ from research.settings import config_hash, to_dict
 
 RECORD = {"status": "done", "parameters": 1234, "best_epoch": 1, "peak_memory_bytes": 5}
 RECORD["seconds"] = {"prepare": 1.0, "compile": 2.0, "train": 3.0, "evaluate": 0.5}
-ACCURACY = {"linear:tfidf": 0.8, "lstm": 0.8, "cnn[seed=1]": 0.6}
+ACCURACY = {"linear:tfidf": 0.8, "lstm": 0.8, "cnn[seed=1]": 0.55}
 FOLDS = 2
 
 

@@ -86,6 +86,16 @@ def test_one_model_under_two_names_and_the_sources_of_its_variance(stands, run):
 
 
 def test_simulated_comparisons_end_in_a_table(stands, run):
-    out, _ = run("studies.simulate", "--comparisons=10", "--output=simulation.md", cwd=stands)
-    assert out.count("fixed split, ") == 36
-    assert (stands / "simulation.md").read_text().count("\n| ") == 1 + 36 + 1 + 25 + 1
+    out, _ = run("studies.simulate", "--comparisons=10", "--families=1", "--output=simulation.md", cwd=stands)
+    assert out.count("fixed split, ") == 36 + 2
+    assert (stands / "simulation.md").read_text().count("\n| ") == (1 + 36 + 1 + 25 + 1) + (1 + 43)
+
+
+def test_training_sets_without_common_texts_end_in_a_table(stands, run):
+    fast = ("--variants=linear,mlp", "--corpus=one.tsv", "--config.training.epochs=1", "--sets=3", "--repeats=2")
+    out, _ = run("studies.hidden", *fast, "--set_texts=10", "--workdir=hidden", "--output=hidden.md", cwd=stands)
+    assert "linear - mlp" in out
+    assert "./launch.sh hidden --variants=linear,mlp" in (stands / "hidden.md").read_text()
+    assert len(list((stands / "hidden").glob("*/set*/predictions.npz"))) == 12
+    _, err = run("studies.hidden", *fast, "--set_texts=1000", "--workdir=more", cwd=stands, code=2)
+    assert "too few for 3 training sets" in err

@@ -84,6 +84,15 @@ def test_few_runs_that_seem_correlated_by_chance_are_not_believed():
     assert np.sum(correlate_runs(samples)[off_diagonal] ** 2) < 0.2 * np.sum(observed[off_diagonal] ** 2)
 
 
+@pytest.mark.parametrize("runs", [2, 3])
+def test_two_or_three_runs_show_no_correlation(runs):
+    """Two scores always have a correlation of 1 or -1. Where luck decides, the level is then Sidak's."""
+    samples = family(3, runs, run_sd=0.01)
+    assert correlate_runs(samples) == pytest.approx(np.eye(2))
+    alike = [sample._replace(text_means=np.zeros(2_000)) for sample in samples]
+    assert 1 - simultaneous_level(alike, 0.95) == pytest.approx(1 - 0.95 ** (1 / 2), rel=0.03)
+
+
 def test_what_cannot_fail_keeps_its_share():
     samples = family(6, 5, run_sd=0.01)
     together = simultaneous_level(samples, 0.95)

@@ -43,7 +43,7 @@ from scipy import special
 from research.evaluation.metrics import bounds_of, measure
 from research.evaluation.spread import Spread, half_width
 
-KAPPA = 0.25  # H above in units of w / folds
+KAPPA = 0.5  # H above in units of w / folds; what training sets that share no text show is 0.13 [-0.15, 0.41]
 
 
 class Estimate(NamedTuple):
@@ -76,6 +76,11 @@ class Sample(NamedTuple):
     folds: int = 0  # 0 if all runs share a test split
     runs: Sequence[tuple[int, int]] | None = None  # the (repeat, fold) of each score, None if unknown
     texts: np.ndarray | None = None  # the id of each text (or group), sorted; None if unknown
+
+    @property
+    def is_defined(self) -> bool:
+        """Whether the metric is defined for every run; AUROC of one class is not."""
+        return bool(np.isfinite([self.scores.sum(), self.explained]).all() and np.isfinite(self.text_means).all())
 
 
 def estimate(outcomes: list[Outcome], metric: str, *, folds: int, level: float = 0.95) -> Estimate:
@@ -239,7 +244,7 @@ def interval(sample: Sample, *, level: float) -> Estimate:
     mean, runs, texts = float(sample.scores.mean()), len(sample.scores), len(sample.text_means)
     if sample.is_identical:
         return Estimate(mean, mean, mean)
-    if not np.isfinite([mean, sample.explained, *sample.text_means]).all():  # undefined, as AUROC of one class is
+    if not sample.is_defined:
         return Estimate(mean, np.nan, np.nan)
     half = half_width(spread_of(sample), texts=texts, runs=runs, level=level)
     return Estimate(mean, max(mean - half, sample.bounds[0]), min(mean + half, sample.bounds[1]))

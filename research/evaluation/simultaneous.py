@@ -12,9 +12,9 @@ as in `intervals`, with Z and X correlated over the means:
 - Z is normal. Its covariance is the sum of the covariances of the texts' means and of the runs' scores.
 - X is the sum of J - 1 squares of normal variables, which are correlated like the scores.
 
-Thousands of texts show their correlation well. J scores do not show theirs, so it is shrunk towards 0 (Schaefer &
-Strimmer 2005). Smaller correlations make intervals longer. So does a text or run that is missing for some means: it is
-counted as uncorrelated.
+Thousands of texts show their correlation well. J scores have large correlations by chance. So theirs are shrunk towards
+0, until their mean square is what it would be without chance. Smaller correlations make intervals longer. So does a
+text or run that is missing for some means: it is counted as uncorrelated.
 """
 
 import itertools
@@ -27,6 +27,7 @@ from research.evaluation.intervals import Sample, spread_of
 from research.evaluation.spread import parts_of, possible_variances
 
 _DRAWS = 10_000
+_FEWEST_RUNS = 4  # fewer say nothing about correlations: two always have one of 1 or -1
 _GRID = 60  # points at which the probability of an error is computed, per mean
 
 
@@ -56,8 +57,7 @@ def simultaneous_level(samples: Sequence[Sample], level: float, *, planned: int 
 
 
 def _may_fail(sample: Sample) -> bool:
-    is_defined = np.isfinite(sample.explained) and np.isfinite(sample.text_means).all()
-    return not sample.is_identical and len(sample.scores) > 1 and bool(is_defined)
+    return sample.is_defined and not sample.is_identical and len(sample.scores) > 1
 
 
 def draw_errors(samples: Sequence[Sample], random: np.random.Generator, draws: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def draw_errors(samples: Sequence[Sample], random: np.random.Generator, draws: i
 def _probabilities_beyond(sample: Sample, errors: np.ndarray) -> np.ndarray:
     """Return the probability that the error of one mean is larger than each of `errors`, by linear interpolation."""
     variances, weights = possible_variances(spread_of(sample), texts=len(sample.text_means), runs=len(sample.scores))
-    halves = errors.max() * np.geomspace(1 / 30, 1, _GRID)
+    halves = np.geomspace(np.quantile(errors, 0.1), errors.max(), _GRID)  # smaller errors are never the most extreme
     beyond = 2 * special.ndtr(-halves[:, None] / np.sqrt(variances)) @ weights
     return np.exp(np.interp(np.log(errors), np.log(halves), np.log(beyond)))
 
@@ -107,10 +107,10 @@ def correlate_texts(samples: Sequence[Sample]) -> np.ndarray:
 def correlate_runs(samples: Sequence[Sample]) -> np.ndarray:
     """Return the correlations of the scores of runs, float [P, P], shrunk towards 0."""
     observed = _correlate([(sample.runs, sample.scores) for sample in samples])
-    degrees = max(len(sample.scores) for sample in samples) - 1
-    squares = observed[~np.eye(len(samples), dtype=bool)] ** 2
-    noise = np.sum((1 - squares) ** 2) / degrees  # the variance of a correlation is about (1 - r^2)^2 / degrees
-    kept = 1 - noise / np.sum(squares) if noise < np.sum(squares) else 0.0
+    runs = max(len(sample.scores) for sample in samples)
+    square = float(np.mean(observed[~np.eye(len(samples), dtype=bool)] ** 2))
+    unbiased = 1 - (1 - square) * (runs - 1) / (runs - 2) if runs >= _FEWEST_RUNS else 0.0  # as the adjusted R^2 is
+    kept = np.sqrt(max(unbiased, 0.0) / square) if square else 0.0
     return kept * observed + (1 - kept) * np.eye(len(samples))
 
 

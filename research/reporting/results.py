@@ -248,7 +248,7 @@ def _compare_pairs(
 
 
 def _level_at_next_look(level: float, plan: dict[str, Any], claims: Claims) -> float:
-    """Return the level of one pair's interval when repeats have been added: that is a further look, if not planned."""
+    """Return about the level of one pair's interval once repeats are added: a further look, if it was not planned."""
     is_planned = max(plan.get("looks", [0])) > plan["repeats"]
     return level if is_planned else 1 - (1 - level) * claims.looks / (claims.looks + 1)
 

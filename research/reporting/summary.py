@@ -35,12 +35,15 @@ def describe_intervals(results: Results) -> str:
             f"Intervals: {100 * LEVEL:.0f} %, over test texts alone. With one run of each variant nothing is known of "
             "how another training would do, and no difference is claimed."
         )
-    sources = "test texts, splits, initialisations and data order"
+    sources = "test texts, training texts, splits, initialisations and data order"
+    purpose = "if you train again on as many other texts of this kind"
     if not plan["folds"]:
         sources = "test texts, initialisations and data order (not over other training texts)"
+        purpose = "if you train again on these training texts"
     return (
-        f"Intervals: {100 * LEVEL:.0f} %, for the expected score of the training procedure at this training size, over "
-        f"{sources}. They are generalised intervals (Weerahandi 1993) from the variance of texts and the variance "
+        f"Intervals say what to expect on new texts {purpose}. They are {100 * LEVEL:.0f} % intervals for the expected "
+        f"score of the training procedure at this training size, over {sources}: generalised intervals (Weerahandi "
+        "1993) from the variance of texts and the variance "
         "between runs. They are longer the fewer runs there are, and the more runs differ."
     )
 
