@@ -29,14 +29,14 @@ class Wrong:
         return np.array([int("fine" in text) for text in texts]) ^ errs
 
 
-VARIANTS = {"right": Wrong(0.0), "half": Wrong(0.5), "nearly": Wrong(0.01)}
+VARIANTS = {"right": Wrong(0.0), "half": Wrong(0.5), "nearly": Wrong(0.015)}
 CLAIMS = Claims(baseline="right", margin=0.005)
 
 
 @pytest.fixture(scope="module")
 def corpus():
-    texts = [f"text {i} is {'fine' if i % 2 else 'dull'}" for i in range(300)]
-    return Corpus.from_texts(texts, [i % 2 for i in range(300)])
+    texts = [f"text {i} is {'fine' if i % 2 else 'dull'}" for i in range(600)]
+    return Corpus.from_texts(texts, [i % 2 for i in range(600)])
 
 
 def run_counts(folder):

@@ -62,7 +62,8 @@ def read_corpus(path: Path, options: ReadOptions = ReadOptions()) -> CorpusRows:
             readings = [reading for reading in (_reading_of(f, options, trained) for f in files.files) if reading]
             trained = trained or readings[0]
             rows, more = _rows_of_files(readings)
-            if not rows or _are_placeholders(rows, of_split):
+            is_guess = not all(reading.choice.by_name for reading in readings)
+            if not rows or _are_no_labels(rows, of_split, is_guess):
                 note = f"{files.files[0]}: no labels, so there is no {split} split; the other files are trained on"
                 rows, more = [], [note]
                 if split == "test" and isinstance(path, Path):  # `predict` reads no files within an archive
@@ -83,10 +84,11 @@ def _reading_of(file: Path, options: ReadOptions, trained: Reading | None) -> Re
     """
     if trained is None:
         return find_reading(file, options)
-    try:
-        return find_reading(file, trained.resolved._replace(header=options.header, separator=options.separator))
-    except NoColumn:
-        pass
+    with contextlib.suppress(NoColumn):
+        same = trained.resolved._replace(header=options.header, separator=options.separator)
+        reading = find_reading(file, same)
+        if reading.table.has_names == trained.table.has_names:  # numbers of columns say nothing about named ones
+            return reading
     try:
         reading = find_reading(file, options)
     except NoColumn as error:
@@ -102,10 +104,11 @@ def _rows_of_files(readings: list[Reading]) -> tuple[list[Row], list[str]]:
     return [row for part in read for row in part.rows], [note for part in read[:1] for note in part.notes]
 
 
-def _are_placeholders(rows: list[Row], of_split: dict[str, list[Row]]) -> bool:
-    """Return whether the labels of a file stand for no label, such as -1 in each row."""
+def _are_no_labels(rows: list[Row], of_split: dict[str, list[Row]], is_guess: bool) -> bool:
+    """Return whether what was read as labels is none: no class of the training texts, but -1 in each row or a guess."""
     labels = {row.label for row in rows}
-    return labels <= _PLACEHOLDERS and labels.isdisjoint({row.label for row in of_split.get("train", [])})
+    is_known = not labels.isdisjoint({row.label for row in of_split.get("train", [])})
+    return not is_known and "train" in of_split and (is_guess or labels <= _PLACEHOLDERS)
 
 
 def _unlabelled_file(file: Path, options: ReadOptions, trained: Reading) -> UnlabelledFile:
