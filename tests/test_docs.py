@@ -6,6 +6,7 @@ folder with small corpora. All other commands are only parsed, by the flags of t
 
 import ast
 import functools
+import itertools
 import json
 import re
 import shlex
@@ -218,16 +219,16 @@ def shell_line(line):
 )
 def test_the_examples_run(page, tmp_path):
     write_example_files(tmp_path)
-    for info, block in fences(page):
-        if not info.endswith(" run"):
-            continue
-        lines = [shell_line(line) for line in block.replace("\\\n", " ").splitlines()]
+    marked = [(info, block) for info, block in fences(page) if info.endswith(" run")]
+    for info, blocks in itertools.groupby(marked, key=lambda fence: fence[0]):
+        code = "\n".join(block for _, block in blocks)  # as in one terminal, or one session of Python
+        lines = [shell_line(line) for line in code.replace("\\\n", " ").splitlines()]
         run = {
             "console run": ["bash", "-euo", "pipefail", "-c", "\n".join(lines)],
-            "python run": [sys.executable, "-P", "-c", QUICK_PYTHON + block],
+            "python run": [sys.executable, "-P", "-c", QUICK_PYTHON + code],
         }
         done = subprocess.run(run[info], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, f"{block}\n{done.stderr}"
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
 
 
 @pytest.mark.extra
