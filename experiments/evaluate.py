@@ -27,7 +27,7 @@ def main() -> None:
     program.required("workdir")
     device_setup.use_devices()
     from research.data.corpora import load
-    from research.evaluation.intervals import Outcome
+    from research.evaluation.outcome import Outcome
     from research.reporting.refit_evidence import describe_no_texts
     from research.reporting.tables import ABOUT_A_RUN, run_table
     from research.runs.held_out import choose_texts, describe_seen

@@ -5,7 +5,8 @@ import pytest
 
 from research import compare_scores
 from research.errors import UserError
-from research.evaluation.intervals import Outcome, difference, verdict
+from research.evaluation.intervals import difference, verdict
+from research.evaluation.outcome import Outcome
 
 TEXTS, FOLDS = 300, 5
 

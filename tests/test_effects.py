@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from research.evaluation.intervals import Outcome
+from research.evaluation.outcome import Outcome
 from research.reporting.claims import Claims
 from research.reporting.effects import estimate_effects, find_grids
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.studies.families import Family, draw_runs, make_samples, simulate_family
-from research.evaluation.intervals import Outcome, contrast
+from research.evaluation.intervals import contrast
+from research.evaluation.outcome import Outcome
 
 
 def outcomes_of(right, fold_of, folds):

@@ -4,18 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from research.evaluation.intervals import (
-    KAPPA,
-    Estimate,
-    Outcome,
-    Sample,
-    difference,
-    estimate,
-    interval,
-    mcnemar,
-    verdict,
-)
+from research.evaluation.intervals import KAPPA, Estimate, Sample, difference, estimate, interval, mcnemar, verdict
 from research.evaluation.metrics import METRICS, bounds_of
+from research.evaluation.outcome import Outcome
 
 
 def outcome(run, correct):

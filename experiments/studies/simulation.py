@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from research.evaluation.intervals import Estimate, Outcome, difference, verdict
+from research.evaluation.intervals import Estimate, difference, verdict
+from research.evaluation.outcome import Outcome
 
 MARGIN = 0.01
 Predict = Callable[[np.ndarray], np.ndarray]  # points float64 [N, F] -> labels bool [N]

@@ -41,6 +41,7 @@ import numpy as np
 from scipy import special
 
 from research.evaluation.metrics import bounds_of, measure
+from research.evaluation.outcome import Outcome
 from research.evaluation.spread import Spread, half_width
 
 KAPPA = 0.5  # H above in units of w / folds; what training sets that share no text show is 0.13 [-0.15, 0.41]
@@ -52,17 +53,6 @@ class Estimate(NamedTuple):
     mean: float
     low: float
     high: float
-
-
-class Outcome(NamedTuple):
-    """The predictions of one run on its test texts, sorted by id."""
-
-    run: tuple[int, int]  # (repeat, fold)
-    id: np.ndarray  # str [N]
-    label: np.ndarray  # int32 [N]
-    probabilities: np.ndarray  # float32 [N, C]; scores whose largest is the prediction, if `kind` says so
-    group: np.ndarray | None = None  # int [N]; texts of one group (copies, one author's texts) count as one
-    kind: str = "probabilities"  # one of `metrics.KINDS`
 
 
 class Sample(NamedTuple):

@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from research.evaluation.intervals import Estimate, Outcome, contrast, interval
+from research.evaluation.intervals import Estimate, contrast, interval
+from research.evaluation.outcome import Outcome
 from research.reporting.claims import Claims, level_of, settings_in
 
 

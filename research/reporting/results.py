@@ -12,17 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError
-from research.evaluation.intervals import (
-    Estimate,
-    Outcome,
-    contrast,
-    difference_interval,
-    estimate,
-    spread_of,
-    verdict,
-)
+from research.evaluation.intervals import Estimate, contrast, difference_interval, estimate, spread_of, verdict
 from research.evaluation.learning import Problem
 from research.evaluation.metrics import METRICS
+from research.evaluation.outcome import Outcome
 from research.evaluation.planning import required_amounts
 from research.evaluation.spread import Spread
 from research.reporting.claims import LEVEL, Claims, baseline_of, first_claims, level_of, pairs_of, planned_claims

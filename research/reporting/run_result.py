@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from research.errors import UserError
-from research.evaluation.intervals import Outcome
 from research.evaluation.learning import HeldOut, Problem, problem_of, problem_of_predictions
 from research.evaluation.metrics import METRICS, evaluate_predictions
+from research.evaluation.outcome import Outcome
 from research.json_files import missing_in
 from research.runs import run_files
 from research.settings import without_places

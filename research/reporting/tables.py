@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from research.evaluation.intervals import Estimate, Outcome, estimate, mcnemar
+from research.evaluation.intervals import Estimate, estimate, mcnemar
 from research.evaluation.metrics import METRICS, per_class, unit_of
+from research.evaluation.outcome import Outcome
 from research.reporting.documents import Table
 from research.reporting.formatting import (
     difference_header,
