@@ -52,6 +52,18 @@ def test_a_test_file_without_labels_is_predicted(stands, run):
     run("train", "--config=linear", "--workdir=lone", "--overwrite", *flags, cwd=stands)
 
 
+def test_a_finished_comparison_is_replayed_until_it_is_decided(stands, run):
+    flags = ("--variants=linear,linear:nb", "--corpus=one.tsv", "--repeats=2", "--workdir=twice", "--folds=2")
+    run("compare", *flags, cwd=stands)
+    out, _ = run("studies.replay", "--workdir=twice", "--output=replay.md", cwd=stands)
+    assert "pair(s) undecided after 1 repeat(s)" in out
+    fixed, rule = (line.split("|")[1:4] for line in (stands / "replay.md").read_text().splitlines()[-2:])
+    assert [cell.strip() for cell in fixed] == ["fixed", "2", "8"]
+    assert int(rule[2]) in (4, 8)
+    _, err = run("studies.replay", "--workdir=twice", "--max_repeats=3", cwd=stands, code=2)
+    assert "--max_repeats is 3, expected at most 2, as twice has" in err
+
+
 def test_a_cleaned_corpus_is_known_again(stands, run):
     run("train", "--config=linear", "--corpus=two.tsv", "--clean", "--workdir=clean", *FAST, cwd=stands)
     texts = json.loads((stands / "clean" / "record.json").read_text())["texts"]
