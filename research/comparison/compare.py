@@ -125,10 +125,10 @@ def run_comparison(
         for line in (*notes, *_lines_before(folder, plan, comparison, seen)):
             log(line)
         first, most = comparison.looks.start, comparison.looks[-1]
-        held = max(first, min(plan["repeats"], most))  # the repeats that an earlier call has planned
+        start = max(first, min(plan["repeats"], most))  # the repeats that an earlier call has planned
         pace, variants = Pace(), comparison.names
-        for repeats in range(held, most + 1):
-            plan_repeat(plan, comparison, variants, first if repeats == held else repeats)
+        for repeats in range(start, most + 1):
+            plan_repeat(plan, comparison, variants, first if repeats == start else repeats)
             write_json(folder / run_files.PLAN, plan)
             begin = pace.elapsed
             new = _train_unfinished(folder, comparison, plan, repeats, workers, RunBoard(on_progress, log))

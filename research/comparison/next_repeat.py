@@ -13,7 +13,7 @@ from research.reporting.results import NOT_TRAINED, Results
 
 
 class NextRepeat(NamedTuple):
-    """What follows a look at the table."""
+    """The variants that get another repeat after a look at the table, and what the user is told."""
 
     variants: frozenset[str]  # those that get another repeat; none if the comparison ends here
     sentences: tuple[str, ...]

@@ -70,8 +70,8 @@ class Reading(NamedTuple):
         return self.table.is_usual and self.choice.by_name and not self.table.flags.keys() - self._given()
 
     def _given(self) -> set[str]:
-        given = {name for name, value in self.options._asdict().items() if value}
-        return given if self.options.header != "auto" else given - {"header"}
+        fields = {name for name, value in self.options._asdict().items() if value}
+        return fields if self.options.header != "auto" else fields - {"header"}
 
     def describe(self) -> str:
         """Return a line that says how the file is read, with the flags that say the same."""

@@ -52,8 +52,8 @@ def simultaneous_level(samples: Sequence[Sample], level: float, *, planned: int 
     probabilities = np.stack([_probabilities_beyond(*of) for of in zip(uncertain, errors.T, strict=True)])
     extreme = np.quantile(probabilities.min(axis=0), error * len(uncertain))
     # How often one interval fails is known. By counting it in the same draws, most of their chance cancels out.
-    found = float(np.mean(probabilities <= extreme))
-    return 1 - min(max(found, error), error * len(uncertain))
+    share = float(np.mean(probabilities <= extreme))
+    return 1 - min(max(share, error), error * len(uncertain))
 
 
 def _may_fail(sample: Sample) -> bool:
@@ -110,8 +110,8 @@ def correlate_runs(samples: Sequence[Sample]) -> np.ndarray:
     runs = max(len(sample.scores) for sample in samples)
     square = float(np.mean(observed[~np.eye(len(samples), dtype=bool)] ** 2))
     unbiased = 1 - (1 - square) * (runs - 1) / (runs - 2) if runs >= _FEWEST_RUNS else 0.0  # as the adjusted R^2 is
-    kept = np.sqrt(max(unbiased, 0.0) / square) if square else 0.0
-    return kept * observed + (1 - kept) * np.eye(len(samples))
+    weight = np.sqrt(max(unbiased, 0.0) / square) if square else 0.0
+    return weight * observed + (1 - weight) * np.eye(len(samples))
 
 
 def _correlate(observed: Sequence[tuple[Sequence | None, np.ndarray]]) -> np.ndarray:

@@ -35,9 +35,9 @@ def advise(results: Results, pairs: list[dict[str, Any]]) -> Advice:
     if repeats_of:
         repeats = _cheapest(repeats_of.values(), results.plan["repeats"])
         decided = [variant for variant, needed in repeats_of.items() if needed <= repeats]
-        what = "this" if len(undecided) == 1 else join_names(decided)
+        names = "this" if len(undecided) == 1 else join_names(decided)
         stay = "the difference stays as it is" if len(decided) == 1 else "the differences stay as they are"
-        return _advise_repeats(results, repeats, f"{{}} would decide {what}, if {stay}")
+        return _advise_repeats(results, repeats, f"{{}} would decide {names}, if {stay}")
     for amount, text in (
         ("texts", "More repeats alone decide nothing here; {:,} test texts in all would decide {}."),
         ("times_both", "Neither repeats nor texts alone decide here; {:,} times as many of both would decide {}."),
