@@ -72,7 +72,7 @@ class ComparisonResult:
 
     @property
     def answer(self) -> str:
-        """Which variant to take and why, in two or three sentences, and what would decide undecided pairs."""
+        """The answer in two or three sentences: which variant to take, and what would decide undecided pairs."""
         return in_python_words(str(find_answer(self.results)))
 
     @property

@@ -13,7 +13,7 @@ from research.reporting.results import NOT_TRAINED, Results
 
 
 class NextRepeat(NamedTuple):
-    """The variants that get another repeat after a look at the table, and what the user is told."""
+    """The variants to train once more, and the sentences that tell the user why."""
 
     variants: frozenset[str]  # those that get another repeat; none if the comparison ends here
     sentences: tuple[str, ...]
@@ -72,6 +72,8 @@ def next_repeat(results: Results, names: Set[str], pace: Pace, repeats: int, lim
     sentences = []
     if untrained := sum(pair["verdict"] == NOT_TRAINED for pair in pairs):
         sentences.append(f"{untrained} pair(s) have a variant that was not trained; more repeats will not change that")
+    if not pairs:
+        return NextRepeat(frozenset(), ("there is no pair to decide",))
     if not undecided:
         every = "every pair of trained variants" if untrained else "every pair"
         return NextRepeat(frozenset(), (*sentences, f"{every} is decided after {repeats} repeat(s)"))

@@ -123,8 +123,8 @@ def saved_labels(folder: Path, class_names: Sequence[str]) -> np.ndarray:
         except (ValueError, OverflowError):
             return np.array(class_names)
     try:
-        kept = run_files.read_json(folder / run_files.LABELS)
-        labels = np.array(kept["labels"], np.dtype("O" if kept["dtype"] == "|O" else kept["dtype"]))
+        saved = run_files.read_json(folder / run_files.LABELS)
+        labels = np.array(saved["labels"], np.dtype("O" if saved["dtype"] == "|O" else saved["dtype"]))
         is_fitting = [str(label) for label in labels.tolist()] == list(class_names)
     except (KeyError, TypeError, ValueError, IndexError):
         is_fitting = False

@@ -169,8 +169,8 @@ def _read_intact_record(folder: Path) -> dict[str, Any]:
 def split_from_description(description: dict[str, Any], corpus: Corpus) -> Split:
     """Return the split of a run's own corpus, from the content of the run's `config.json`."""
     config = config_from_dict(description["settings"])
-    which = (description[name] for name in ("folds", "fold", "repeat"))
-    return split_of(RunSpec(config, corpus, *which, description.get("refit_epochs", 0)))
+    place = (description[name] for name in ("folds", "fold", "repeat"))
+    return split_of(RunSpec(config, corpus, *place, description.get("refit_epochs", 0)))
 
 
 class RestoredRun(RestoredModel):

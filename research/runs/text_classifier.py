@@ -110,7 +110,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         if not isinstance(self.settings, (Mapping, type(None))):
             kind = type(self.settings).__name__
             raise UserError(f'settings is a {kind}, expected a mapping such as {{"model.hidden_size": 64}}')
-        given = {
+        chosen = {
             "training.epochs": self.epochs,
             "optimizer.learning_rate": self.learning_rate,
             "training.batch_size": self.batch_size,
@@ -118,10 +118,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
             "seed": self.seed,
             **(self.settings or {}),
         }
-        given = {name: value for name, value in given.items() if value is not None}
-        for name, value in given.items():
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        for name, value in chosen.items():
             _change(config, name, value)
-        for name in sorted(given.keys() - names_read(validate(config))):
+        for name in sorted(chosen.keys() - names_read(validate(config))):
             warnings.warn(f"{name} has no effect on this variant", stacklevel=3)
         return config
 
