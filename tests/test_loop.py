@@ -11,7 +11,7 @@ import pytest
 from research.errors import Diverged
 from research.runs.prepare import Run, fresh_state, prepare_run
 from research.runs.train import RunOptions, train
-from research.training import programs as module
+from research.training import step as module
 from research.training.loop import Call, Hooks, Task, fit, stack
 from research.training.programs import cached_programs, classifier_task, programs_for
 from research.training.sharding import ONE_DEVICE

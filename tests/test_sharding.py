@@ -45,7 +45,7 @@ def test_steps_of_several_devices_are_those_of_one(name, small_corpus):
     widths = prepared.shapes.widths[-1:]
     fresh = jax.tree.map(np.array, init_state(compiled, config, prepared.train, widths))
     order = [(prepared.train.lengths, [np.arange(8), np.arange(8, 11)])]
-    ((index, count, width),) = blocks(order, 8, widths, 2)
+    ((index, width),) = blocks(order, 8, widths, 2)
     results = []
     for devices in sorted({1, 2, len(jax.local_devices())}):
         placement = share_rows(devices, 8)
@@ -55,7 +55,7 @@ def test_steps_of_several_devices_are_those_of_one(name, small_corpus):
         texts = placement.put(stack([pad_texts(prepared.train, prepared.shapes.capacity)]))
         rows = placement.put_rows(index, 2)
         assert devices == 1 or len(rows.devices()) == devices
-        results.append(of_run(compiled.train_steps(states, texts, rows, count, width=width), 0))
+        results.append(of_run(compiled.train_steps(states, texts, rows, width, widths=widths), 0))
     for one, *others in zip(*map(jax.tree.leaves, results), strict=True):
         for several in others:
             np.testing.assert_allclose(several, one, rtol=1e-5, atol=1e-5)

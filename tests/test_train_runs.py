@@ -80,11 +80,11 @@ def test_steps_of_a_group_are_the_steps_of_each_run(name, small_corpus):
     batches = [[np.arange(8), np.arange(8, 16)], [np.arange(30, 38), np.arange(3)], []]
     orders = [(run.train.lengths, batch) for run, batch in zip(prepared, batches, strict=True)]
     texts = [pad_texts(run.train, capacity) for run in prepared]
-    ((index, count, width),) = blocks(orders, 8, widths, 2)
-    group, group_metrics = compiled.train_steps(stack(states), stack(texts), index, count, width=width)
+    ((index, width),) = blocks(orders, 8, widths, 2)
+    group, group_metrics = compiled.train_steps(stack(states), stack(texts), index, width, widths=widths)
     for r in (0, 1):
-        arguments = stack([states[r]]), stack([texts[r]]), index[r : r + 1], count
-        alone, metrics = compiled.train_steps(*arguments, width=width)
+        arguments = stack([states[r]]), stack([texts[r]]), index[r : r + 1], width
+        alone, metrics = compiled.train_steps(*arguments, widths=widths)
         expected = of_run((alone.params, alone.step, metrics), 0)
         assert_close(of_run((group.params, group.step, group_metrics), r), expected, rtol=1e-5, atol=1e-5)
         assert int(group.step[r]) == 2

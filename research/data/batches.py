@@ -4,6 +4,7 @@ The training lengths, the seed and the epoch decide which texts form a batch. Th
 not the result. No example is dropped: filler rows of weight 0 complete the last batch.
 """
 
+import bisect
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -131,32 +132,28 @@ def evaluation_order(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 def blocks(
     runs: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]], batch_size: int, widths: tuple[int, ...], capacity: int
-) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Yield an epoch's batches in their order, in blocks of equal width.
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield an epoch's batches in their order, several at a time.
 
     Args:
       runs: for each run the lengths of its texts, int [N], and the batches of its epoch; none for a run that is not
         trained.
       batch_size: B.
-      widths: ascending.
+      widths: ascending; the last fits all texts.
       capacity: most batches of a block, K.
 
     Yields:
-      `(index int32 [R, K, B], count, width)`; behind the first `count` batches, and where a run has no more, the index
-      is -1.
+      `(index int32 [R, K, B], width int32 [K])`, the texts of each batch and the number of its width; -1 where there
+      is no text, and no batch.
     """
     steps = max((len(order) for _, order in runs), default=0)
-    every_index, needed = np.full((len(runs), steps, batch_size), -1, np.int32), [0] * steps
+    padded = -(-steps // capacity) * capacity
+    every_index, every_width = np.full((len(runs), padded, batch_size), -1, np.int32), np.full(padded, -1, np.int32)
     for run, (lengths, order) in enumerate(runs):
         for step, texts in enumerate(order):
             every_index[run, step, : len(texts)] = texts
-            needed[step] = max(needed[step], width_of(int(lengths[texts].max(initial=0)), widths))
-    start = 0
-    while start < steps:
-        end = start + 1
-        while end < min(steps, start + capacity) and needed[end] == needed[start]:
-            end += 1
-        block = np.full((len(runs), capacity, batch_size), -1, np.int32)
-        block[:, : end - start] = every_index[:, start:end]
-        yield block, end - start, needed[start]
-        start = end
+            needed = bisect.bisect_left(widths, int(lengths[texts].max(initial=0)))
+            every_width[step] = max(every_width[step], needed)
+    for start in range(0, steps, capacity):
+        block = slice(start, start + capacity)
+        yield every_index[:, block], every_width[block]

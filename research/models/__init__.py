@@ -7,6 +7,8 @@ config file. The fields of a module are its settings, except three that the call
 A module may have these class attributes:
   layer_pattern: a regular expression for the names of its stacked layers, see `layer_depth`.
   skips_padding: True if its work follows the longest text of a batch, however far the batch is padded.
+  only_looks_up: True if it reads token ids only to look them up in `embedding`, so that another numbering of the rows
+    would do. Its rows may then wait, see `research.training.waiting_rows`.
   reads_padding: True if it reads padding as the token 0.
   objective: how it is pre-trained, "next" or "masked". It then defines `guess`, see `layers/vocabulary.py`.
   pretrained_collection: the collection that its `start_from` takes, if it is not "params".

@@ -39,6 +39,11 @@ class CNN(nn.Module):
     )
     dropout: float = setting(0.5, "dropout rate before the classifier", low=0.0, high=0.95)
 
+    @property
+    def only_looks_up(self) -> bool:
+        """Whether another numbering of the trained rows would do; fixed rows have numbers of their own."""
+        return self.channels == "trained"
+
     @nn.compact
     def __call__(self, token_ids: jax.Array, lengths: jax.Array, *, deterministic: bool) -> jax.Array:
         if len(set(self.widths)) < len(self.widths):

@@ -44,6 +44,7 @@ def halve(states: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
 class DeepCNN(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
 
+    only_looks_up = True
     layer_pattern = r"stage_(\d+)|first$"
 
     vocab_size: int

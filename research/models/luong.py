@@ -27,6 +27,7 @@ class Luong(nn.Module):
     """
 
     skips_padding = True  # the recurrence ends with the longest text
+    only_looks_up = True
     layer_pattern = r"lstm(\d*)$"
 
     vocab_size: int

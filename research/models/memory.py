@@ -48,6 +48,7 @@ class Memory(nn.Module):
     The attention weights [B, hops, L] are sown as `intermediates/attention_weights`.
     """
 
+    only_looks_up = True
     layer_pattern = r"lstm(\d*)$"
 
     vocab_size: int

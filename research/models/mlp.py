@@ -17,6 +17,7 @@ from research.settings import setting
 class MLP(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
 
+    only_looks_up = True
     layer_pattern = r"hidden_(\d+)"
 
     vocab_size: int

@@ -31,6 +31,7 @@ class Recurrent(nn.Module):
 
     objective = "next"  # pre-trained as a language model
     skips_padding = True  # the recurrence ends with the longest text
+    only_looks_up = True
     layer_pattern = r"(?:forwards|backwards)_(\d+)"
 
     vocab_size: int

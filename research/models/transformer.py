@@ -28,6 +28,7 @@ def sinusoidal_positions(length: int, features: int) -> jax.Array:
 class Transformer(nn.Module):
     """`(token_ids int32 [B, L], lengths int32 [B]) -> logits float32 [B, C]`."""
 
+    only_looks_up = True
     layer_pattern = r"block_(\d+)"
 
     vocab_size: int

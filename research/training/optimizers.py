@@ -18,6 +18,8 @@ from research.errors import UserError
 from research.models import layer_depth
 from research.settings import Config, Optimizer, Training
 
+ADAM_B1, ADAM_B2, ADAM_EPSILON = 0.9, 0.999, 1e-7  # epsilon as in Keras
+
 
 @struct.dataclass
 class Rates:
@@ -66,8 +68,8 @@ def make_optimizer(settings: Optimizer, module: nn.Module) -> optax.GradientTran
     if settings.name == "lbfgs":
         return _without_extra(optax.lbfgs())
     core = {
-        "adam": lambda: optax.scale_by_adam(eps=1e-7),  # eps as in Keras
-        "adamw": lambda: optax.scale_by_adam(eps=1e-7),
+        "adam": lambda: optax.scale_by_adam(ADAM_B1, ADAM_B2, ADAM_EPSILON),
+        "adamw": lambda: optax.scale_by_adam(ADAM_B1, ADAM_B2, ADAM_EPSILON),
         "sgd": lambda: optax.trace(settings.momentum) if settings.momentum else optax.identity(),
         "adadelta": lambda: optax.scale_by_adadelta(rho=0.95, eps=1e-6),
         "lion": lambda: optax.scale_by_lion(),

@@ -26,7 +26,16 @@ from research.training.loop import Call, Task, stack
 from research.training.metric_sums import Metrics, summarise, zero
 from research.training.optimizers import make_optimizer, without_rates
 from research.training.sharding import ONE_DEVICE, Placement
-from research.training.step import Capacity, DeviceTexts, TrainState, evaluate_step, pad_texts, train_step, train_steps
+from research.training.step import (
+    Capacity,
+    DeviceTexts,
+    TrainState,
+    Variant,
+    evaluate_step,
+    pad_texts,
+    train_step,
+    train_steps,
+)
 
 _EVALUATION_ROWS = 64  # of a batch; on CPU, more rows do not fit into the processor's cache
 _MOST_STEPS = 16  # of one call of a compiled function
@@ -43,8 +52,8 @@ class Programs:
       placement: the devices that hold the arrays.
       module: the linen module.
       optimizer: its Optax chain.
-      train_steps: `(states, texts, index [R, K, B], count, width=) -> (states, metrics)`, see `train_steps`. The memory
-        of `states` is reused.
+      train_steps: `(states, texts, index [R, K, B], width [K], widths=) -> (states, metrics)`, see `train_steps`. The
+        memory of `states` is reused.
       evaluate: `(variables, batch) -> (metrics, probabilities [R, B, C])`, `evaluate_step` of each run.
       init: `(key, token_ids, lengths) -> variables` of one run.
       init_optimizer: `params -> opt_state` of one run.
@@ -60,12 +69,12 @@ class Programs:
         sizes = {"vocab_size": config.data.vocab_size, "num_outputs": num_outputs}
         self.module = build(config.model, **sizes, kernels=kernels)
         self.optimizer = make_optimizer(config.optimizer, self.module)
-        step = functools.partial(train_step, self.module, self.optimizer, config)
+        variant = Variant(self.module, self.optimizer, config)
         evaluate = for_each_run(functools.partial(evaluate_step, self.module, config))
         self.train_steps = jit_compiled(
-            placement.map_runs(functools.partial(train_steps, step, placement), 3),
+            placement.map_runs(functools.partial(train_steps, variant, placement), 3),
             donate_argnums=0,
-            static_argnames="width",
+            static_argnames="widths",
         )
         self.evaluate = jit_compiled(
             placement.map_runs(lambda variables, batch: placement.replicate(evaluate(variables, batch)), 2)
@@ -73,7 +82,7 @@ class Programs:
         self.init = jax.jit(functools.partial(self.module.init, deterministic=True))
         # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
         self.init_optimizer = jax.jit(lambda params: jax.tree.map(jnp.copy, self.optimizer.init(params)))
-        self.train = jit_compiled(step, donate_argnums=0)
+        self.train = jit_compiled(functools.partial(train_step, variant), donate_argnums=0)
         self.flops: dict[int, int] = {}
 
 
@@ -158,7 +167,7 @@ def classifier_task(programs: Programs, data: Sequence[TrainData], training: Tra
 def _classifier_calls(
     programs: Programs, data: Sequence[TrainData], training: Training, shapes: Shapes
 ) -> Callable[[int, Mapping[int, int]], Iterator[Call]]:
-    """Return a function for `Task.calls`. A call trains on up to `_MOST_STEPS` batches of equal width."""
+    """Return a function for `Task.calls`. A call trains on up to `_MOST_STEPS` batches."""
     placement = programs.placement
     rows = _batch_rows(training, data, placement)
     widths, most_steps = _training_widths(shapes, training, data), _steps_per_call(training, data)
@@ -172,9 +181,9 @@ def _classifier_calls(
         for r, run in enumerate(runs):
             order = epoch_order(run.train.lengths, training.batch_size, run.order_seed, epoch)
             orders.append((run.train.lengths, order[taken[r] :] if r in taken else []))
-        for index, count, width in blocks(orders, rows, widths, most_steps):
-            arguments = texts, placement.put_rows(index, 2), placement.put_shared(np.int32(count))
-            yield Call(arguments, {"width": width}, count)
+        for index, width in blocks(orders, rows, widths, most_steps):
+            arguments = texts, placement.put_rows(index, 2), placement.put_shared(width)
+            yield Call(arguments, {"widths": widths}, int(np.sum(width >= 0)))
 
     return calls
 
@@ -201,11 +210,12 @@ def compile_programs(
     placement = programs.placement
     if training is not None:
         texts, rows = _put_texts(placement, data, shapes), _batch_rows(training, data, placement)
-        filler = np.full((len(data), _steps_per_call(training, data), rows), -1, np.int32)
-        for width in _training_widths(shapes, training, data):
-            copies = placement.put(jax.tree.map(np.array, states))
-            arguments = copies, texts, placement.put_rows(filler, 2), placement.put_shared(np.int32(0))
-            _compile(functools.partial(programs.train_steps, *arguments, width=width))
+        steps = _steps_per_call(training, data)
+        filler = placement.put_rows(np.full((len(data), steps, rows), -1, np.int32), 2)
+        no_batches = placement.put_shared(np.full(steps, -1, np.int32))
+        arguments = placement.put(jax.tree.map(np.array, states)), texts, filler, no_batches
+        widths = _training_widths(shapes, training, data)
+        _compile(functools.partial(programs.train_steps, *arguments, widths=widths))
     empty = np.empty(0, np.int32)
     for width in _evaluation_widths(shapes.widths):
         batch = stack([gather(run.validation, empty, _evaluation_rows(placement), (width,)) for run in data])

@@ -1,6 +1,6 @@
 """The training step: a pure function `(state, batch) -> (state, metrics)`, compiled by `programs.py`."""
 
-from collections.abc import Callable
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ from flax import struct
 from research.data.batches import Batch
 from research.data.tokenizer import PADDING_ID, Encoded
 from research.settings import Config, Optimizer
+from research.training import waiting_rows
 from research.training.metric_sums import Metrics, cross_entropy, measure, probabilities, zero
 from research.training.optimizers import Rates, is_weight, limit_columns
 from research.training.sharding import Placement
@@ -102,30 +103,40 @@ def apply_in_dtype(
     return logits.astype(jnp.float32)
 
 
+class Variant(NamedTuple):
+    """What the runs of a variant share."""
+
+    module: nn.Module
+    optimizer: optax.GradientTransformationExtraArgs  # its Optax chain
+    config: Config
+
+
 def train_step(
-    module: nn.Module,
-    optimizer: optax.GradientTransformationExtraArgs,
-    config: Config,
+    variant: Variant,
     state: TrainState,
     batch: Batch,
+    width: jax.typing.ArrayLike = 0,
+    widths: tuple[int, ...] = (),
 ) -> tuple[TrainState, Metrics]:
     """Take one step of the optimizer on the mean loss of a batch, weighted by class.
 
     Args:
-      module: the variant.
-      optimizer: its Optax chain.
-      config: its settings.
+      variant: the model and its optimizer.
       state: the state before the step.
       batch: B examples.
+      width: int32 [], the number of the width that is enough for the batch.
+      widths: the widths to choose from; empty: the whole batch.
 
     Returns:
       the state after the step, and the metrics of the batch by the parameters before it.
     """
+    module, optimizer, config = variant
     key = jax.random.fold_in(jax.random.key(state.dropout_seed), state.step)
     weights = batch.weights * state.class_weights[batch.labels]
 
-    def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        logits = apply_in_dtype(module, config, {"params": params, **state.constants}, batch, key)
+    def loss_of(params: Any, width: int | None = None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        cut = batch._replace(token_ids=batch.token_ids[:, :width])
+        logits = apply_in_dtype(module, config, {"params": params, **state.constants}, cut, key)
         losses = cross_entropy(logits, batch.labels, config.training.label_smoothing)
         loss = jnp.sum(losses * weights) / jnp.maximum(jnp.sum(weights), 1e-30)
         if config.training.l2:
@@ -134,7 +145,9 @@ def train_step(
             loss += 0.5 * state.rates.l2 / state.num_texts * sum(squares)
         return loss, (logits, losses)
 
-    (loss, (logits, losses)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    derive = jax.value_and_grad(loss_of, has_aux=True)
+    at_widths = [functools.partial(derive, width=width) for width in widths or (None,)]
+    (loss, (logits, losses)), gradients = jax.lax.switch(width, at_widths, state.params)
     of_lbfgs = {
         "value": loss,
         "grad": gradients,
@@ -165,46 +178,59 @@ def descend(
 
 
 def train_steps(
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    variant: Variant,
     placement: Placement,
     states: TrainState,
     texts: DeviceTexts,
     index: jax.Array,
-    count: jax.Array,
+    width: jax.Array,
     *,
-    width: int,
+    widths: tuple[int, ...],
 ) -> tuple[TrainState, Metrics]:
-    """Take the first `count` of K steps of each run, so that a program is started once for many steps.
+    """Take up to K steps of each run, so that a program is started once for many steps.
 
     Args:
-      step: `train_step` of a variant.
+      variant: the model and its optimizer.
       placement: where the arrays are.
       states: [R, ...], the states before the first step.
       texts: [R, ...], the training texts.
       index: int32 [R, K, B], the texts of each batch, -1 for filler. Among several runs, one whose batch is all filler
         takes no step.
-      count: int32 [], at most K.
-      width: the width that the batches are padded to.
+      width: int32 [K], the number of each batch's width, -1 behind the last batch.
+      widths: the widths to choose from, ascending. The model is compiled for each.
 
     Returns:
       the states after the last step, and the metrics [R, ...] of all steps, which are also added to their `sums`.
     """
-    is_alone = index.shape[0] == 1
+    runs, most_steps, rows = index.shape
+    rows_wait = waiting_rows.can_wait(variant.config, variant.module) and rows * widths[-1] < variant.module.vocab_size
+    if rows_wait:
+        variant = variant._replace(module=variant.module.clone(vocab_size=rows * widths[-1]))
 
     def one_run(state: TrainState, texts: DeviceTexts, index: jax.Array) -> tuple[TrainState, Metrics]:
-        def one_step(i: jax.Array, loop: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            batch = take(texts, index[i], width)
-            state, metrics = step(loop[0], batch)
-            if not is_alone:
+        def one_step(i: jax.Array, loop: tuple[Any, ...]) -> tuple[Any, ...]:
+            state, waiting, sums = loop
+            batch, before = take(texts, index[i], widths[-1]), state
+            if rows_wait:
+                before, token_ids, owners = waiting_rows.read(state, waiting, batch.token_ids)
+                batch = batch._replace(token_ids=token_ids)
+            after, metrics = train_step(variant, before, batch, width[i], widths)
+            if runs > 1:
                 trains = jnp.any(batch.weights > 0)
-                state = jax.tree.map(lambda new, old: jnp.where(trains, new, old), state, loop[0])
+                after = jax.tree.map(lambda new, old: jnp.where(trains, new, old), after, before)
             # Step by step, so that an epoch's sums do not depend on where it was interrupted.
-            return state.replace(sums=state.sums.merge(metrics)), loop[1].merge(metrics)
+            after = after.replace(sums=state.sums.merge(metrics))
+            if rows_wait:
+                after, waiting = waiting_rows.write(state, waiting, after, owners)
+            return after, waiting, sums.merge(metrics)
 
+        waiting = waiting_rows.begin(variant.config.optimizer, state, most_steps) if rows_wait else None
         no_metrics = jax.tree.map(jnp.asarray, zero(state.class_weights.shape[0]))
-        return jax.lax.fori_loop(0, count, one_step, (state, no_metrics))
+        loop = state, waiting, no_metrics
+        state, waiting, metrics = jax.lax.fori_loop(0, jnp.sum(width >= 0), one_step, loop)
+        return (waiting_rows.end(state, waiting) if rows_wait else state), metrics
 
-    if is_alone:
+    if runs == 1:
         results = one_run(*jax.tree.map(lambda leaf: leaf[0], (states, texts, index)))
         return placement.replicate(jax.tree.map(lambda leaf: leaf[None], results))
     return placement.replicate(jax.vmap(one_run)(states, texts, index))
