@@ -43,6 +43,8 @@ _COMPILED_SECONDS = 0.3  # a call that does nothing and takes longer than this h
 # The first option uses the widest vectors of the processor, because XLA uses only half of the width of AVX-512. The
 # second keeps XLA from dividing each loop among the cores, which costs more than it saves.
 _OPTIONS_ON_CPU = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_multi_thread_eigen": False}
+# Initial values are drawn once a run: compiling well would take longer.
+_INITIAL_VALUES_ON_CPU = {"xla_backend_optimization_level": 1}
 
 
 class Programs:
@@ -79,17 +81,16 @@ class Programs:
         self.evaluate = jit_compiled(
             placement.map_runs(lambda variables, batch: placement.replicate(evaluate(variables, batch)), 2)
         )
-        self.init = jax.jit(functools.partial(self.module.init, deterministic=True))
+        self.init = jit_compiled(functools.partial(self.module.init, deterministic=True), on_cpu=_INITIAL_VALUES_ON_CPU)
         # Copies, because L-BFGS starts from the parameters' own buffers and a buffer is donated only once.
         self.init_optimizer = jax.jit(lambda params: jax.tree.map(jnp.copy, self.optimizer.init(params)))
         self.train = jit_compiled(functools.partial(train_step, variant), donate_argnums=0)
         self.flops: dict[int, int] = {}
 
 
-def jit_compiled(function: Callable[..., Any], **options: Any) -> Any:
-    """Return `jax.jit(function, **options)` with the compiler options of all training and evaluation."""
-    on_cpu = _OPTIONS_ON_CPU if jax.default_backend() == "cpu" else {}
-    return jax.jit(function, compiler_options=on_cpu, **options)
+def jit_compiled(function: Callable[..., Any], on_cpu: dict[str, Any] = _OPTIONS_ON_CPU, **options: Any) -> Any:
+    """Return `jax.jit(function, **options)`, on CPU with compiler options, by default those of all training."""
+    return jax.jit(function, compiler_options=on_cpu if jax.default_backend() == "cpu" else {}, **options)
 
 
 def for_each_run(function: Callable[..., Any]) -> Callable[..., Any]:

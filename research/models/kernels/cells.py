@@ -1,6 +1,7 @@
 """The arithmetic of each recurrent cell, element by element, and its derivative. `fused_recurrence` does the rest.
 
-States are flat, float [H B]: features before rows. So are gate arguments z, float [G H B], one block a gate. Sigmoid
+States are flat, float [H B]: features before rows. So are the two products and the bias, whose sum is z, float [G H B]
+with one block a gate. Sigmoid
 gates are computed as sigmoid(x) = tanh(x / 2) / 2 + 1 / 2. The halving is put into their weights, so that one `tanh`
 activates all gates at once.
 """
@@ -17,12 +18,13 @@ from research.models.layers.activations import ACTIVATIONS, slope
 
 
 class Cell(NamedTuple):
-    """A step from z and the carry to the next carry.
+    """A step from the parts of z and the carry to the next carry.
 
     Attributes:
       num_carried: number of states that a step hands on; the first is h.
       num_kept: number of arrays, each as large as a state, that the derivative needs besides.
-      forward: `(z, carry) -> (carry, kept)`; an array of `kept` may hold several of the `num_kept` ones.
+      forward: `(W^T x, U^T h, bias, carry) -> (carry, kept)`; an array of `kept` may hold several of
+        the `num_kept` ones.
       backward: `(kept, carry before, carry after, gradients of the carry after) -> (gradients of z, one a gate,
         gradients of the carry before)`. It is linear in the gradients. The second result leaves out what reaches the
         carry through z.
@@ -30,7 +32,7 @@ class Cell(NamedTuple):
 
     num_carried: int
     num_kept: int
-    forward: Callable[[jax.Array, Arrays], tuple[Arrays, Arrays]]
+    forward: Callable[[jax.Array, jax.Array, jax.Array, Arrays], tuple[Arrays, Arrays]]
     backward: Callable[[Arrays, Arrays, Arrays, Arrays], tuple[Arrays, Arrays]]
 
 
@@ -58,8 +60,8 @@ def _scales(dtype: jnp.dtype, hidden_size: int, gate_scales: tuple[float, ...]) 
 def _elman(activation: str) -> Cell:
     """Return the cell h' = a(z)."""
 
-    def forward(z: jax.Array, carry: Arrays) -> tuple[Arrays, Arrays]:
-        return (ACTIVATIONS[activation](z),), ()
+    def forward(of_input: jax.Array, of_state: jax.Array, bias: jax.Array, carry: Arrays) -> tuple[Arrays, Arrays]:
+        return (ACTIVATIONS[activation](of_input + of_state + bias),), ()
 
     def backward(kept: Arrays, before: Arrays, after: Arrays, gradients: Arrays) -> tuple[Arrays, Arrays]:
         d_h = gradients[0]
@@ -68,8 +70,8 @@ def _elman(activation: str) -> Cell:
     return Cell(1, 0, forward, backward)
 
 
-def _lstm_forward(z: jax.Array, carry: Arrays) -> tuple[Arrays, Arrays]:
-    activated = jnp.tanh(z)
+def _lstm_forward(of_input: jax.Array, of_state: jax.Array, bias: jax.Array, carry: Arrays) -> tuple[Arrays, Arrays]:
+    activated = jnp.tanh(of_input + of_state + bias)
     i, f, g, o = jnp.split(activated, 4)
     c = 0.5 * ((f + 1.0) * carry[1] + (i + 1.0) * g)
     return (0.5 * (o + 1.0) * jnp.tanh(c), c), (activated,)
@@ -93,30 +95,29 @@ _LSTM = Cell(2, 4, _lstm_forward, _lstm_backward)
 
 
 def _gru_weights(weights: Weights) -> Weights:
-    """Return weights for four blocks of z: z, r, the input's part of g, the state's part of g."""
+    """Return weights for four blocks of z: the input's part of g, z, r, the state's part of g.
+
+    The kernel adds to the first three, the recurrent kernel to the last three.
+    """
     kernel, recurrent_kernel, bias = weights
     hidden_size = recurrent_kernel.shape[0]
     gates, candidate = slice(0, 2 * hidden_size), slice(2 * hidden_size, None)
-    halves = _scales(kernel.dtype, hidden_size, (0.5, 0.5, 1.0, 1.0))
-
-    def zeros(matrix: jax.Array) -> jax.Array:
-        return jnp.zeros_like(matrix[:, candidate])
-
-    kernel = jnp.concatenate([kernel, zeros(kernel)], axis=1)
-    blocks = [recurrent_kernel[:, gates], zeros(recurrent_kernel), recurrent_kernel[:, candidate]]
-    bias = jnp.concatenate([bias[0, gates] + bias[1, gates], bias[0, candidate], bias[1, candidate]])
-    return Weights(kernel * halves[None, :], jnp.concatenate(blocks, axis=1) * halves[None, :], bias * halves)
+    kernel = jnp.concatenate([kernel[:, candidate], 0.5 * kernel[:, gates]], axis=1)
+    recurrent_kernel = jnp.concatenate([0.5 * recurrent_kernel[:, gates], recurrent_kernel[:, candidate]], axis=1)
+    biases = [bias[0, candidate], 0.5 * (bias[0, gates] + bias[1, gates]), bias[1, candidate]]
+    return Weights(kernel, recurrent_kernel, jnp.concatenate(biases))
 
 
 @functools.cache
 def _gru(activation: str) -> Cell:
     """Return the cell h' = z h + (1 - z) g with g = a(input part + r * state part)."""
 
-    def forward(z: jax.Array, carry: Arrays) -> tuple[Arrays, Arrays]:
-        gates, input_part, state_part = jnp.split(z, [len(z) // 2, 3 * len(z) // 4])
-        gates = 0.5 * jnp.tanh(gates) + 0.5
+    def forward(of_input: jax.Array, of_state: jax.Array, bias: jax.Array, carry: Arrays) -> tuple[Arrays, Arrays]:
+        size = len(carry[0])
+        gates = 0.5 * jnp.tanh(of_input[size:] + of_state[: 2 * size] + bias[size : 3 * size]) + 0.5
         z, r = jnp.split(gates, 2)
-        g = ACTIVATIONS[activation](input_part + r * state_part)
+        state_part = of_state[2 * size :] + bias[3 * size :]
+        g = ACTIVATIONS[activation](of_input[:size] + bias[:size] + r * state_part)
         return (z * carry[0] + (1.0 - z) * g,), (gates, g, state_part)
 
     def backward(kept: Arrays, before: Arrays, after: Arrays, gradients: Arrays) -> tuple[Arrays, Arrays]:
@@ -125,6 +126,6 @@ def _gru(activation: str) -> Cell:
         d_g = d_h * (1.0 - z) * slope(activation, g)
         # 2 because the arguments of z and r were halved.
         d_z, d_r = 2.0 * d_h * (before[0] - g) * z * (1.0 - z), 2.0 * d_g * state_part * r * (1.0 - r)
-        return (d_z, d_r, d_g, d_g * r), (d_h * z,)
+        return (d_g, d_z, d_r, d_g * r), (d_h * z,)
 
     return Cell(1, 4, forward, backward)

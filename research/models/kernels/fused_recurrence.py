@@ -1,15 +1,18 @@
 """Recurrences with their derivative written out: faster than `plain_recurrence`, which is their reference.
 
 A step is z_t = W^T x_t + U^T h_{t-1} + b and then the cell's own arithmetic on z_t, element by element (`cells`). With
-K = [W; U], read_t = [x_t; h_{t-1}] and dz_t the gradient of z_t,
+dz_t the gradient of z_t,
 
-    dread_t = K dz_t + (what the cell itself hands back to h_{t-1}),    dK = sum over t of read_t dz_t^T
+    dx_t = W dz_t,                 dh_{t-1} = U dz_t + (what the cell itself hands back to h_{t-1}),
+    dW = sum over t of x_t dz_t^T, dU = sum over t of h_{t-1} dz_t^T
+
+If W has fewer columns than b, they belong to the first elements of z_t, and those of U to the last ones (the GRU).
 
 In names, `d_` stands for the gradient of what follows. Four things make the difference:
   Time ends with the longest text of the batch, however far it is padded. So one program serves all lengths.
   Features stand before rows, [H, B]. XLA multiplies a weight matrix with such states at the processor's full rate, and
   with states [B, H] it does not. Inputs stay [B, E] and are summed over E, which is as fast and saves a transposition.
-  dK is one product over a block of steps and all rows, not a sum of small products.
+  dW, dU and dx are products over a block of steps and all rows, not many small ones.
   Elementwise arrays are flat, [H B], and gates are kept one by one. Otherwise XLA on CPU does not use the processor's
   vectors: over rows of 32, or if one slice is read twice.
 """
@@ -25,7 +28,7 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from research.models.kernels.cells import Cell
 from research.models.kernels.plain_recurrence import Arrays
 
-_BLOCK = 4  # steps whose contributions to dK are summed in one product
+_BLOCK = 4  # steps of which dW, dU and dx are computed together
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -43,8 +46,8 @@ def fused_recurrence(
     Args:
       cell: its arithmetic, with GH rows of z.
       inputs: float [L, B, E], time first.
-      kernel: float [E, GH], W above.
-      recurrent_kernel: float [H, GH], U above.
+      kernel: float [E, <= GH], W above.
+      recurrent_kernel: float [H, <= GH], U above.
       bias: float [GH].
       mask: float [H, B], [H, 1] or [1, 1]. It multiplies the state before its product and gets no gradient.
       lengths: int32 [B], each at most L.
@@ -62,6 +65,7 @@ class _Saved(NamedTuple):
     inputs: jax.Array
     kernel: jax.Array
     recurrent_kernel: jax.Array
+    bias: jax.Array
     mask: jax.Array
     lengths: jax.Array
     carries: jax.Array  # float [L + 1, num_carried * H B], row t before step t
@@ -118,7 +122,7 @@ def _forward(
     lengths: jax.Array,
 ) -> tuple[tuple[jax.Array, jax.Array], _Saved]:
     width, rows, _ = inputs.shape
-    hidden_size, gates = recurrent_kernel.shape
+    hidden_size = len(recurrent_kernel)
     size = hidden_size * rows
     kernel_t, recurrent_kernel_t, flat_bias = kernel.T, recurrent_kernel.T, jnp.repeat(bias, rows)
     ends, flat_mask = _flatten(lengths, mask, hidden_size)
@@ -127,8 +131,8 @@ def _forward(
     def step(t: jax.Array, loop: tuple) -> tuple:
         carry, carries, kept = loop
         input_part = lax.dot_general(kernel_t, _read(inputs, t), (((1,), (1,)), ((), ())))
-        z = input_part + recurrent_kernel_t @ (carry[0] * flat_mask).reshape(hidden_size, rows)
-        new_carry, kept_t = cell.forward(z.reshape(gates * rows) + flat_bias, carry)
+        state_part = recurrent_kernel_t @ (carry[0] * flat_mask).reshape(hidden_size, rows)
+        new_carry, kept_t = cell.forward(input_part.reshape(-1), state_part.reshape(-1), flat_bias, carry)
         carry = tuple(jnp.where(t < ends, new, old) for new, old in zip(new_carry, carry, strict=True))
         return carry, _write_states(carries, carry, t + 1), _write_states(kept, kept_t, t)
 
@@ -136,7 +140,7 @@ def _forward(
     kept = jnp.zeros((width, cell.num_kept * size), inputs.dtype)
     carry, carries, kept = lax.fori_loop(0, _longest(lengths), step, (zero, carries, kept))
     states = carries[1:, :size].reshape(width, hidden_size, rows)
-    saved = _Saved(inputs, kernel, recurrent_kernel, mask, lengths, carries, kept)
+    saved = _Saved(inputs, kernel, recurrent_kernel, bias, mask, lengths, carries, kept)
     return (states, carry[0].reshape(hidden_size, rows)), saved
 
 
@@ -149,7 +153,6 @@ class _BackwardPass(NamedTuple):
 
     cell: Cell
     saved: _Saved
-    both_kernels: jax.Array  # float [E + H, GH], K above
     d_states: jax.Array | None  # float [L, H B]; None if the loss reads no states
     ends: jax.Array  # int32 [H B]
     flat_mask: jax.Array  # float [H B]
@@ -161,55 +164,87 @@ class _Step(NamedTuple):
     """What a step of the backward pass hands to the next."""
 
     d_carry: Arrays  # float [H B] each
-    d_inputs: jax.Array  # float [L, B, E]
     dz: jax.Array  # float [GH B], overwritten at every step
     block_dz: jax.Array  # float [GH, _BLOCK, B]
-    block_read: jax.Array  # float [E + H, _BLOCK, B]
+    block_read: jax.Array  # float [E + H, _BLOCK, B], x_t and h_{t-1}
+
+
+class _Gradients(NamedTuple):
+    """The gradients that blocks add to."""
+
+    d_inputs: jax.Array  # float [L, B, E], L rounded up to whole blocks
+    d_kernels: Arrays  # float32, dW above dU if both are one product, else dW and dU
+    d_bias: jax.Array  # float32 [GH]
 
 
 def _backward(cell: Cell, saved: _Saved, cotangents: tuple[jax.Array, jax.Array]) -> tuple:
     d_states, d_last = cotangents
     (width, rows, features), dtype = saved.inputs.shape, saved.inputs.dtype
-    hidden_size, gates = saved.recurrent_kernel.shape
-    size, both_kernels = hidden_size * rows, jnp.concatenate([saved.kernel, saved.recurrent_kernel])
+    hidden_size, gates = len(saved.recurrent_kernel), len(saved.bias)
+    size = hidden_size * rows
     d_states = None if isinstance(d_states, SymbolicZero) else d_states.reshape(width, size)
     ends, flat_mask = _flatten(saved.lengths, saved.mask, hidden_size)
     longest = _longest(saved.lengths)
-    blocks = (longest + _BLOCK - 1) // _BLOCK
-    run = _BackwardPass(cell, saved, both_kernels, d_states, ends, flat_mask, longest, blocks)
+    run = _BackwardPass(cell, saved, d_states, ends, flat_mask, longest, (longest + _BLOCK - 1) // _BLOCK)
 
     d_last = jnp.zeros(size, dtype) if isinstance(d_last, SymbolicZero) else d_last.reshape(size)
     d_carry = (d_last, *(jnp.zeros(size, dtype) for _ in range(cell.num_carried - 1)))
-    sums = jnp.zeros(both_kernels.shape, jnp.float32), jnp.zeros(gates, jnp.float32)
-    shapes = (gates * rows,), (gates, _BLOCK, rows), (len(both_kernels), _BLOCK, rows)
-    loop = (d_carry, jnp.zeros_like(saved.inputs), *sums, *(jnp.zeros(shape, dtype) for shape in shapes))
-    _, d_inputs, d_both, d_bias, *_ = lax.fori_loop(0, blocks, functools.partial(_backward_block, run), loop)
-    d_kernel, d_recurrent_kernel = jnp.split(d_both.astype(dtype), [features])
-    return d_inputs, d_kernel, d_recurrent_kernel, d_bias.astype(dtype), None, None
+    shapes = (gates * rows,), (gates, _BLOCK, rows), (features + hidden_size, _BLOCK, rows)
+    step = _Step(d_carry, *(jnp.zeros(shape, dtype) for shape in shapes))
+    d_inputs = jnp.zeros((-(-width // _BLOCK) * _BLOCK, rows, features), dtype)
+    shapes = [(read.stop - read.start, z.stop - z.start) for read, z in _products(saved)]
+    d_kernels = tuple(jnp.zeros(shape, jnp.float32) for shape in shapes)
+    gradients = _Gradients(d_inputs, d_kernels, jnp.zeros(gates, jnp.float32))
+    _, gradients = lax.fori_loop(0, run.blocks, functools.partial(_backward_block, run), (step, gradients))
+    d_kernels = gradients.d_kernels
+    if len(d_kernels) == 1:
+        d_kernels = jnp.split(d_kernels[0], [features])
+    d_kernels = (d_kernel.astype(dtype) for d_kernel in d_kernels)
+    return gradients.d_inputs[:width], *d_kernels, gradients.d_bias.astype(dtype), None, None
 
 
-def _backward_block(run: _BackwardPass, i: jax.Array, loop: tuple) -> tuple:
-    """Take the steps of a block, the last block first, and add what they contribute to dK and to the bias."""
+def _products(saved: _Saved) -> list[tuple[slice, slice]]:
+    """Return the rows of [x_t; h_{t-1}] and those of z_t whose products are dW and dU.
+
+    Both are one product, which is faster, if W and U add to the same rows of z_t.
+    """
+    (features, width), (hidden_size, recurrent_width) = saved.kernel.shape, saved.recurrent_kernel.shape
+    gates = len(saved.bias)
+    if width == recurrent_width == gates:
+        return [(slice(0, features + hidden_size), slice(0, gates))]
+    of_state = slice(gates - recurrent_width, gates)
+    return [(slice(0, features), slice(0, width)), (slice(features, features + hidden_size), of_state)]
+
+
+def _backward_block(run: _BackwardPass, i: jax.Array, loop: tuple[_Step, _Gradients]) -> tuple[_Step, _Gradients]:
+    """Take the steps of a block, the last block first, and add what they contribute to the gradients."""
+    saved, (step, gradients) = run.saved, loop
+    _, rows, features = saved.inputs.shape
     start = (run.blocks - 1 - i) * _BLOCK
     first = jnp.maximum(0, start + _BLOCK - run.longest)  # skips the steps of the last block behind the longest row
 
-    def step(j: jax.Array, before: _Step) -> _Step:
+    def one_step(j: jax.Array, before: _Step) -> _Step:
         s = _BLOCK - 1 - j
         return _backward_step(run, start + s, s, before)
 
-    d_carry, d_inputs, d_both, d_bias, *buffers = loop
-    d_carry, d_inputs, *buffers = lax.fori_loop(first, _BLOCK, step, _Step(d_carry, d_inputs, *buffers))
-    block_dz, block_read = (buffer.reshape(len(buffer), -1) for buffer in buffers[1:])
-    product = lax.dot_general(block_read, block_dz, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-    d_bias = d_bias + block_dz.sum(axis=1, dtype=jnp.float32)
-    return d_carry, d_inputs, d_both + product, d_bias, *buffers
+    step = lax.fori_loop(first, _BLOCK, one_step, step)
+    block_dz, block_read = (buffer.reshape(len(buffer), -1) for buffer in (step.block_dz, step.block_read))
+    d_kernels = tuple(
+        d_kernel
+        + lax.dot_general(block_read[read], block_dz[z], (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+        for d_kernel, (read, z) in zip(gradients.d_kernels, _products(saved), strict=True)
+    )
+    d_inputs = (saved.kernel @ block_dz[: saved.kernel.shape[1]]).reshape(features, _BLOCK, rows)
+    d_inputs = lax.dynamic_update_slice(gradients.d_inputs, d_inputs.transpose(1, 2, 0), (start, 0, 0))
+    d_bias = gradients.d_bias + block_dz.sum(axis=1, dtype=jnp.float32)
+    return step, _Gradients(d_inputs, d_kernels, d_bias)
 
 
 def _backward_step(run: _BackwardPass, t: jax.Array, s: jax.Array, loop: _Step) -> _Step:
     """Take the step at time t back, which is step s of its block."""
     saved, d_carry, dz, block_read = run.saved, loop.d_carry, loop.dz, loop.block_read
     _, rows, features = saved.inputs.shape
-    hidden_size, gates = saved.recurrent_kernel.shape
+    (hidden_size, width), gates = saved.recurrent_kernel.shape, len(saved.bias)
     size = hidden_size * rows
     before, after = _read_states(saved.carries, t, size), _read_states(saved.carries, t + 1, size)
     if run.d_states is not None:
@@ -222,15 +257,14 @@ def _backward_step(run: _BackwardPass, t: jax.Array, s: jax.Array, loop: _Step) 
     for gate, d_gate in enumerate(d_gates):  # written one by one: a concatenation takes longer
         dz = lax.dynamic_update_slice(dz, d_gate, (gate * size,))
     dz_t = dz.reshape(gates, rows)
-    d_read = run.both_kernels @ dz_t
+    d_state = saved.recurrent_kernel @ dz_t[gates - width :]
     block_dz = lax.dynamic_update_slice(loop.block_dz, dz_t[:, None], (0, s, 0))
     inputs_t, state = _read(saved.inputs, t).T, (before[0] * run.flat_mask).reshape(hidden_size, rows)
     for row, value in ((0, inputs_t), (features, state)):
         block_read = lax.dynamic_update_slice(block_read, value[:, None], (row, s, 0))
-    d_inputs = _write(loop.d_inputs, d_read[:features].T, t)
     d_before = tuple(handed + kept for handed, kept in zip(d_before, ended, strict=True))
-    d_carry = (d_before[0] + d_read[features:].reshape(size) * run.flat_mask, *d_before[1:])
-    return _Step(d_carry, d_inputs, dz, block_dz, block_read)
+    d_carry = (d_before[0] + d_state.reshape(size) * run.flat_mask, *d_before[1:])
+    return _Step(d_carry, dz, block_dz, block_read)
 
 
 fused_recurrence.defvjp(_forward_of_symbolic, _backward, symbolic_zeros=True)
