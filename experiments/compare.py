@@ -72,6 +72,7 @@ def main(overrides: list[str]) -> None:
     for name in ("max_repeats", "minutes"):
         if FLAGS[name].present and FLAGS.until != "decided":
             raise UserError(f"--{name} is {FLAGS[name].value}, expected --until=decided with it")
+    device_setup.expect_workers()
     names = FLAGS.variants
     if names == ["all"]:
         names = every_variant()

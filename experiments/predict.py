@@ -65,8 +65,10 @@ def main() -> None:
     _check_output(output, output_format)
     with ExitStack() as stack:
         path = _input_file(stack)
-        chunks = split_into_chunks(_read_input(path))
         size = _file_size(path)
+        if _processes_for(size) > 1:
+            device_setup.expect_workers()
+        chunks = split_into_chunks(_read_input(path))
         start = time.monotonic()
         predictions = _predict(chunks, output_format, size)
         first = next(predictions)  # restores the run: if that fails, nothing has been written
@@ -134,13 +136,18 @@ def _open_output(stack: ExitStack, output: Path) -> IO[str]:
         return stack.enter_context(whole_file(output, text=True, suffix=".part"))
 
 
+def _processes_for(size: int | None) -> int:
+    """Return the number of processes that an input of so many bytes is worth; 0 if its size is not known."""
+    return min(device_setup.CORES, _MAX_PROCESSES, (size or 0) // _INPUT_BYTES_PER_PROCESS)
+
+
 def _predict(chunks: Iterable[Chunk], output_format: OutputFormat, size: int | None) -> Iterator[tuple[Chunk, str]]:
     """Predict in worker processes if the input is long enough and there are only CPUs; otherwise in this process."""
     predictor = Predictor(FLAGS.workdir, FLAGS.variant)
     if predictor.variant:
         runs = find_finished_runs(Path(FLAGS.workdir), FLAGS.variant)
         print(f"probabilities are the mean over {len(runs)} finished run(s) of {FLAGS.variant}", file=sys.stderr)
-    processes = min(device_setup.CORES, _MAX_PROCESSES, (size or 0) // _INPUT_BYTES_PER_PROCESS)
+    processes = _processes_for(size)
     if processes > 1 and device_setup.has_only_cpus():
         workers = Workers(processes, device_setup.set_up_process)
         return predict_in_workers(predictor, chunks, output_format, workers)

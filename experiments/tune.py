@@ -41,6 +41,7 @@ FLAGS = flags.FLAGS
 
 def main(overrides: list[str]) -> None:
     program.required("corpus", "workdir", "variants")
+    device_setup.expect_workers()
     variants = expand(FLAGS.variants, overrides, [])
     device_setup.use_devices()
     from research.comparison.tuning import TUNED, SearchSpec, tune

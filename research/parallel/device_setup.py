@@ -47,6 +47,14 @@ def make_workers() -> "Workers | None":
     return Workers(count, set_up_process) if has_only_cpus() and count > 1 else None
 
 
+def expect_workers() -> None:
+    """Prepare for worker processes while the program still reads its input, if there may be any."""
+    from research.parallel.worker_pool import start_server
+
+    if has_only_cpus() and CORES > 1:
+        start_server()
+
+
 def use_one_thread() -> None:
     """Compute with one thread on CPU, unless the user's environment sets it; call this before XLA starts."""
     if has_only_cpus():

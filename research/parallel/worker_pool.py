@@ -3,6 +3,9 @@
 On CPU, worker processes are faster than one process that uses all cores (docs/speed.md). In one process, XLA divides
 each product among the cores, which wait for each other, for Python and for memory. A worker computes with one thread,
 so that the bits of a run do not depend on the number of cores.
+
+On Linux, workers are forked from a process that has imported what they need, so that each module is imported once for
+all of them (`start_server`). Elsewhere each worker is a fresh process.
 """
 
 import contextlib
@@ -16,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -25,6 +28,8 @@ from research.errors import UserError
 
 # The system may deliver a signal to another thread. The main thread notices it only when it wakes up the next time.
 LISTEN_SECONDS = 0.5
+_PRELOADED = ("research.runs.train", "research.serving.prediction_stream")
+_READ_ON_IMPORT = ("JAX_", "XLA_")  # environment variables that JAX reads when it is imported
 _REPORT_SECONDS = 0.2  # between two reports of a call
 
 
@@ -49,6 +54,32 @@ class _Call(NamedTuple):
     title: str
 
 
+def start_server() -> None:
+    """Start the process that workers are forked from; it imports JAX and more while this process does something else.
+
+    A pool starts it otherwise. It has imported JAX but has not started it, so it has no threads that a fork would lose.
+    """
+    if sys.platform == "linux":
+        with _signals_blocked():
+            forkserver.set_forkserver_preload(list(_PRELOADED))
+            forkserver.ensure_running()
+        _environment.setdefault("of the server", _read_on_import())
+
+
+_environment: dict[str, dict[str, str]] = {}
+
+
+def _read_on_import() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_READ_ON_IMPORT)}
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Return how processes are started. JAX's threads do not survive a fork of this process."""
+    start_server()
+    from_server = _environment.get("of the server") == _read_on_import()
+    return multiprocessing.get_context("forkserver" if from_server else "spawn")
+
+
 class WorkerPool:
     """Worker processes that call `function(shared, *arguments, report)`; a context manager.
 
@@ -71,13 +102,13 @@ class WorkerPool:
         self._calls: dict[Connection, _Call] = {}
 
     def __enter__(self) -> "WorkerPool":
-        context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+        context = _context()
         try:
             with _signals_blocked(), _main_module_hidden():
                 for core in cores_for(self._workers.count):
                     ours, theirs = context.Pipe()
                     self._pipes.append(ours)
-                    process = context.Process(target=_work, args=(theirs, core, self._workers.set_up))
+                    process = context.Process(target=_work, args=(theirs, core, self._workers.set_up, dict(os.environ)))
                     process.start()
                     self._processes.append(process)
                     theirs.close()
@@ -194,8 +225,9 @@ def cores_for(count: int) -> list[int | None]:
     return cores if len(cores) == count else [None] * count
 
 
-def _work(pipe: Connection, core: int | None, set_up: Callable[[], None]) -> None:
+def _work(pipe: Connection, core: int | None, set_up: Callable[[], None], environment: dict[str, str]) -> None:
     """Make the calls that arrive, until the other end of the pipe is closed; the main function of a worker."""
+    os.environ.update(environment)  # it may have changed since the server started
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if core is not None:
@@ -224,6 +256,7 @@ def _work(pipe: Connection, core: int | None, set_up: Callable[[], None]) -> Non
                 pipe.send(("error", _picklable(error)))
             else:
                 pipe.send(("result", result))
+    os._exit(0)  # nothing is left to do, and taking JAX down would take half a second
 
 
 def _end_with_parent() -> None:
