@@ -7,10 +7,10 @@ A comparison trains all folds of rotten_tomatoes in whole processes, so start an
 few epochs are measured, without the first, and extrapolated. Peers are in `experiments/benchmarks/peers/`, and the
 extra `peers` installs their packages. Each peer runs in processes of its own, PyTorch in two arrangements, and repeats
 alternate between the peers. The limit is the rate of a large product of matrices, measured in the same call.
-`--profile` measures only where a step of ours spends its time, and writes a trace for TensorBoard or Perfetto.
+`--profile` measures only where a step of ours spends its time, of each default variant that takes steps, and writes
+traces for TensorBoard or Perfetto.
 """
 
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -22,6 +22,8 @@ from experiments import program
 from experiments.benchmarks import measurements as names
 from experiments.benchmarks.measurements import HEADER, Measurement, summary_rows
 from experiments.benchmarks.processes import CORES, run_peer, run_peers, time_comparison, time_program
+from experiments.benchmarks.step_profile import HEADER as PROFILE_HEADER
+from experiments.benchmarks.step_profile import profile_steps
 from experiments.studies import study as studies
 from research.atomic_files import make_folder
 from research.json_files import write_json
@@ -55,7 +57,10 @@ def main() -> None:
     require_free(folder)
     make_folder(folder)
     if FLAGS.profile:
-        _profile_step(folder)
+        rows = profile_steps(folder, _product_rate(CORES[:1]))
+        studies.show(
+            "Where a training step's time goes, on one core", PROFILE_HEADER, rows, time.perf_counter() - start
+        )
         return
     flops = _write_folds(folder)
     measured: list[Measurement] = []
@@ -176,40 +181,6 @@ def _measure_fine_tuning() -> Iterator[Measurement]:
         yield Measurement(names.FINE_TUNING, owner, answer["tokens_per_second"])
     flops = answer["tokens_per_second"] * answer["flops_per_token"]
     yield Measurement(names.FINE_TUNING_RATE, "ours", flops / 1e9)
-
-
-# Kinds of operations, by the names that XLA gives them.
-_KINDS = {
-    "products of matrices": r"(ynn_fusion|dot|convolution|gemm|cublas|cutlass)",
-    "filling with zeros": r"wrapped_broadcast",
-    "copies and other layouts": r"(wrapped_)?(copy|transpose|concatenate|bitcast_copy|multiply_transpose|pad|copy_pad)",
-    "rows of the embedding, and their gradient": r".*(gather|scatter)",
-    "element by element": r".*(fusion|wrapped_)",
-}
-
-
-def _profile_step(folder: Path) -> None:
-    """Show where the time of a step goes, by kind of operation, beside the time that its FLOPs alone would take."""
-    rate = _product_rate(CORES[:1])
-    profile = run_peer("ours", "profile", cores=CORES[:1], folder=str(folder / "trace"))
-    milliseconds, largest = dict.fromkeys(_KINDS, 0.0), []
-    for name, of_step in profile["operations"].items():
-        kind = next((kind for kind, pattern in _KINDS.items() if re.fullmatch(rf"{pattern}[\w.-]*", name)), None)
-        if kind:
-            milliseconds[kind] += of_step
-            largest.append((f"largest: {name} ({kind})", of_step))
-    step = profile["traced_step"]
-    rows = [
-        ("a step of the lstm, 32 texts of similar length", profile["step"]),
-        ("the same while it is traced", step),
-        ("its products of unpadded tokens at the processor's rate (the limit)", 1e3 * profile["flops"] / rate),
-        *milliseconds.items(),
-        ("loops, starting operations, what overlaps", step - sum(milliseconds.values())),
-        *sorted(largest, key=lambda row: -row[1])[:8],
-    ]
-    cells = [(what, f"{of_step:.3f}", f"{of_step / step:.2f}") for what, of_step in rows]
-    studies.show("Where a training step's time goes, on one core", ("what", "ms", "share"), cells, step / 1e3)
-    print(f"trace: {folder / 'trace'}")
 
 
 if __name__ == "__main__":

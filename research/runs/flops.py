@@ -45,10 +45,15 @@ def count_flops(program: Callable[..., Any], *arguments: Any) -> int:
       program: a function that JAX can trace.
       *arguments: its arguments; only their shapes and dtypes matter.
     """
-    return _count(jax.make_jaxpr(program)(*arguments).jaxpr)
+    return _count(jax.make_jaxpr(program)(*arguments).jaxpr, True)
 
 
-def _count(jaxpr: Any) -> int:
+def count_product_flops(program: Callable[..., Any], *arguments: Any) -> int:
+    """Return the floating-point operations of one call that products of matrices need, see `count_flops`."""
+    return _count(jax.make_jaxpr(program)(*arguments).jaxpr, False)
+
+
+def _count(jaxpr: Any, elementwise: bool) -> int:
     total = 0
     for equation in jaxpr.eqns:
         name, inner = equation.primitive.name, jax.extend.core.jaxprs_in_params(equation.params)
@@ -57,15 +62,15 @@ def _count(jaxpr: Any) -> int:
             shape = equation.invars[0].aval.shape
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[axis] for axis in contracted)
         elif name == "scan":
-            total += equation.params["length"] * sum(map(_count, inner))
+            total += equation.params["length"] * sum(_count(part, elementwise) for part in inner)
         elif name == "cond":
-            total += max(map(_count, inner))
+            total += max(_count(part, elementwise) for part in inner)
         elif name.startswith("custom_vjp_call") or name.startswith("custom_jvp_call"):
-            total += _count(next(iter(inner)))  # the function itself, not its derivatives
+            total += _count(next(iter(inner)), elementwise)  # the function itself, not its derivatives
         elif name in _ONE_PER_OUTPUT + _ONE_PER_INPUT:
             counted = equation.invars[0] if name in _ONE_PER_INPUT else equation.outvars[0]
-            if jax.numpy.issubdtype(counted.aval.dtype, jax.numpy.floating):
+            if elementwise and jax.numpy.issubdtype(counted.aval.dtype, jax.numpy.floating):
                 total += math.prod(counted.aval.shape)
         else:
-            total += sum(map(_count, inner))
+            total += sum(_count(part, elementwise) for part in inner)
     return total

@@ -11,21 +11,24 @@ import jax
 import numpy as np
 
 from experiments.benchmarks import peers
-from experiments.benchmarks.peers import EMBEDDING_SIZE, HIDDEN_SIZE, PADDED, answer, example_batch, time_calls
+from experiments.benchmarks.peers import PADDED, answer, example_batch, time_calls
 from experiments.variants import load_config
-from research.data.batches import Batch, blocks, epoch_order
+from research.data.batches import Batch, blocks
 from research.data.corpora import load
 from research.data.tokenized_corpus import fit_vocabulary
 from research.data.tokenizer import Encoded, encode, intern_texts
+from research.models import with_kernels
+from research.models.kernels.options import Kernels
 from research.parallel import device_setup
+from research.runs.flops import count_product_flops
 from research.runs.texts import RunSpec, RunTexts, prepare_texts
 from research.runs.warm_start import start_from_pretrained
 from research.settings import Config, Data
 from research.training.initial_state import Start, init_state
-from research.training.loop import fit, stack
+from research.training.loop import Call, fit, of_run, stack
 from research.training.programs import Programs, TrainData, classifier_task, programs_for
 from research.training.sharding import ONE_DEVICE
-from research.training.step import TrainState, pad_texts
+from research.training.step import TrainState, evaluate_step, pad_texts
 
 _SIZE = 1024
 
@@ -71,9 +74,9 @@ def encoding(threads: int) -> dict[str, float]:
     }
 
 
-def _fold() -> tuple[Config, Programs, RunTexts]:
+def _fold(variant: str = "lstm") -> tuple[Config, Programs, RunTexts]:
     """Return what the first fold of rotten_tomatoes is trained with."""
-    config = load_config("lstm")
+    config = load_config(variant)
     prepared = prepare_texts(RunSpec(config, load("rotten_tomatoes"), 5, 0, 0))
     return config, programs_for(config, 2), prepared
 
@@ -127,39 +130,56 @@ def tuning(threads: int) -> dict[str, float]:
     return {"tokens_per_second": tokens / seconds, "flops_per_token": 6.0 * model.layers * of_block}
 
 
-def profile(folder: str, threads: int) -> dict[str, Any]:
-    """Trace a call of some training steps; return the milliseconds a step of each operation."""
-    device_setup.use_devices()
-    config, programs, prepared = _fold()
-    state = init_state(programs, config, prepared.train, prepared.shapes.widths)
-    states, texts = _put(state, prepared)
-    order = epoch_order(prepared.train.lengths, config.training.batch_size, 0, 0)
-    block = next(
-        blocks([(prepared.train.lengths, order)], config.training.batch_size, prepared.shapes.widths, len(order))
-    )
-    rows, count, width = block[0], min(block[1], 32), block[2]
-    lengths = prepared.train.lengths[rows[0, :count]]
+def profile(folder: str, variant: str, threads: int) -> dict[str, Any]:
+    """Time an epoch of a variant, and trace its first steps.
 
-    def call() -> float:
+    Returns:
+      the milliseconds of a step, the FLOPs of a step's products of unpadded tokens, and the milliseconds a step of each
+      operation of XLA.
+    """
+    device_setup.use_devices()
+    config, programs, prepared = _fold(variant)
+    state = init_state(programs, config, prepared.train, prepared.shapes.widths, Start(num_steps=1000))
+    states, _ = _put(state, prepared)
+    data = [TrainData(prepared.train, prepared.validation, 0)]
+    task = classifier_task(programs, data, config.training, prepared.shapes)
+    calls = list(task.calls(0, {0: 0}))
+
+    def train(calls: list[Call]) -> float:
         nonlocal states
         start = time.perf_counter()
-        states, metrics = programs.train_steps(states, texts, rows, count, width=width)
+        for call in calls:
+            states, metrics = task.train(states, *call.arguments, **call.keywords)
         jax.block_until_ready(metrics)
-        return 1e3 * (time.perf_counter() - start) / count
+        return 1e3 * (time.perf_counter() - start) / sum(call.count for call in calls)
 
-    call()
-    step = sorted(call() for _ in range(7))[3]
+    train(calls)
+    step = min(train(calls) for _ in range(5))
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level, options.host_tracer_level = 0, 3
+    traced = calls[:4]
     with jax.profiler.trace(folder, profiler_options=options):
-        traced_step = call()
+        train(traced)
+    steps = sum(call.count for call in traced)
     operations: dict[str, float] = {}
     for file in Path(folder).rglob("*.trace.json.gz"):
         for event in json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]:
             if event.get("ph") == "X":
-                operations[event["name"]] = operations.get(event["name"], 0.0) + event["dur"] / 1e3 / count
-    flops = 2 * 3 * int(lengths.sum()) * (EMBEDDING_SIZE + HIDDEN_SIZE) * 4 * HIDDEN_SIZE / count
-    return {"step": step, "traced_step": traced_step, "operations": operations, "flops": flops}
+                operations[event["name"]] = operations.get(event["name"], 0.0) + event["dur"] / 1e3 / steps
+    flops = _product_flops(config, programs, states, prepared) / task.steps[0]
+    return {"step": step, "operations": operations, "flops": flops}
+
+
+def _product_flops(config: Config, programs: Programs, states: TrainState, prepared: RunTexts) -> float:
+    """Return the FLOPs of the products of an epoch without padding; the backward pass costs twice the forward pass."""
+    module = with_kernels(programs.module, Kernels(plain=True))  # plain loops state their length
+    forward = functools.partial(evaluate_step, module, config, of_run(states, 0).variables)
+    flops = 0
+    for length, count in zip(*np.unique(np.maximum(prepared.train.lengths, 1), return_counts=True), strict=True):
+        ids, lengths = np.zeros((1, length), np.int32), np.full(1, length, np.int32)
+        text = Batch(ids, lengths, np.zeros(1, np.int32), np.ones(1, np.float32))
+        flops += count * count_product_flops(forward, text)
+    return 3.0 * flops
 
 
 if __name__ == "__main__":
