@@ -1,5 +1,8 @@
 """Prepare the texts of a run: split the corpus, fit the vocabulary on the training texts, and encode all texts."""
 
+import dataclasses
+import functools
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,6 +22,7 @@ from research.settings import Config, Data, Pretraining, is_tokenizer_file, repe
 from research.training.programs import Shapes
 from research.training.step import Capacity
 
+_MOST_TEXTS_KEPT = 30_000  # of a corpus whose splits and tokens are kept in memory, for several folds
 _PADDING_TOKENS = ("[PAD]", "<pad>")  # what tokenizers call padding
 
 
@@ -100,11 +104,8 @@ def prepare_texts(spec: RunSpec) -> RunTexts:
     Raises:
       UserError: the fold does not fit the corpus, or vectors, weights or a tokenizer cannot be read.
     """
-    split, data = split_of(spec), spec.config.data
-    is_given = data.weights != "none" or is_tokenizer_file(data.tokens)
-    tokenize = _tokens_by_given_tokenizer if is_given else _tokens_of_words
-    tokens = tokenize(spec.corpus, split, data)
-    if is_given:
+    split, tokens = _split_and_tokenize(spec)
+    if _is_given_tokenizer(spec.config.data):
         _require_padding(spec.config.model.module, tokens.vocabulary)
     train, validation, test = tokens.parts
     # All texts determine the shapes, so that every fold uses the same programs; widths change only the padding.
@@ -119,6 +120,42 @@ def prepare_texts(spec: RunSpec) -> RunTexts:
         test=test,
         shapes=Shapes(_widths(spec.config, tokens.lengths), capacity),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """A run whose split and tokens are wanted; equal if all that decides them is equal, whatever the model."""
+
+    corpus: Corpus
+    data: str  # as JSON
+    place: tuple[int | float, ...]  # of the run among those that share the corpus
+    spec: RunSpec = dataclasses.field(compare=False)
+
+
+def _split_and_tokenize(spec: RunSpec) -> tuple[Split, _Tokens]:
+    """Return the split of a run and its tokens, which the runs of other variants on a small corpus share."""
+    config = spec.config
+    reads_files = _is_given_tokenizer(config.data) or config.data.vectors != "none"  # which may change
+    if isinstance(config.training, Pretraining) or reads_files or len(spec.corpus) > _MOST_TEXTS_KEPT:
+        return _make_split_and_tokens(spec)
+    repeat, fraction = repeat_of(config, "split", spec.repeat), config.training.validation_fraction
+    place = (config.seed, spec.folds, spec.fold, repeat, fraction, bool(spec.refit_epochs))
+    return _recent_split_and_tokens(_Wanted(spec.corpus, json.dumps(dataclasses.asdict(config.data)), place, spec))
+
+
+@functools.lru_cache(maxsize=8)
+def _recent_split_and_tokens(wanted: _Wanted) -> tuple[Split, _Tokens]:
+    return _make_split_and_tokens(wanted.spec)
+
+
+def _make_split_and_tokens(spec: RunSpec) -> tuple[Split, _Tokens]:
+    split, data = split_of(spec), spec.config.data
+    tokenize = _tokens_by_given_tokenizer if _is_given_tokenizer(data) else _tokens_of_words
+    return split, tokenize(spec.corpus, split, data)
+
+
+def _is_given_tokenizer(data: Data) -> bool:
+    return data.weights != "none" or is_tokenizer_file(data.tokens)
 
 
 def _require_padding(module: str, vocabulary: dict[str, int]) -> None:
