@@ -1,6 +1,6 @@
 """Measure speed in relation to other libraries that train the same classifier on the same texts.
 
-    ./launch.sh benchmark --peers=torch,keras,fasttext,flax_rnn --workdir=runs/benchmark
+    ./launch.sh benchmark --peers=torch,keras,fasttext,sklearn --workdir=runs/benchmark
     ./launch.sh benchmark --profile --workdir=runs/profile
 
 A comparison trains all folds of rotten_tomatoes in whole processes, so start and compilation are included. Of Keras a
@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 
 from experiments import program
@@ -30,12 +31,14 @@ from research.json_files import write_json
 from research.progress import reporting
 from research.runs.claim import require_free
 from research.runs.clearing import clear
+from research.runs.run_files import read_predictions
 
 _NEEDS = {
     "torch": ("torch",),
     "transformers": ("torch", "transformers"),
     "keras": ("keras", "tensorflow"),
     "fasttext": ("fasttext",),
+    "sklearn": ("sklearn",),
     "flax_rnn": (),
 }
 studies.define_peers(_NEEDS, ["flax_rnn"])
@@ -100,7 +103,7 @@ def _measure_all(folder: Path, flops: float) -> Iterator[Measurement]:
     """Measure everything once; `flops` are those of an epoch of all folds."""
     yield Measurement(names.PRODUCT, "the processor", _product_rate(CORES[:1]) / 1e9)
     for peer in ("ours", *FLAGS.peers):
-        if peer not in ("fasttext", "transformers"):
+        if peer not in ("fasttext", "sklearn", "transformers"):
             yield Measurement(names.STEP, peer, 1e3 * _middle(run_peer(peer, "step", cores=CORES[:1])["seconds"]))
     shutil.rmtree(folder / "cache", ignore_errors=True)
     for temperature in ("cold", "warm"):
@@ -154,6 +157,8 @@ def _measure_peer(peer: str, folder: Path) -> Iterator[Measurement]:
         run_seconds = sum(later) / len(later) * FLAGS.epochs
         yield Measurement(names.COMPARISON, f"keras, {_KERAS_EPOCHS} epochs", run_seconds * FLAGS.folds)
         yield Measurement(names.TABLE, "keras, a single run", run_seconds)
+    elif peer == "sklearn":
+        yield from _measure_long_texts(folder)
     elif peer == "fasttext":
         comparison = time_comparison(folder, ["--variants=linear", f"--folds={FLAGS.folds}"])
         accuracies = [float(row["accuracy"]) for row in comparison.rows]
@@ -171,6 +176,22 @@ def _measure_peer(peer: str, folder: Path) -> Iterator[Measurement]:
         start = time.perf_counter()
         answer = run_peer(peer, "epochs", **job)
         yield Measurement(names.COMPARISON, "torch, one process", time.perf_counter() - start, answer["accuracy"])
+
+
+def _measure_long_texts(folder: Path) -> Iterator[Measurement]:
+    """Measure one linear run on IMDb, with every word of a review: ours without and with the words of an earlier run."""
+    train = ["train", "--config=linear", "--corpus=imdb", "--config.data.max_length=3000"]
+    train += ["--config.data.vocab_size=50000", f"--workdir={folder / 'imdb'}"]
+    shutil.rmtree(folder / "texts", ignore_errors=True)
+    for temperature in ("cold", "warm"):
+        seconds = time_program(folder, train, XDG_CACHE_HOME=str(folder / "texts"))
+        predictions = read_predictions(folder / "imdb")
+        accuracy = np.mean(predictions.probabilities.argmax(axis=1) == predictions.label)
+        clear(folder / "imdb")
+        yield Measurement(names.LINEAR_IMDB, f"ours, caches {temperature}", seconds, [accuracy])
+    start = time.perf_counter()
+    answer = run_peer("sklearn", "imdb")
+    yield Measurement(names.LINEAR_IMDB, "sklearn", time.perf_counter() - start, answer["accuracy"])
 
 
 def _measure_fine_tuning() -> Iterator[Measurement]:

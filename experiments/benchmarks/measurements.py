@@ -7,6 +7,7 @@ from typing import NamedTuple
 STEP, COMPARISON, TABLE = "a step of 32 x 100 on one core, ms", "a comparison, s", "the default table, s"
 PRODUCT, RATE = "product of matrices on one core, GFLOP/s", "training, GFLOP/s of unpadded tokens a core"
 LINEAR, POPULATION = "a comparison of linear models, s", "training, texts a second"
+LINEAR_IMDB = "a linear model on all of IMDb's words, s"
 FINE_TUNING, FINE_TUNING_RATE = "fine-tuning MiniLM-L6, tokens a second", "its products, GFLOP/s of unpadded tokens"
 PRODUCT_ALL = "product of matrices on all cores, GFLOP/s"
 HELP, SECOND_START, MEMORY = "train --help, s", "a second start with two steps, s", "its peak memory, MB"
