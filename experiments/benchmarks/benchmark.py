@@ -179,7 +179,7 @@ def _measure_peer(peer: str, folder: Path) -> Iterator[Measurement]:
 
 
 def _measure_long_texts(folder: Path) -> Iterator[Measurement]:
-    """Measure one linear run on IMDb, with every word of a review: ours without and with the words of an earlier run."""
+    """Measure a linear run on whole reviews of IMDb; with warm caches, an earlier run has cut them into words."""
     train = ["train", "--config=linear", "--corpus=imdb", "--config.data.max_length=3000"]
     train += ["--config.data.vocab_size=50000", f"--workdir={folder / 'imdb'}"]
     shutil.rmtree(folder / "texts", ignore_errors=True)
