@@ -72,8 +72,8 @@ paths=$(cd "$root/experiments" && grep -l '^    program.launch(main' ./*.py ./*/
 known=$(printf '%s\n' "$paths" | sed 's|.*/||; s|\.py$||' | sort)
 path_of() { printf '%s\n' "$paths" | grep -x -- "\(.*/\)\{0,1\}$1\.py"; }
 if [ "$name" = help ]; then # the first line of each program's docstring
-  for each in $known; do sed -n "1s/^\"\"\"\([^\"]*\).*/$(printf %-10s "$each") \1/p" "$root/experiments/$(path_of "$each")"; done
-  printf '%-10s %s\n' test 'Run the tests.' NAME 'with --help lists its flags and settings.'
+  for each in $known; do sed -n "1s/^\"\"\"\([^\"]*\).*/$(printf %-11s "$each") \1/p" "$root/experiments/$(path_of "$each")"; done
+  printf '%-11s %s\n' test 'Run the tests.' NAME 'with --help lists its flags and settings.'
   exit
 fi
 if ! printf '%s\n' "$known" | grep -qxF -- "$name"; then

@@ -109,7 +109,7 @@ def test_help_says_what_each_program_is_for(project):
     code, out, _ = launch(project, "help")
     assert code == 0
     assert (
-        "corpora    List the known corpora with language, classes, size and origin, and the folder of the cache.\n"
+        "corpora     List the known corpora with language, classes, size and origin, and the folder of the cache.\n"
         in out
     )
     assert "program " not in out  # a helper, not a program

@@ -82,6 +82,7 @@ def test_a_run_that_diverges_ends_and_the_other_goes_on():
     assert [step for run, step in progress if run == 1] == [*range(1, 7), 6, *range(7, 13), 12]
 
 
+@pytest.mark.accelerator
 def test_nothing_is_compiled_after_training_has_begun(small_corpus, tmp_path):
     config = small_lstm("--config.model.hidden_size=17")  # programs of its own
     counts = []
@@ -114,6 +115,7 @@ def test_few_functions_stand_between_a_run_and_its_step(small_corpus, tmp_path, 
         assert len(frames) - 1 - last <= 5, frames
 
 
+@pytest.mark.accelerator
 def test_the_loop_makes_no_implicit_transfers_between_host_and_device(small_corpus, tmp_path):
     """An epoch puts states and batches on the device and fetches metrics, and nothing else is transferred."""
     config = small_lstm("--config.training.epochs=2")

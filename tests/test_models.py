@@ -160,6 +160,7 @@ def test_it_is_compiled_once_for_batches_of_a_shape(variant):
     assert len(traces) == 1
 
 
+@pytest.mark.accelerator
 def test_runs_trained_together_compute_what_they_compute_alone(variant):
     _, _, variables, apply = variant
     other = jax.tree.map(lambda leaf: leaf * np.float32(0.5), variables)

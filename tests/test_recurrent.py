@@ -78,6 +78,7 @@ def _weighted_sum(run, cell, activation):
     return jax.jit(jax.value_and_grad(scalar))
 
 
+@pytest.mark.accelerator
 @pytest.mark.parametrize(("cell", "activation"), CELLS)
 @given(data=st.data())
 @settings(max_examples=20)
@@ -104,6 +105,7 @@ def test_the_written_out_derivative_is_that_of_the_plain_recurrence(cell, activa
     assert (np.asarray(both[1][1][0])[~real] == 0).all()
 
 
+@pytest.mark.accelerator
 @pytest.mark.parametrize(("cell", "activation"), CELLS)
 def test_a_derivative_under_vmap_is_that_of_a_loop(cell, activation):
     """The members' longest texts differ, and so would the turns of their loops."""
@@ -129,6 +131,7 @@ def test_a_derivative_under_vmap_is_that_of_a_loop(cell, activation):
         np.testing.assert_allclose(found, np.stack(expected), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.accelerator
 def test_time_ends_with_the_longest_text():
     """Inputs behind the longest text are never read: not even a NaN there does harm."""
     random = np.random.default_rng(0)

@@ -32,6 +32,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.accelerator
 @pytest.mark.parametrize("name", NAMES)
 def test_steps_of_several_devices_are_those_of_one(name, small_corpus):
     """With dropout, and with filler in the last batch.
@@ -61,6 +62,7 @@ def test_steps_of_several_devices_are_those_of_one(name, small_corpus):
             np.testing.assert_allclose(several, one, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.accelerator
 def test_a_run_on_two_devices_ends_near_the_same_run_on_one(small_corpus, tmp_path):
     config = load_config("lstm", ["--config.model.hidden_size=8", "--config.training.epochs=3"])
     folders = [train(config, small_corpus, tmp_path / str(n), options=RunOptions(devices=n)) for n in (1, 2)]

@@ -62,6 +62,7 @@ def assert_close(tree, expected, **tolerance):
         np.testing.assert_allclose(value, other, **tolerance)
 
 
+@pytest.mark.accelerator
 @pytest.mark.parametrize("name", NAMES)
 def test_steps_of_a_group_are_the_steps_of_each_run(name, small_corpus):
     """The runs have other states, texts and rates; the last one has no batches, so its state stays as it is.
@@ -91,6 +92,7 @@ def test_steps_of_a_group_are_the_steps_of_each_run(name, small_corpus):
     assert_close(of_run(group, 2), states[2], rtol=0, atol=0)
 
 
+@pytest.mark.accelerator
 def test_runs_of_a_group_end_near_what_they_are_alone(small_corpus, tmp_path):
     configs = [lstm(f"--config.optimizer.learning_rate={rate}") for rate in (0.001, 0.003, 0.02)]
     ended, reported = [], set()
@@ -116,6 +118,7 @@ def test_runs_of_a_group_end_near_what_they_are_alone(small_corpus, tmp_path):
         np.testing.assert_allclose(*restored, atol=1e-3)
 
 
+@pytest.mark.accelerator
 def test_early_stopping_of_one_run_stops_no_other(small_corpus, tmp_path):
     flags = (
         "--config.training.epochs=8",
@@ -131,6 +134,7 @@ def test_early_stopping_of_one_run_stops_no_other(small_corpus, tmp_path):
     assert epochs[1] == 8
 
 
+@pytest.mark.accelerator
 def test_a_run_that_diverges_harms_no_other(small_corpus, tmp_path):
     sgd = "--config.optimizer.name=sgd"
     sane, other, wild = (lstm(sgd, f"--config.optimizer.learning_rate={rate}") for rate in (0.1, 0.2, 1e38))
@@ -142,6 +146,7 @@ def test_a_run_that_diverges_harms_no_other(small_corpus, tmp_path):
     assert run_files.has_diverged(tmp_path / "a" / "1")
 
 
+@pytest.mark.accelerator
 def test_an_interrupted_group_ends_like_an_uninterrupted_one(small_corpus, tmp_path, monkeypatch):
     """One run loses its last checkpoint, so the other is ahead of it and waits."""
     configs = [lstm(), lstm("--config.seed=1")]

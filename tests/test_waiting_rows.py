@@ -41,6 +41,7 @@ WAIT = ("lstm", "cnn:rand", "mlp", "transformer:pre", "lstm:variational")
 DO_NOT_WAIT = ("article", "cnn:static", "cnn:multichannel", "bert:tiny", "linear")
 
 
+@pytest.mark.accelerator
 @pytest.mark.parametrize("name", WAIT)
 def test_a_call_takes_the_steps_of_adam(name, small_corpus):
     """Against single steps, which move all rows, with a schedule and behind a thousand steps that set the moments."""

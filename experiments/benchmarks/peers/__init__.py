@@ -5,7 +5,7 @@ written as an expert in the library writes them. The texts are already encoded, 
 have 32 texts. All choose the epoch on validation, except Keras, of which only the time is measured. The docstrings of
 the other peers say what they do.
 
-Each peer defines functions with keyword arguments that return what JSON can hold (`answer`).
+Each peer defines functions with keyword arguments that return or yield what JSON can hold (`answer`).
 """
 
 import html
@@ -13,7 +13,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,6 +130,11 @@ def label_file(
                 answers.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def answer(measures: dict[str, Callable[..., dict[str, Any]]]) -> None:
-    """Run the measure of the command line, `MEASURE {arguments as JSON}`, and print its result as JSON."""
-    print(json.dumps(measures[sys.argv[1]](**json.loads(sys.argv[2]))))
+def answer(measures: Mapping[str, Callable[..., dict[str, Any] | Iterator[dict[str, Any]]]]) -> None:
+    """Run the measure of the command line, `MEASURE {arguments as JSON}`, and print its result as JSON.
+
+    Of a measure that yields results, each is printed in a line of its own as soon as it is known.
+    """
+    result = measures[sys.argv[1]](**json.loads(sys.argv[2]))
+    for part in [result] if isinstance(result, dict) else result:
+        print(json.dumps(part), flush=True)

@@ -1,6 +1,8 @@
 """PyTorch: packed sequences and our batches of similar length; on a GPU, if there is one, with cuDNN."""
 
 import copy
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -60,24 +62,52 @@ def step(threads: int) -> dict[str, Any]:
 def epochs(data: str, folds: list[int], epochs: int, threads: int) -> dict[str, Any]:
     """Train the folds one after the other."""
     torch.set_num_threads(threads)
-    accuracies = []
-    for fold in folds:
-        torch.manual_seed(fold)
-        texts = peers.read_fold(data, fold)
-        model = Classifier().to(_DEVICE)
-        train_once = _make_step(model)
-        best_weights, best_accuracy = {}, -1.0
-        for epoch in range(epochs):
-            model.train()
-            for index in epoch_order(texts.train.lengths, peers.BATCH_SIZE, fold, epoch):
-                batch = gather(texts.train, index, len(index), texts.widths)
-                train_once(batch.token_ids, batch.lengths, batch.labels)
-            accuracy = _accuracy(model, texts.validation, texts.widths)
-            if accuracy > best_accuracy:
-                best_weights, best_accuracy = copy.deepcopy(model.state_dict()), accuracy
-        model.load_state_dict(best_weights)
-        accuracies.append(_accuracy(model, texts.test, texts.widths))
-    return {"accuracy": accuracies}
+    return {"accuracy": [_train(peers.read_fold(data, fold), fold, epochs) for fold in folds]}
+
+
+def runs(data: str, most: int, epochs: int, seconds: float, needs_gpu: bool, threads: int) -> Iterator[dict[str, Any]]:
+    """Train runs one after the other; run i has fold i % 5 and seed i.
+
+    Args:
+      data: the file of the folds.
+      most: the number of runs.
+      epochs: the epochs of each.
+      seconds: no run is begun that is expected to end later than this.
+      needs_gpu: whether to end if PyTorch finds no GPU.
+      threads: the threads of a process.
+    """
+    start = time.perf_counter()
+    if needs_gpu and _DEVICE == "cpu":
+        raise SystemExit(f"torch {torch.__version__} finds no GPU (it is built for CUDA {torch.version.cuda})")
+    torch.set_num_threads(threads)
+    device = torch.cuda.get_device_name() if _DEVICE == "cuda" else "cpu"
+    about = {"torch": torch.__version__, "device": device, "cudnn": torch.backends.cudnn.version()}
+    folds = [peers.read_fold(data, fold) for fold in range(5)]
+    for run in range(most):
+        run_start = time.perf_counter()
+        accuracy = _train(folds[run % 5], run, epochs)
+        now = time.perf_counter()
+        yield about | {"run": run, "epochs": epochs, "seconds": now - run_start, "test_accuracy": accuracy}
+        if 2 * now - run_start > start + seconds:
+            return
+
+
+def _train(texts: peers.Fold, seed: int, epochs: int) -> float:
+    """Train a run; return the test accuracy of the epoch that is best on validation."""
+    torch.manual_seed(seed)
+    model = Classifier().to(_DEVICE)
+    train_once = _make_step(model)
+    best_weights, best_accuracy = {}, -1.0
+    for epoch in range(epochs):
+        model.train()
+        for index in epoch_order(texts.train.lengths, peers.BATCH_SIZE, seed, epoch):
+            batch = gather(texts.train, index, len(index), texts.widths)
+            train_once(batch.token_ids, batch.lengths, batch.labels)
+        accuracy = _accuracy(model, texts.validation, texts.widths)
+        if accuracy > best_accuracy:
+            best_weights, best_accuracy = copy.deepcopy(model.state_dict()), accuracy
+    model.load_state_dict(best_weights)
+    return _accuracy(model, texts.test, texts.widths)
 
 
 def _accuracy(model: Classifier, texts: Any, widths: tuple[int, ...]) -> float:
@@ -124,4 +154,4 @@ def _model_with(saved: Any) -> Classifier:
 
 
 if __name__ == "__main__":
-    peers.answer({"step": step, "epochs": epochs, "predict": predict})
+    peers.answer({"step": step, "epochs": epochs, "runs": runs, "predict": predict})
