@@ -47,7 +47,7 @@ HOMES = {
     "ml_collections": {"experiments/variants.py"},
     "absl": {"experiments/"},
     "rich": {"experiments/printing.py", "research/progress.py"},
-    "sklearn": {"research/runs/estimator_base.py"},
+    "sklearn": {"research/runs/estimator_base.py", "experiments/benchmarks/peers/sklearn.py"},
     "grain": {"research/data/token_stream.py"},
     "safetensors": {"research/data/safetensors.py"},
     "fastapi": {"research/serving/server.py", "research/serving/request_limits.py"},
