@@ -52,8 +52,8 @@ class Outcome(NamedTuple):
 
 def time_limit(parts: Sequence[Part], index: int, left: float) -> float:
     """Return the seconds that a part may take: at most its own, and so that `least` of all later parts is left."""
-    kept = sum(part.least for part in parts[index + 1 :] if not part.skip)
-    return max(0.0, min(parts[index].most, left - kept))
+    reserved = sum(part.least for part in parts[index + 1 :] if not part.skip)
+    return max(0.0, min(parts[index].most, left - reserved))
 
 
 def run_part(part: Part, limit: float, folder: Path) -> Outcome:

@@ -9,6 +9,7 @@ all of them (`start_server`). Elsewhere each worker is a fresh process.
 """
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import pickle
@@ -54,19 +55,20 @@ class _Call(NamedTuple):
     title: str
 
 
-def start_server() -> None:
+@functools.cache
+def start_server() -> dict[str, str]:
     """Start the process that workers are forked from; it imports JAX and more while this process does something else.
 
     A pool starts it otherwise. It has imported JAX but has not started it, so it has no threads that a fork would lose.
+
+    Returns:
+      the environment variables that JAX has read there.
     """
     if sys.platform == "linux":
         with _signals_blocked():
             forkserver.set_forkserver_preload(list(_PRELOADED))
             forkserver.ensure_running()
-        _environment.setdefault("of the server", _read_on_import())
-
-
-_environment: dict[str, dict[str, str]] = {}
+    return _read_on_import()
 
 
 def _read_on_import() -> dict[str, str]:
@@ -75,9 +77,8 @@ def _read_on_import() -> dict[str, str]:
 
 def _context() -> multiprocessing.context.BaseContext:
     """Return how processes are started. JAX's threads do not survive a fork of this process."""
-    start_server()
-    from_server = _environment.get("of the server") == _read_on_import()
-    return multiprocessing.get_context("forkserver" if from_server else "spawn")
+    has_server = sys.platform == "linux" and start_server() == _read_on_import()
+    return multiprocessing.get_context("forkserver" if has_server else "spawn")
 
 
 class WorkerPool:
